@@ -1,0 +1,6 @@
+"""``python -m synthvlm``."""
+
+from synthvlm.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""The model-free caption rules of the method: what is measured, and the verdict on the measures.
+
+A rule only measures; bounds are applied by ``failed_rule``, so a changed bound needs no new
+measurement. The measures are those of arXiv 2407.20756 (supplement), that is of the Data-Juicer
+operators it names, value for value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from synthvlm.captions.batch import TextBatch
+from synthvlm.captions.codepoints import ALNUM, SPECIAL
+from synthvlm.captions.flagged_words import load_flagged_words
+from synthvlm.captions.ngrams import rows_with_repeats, top_repetition, total_repetition
+
+__all__ = [
+    "RULES",
+    "AlnumRatio",
+    "CharRepRatio",
+    "FlaggedWordsRatio",
+    "Rule",
+    "SpecialCharRatio",
+    "TextBatch",
+    "WordRepRatio",
+    "failed_rule",
+    "load_flagged_words",
+    "measure",
+]
+
+#: Characters of a batch that ``measure`` makes: its arrays stay within a core's cache.
+_BATCH_CHARS = 1 << 16
+
+
+class Rule(Protocol):
+    """A caption rule: a name, and a measure between 0 and 1 for each text of a batch."""
+
+    name: ClassVar[str]
+
+    def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
+        """The measure of each text, never NaN; shape (len(batch),)."""
+        ...
+
+
+class AlnumRatio:
+    """Characters for which ``str.isalnum`` holds over all characters; 0 for an empty text."""
+
+    name: ClassVar[str] = "alnum_ratio"
+
+    def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
+        """The share (0 .. 1) of each text, shape (len(batch),)."""
+        return batch.share(ALNUM)
+
+
+class SpecialCharRatio:
+    """Special characters (spaces, digits, punctuation, emoji, ...) over all; 0 if empty.
+
+    The set is ``codepoints.special_characters()``.
+    """
+
+    name: ClassVar[str] = "special_char_ratio"
+
+    def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
+        """The share (0 .. 1) of each text, shape (len(batch),)."""
+        return batch.share(SPECIAL)
+
+
+class CharRepRatio:
+    """Repetition of character n-grams, see ``ngrams.top_repetition``."""
+
+    name: ClassVar[str] = "char_rep_ratio"
+
+    def __init__(self, ngram: int = 10) -> None:
+        """Take n-grams of ``ngram`` characters; ValueError unless at least 1."""
+        self.ngram = _positive(ngram)
+
+    def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
+        """The ratio (0 .. 1) of each text, shape (len(batch),)."""
+        result = np.zeros(len(batch))
+        n = self.ngram
+        for row in rows_with_repeats(batch.code_points, batch.starts, n):
+            text = batch.texts[row]
+            result[row] = top_repetition([text[i : i + n] for i in range(len(text) - n + 1)])
+        return result
+
+
+class WordRepRatio:
+    """Repetition of n-grams of refined words, see ``ngrams.total_repetition``."""
+
+    name: ClassVar[str] = "word_rep_ratio"
+
+    def __init__(self, ngram: int = 10) -> None:
+        """Take n-grams of ``ngram`` words; ValueError unless at least 1."""
+        self.ngram = _positive(ngram)
+
+    def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
+        """The ratio (0 .. 1) of each text, shape (len(batch),)."""
+        result = np.zeros(len(batch))
+        n = self.ngram
+        for row in rows_with_repeats(batch.words.hashes, batch.words.starts, n):
+            words = batch.words.of(row)
+            ngrams = [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
+            result[row] = total_repetition(ngrams)
+        return result
+
+
+class FlaggedWordsRatio:
+    """Refined words that are in a list over all refined words; 0 where there is no word."""
+
+    name: ClassVar[str] = "flagged_words_ratio"
+
+    def __init__(self, words: frozenset[str] | None = None) -> None:
+        """Flag these words, which must be in lower case; None is the built-in list."""
+        self.words = load_flagged_words() if words is None else words
+        # A table over 16 bits of the hash lets nearly all words pass unread.
+        self._suspects = np.zeros(1 << 16, np.bool_)
+        self._suspects[_bucket(TextBatch(sorted(self.words)).words.hashes)] = True
+
+    def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
+        """The share (0 .. 1) of each text, shape (len(batch),)."""
+        words = batch.words
+        suspects = np.flatnonzero(self._suspects[_bucket(words.hashes)])
+        flagged = [number for number in suspects.tolist() if words.word(number) in self.words]
+        rows = np.searchsorted(words.starts, flagged, side="right") - 1
+        counts = np.bincount(rows, minlength=len(batch))
+        return counts / np.maximum(np.diff(words.starts), 1)
+
+
+#: How to make each rule, in the order of the method.
+RULES: dict[str, Callable[..., Rule]] = {
+    AlnumRatio.name: AlnumRatio,
+    CharRepRatio.name: CharRepRatio,
+    FlaggedWordsRatio.name: FlaggedWordsRatio,
+    SpecialCharRatio.name: SpecialCharRatio,
+    WordRepRatio.name: WordRepRatio,
+}
+
+
+def measure(texts: Iterable[str], rules: Sequence[Rule]) -> dict[str, npt.NDArray[np.float64]]:
+    """Measure any number of texts by several rules, in memory bounded apart from the result.
+
+    Returns:
+        For each rule's name, its measure of each text in order; float64, shape (texts,).
+    """
+    texts = texts if isinstance(texts, Sequence) else list(texts)
+    result = {rule.name: np.zeros(len(texts)) for rule in rules}
+    for rows in _batches(texts):
+        batch = TextBatch([texts[row] for row in rows])
+        for rule in rules:
+            result[rule.name][rows] = rule.measure(batch)
+    return result
+
+
+def failed_rule(
+    measures: Mapping[str, npt.ArrayLike],
+    bounds: Mapping[str, tuple[float | None, float | None]],
+) -> npt.NDArray[np.object_]:
+    """Name the first rule that each text fails, None where it fails none.
+
+    Args:
+        measures: For each rule's name, one value per text. NaN (or None) means not measured,
+            and fails no bound: a rule may not apply, or an earlier one has already failed.
+        bounds: For each rule's name its lowest and highest allowed value, both inclusive, None
+            for no bound; in the order in which the rules are applied.
+
+    Returns:
+        An object array of names and None, shape (n,).
+
+    Raises:
+        KeyError: A rule has bounds and no measure.
+    """
+    size = max((np.size(values) for values in measures.values()), default=0)
+    result = np.full(size, None, np.object_)
+    for name in reversed(list(bounds)):  # the earliest failure is written last
+        low, high = bounds[name]
+        values = np.asarray(measures[name], np.float64)
+        if low is not None:
+            result[values < low] = name
+        if high is not None:
+            result[values > high] = name
+    return result
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
+    """Cut texts into batches (of row numbers) of bounded size, ASCII texts apart from others."""
+    rows: dict[bool, list[int]] = {True: [], False: []}
+    chars = {True: 0, False: 0}
+    for row, text in enumerate(texts):
+        kind = text.isascii()  # one other letter would make a whole batch four times as wide
+        rows[kind].append(row)
+        chars[kind] += len(text) + 1
+        if chars[kind] >= _BATCH_CHARS:
+            yield rows[kind]
+            rows[kind], chars[kind] = [], 0
+    yield from (some for some in rows.values() if some)
+
+
+def _bucket(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
+    return (hashes >> np.uint64(48)).astype(np.intp)
+
+
+def _positive(ngram: int) -> int:
+    if ngram < 1:
+        raise ValueError(f"ngram must be at least 1, got {ngram}")
+    return ngram

@@ -1,0 +1,152 @@
+"""The command line; thin."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from typing import Annotated, Optional
+
+import typer
+
+from synthvlm.errors import SynthVLMError
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="synthvlm",
+    help="Curated synthetic image-caption pairs for vision-language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# typer reads annotations at run time, where Python 3.11's `X | None` works too; Optional keeps
+# the help's type names short.
+RecipeArgument = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Argument(help="A built-in recipe (`synthvlm recipes`) or a YAML file.", metavar="RECIPE"),
+]
+CaptionsOption = Annotated[
+    list[str],
+    typer.Option(help="Caption file: .txt .json .jsonl .csv .tsv .parquet; may be repeated."),
+]
+OutOption = Annotated[str, typer.Option(help="The run folder: a new one, or one to resume.")]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", help="Change a setting, e.g. generation.steps=30.", metavar="KEY=VALUE"),
+]
+LimitOption = Annotated[Optional[int], typer.Option(min=1, help="Input captions to read.")]  # noqa: UP045
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def _stage_command(until: str, name: str, text: str) -> None:
+    def command(
+        out: OutOption,
+        recipe: RecipeArgument = None,
+        captions: CaptionsOption = [],  # noqa: B006
+        changes: SetOption = [],  # noqa: B006
+        limit: LimitOption = None,
+        debug: DebugOption = False,
+    ) -> None:
+        with _Explained(debug):
+            _run(recipe, captions, out, changes, limit, until)
+
+    app.command(name, help=text)(command)
+
+
+_stage_command("report", "run", "Captions in, a data set and a report out: all stages.")
+_stage_command("curate", "curate", "Up to and including curation.")
+_stage_command("generate", "generate", "Up to and including generation, scoring and choice.")
+_stage_command("select", "select", "Up to and including selection.")
+_stage_command("export", "export", "Up to and including the exported data set.")
+_stage_command("report", "report", "Up to and including the report.")
+
+
+@app.command()
+def recipes(
+    name: Annotated[Optional[str], typer.Argument(help="Print this one.")] = None,  # noqa: UP045
+    debug: DebugOption = False,
+) -> None:
+    """List the built-in recipes, or print one to edit: `synthvlm recipes sdxl > my.yaml`."""
+    from synthvlm.recipe import builtin_recipe_text, builtin_recipes
+
+    with _Explained(debug):
+        if name is not None:
+            sys.stdout.write(builtin_recipe_text(name))
+            return
+        for found, line in builtin_recipes().items():
+            print(f"{found:<8}{line}")
+
+
+@app.command()
+def doctor(debug: DebugOption = False) -> None:
+    """Say what works here, and what to install for the rest."""
+    from synthvlm.doctor import diagnose
+
+    with _Explained(debug):
+        if not diagnose():
+            raise typer.Exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from synthvlm import __version__
+
+        print(f"synthvlm {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _run(
+    recipe: str | None,
+    captions: list[str],
+    out: str,
+    changes: list[str],
+    limit: int | None,
+    until: str,
+) -> None:
+    from synthvlm.pipeline import Pipeline, resumed_recipe
+    from synthvlm.progress import LiveProgress, progress_for_terminal
+    from synthvlm.recipe import Recipe
+
+    if recipe is None:
+        settings = resumed_recipe(out, captions=captions, overrides=changes, limit=limit)
+    else:
+        settings = Recipe.load(recipe, captions=captions, overrides=changes, limit=limit)
+    progress = progress_for_terminal()
+    pipeline = Pipeline(settings, out, progress=progress)
+    with progress if isinstance(progress, LiveProgress) else nullcontext():
+        pipeline.run(until)
+    if until in ("export", "report"):
+        progress.note(f"data set: {pipeline.folder.path('dataset')}")
+    if until == "report":
+        progress.note(f"report:   {pipeline.folder.path('report/index.html')}")
+
+
+class _Explained:
+    """Turns errors into one line on standard error and an exit status."""
+
+    def __init__(self, debug: bool) -> None:
+        self._debug = debug
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._debug:
+            return
+        if isinstance(error, SynthVLMError):
+            for line in str(error).splitlines():
+                print(f"error: {line}", file=sys.stderr)
+            raise typer.Exit(1) from None
+        if isinstance(error, KeyboardInterrupt):
+            print("interrupted: the same command resumes", file=sys.stderr)
+            raise typer.Exit(130) from None

@@ -1,0 +1,161 @@
+"""``synthvlm doctor``: what works here, and what to install for the rest."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from synthvlm.recipe import TINY, Recipe, builtin_recipes
+
+__all__ = ["Finding", "diagnose", "findings"]
+
+#: What each extra is for, and a module that shows whether it is there.
+_EXTRAS = {"t5": ("sentencepiece", "T5 text encoders (SD3, FLUX)")}
+_HUB_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One checked thing: ``ok``, ``missing`` (something optional) or ``broken``."""
+
+    state: str
+    what: str
+    detail: str
+
+
+def diagnose(show: Callable[[str], None] = print) -> bool:
+    """Show all findings; False if something is broken."""
+    signs = {"ok": "ok     ", "missing": "missing", "broken": "BROKEN "}
+    healthy = True
+    for finding in findings():
+        show(f"{signs[finding.state]}  {finding.what:<24}{finding.detail}")
+        healthy = healthy and finding.state != "broken"
+    return healthy
+
+
+def findings() -> Iterator[Finding]:
+    """Check the interpreter, the device, memory, disk, extras and models, one by one."""
+    yield Finding("ok", "synthvlm", f"{version('synthvlm')} on Python {platform.python_version()}")
+    yield from _libraries()
+    yield _device()
+    yield from _room()
+    for extra, (module, purpose) in _EXTRAS.items():
+        if importlib.util.find_spec(module) is not None:
+            yield Finding("ok", f"extra {extra}", purpose)
+        else:
+            advice = f"{purpose}: pip install 'synthvlm[{extra}]'"
+            yield Finding("missing", f"extra {extra}", advice)
+    yield _embedded()
+    yield from _hub_models()
+
+
+def _libraries() -> Iterator[Finding]:
+    for name in ("torch", "diffusers", "transformers", "pyarrow"):
+        try:
+            __import__(name)
+        except (ImportError, RuntimeError) as error:
+            yield Finding("broken", name, f"{_line(error)}: pip install --force-reinstall {name}")
+        else:
+            yield Finding("ok", name, version(name))
+    if importlib.util.find_spec("torchvision") is not None:
+        yield Finding(
+            "ok", "torchvision", "not needed; if CLIP or SDXL fail to import, pip uninstall it"
+        )
+
+
+def _device() -> Finding:
+    try:
+        import torch
+    except (ImportError, RuntimeError) as error:
+        return Finding("broken", "device", _line(error))
+    if torch.cuda.is_available():
+        facts = torch.cuda.get_device_properties(0)
+        count = torch.cuda.device_count()
+        return Finding(
+            "ok", "device", f"{count} x {facts.name}, {facts.total_memory / 2**30:.0f} GiB"
+        )
+    if torch.backends.mps.is_available():
+        return Finding("ok", "device", "Apple GPU (mps)")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Finding(
+        "ok", "device", f"CPU, {cores} cores: the recipe tiny runs; SDXL and SD3 want a GPU"
+    )
+
+
+def _room() -> Iterator[Finding]:
+    if sys.platform == "linux":
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        yield Finding("ok", "memory", f"{pages / 2**30:.0f} GiB")
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    yield Finding("ok", "disk", f"{free:.0f} GiB free here; 100,000 SDXL PNGs take about 150 GiB")
+
+
+def _embedded() -> Finding:
+    from synthvlm.stages.models import clip_path, pipeline_path
+
+    for path in (Path(pipeline_path(TINY)), Path(clip_path(TINY))):
+        if not any(path.rglob("*.safetensors")):
+            return Finding("broken", "model tiny", f"{path} holds no weights: reinstall synthvlm")
+    return Finding("ok", "model tiny", "shipped with the package")
+
+
+def _hub_models() -> Iterator[Finding]:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        cached = {repo.repo_id for repo in scan_cache_dir().repos}
+    except CacheNotFound:
+        cached = set()
+    names: dict[str, None] = {}
+    for recipe in builtin_recipes():
+        settings = Recipe.load(recipe, captions=["captions.txt"])
+        refiner = settings.generation.refiner
+        parts = [settings.generation.model, settings.scoring.clip.model]
+        for name in [*parts, *([refiner.model] if refiner else [])]:
+            if name != TINY:
+                names[name] = None
+    reachable = True
+    for name in names:
+        if name in cached:
+            yield Finding("ok", f"model {name}", "in the local cache")
+            continue
+        problem = _hub_problem(name) if reachable else "hub not reachable"
+        if problem is None:
+            yield Finding("ok", f"model {name}", "on the hub, downloaded at first use")
+        else:
+            reachable = "not reachable" not in problem
+            yield Finding("missing", f"model {name}", problem)
+
+
+def _hub_problem(name: str) -> str | None:
+    """Why a model cannot be had from the hub, or None."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        info = HfApi().model_info(name, timeout=_HUB_TIMEOUT_S)
+    except GatedRepoError:
+        return "gated: accept its licence on the hub, then `hf auth login`"
+    except RepositoryNotFoundError:
+        return "not on the hub, or private: `hf auth login`"
+    except Exception as error:
+        return f"hub not reachable ({type(error).__name__}): copy the model here, name its folder"
+    files = [sibling.rfilename for sibling in info.siblings or []]
+    if not any(file.endswith(".safetensors") for file in files):
+        return (
+            "no safetensors in its main revision: name a converted one in `revision` "
+            "(e.g. refs/pr/N, which the hub's converter opens on request)"
+        )
+    return None
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,1 @@
+"""Where shards run; what is done with them is the stages' business."""

@@ -1,0 +1,49 @@
+"""Every error that this package raises on purpose.
+
+A message is one line: what is wrong, where (file, row, recipe key), what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CaptionSourceError",
+    "GenerationError",
+    "MissingExtraError",
+    "ModelError",
+    "RecipeError",
+    "RunFolderError",
+    "SynthVLMError",
+    "TooManyFailuresError",
+]
+
+
+class SynthVLMError(Exception):
+    """Base of all errors of this package; the command line prints its message as one line."""
+
+
+class RecipeError(SynthVLMError):
+    """The recipe has an unknown key, a bad value or an impossible combination."""
+
+
+class CaptionSourceError(SynthVLMError):
+    """A caption source is missing, unreadable, or holds what cannot be used."""
+
+
+class RunFolderError(SynthVLMError):
+    """The run folder is not one, cannot be written, or belongs to another run."""
+
+
+class ModelError(SynthVLMError):
+    """A model cannot be found or loaded."""
+
+
+class GenerationError(SynthVLMError):
+    """A generator could not make an image."""
+
+
+class TooManyFailuresError(SynthVLMError):
+    """More rows failed than the recipe allows; what is finished is kept."""
+
+
+class MissingExtraError(SynthVLMError):
+    """An optional dependency is needed; the message holds the command that installs it."""

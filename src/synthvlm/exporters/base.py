@@ -1,0 +1,72 @@
+"""What an exporter is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from synthvlm.data import file_stem
+
+__all__ = ["ExportedPair", "Exporter", "Write"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedPair:
+    """A selected pair, whole.
+
+    Attributes:
+        id: The caption's id.
+        caption: The normalised caption.
+        image: The encoded image.
+        format: ``png``, ``jpeg`` or ``webp``.
+        width: In pixels.
+        height: In pixels.
+        source: Name of the caption's source.
+        rank: Place in the selection, 1 is best.
+        clip_score: CLIPScore, 0 .. 1.
+        ssim_score: SSIMScore, -1 .. 1.
+        score: The weighted sum.
+        seed: Seed of the image.
+        index: The candidate's number.
+    """
+
+    id: str
+    caption: str
+    image: bytes
+    format: str
+    width: int
+    height: int
+    source: str
+    rank: int
+    clip_score: float
+    ssim_score: float
+    score: float
+    seed: int
+    index: int
+
+    @property
+    def file_name(self) -> str:
+        """A safe file name, made from a hash of the id."""
+        extension = "jpg" if self.format == "jpeg" else self.format
+        return f"{file_stem(self.id)}.{extension}"
+
+
+#: Writes a whole file of the data set: its name relative to the data set, and its bytes.
+Write = Callable[[str, bytes], None]
+
+
+class Exporter(Protocol):
+    """Writes selected pairs in one format."""
+
+    def write_part(self, part: int, pairs: Iterable[ExportedPair], write: Write) -> bytes:
+        """Write a part: consecutive pairs, whose images are read as they come.
+
+        Returns:
+            What ``finish`` needs to know of the part; it is kept with the run.
+        """
+        ...
+
+    def finish(self, parts: Iterable[bytes], write: Write) -> None:
+        """Write what needs all parts, given what each returned, once they are all written."""
+        ...

@@ -1,0 +1,149 @@
+"""The data-set card: what the data set is, how it was made, from which models and licences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import pairwise
+
+import yaml
+
+__all__ = ["CardFacts", "ModelFacts", "data_set_card"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A model that took part.
+
+    Attributes:
+        part: What it did, e.g. ``image generation``.
+        name: Its hub id or folder.
+        revision: On the hub, or None.
+        license: As its model card states it, or None.
+    """
+
+    part: str
+    name: str
+    revision: str | None
+    license: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What the card says.
+
+    Attributes:
+        license: Licence of the data set, or None.
+        formats: The exported formats.
+        models: The models that took part.
+        sources: For each caption source, its selected pairs.
+        funnel: What was counted on the way: label and number.
+        scores: For each score, its means over all pairs and over the selected ones.
+        checks: The curation rules that were on, with their bounds.
+        reproducible: Whether images can be regenerated from their seeds.
+        recipe: The resolved recipe as YAML.
+    """
+
+    license: str | None
+    formats: Sequence[str]
+    models: Sequence[ModelFacts]
+    sources: Mapping[str, int]
+    funnel: Sequence[tuple[str, int]]
+    scores: Mapping[str, tuple[float, float]]
+    checks: Sequence[str]
+    reproducible: bool
+    recipe: str
+
+    @property
+    def selected(self) -> int:
+        """Pairs in the data set."""
+        return sum(self.sources.values())
+
+
+def data_set_card(facts: CardFacts) -> str:
+    """The card as Markdown, with the front matter that the hub and ``datasets`` read."""
+    parts = [
+        f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---",
+        "# Synthetic image-caption pairs",
+        f"{facts.selected:,} pairs of a caption and an image that was generated from it, chosen "
+        f"by score with [SynthVLM](https://arxiv.org/abs/2407.20756) (synthvlm "
+        f"{version('synthvlm')}). Every image is synthetic: none is a photograph of a real scene.",
+        "## Counts",
+        _table(("step", "number"), [(label, f"{count:,}") for label, count in facts.funnel]),
+        "## Scores",
+        "CLIPScore: cosine of the CLIP embeddings of image and caption, clipped at 0. SSIMScore: "
+        "structural similarity of the image with itself after a trip through the "
+        "vision-language model's input size. Means:",
+        _table(
+            ("score", "all pairs", "selected"),
+            [(name, f"{a:.4f}", f"{b:.4f}") for name, (a, b) in facts.scores.items()],
+        ),
+        "## Models and licences",
+        _table(
+            ("part", "model", "revision", "licence"),
+            [
+                (m.part, m.name, m.revision or "default", m.license or "not stated: check it")
+                for m in facts.models
+            ],
+        ),
+        "The licences of the models and of the captions bind those who use the data set.",
+        "## Captions",
+        _table(("source", "pairs"), [(name, f"{n:,}") for name, n in facts.sources.items()]),
+        "What was checked of each caption:\n\n"
+        + "\n".join(f"- {check}" for check in facts.checks or ["nothing"]),
+        "Captions were **not** checked for names of people or other personal data.",
+        "## Use",
+        *_usage(facts.formats),
+        "## Making it again",
+        _reproduction(facts.reproducible),
+        f"````yaml\n{facts.recipe.replace('````', '` ` ` `')}````",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(facts: CardFacts) -> dict[str, object]:
+    front: dict[str, object] = {"pretty_name": "Synthetic image-caption pairs"}
+    if facts.license is not None:
+        front["license"] = facts.license
+    front["task_categories"] = ["image-to-text", "text-to-image", "visual-question-answering"]
+    front["tags"] = ["synthetic", "synthvlm", "image-caption"]
+    front["size_categories"] = [_size_category(facts.selected)]
+    if "huggingface" in facts.formats and facts.selected:
+        files = [{"split": "train", "path": "data/train-*.parquet"}]
+        front["configs"] = [{"config_name": "default", "data_files": files}]
+    return front
+
+
+def _size_category(count: int) -> str:
+    """The hub's name for a number of rows."""
+    names = ["1K", "10K", "100K", "1M", "10M", "100M", "1B"]
+    if count < 1000:
+        return "n<1K"
+    for power, (low, high) in enumerate(pairwise(names)):
+        if count < 10 ** (power + 4):
+            return f"{low}<n<{high}"
+    return "n>1B"
+
+
+def _usage(formats: Sequence[str]) -> list[str]:
+    texts = {
+        "llava": "LLaVA's trainer: `--data_path llava.json --image_folder images`.",
+        "huggingface": '`datasets.load_dataset("path/to/this/folder", split="train")`.',
+    }
+    return [texts[name] for name in formats if name in texts]
+
+
+def _reproduction(reproducible: bool) -> str:
+    if reproducible:
+        return "Each image is determined by its row's seed and this recipe:"
+    return "The scheduler draws noise of its own: images cannot be made again from their seeds."
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

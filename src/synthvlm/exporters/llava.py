@@ -1,0 +1,62 @@
+"""LLaVA's pre-training format: a JSON list of conversations, and a folder of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import orjson
+
+from synthvlm.data import fingerprint
+from synthvlm.exporters.base import ExportedPair, Write
+
+__all__ = ["INSTRUCTIONS", "LlavaExporter"]
+
+#: What the human asks, in other words each; LLaVA's own list has eleven of this kind too.
+INSTRUCTIONS = (
+    "Describe this picture in a few words.",
+    "What does this image show? Answer briefly.",
+    "Give a short and clear account of the picture.",
+    "Sum up what can be seen here.",
+    "Write a brief caption for this image.",
+    "In one sentence, what is in the picture?",
+    "Say shortly what this image contains.",
+    "Tell me concisely what you see.",
+    "Provide a compact description of the scene shown.",
+    "Which content does this picture present? Keep it short.",
+    "Put the visible content of the image into plain, short words.",
+)
+
+INDEX_FILE = "llava.json"
+
+
+class LlavaExporter:
+    """Writes ``llava.json`` and ``images/<part>/``; ``image`` is relative to ``images/``."""
+
+    def __init__(self, *, instructions: Sequence[str] | None = None) -> None:
+        """Take the questions, of which each pair gets one by a hash of its id."""
+        self._instructions = tuple(instructions or INSTRUCTIONS)
+
+    def write_part(self, part: int, pairs: Iterable[ExportedPair], write: Write) -> bytes:
+        """Write the images of a part; returns its conversations."""
+        entries = []
+        for pair in pairs:
+            name = f"{part:05d}/{pair.file_name}"
+            write(f"images/{name}", pair.image)
+            entries.append(orjson.dumps(self._entry(pair, name)))
+        return b",\n".join(entries)
+
+    def finish(self, parts: Iterable[bytes], write: Write) -> None:
+        """Join the conversations of all parts."""
+        body = b",\n".join(part for part in parts if part)
+        write(INDEX_FILE, b"[\n" + body + b"\n]\n" if body else b"[]\n")
+
+    def _entry(self, pair: ExportedPair, name: str) -> dict[str, object]:
+        number = int(fingerprint("instruction", pair.id)[:8], 16) % len(self._instructions)
+        return {
+            "id": pair.id,
+            "image": name,
+            "conversations": [
+                {"from": "human", "value": f"{self._instructions[number]}\n<image>"},
+                {"from": "gpt", "value": pair.caption},
+            ],
+        }

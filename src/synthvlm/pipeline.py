@@ -1,0 +1,188 @@
+"""From a recipe to a run folder: the stages, in order. Read this first.
+
+captions -> measure -> curate -> generate, score, choose -> select -> export -> report
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synthvlm.engines.local import LocalEngine
+from synthvlm.errors import RecipeError, RunFolderError
+from synthvlm.progress import SilentProgress
+from synthvlm.recipe import Recipe
+from synthvlm.store import RECIPE_FILE, RunFolder
+
+if TYPE_CHECKING:
+    from synthvlm.engines.base import Engine
+    from synthvlm.progress import Progress
+    from synthvlm.stages.summary import StageSummary
+
+__all__ = ["STAGES", "Pipeline", "resumed_recipe"]
+
+#: The stages that can be asked for; each does the ones before it if they are missing.
+STAGES = ("curate", "generate", "select", "export", "report")
+
+
+class Pipeline:
+    """A recipe and the run folder it is done in.
+
+    Example:
+        >>> from synthvlm import Pipeline, Recipe
+        >>> pipeline = Pipeline(Recipe.load("tiny"), "runs/first")
+        >>> summaries = pipeline.run()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: str | Path,
+        *,
+        engine: Engine | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Take a recipe and a run folder (local path or fsspec URL); nothing is done yet.
+
+        Args:
+            recipe: What to do.
+            out: Where; a new folder, or that of an earlier run, which is then resumed.
+            engine: Where shards run; by default in this process.
+            progress: What is shown meanwhile; by default nothing.
+        """
+        self.recipe = recipe
+        self.folder = RunFolder(out)
+        self._engine = engine or LocalEngine()
+        self._progress = progress or SilentProgress()
+
+    def run(self, until: str = "report") -> list[StageSummary]:
+        """Do the stages up to and including one; what is up to date is reused.
+
+        Args:
+            until: A name of ``STAGES``.
+
+        Returns:
+            What each stage did.
+
+        Raises:
+            SynthVLMError: One line says what is wrong, where, and what to do; what is finished
+                is kept, and the same call resumes.
+        """
+        from synthvlm.stages.curate import curate
+        from synthvlm.stages.measure import measure
+
+        if until not in STAGES:
+            raise RecipeError(f"there is no stage {until!r}; there are {', '.join(STAGES)}")
+        run = self.folder
+        run.prepare()
+        self._settle()
+        try:
+            summaries = [self._finished(measure(run, self.recipe, self._progress))]
+            measures = run.markers("measure")
+            summaries.append(self._finished(curate(run, self.recipe, measures, self._progress)))
+            if until != "curate":
+                self._after_curation(until, summaries)
+        finally:
+            run.flush_events()
+        if until == "report":
+            from synthvlm.report import write_report
+
+            write_report(run, self.recipe, self._progress)
+        return summaries
+
+    def _after_curation(self, until: str, summaries: list[StageSummary]) -> None:
+        from synthvlm.stages.export import export
+        from synthvlm.stages.generate import generate
+        from synthvlm.stages.select import select
+
+        run, progress = self.folder, self._progress
+        self._settle_dtype()
+        captions = run.markers("curate")
+        summaries.append(
+            self._finished(generate(run, self.recipe, self._engine, captions, progress))
+        )
+        if until == "generate":
+            return
+        generated = run.markers("generate")
+        summaries.append(self._finished(select(run, self.recipe, generated, progress)))
+        if until == "select":
+            return
+        summaries.append(self._finished(export(run, self.recipe, captions, generated, progress)))
+
+    def _finished(self, summary: StageSummary) -> StageSummary:
+        from synthvlm.stages.summary import describe
+
+        self._progress.finish(summary.stage, describe(summary))
+        return summary
+
+    def _settle(self) -> None:
+        """Fix what a run cannot change, and write the recipe down."""
+        old = earlier_recipe(self.folder)
+        threads = self.recipe.run.threads
+        dtype = self.recipe.generation.dtype
+        if old is not None:
+            if threads == "auto":
+                threads = old.run.threads
+            if dtype == "auto" and old.generation.model == self.recipe.generation.model:
+                dtype = old.generation.dtype
+            for name, new, was in (
+                ("shard_size", self.recipe.run.shard_size, old.run.shard_size),
+                ("threads", threads, old.run.threads),
+            ):
+                if new != was:
+                    raise RunFolderError(
+                        f"run.{name} was fixed at {was} when {self.folder.url} was created and "
+                        f"cannot become {new}: set it back, or start a new run folder"
+                    )
+        if threads == "auto":
+            threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        self._change({"run": {"threads": threads}, "generation": {"dtype": dtype}})
+
+    def _settle_dtype(self) -> None:
+        if self.recipe.generation.dtype == "auto":
+            from synthvlm.stages.models import resolve_dtype
+
+            dtype = resolve_dtype("auto", self.recipe.run.device)
+            self._change({"generation": {"dtype": dtype}})
+
+    def _change(self, changes: dict[str, dict[str, object]]) -> None:
+        sections = {
+            name: getattr(self.recipe, name).model_copy(update=values)
+            for name, values in changes.items()
+        }
+        self.recipe = self.recipe.model_copy(update=sections)
+        text = self.recipe.to_yaml().encode("utf-8")
+        if not self.folder.exists(RECIPE_FILE) or self.folder.read(RECIPE_FILE) != text:
+            self.folder.write(RECIPE_FILE, text)
+
+
+def earlier_recipe(folder: RunFolder) -> Recipe | None:
+    """The recipe that a run folder was made with, or None where there is no run yet."""
+    if not folder.exists(RECIPE_FILE):
+        return None
+    import yaml
+
+    where = folder.path(RECIPE_FILE)
+    try:
+        values = yaml.safe_load(folder.read(RECIPE_FILE))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        values = None
+    if not isinstance(values, dict):
+        raise RunFolderError(f"{where} is damaged: delete it and run again with your recipe")
+    return Recipe.from_values(values, where)
+
+
+def resumed_recipe(
+    out: str | Path,
+    *,
+    captions: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    limit: int | None = None,
+) -> Recipe:
+    """The recipe of an earlier run with changes, or the default one where there is no run yet."""
+    old = earlier_recipe(RunFolder(out))
+    if old is None:
+        return Recipe.load(captions=captions, overrides=overrides, limit=limit)
+    return old.changed(captions=captions, overrides=overrides, limit=limit)

@@ -1,0 +1,498 @@
+"""The recipe: one strict, typed model of everything that can be set.
+
+Unknown keys, wrong types and impossible combinations are refused in one pass, before any model
+is loaded, with the path of the key and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from synthvlm.errors import RecipeError
+
+__all__ = ["Recipe", "builtin_recipe_text", "builtin_recipes"]
+
+#: Word that names the embedded models and the bundled captions.
+TINY = "tiny"
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SourceSettings(_Settings):
+    """Where captions come from."""
+
+    path: str = Field(min_length=1, description="File, fsspec URL, or `tiny` (bundled captions).")
+    name: str | None = Field(None, min_length=1, description="Stays on every row; default: stem.")
+    format: Literal["auto", "txt", "json", "jsonl", "csv", "tsv", "parquet"] = "auto"
+    text_field: str = Field("caption", description="Column or key of the caption.")
+    id_field: str = Field("id", description="Column or key of the id; optional in the data.")
+
+
+class Bounds(_Settings):
+    """Keep a caption whose measure lies within the bounds, both inclusive."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("needs min, max or both (null switches the rule off)")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}: nothing could pass")
+        return self
+
+
+class NgramBounds(Bounds):
+    """Bounds on a repetition ratio of n-grams."""
+
+    ngram: int = Field(10, ge=1)
+
+
+class FlaggedWordsBounds(Bounds):
+    """Bounds on the share of flagged words."""
+
+    words: str | None = Field(None, description="JSON word list; default: the built-in list.")
+
+
+class RuleSettings(_Settings):
+    """The rules in their order; null switches one off. Defaults: SynthVLM's supplement."""
+
+    alnum_ratio: Bounds | None = Bounds(min=0.60)
+    char_rep_ratio: NgramBounds | None = NgramBounds(max=0.09373663)
+    flagged_words_ratio: FlaggedWordsBounds | None = FlaggedWordsBounds(max=0.0)
+    special_char_ratio: Bounds | None = Bounds(min=0.16534802, max=0.42023757)
+    word_rep_ratio: NgramBounds | None = NgramBounds(max=0.03085751)
+
+
+class CurationSettings(_Settings):
+    """Which captions become prompts."""
+
+    fix_unicode: bool = True
+    normalize_punctuation: bool = True
+    rules: RuleSettings = RuleSettings()
+    deduplicate: bool = True
+
+
+class RefinerSettings(_Settings):
+    """A second diffusion model that takes over the last denoising steps (SDXL)."""
+
+    model: str = Field(min_length=1)
+    revision: str | None = None
+    variant: str | None = None
+    denoising_split: float = Field(0.8, gt=0.0, lt=1.0, description="Share done by the base.")
+
+
+class ImageSettings(_Settings):
+    """How winners are encoded."""
+
+    format: Literal["png", "jpeg", "webp"] = "png"
+    quality: int | None = Field(None, ge=1, le=100, description="JPEG and WebP; default 95.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.format == "png" and self.quality is not None:
+            raise ValueError("png is lossless and has no quality: remove it or choose jpeg or webp")
+        return self
+
+
+class GenerationSettings(_Settings):
+    """Text to image."""
+
+    model: str = Field(TINY, min_length=1, description="Hub id, local folder, or `tiny`.")
+    revision: str | None = None
+    variant: str | None = Field(None, description="Weight file variant on the hub, e.g. fp16.")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    steps: int = Field(20, ge=1)
+    guidance_scale: float = Field(3.0, ge=0.0)
+    negative_prompt: str | None = None
+    max_sequence_length: int | None = Field(
+        None, ge=1, description="Tokens of the T5 encoder (SD3, FLUX); default: the pipeline's."
+    )
+    height: int = Field(64, ge=8)
+    width: int = Field(64, ge=8)
+    candidates: int = Field(4, ge=1, description="Images per caption, of which the best is kept.")
+    refiner: RefinerSettings | None = None
+    image: ImageSettings = ImageSettings()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for side in ("height", "width"):
+            if getattr(self, side) % 8:
+                raise ValueError(f"{side} must be a multiple of 8, not {getattr(self, side)}")
+        if self.refiner is not None and not round(self.steps * self.refiner.denoising_split) >= 1:
+            raise ValueError("refiner.denoising_split leaves the base model no step")
+        return self
+
+
+class ClipSettings(_Settings):
+    """CLIPScore: cosine of the embeddings of image and prefixed caption, clipped at 0."""
+
+    model: str = Field(TINY, min_length=1)
+    revision: str | None = None
+    prefix: str = "A photo depicts "
+    weight: float = Field(1.0, ge=0.0)
+
+
+class SsimSettings(_Settings):
+    """SSIMScore: the image against itself after the trip through the VLM's input size."""
+
+    side: int = Field(768, ge=7, description="Side in pixels at which images are compared.")
+    model_input_side: int = Field(336, ge=1, description="Side of the VLM's input.")
+    weight: float = Field(0.5, ge=0.0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.model_input_side >= self.side:
+            raise ValueError(
+                f"model_input_side {self.model_input_side} must be below side {self.side}"
+            )
+        return self
+
+
+class ScoringSettings(_Settings):
+    """Score = clip.weight * CLIPScore + ssim.weight * SSIMScore."""
+
+    clip: ClipSettings = ClipSettings()
+    ssim: SsimSettings = SsimSettings()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.clip.weight == 0 and self.ssim.weight == 0:
+            raise ValueError("clip.weight and ssim.weight are both 0: nothing to rank by")
+        return self
+
+
+class MinScores(_Settings):
+    """Lowest scores (inclusive) that a selected pair may have."""
+
+    clip_score: float | None = None
+    ssim_score: float | None = None
+    score: float | None = None
+
+
+class SelectionSettings(_Settings):
+    """How many of the best pairs are kept; neither number keeps all."""
+
+    top_n: int | None = Field(None, ge=1)
+    top_fraction: float | None = Field(None, gt=0.0, le=1.0)
+    min_scores: MinScores = MinScores()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.top_n is not None and self.top_fraction is not None:
+            raise ValueError("top_n and top_fraction are both set: choose one, null the other")
+        return self
+
+
+class ExportSettings(_Settings):
+    """What is written to ``dataset/``."""
+
+    formats: list[Literal["llava", "huggingface"]] = Field(["llava", "huggingface"], min_length=1)
+    images_per_folder: int = Field(10_000, ge=1)
+    instructions: list[str] | None = Field(
+        None, min_length=1, description="Questions of the LLaVA format; default: the built-in ones."
+    )
+    license: str | None = Field(None, description="Licence of the data set, for its card.")
+
+
+class ReportSettings(_Settings):
+    """What the report shows."""
+
+    gallery: int = Field(24, ge=0, description="Pairs in each part of the gallery.")
+    preview_share: Share = Field(
+        0.002, description="Share of captions (by hash) whose losers leave a thumbnail."
+    )
+
+
+class RunSettings(_Settings):
+    """How the work is done; only shard_size and threads can touch a result."""
+
+    shard_size: int = Field(1000, ge=1, description="Input captions per shard; fixed in a run.")
+    threads: Literal["auto"] | int = Field("auto", description="CPU threads; fixed in a run.")
+    batch_size: int = Field(8, ge=1, description="Images generated at a time.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    max_failed_share: Share = Field(0.01, description="Share of rows that may fail in a stage.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if isinstance(self.threads, int) and self.threads < 1:
+            raise ValueError(f"threads must be at least 1, not {self.threads}")
+        return self
+
+
+class Recipe(_Settings):
+    """Everything that can be set of a run.
+
+    Example:
+        >>> recipe = Recipe.load("tiny", overrides=["generation.candidates=2"])
+        >>> recipe.generation.candidates
+        2
+    """
+
+    seed: int = Field(0, ge=0, lt=2**63)
+    limit: int | None = Field(None, ge=1, description="Input captions to read; null: all.")
+    sources: list[SourceSettings] = Field(min_length=1)
+    curation: CurationSettings = CurationSettings()
+    generation: GenerationSettings = GenerationSettings()
+    scoring: ScoringSettings = ScoringSettings()
+    selection: SelectionSettings = SelectionSettings()
+    export: ExportSettings = ExportSettings()
+    report: ReportSettings = ReportSettings()
+    run: RunSettings = RunSettings()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [source_name(source) for source in self.sources]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two sources are named {name!r}: give each a name of its own")
+        return self
+
+    @classmethod
+    def load(
+        cls,
+        recipe: str | Path = TINY,
+        *,
+        captions: Sequence[str | Path] = (),
+        overrides: Sequence[str] = (),
+        limit: int | None = None,
+    ) -> Recipe:
+        """Read a recipe and change it.
+
+        Args:
+            recipe: Name of a built-in recipe, or a YAML file.
+            captions: Caption files that replace the recipe's sources.
+            overrides: Changes of the form ``KEY=VALUE``, e.g. ``generation.steps=30``; the value
+                is read as YAML. In a list the key is a number: ``sources.0.name=web``.
+            limit: Number of input captions to read.
+
+        Raises:
+            RecipeError: The recipe does not exist or does not validate.
+        """
+        label, text = _read(recipe)
+        return cls._changed(_parse(text, label), label, captions, overrides, limit)
+
+    def changed(
+        self,
+        *,
+        captions: Sequence[str | Path] = (),
+        overrides: Sequence[str] = (),
+        limit: int | None = None,
+    ) -> Recipe:
+        """A copy with changes, as in ``load``."""
+        values = self.model_dump(mode="json")
+        return self._changed(values, "recipe", captions, overrides, limit)
+
+    @classmethod
+    def _changed(
+        cls,
+        values: dict[str, Any],
+        label: str,
+        captions: Sequence[str | Path],
+        overrides: Sequence[str],
+        limit: int | None,
+    ) -> Recipe:
+        if captions:
+            values["sources"] = [{"path": str(path)} for path in captions]
+        if limit is not None:
+            values["limit"] = limit
+        for change in overrides:
+            _apply(values, change)
+        if not values.get("sources"):
+            raise RecipeError(
+                f"recipe {label} names no captions: add --captions FILE (or set `sources`)"
+            )
+        return cls.from_values(values, label)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], label: str = "recipe") -> Recipe:
+        """Validate plain values, as read from YAML.
+
+        Raises:
+            RecipeError: A line for each problem, with the key's path.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            lines = [f"{label}: {line}" for line in _explain(error)]
+            raise RecipeError("\n".join(lines)) from None
+
+    def to_yaml(self) -> str:
+        """The whole recipe as YAML, every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def source_name(source: SourceSettings) -> str:
+    """The name of a source: the given one, else the stem of its path."""
+    if source.name is not None:
+        return source.name
+    return source.path.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1].split(".", 1)[0] or "data"
+
+
+def builtin_recipes() -> dict[str, str]:
+    """Names of the built-in recipes and the first line of each."""
+    folder = resources.files("synthvlm") / "recipes"
+    found = {}
+    for entry in sorted(folder.iterdir(), key=lambda item: item.name):
+        if entry.name.endswith(".yaml"):
+            first = entry.read_text(encoding="utf-8").split("\n", 1)[0]
+            found[entry.name.removesuffix(".yaml")] = first.lstrip("# ")
+    return found
+
+
+def builtin_recipe_text(name: str) -> str:
+    """The YAML text of a built-in recipe, comments included.
+
+    Raises:
+        RecipeError: There is no such recipe.
+    """
+    if name not in builtin_recipes():
+        raise RecipeError(
+            f"there is no built-in recipe {name!r}{_nearest(name, builtin_recipes())}: "
+            f"`synthvlm recipes` lists them"
+        )
+    return (resources.files("synthvlm") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _read(recipe: str | Path) -> tuple[str, str]:
+    path = Path(recipe)
+    if str(recipe) in builtin_recipes():
+        return str(recipe), builtin_recipe_text(str(recipe))
+    if path.suffix not in (".yaml", ".yml") and not path.exists():
+        return str(recipe), builtin_recipe_text(str(recipe))
+    try:
+        return str(recipe), path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"recipe {recipe} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {recipe} cannot be read: {error}") from None
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML in which a key given twice is an error instead of the last one winning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 reads 1e-3 as a string; people who write recipes mean a number.
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_UniqueKeyLoader)
+
+
+def _parse(text: str, label: str) -> dict[str, Any]:
+    try:
+        values = _yaml(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise RecipeError(f"recipe {label}{where}: {problem}") from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"recipe {label} is not a mapping of settings")
+    return values
+
+
+def _apply(values: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {change}: expected KEY=VALUE, e.g. generation.steps=30")
+    try:
+        value = _yaml(text)
+    except (yaml.YAMLError, RecursionError):
+        raise RecipeError(f"--set {change}: the value is not valid YAML") from None
+    *parents, last = key.split(".")
+    place: Any = values
+    for depth, part in enumerate(parents):
+        if isinstance(place, list):
+            place = place[_position(place, part, change)]
+        else:
+            if not isinstance(place.get(part), dict | list):
+                place[part] = {}
+            place = place[part]
+        if not isinstance(place, dict | list):
+            path = ".".join(parents[: depth + 1])
+            raise RecipeError(f"--set {change}: {path} holds no settings")
+    if isinstance(place, list):
+        place[_position(place, last, change)] = value
+    else:
+        place[last] = value
+
+
+def _position(place: list[Any], part: str, change: str) -> int:
+    if not part.isdecimal() or int(part) >= len(place):
+        raise RecipeError(f"--set {change}: expected a number below {len(place)}, not {part!r}")
+    return int(part)
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        location = [str(part) for part in problem["loc"]]
+        path = ".".join(location) or "recipe"
+        if problem["type"] == "extra_forbidden":
+            names = _fields_at(Recipe, problem["loc"][:-1])
+            yield f"{path}: unknown key{_nearest(location[-1], names)}"
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            given = problem.get("input")
+            shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
+            yield f"{path}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _nearest(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    if close:
+        return f", did you mean {close[0]!r}?"
+    return f" (valid: {', '.join(names)})" if names else ""
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        if field is None:
+            return []
+        nested = _nested_model(field.annotation)
+        if nested is None:
+            return []
+        model = nested
+    return list(model.model_fields)
+
+
+def _nested_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _nested_model(argument)
+        if found is not None:
+            return found
+    return None

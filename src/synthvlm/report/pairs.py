@@ -1,0 +1,144 @@
+"""Candidates, pairs and the selection as numbers: no pixels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from synthvlm.data import CHOSEN_SCORES
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from synthvlm.store import Marker, RunFolder
+
+    Floats = npt.NDArray[np.float64]
+
+__all__ = ["Candidates", "join_selection", "read_candidates", "scores_of"]
+
+_KEY = ["caption_id", "index"]
+_PROBLEMS_SHOWN = 5
+_WINNER_COLUMNS = [*_KEY, "seed", *CHOSEN_SCORES, "truncated"]
+
+
+@dataclass(slots=True)
+class Candidates:
+    """What the generate stage made, summed over its shards.
+
+    Attributes:
+        per_caption: Candidates of a caption, by the recipe.
+        captions: Captions with candidates.
+        statuses: Candidates by status (ok, failed, skipped).
+        truncated: Captions that the scorer's text tower cut off.
+        problems: Why candidates failed, with counts.
+        sums: Sums of each score over the ok candidates.
+    """
+
+    per_caption: int
+    captions: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    truncated: int = 0
+    problems: Counter[str] = field(default_factory=Counter)
+    sums: Counter[str] = field(default_factory=Counter)
+    _best_sums: list[float] = field(default_factory=list)
+    _complete: int = 0
+
+    @property
+    def total(self) -> int:
+        """All candidates, whatever became of them."""
+        return self.statuses.total()
+
+    @property
+    def top_problems(self) -> list[tuple[str, int]]:
+        """The most frequent reasons of failure."""
+        return sorted(self.problems.items(), key=lambda item: (-item[1], item[0]))[:_PROBLEMS_SHOWN]
+
+    def mean(self, score: str) -> float | None:
+        """Mean of a score over all ok candidates: what a random candidate would have."""
+        return self.sums[score] / self.statuses["ok"] if self.statuses["ok"] else None
+
+    @property
+    def best_of(self) -> list[float]:
+        """Mean of the best score among a caption's first 1, 2, .. candidates.
+
+        Over the captions of which every candidate is ok, so that all numbers are of the same ones.
+        """
+        return [value / self._complete for value in self._best_sums] if self._complete else []
+
+    def add(self, table: pa.Table) -> None:
+        """Count a shard in."""
+        import numpy as np
+        import pyarrow.compute as pc
+
+        ids = table["caption_id"].combine_chunks().dictionary_encode()
+        self.captions += len(ids.dictionary)
+        self.statuses.update(table["status"].to_pylist())
+        cut = table.filter(table["truncated"])
+        self.truncated += len(pc.unique(cut["caption_id"]))
+        failed = table.filter(pc.equal(table["status"], "failed"))
+        self.problems.update(problem or "unknown" for problem in failed["problem"].to_pylist())
+        usable = table.filter(pc.equal(table["status"], "ok"))
+        for score in CHOSEN_SCORES:
+            self.sums[score] += float(np.sum(usable[score].to_numpy()))
+        grid = np.full((len(ids.dictionary), self.per_caption), np.nan)
+        places = table["index"].to_numpy()
+        if len(places) and places.max() < self.per_caption:
+            grid[ids.indices.to_numpy(), places] = table["score"].to_numpy()
+            best = np.maximum.accumulate(grid[~np.isnan(grid).any(axis=1)], axis=1)
+            before = self._best_sums or [0.0] * self.per_caption
+            self._best_sums = [a + float(b) for a, b in zip(before, best.sum(axis=0), strict=True)]
+            self._complete += len(best)
+
+
+def read_candidates(
+    run: RunFolder, generated: Mapping[int, Marker], per_caption: int
+) -> tuple[Candidates, pa.Table]:
+    """Sums over all candidates, and the pairs: best score first, ties by caption id.
+
+    The pairs have the winner's columns of ``candidates/`` and ``shard``.
+    """
+    import pyarrow as pa
+
+    from synthvlm.data import candidate_schema
+
+    counts = Candidates(per_caption)
+    schema = candidate_schema()
+    winners = pa.schema([schema.field(name) for name in _WINNER_COLUMNS] + [("shard", pa.int32())])
+    parts = [winners.empty_table()]
+    for shard, marker in sorted(generated.items()):
+        name = marker.file("candidates")
+        if name is None:
+            continue
+        table = run.read_table(name, [*_WINNER_COLUMNS, "status", "problem", "chosen"])
+        counts.add(table)
+        chosen = table.filter(table["chosen"]).select(_WINNER_COLUMNS)
+        parts.append(chosen.append_column("shard", pa.array([shard] * len(chosen), pa.int32())))
+    pairs = pa.concat_tables(parts)
+    return counts, pairs.sort_by([("score", "descending"), ("caption_id", "ascending")])
+
+
+def join_selection(pairs: pa.Table, selection: pa.Table) -> tuple[pa.Table, int]:
+    """Add to the pairs their ``rank`` in the selection, null where they are not selected.
+
+    Returns:
+        The pairs, and how many rows of the selection are no pair (any more).
+    """
+    import pyarrow.compute as pc
+
+    place = pc.index_in(pairs["caption_id"], selection["caption_id"].combine_chunks())
+    selected = selection.take(place)
+    same = pc.and_(
+        pc.equal(selected["index"], pairs["index"]), pc.equal(selected["score"], pairs["score"])
+    )
+    rank = pc.if_else(pc.fill_null(same, False), selected["rank"], None)
+    missing = len(selection) - (len(rank) - rank.null_count)
+    return pairs.append_column("rank", rank), missing
+
+
+def scores_of(pairs: pa.Table) -> dict[str, Floats]:
+    """Each score as an array, in the order of the rows."""
+    return {name: pairs[name].to_numpy() for name in CHOSEN_SCORES}

@@ -1,0 +1,51 @@
+"""SSIMScore: how much of an image survives the input size of a vision-language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from synthvlm.scorers.base import Scores
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+__all__ = ["SsimScorer", "ssim_score"]
+
+
+class SsimScorer:
+    """SSIMScore as SynthVLM's authors compute it; the captions play no part."""
+
+    def __init__(self, *, side: int = 768, model_input_side: int = 336) -> None:
+        """Set the sides in pixels at which images are compared, and of the model's input."""
+        self._side = side
+        self._model_input_side = model_input_side
+
+    def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
+        """Score n images (uint8, shape (n, 3, height, width), RGB); values lie in -1 .. 1."""
+        import numpy as np
+
+        pixels = images.permute(0, 2, 3, 1).cpu().numpy()
+        values = [ssim_score(image, self._side, self._model_input_side) for image in pixels]
+        return Scores(np.asarray(values, dtype=np.float64))
+
+
+def ssim_score(image: np.ndarray, side: int, model_input_side: int) -> float:
+    """SSIMScore of one image (uint8, shape (height, width, 3)).
+
+    The image is resized to ``side``, to ``model_input_side`` and back to ``side`` (bilinear, 8
+    bit), and compared with itself in grey by scikit-image's structural similarity with its
+    default 7x7 uniform window (SynthVLM, arXiv 2407.20756, the authors' code).
+    """
+    import numpy as np
+    from PIL import Image
+    from skimage.metrics import structural_similarity
+
+    bilinear = Image.Resampling.BILINEAR
+    full = Image.fromarray(image).resize((side, side), bilinear)
+    small = full.resize((model_input_side, model_input_side), bilinear)
+    back = small.resize((side, side), bilinear)
+    return float(
+        structural_similarity(np.asarray(full.convert("L")), np.asarray(back.convert("L")))
+    )

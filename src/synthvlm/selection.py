@@ -1,0 +1,58 @@
+"""Ranking on score rows: global, exact, deterministic. No pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from synthvlm.data import selection_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["select_pairs"]
+
+
+def select_pairs(
+    candidates: Iterable[tuple[int, pa.Table]],
+    *,
+    top_n: int | None = None,
+    top_fraction: float | None = None,
+    min_scores: Mapping[str, float] | None = None,
+) -> tuple[int, pa.Table]:
+    """Rank the chosen candidates by score and keep the best.
+
+    Args:
+        candidates: Shard number and candidate rows (the columns of ``candidate_schema`` that
+            the selection has, and ``chosen``); losers are left out here.
+        top_n: Keep that many.
+        top_fraction: Keep that share (0 .. 1) of all pairs, rounded up.
+        min_scores: Lowest value (inclusive) of ``clip_score``, ``ssim_score`` or ``score``.
+
+    Returns:
+        The number of pairs before selection, and the selection (``selection_schema``): best
+        score first, ties by caption id.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    schema = selection_schema()
+    columns = [name for name in schema.names if name not in ("rank", "shard")]
+    parts = []
+    for shard, table in candidates:
+        chosen = table.filter(table["chosen"]).select(columns)
+        parts.append(chosen.append_column("shard", pa.array([shard] * len(chosen), pa.int32())))
+    empty = schema.remove(0).empty_table()
+    pairs = pa.concat_tables([empty, *(part.select(empty.schema.names) for part in parts)])
+    total = pairs.num_rows
+    for name, lowest in (min_scores or {}).items():
+        pairs = pairs.filter(pc.greater_equal(pairs[name], lowest))
+    order = pc.sort_indices(pairs, sort_keys=[("score", "descending"), ("caption_id", "ascending")])
+    count = top_n
+    if top_fraction is not None:
+        # Rounded first: 0.1 * 30 is 3.0000000000000004 and must not become 4.
+        count = math.ceil(round(top_fraction * total, 6))
+    selected = pairs.take(order[:count] if count is not None else order)
+    ranks = pa.array(range(1, selected.num_rows + 1), pa.int64())
+    return total, selected.add_column(0, "rank", ranks).cast(schema)

@@ -1,0 +1,1 @@
+"""The stages: shard in, shard out."""

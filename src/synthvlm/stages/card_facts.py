@@ -1,0 +1,151 @@
+"""Gather from the run folder what the data-set card says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from synthvlm.data import CHOSEN_SCORES, RULE_MEASURES
+from synthvlm.exporters.card import CardFacts, ModelFacts
+from synthvlm.recipe import source_name
+from synthvlm.stages.curate import DUPLICATE, UNREADABLE, totals
+from synthvlm.stages.models import clip_path, pipeline_path
+from synthvlm.stages.select import SELECTION_FILE
+
+if TYPE_CHECKING:
+    from synthvlm.recipe import Recipe
+    from synthvlm.store import Marker, RunFolder
+
+__all__ = ["card_facts"]
+
+#: Licences of the built-in recipes' models, as their cards on the hub state them.
+_KNOWN_LICENSES = {
+    "stabilityai/stable-diffusion-xl-base-1.0": "openrail++",
+    "stabilityai/stable-diffusion-xl-refiner-1.0": "openrail++",
+    "stabilityai/stable-diffusion-3-medium-diffusers": "stabilityai-ai-community",
+}
+
+
+def card_facts(
+    run: RunFolder, recipe: Recipe, captions: dict[int, Marker], generated: dict[int, Marker]
+) -> CardFacts:
+    """Count, average and look up what the card needs."""
+    curated = totals(captions)
+    selection = run.read_table(SELECTION_FILE)
+    reasons = [name for name in (UNREADABLE, *RULE_MEASURES, DUPLICATE) if name in curated]
+    candidates = {
+        name: sum(int(marker.facts.get(name, 0)) for marker in generated.values())
+        for name in ("candidates", "failed", "truncated")
+    }
+    sums, pairs = _sums(run, generated)
+    funnel = [
+        ("captions read", curated["captions"]),
+        *((f"rejected: {reason}", curated[reason]) for reason in reasons),
+        ("captions kept", curated["kept"]),
+        ("captions longer than the scorer's text tower", candidates["truncated"]),
+        ("candidates", candidates["candidates"]),
+        ("candidates failed", candidates["failed"]),
+        ("pairs", pairs),
+        ("pairs selected", selection.num_rows),
+    ]
+    return CardFacts(
+        license=recipe.export.license,
+        formats=recipe.export.formats,
+        models=_models(recipe),
+        sources=_sources(run, recipe, captions, selection.to_pylist()),
+        funnel=funnel,
+        scores={
+            name: (sums[name] / max(1, pairs), _mean(selection[name].to_pylist()))
+            for name in CHOSEN_SCORES
+        },
+        checks=_checks(recipe),
+        reproducible=all(m.facts.get("reproducible", True) for m in generated.values()),
+        recipe=recipe.to_yaml(),
+    )
+
+
+def _sums(run: RunFolder, generated: dict[int, Marker]) -> tuple[dict[str, float], int]:
+    import pyarrow.compute as pc
+
+    sums = dict.fromkeys(CHOSEN_SCORES, 0.0)
+    pairs = 0
+    for _, marker in sorted(generated.items()):
+        name = marker.file("candidates")
+        if name is None:
+            continue
+        table = run.read_table(name, [*CHOSEN_SCORES, "chosen"])
+        table = table.filter(table["chosen"])
+        pairs += table.num_rows
+        for score in CHOSEN_SCORES:
+            sums[score] += pc.sum(table[score]).as_py() or 0.0
+    return sums, pairs
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / max(1, len(values))
+
+
+def _sources(
+    run: RunFolder,
+    recipe: Recipe,
+    captions: dict[int, Marker],
+    selection: list[dict[str, object]],
+) -> dict[str, int]:
+    counts = Counter({source_name(source): 0 for source in recipe.sources})
+    ids_of: dict[object, set[object]] = {}
+    for row in selection:
+        ids_of.setdefault(row["shard"], set()).add(row["caption_id"])
+    for shard, ids in ids_of.items():
+        name = captions[int(str(shard))].file("captions")
+        assert name is not None
+        for row in run.read_table(name, ["id", "source"]).to_pylist():
+            if row["id"] in ids:
+                counts[row["source"]] += 1
+    return dict(counts)
+
+
+def _checks(recipe: Recipe) -> list[str]:
+    curation = recipe.curation
+    checks = []
+    for name in RULE_MEASURES:
+        rule = getattr(curation.rules, name)
+        if rule is not None:
+            low = f" >= {rule.min}" if rule.min is not None else ""
+            high = f" <= {rule.max}" if rule.max is not None else ""
+            checks.append(f"`{name}`{low}{' and' if low and high else ''}{high}")
+    if curation.deduplicate:
+        checks.append("exact duplicates removed")
+    return checks
+
+
+def _models(recipe: Recipe) -> list[ModelFacts]:
+    settings, clip = recipe.generation, recipe.scoring.clip
+    models = [_model("image generation", settings.model, settings.revision, pipeline_path)]
+    if settings.refiner is not None:
+        refiner = settings.refiner
+        models.append(_model("refinement", refiner.model, refiner.revision, pipeline_path))
+    models.append(_model("CLIPScore", clip.model, clip.revision, clip_path))
+    return models
+
+
+def _model(part: str, name: str, revision: str | None, locate: object) -> ModelFacts:
+    assert callable(locate)
+    return ModelFacts(part, name, revision, _license(name, Path(locate(name))))
+
+
+def _license(name: str, folder: Path) -> str | None:
+    """The licence that a model folder's card states, or the known one of a hub id."""
+    card = folder / "README.md"
+    if card.is_file():
+        parts = card.read_text(encoding="utf-8", errors="replace").split("---", 2)
+        if len(parts) == 3:
+            try:
+                front = yaml.safe_load(parts[1])
+            except yaml.YAMLError:
+                front = None
+            if isinstance(front, dict) and front.get("license"):
+                return str(front["license"])
+    return _KNOWN_LICENSES.get(name)

@@ -1,0 +1,63 @@
+"""Select over the whole data set, on score rows; see ``synthvlm.selection`` for the ranking."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from synthvlm.data import fingerprint
+from synthvlm.selection import select_pairs
+from synthvlm.stages.summary import StageSummary
+from synthvlm.store import table_bytes
+
+if TYPE_CHECKING:
+    from synthvlm.progress import Progress
+    from synthvlm.recipe import Recipe
+    from synthvlm.store import Marker, RunFolder
+
+__all__ = ["select"]
+
+STAGE = "select"
+SELECTION_FILE = "selection.parquet"
+_COLUMNS = ["caption_id", "index", "clip_score", "ssim_score", "score", "chosen"]
+
+
+def select(
+    run: RunFolder, recipe: Recipe, generated: dict[int, Marker], progress: Progress
+) -> StageSummary:
+    """Bring ``selection.parquet`` up to date with the candidates and the selection's settings."""
+    began = time.monotonic()
+    wanted = fingerprint(
+        STAGE,
+        recipe.selection.model_dump(mode="json"),
+        [
+            (shard, file.checksum)
+            for shard in sorted(generated)
+            for file in generated[shard].files
+            if file.path.startswith("candidates/")
+        ],
+    )
+    old = run.markers(STAGE).get(0)
+    if old is not None and old.fingerprint == wanted:
+        counts = {name: int(old.facts[name]) for name in ("pairs", "selected")}
+        return StageSummary(STAGE, 1, 1, counts, time.monotonic() - began)
+    progress.start(STAGE, len(generated), "shards")
+    tables = []
+    for shard in sorted(generated):
+        name = generated[shard].file("candidates")
+        if name is not None:
+            tables.append((shard, run.read_table(name, _COLUMNS)))
+        progress.advance(1)
+    settings = recipe.selection
+    pairs, selection = select_pairs(
+        tables,
+        top_n=settings.top_n,
+        top_fraction=settings.top_fraction,
+        min_scores=settings.min_scores.model_dump(exclude_none=True),
+    )
+    counts = {"pairs": pairs, "selected": selection.num_rows}
+    file = run.write(SELECTION_FILE, table_bytes(selection))
+    run.commit(STAGE, 0, wanted, [file], counts)
+    seconds = time.monotonic() - began
+    run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=pairs)
+    return StageSummary(STAGE, 1, 0, counts, seconds)

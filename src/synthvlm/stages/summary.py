@@ -1,0 +1,48 @@
+"""What a stage did, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["StageSummary"]
+
+
+@dataclass(frozen=True, slots=True)
+class StageSummary:
+    """What a stage did in this invocation.
+
+    Attributes:
+        stage: Its name.
+        shards: All its shards.
+        reused: Shards that were already up to date.
+        counts: What was done, e.g. images generated.
+        seconds: Wall time.
+    """
+
+    stage: str
+    shards: int
+    reused: int
+    counts: Mapping[str, int]
+    seconds: float
+
+
+def describe(summary: StageSummary) -> str:
+    """One line on what the stage did, and what it reused."""
+    counts = summary.counts
+    if summary.stage == "measure":
+        done = f"{counts['read']:,} captions read"
+    elif summary.stage == "curate":
+        done = f"{counts['kept']:,} of {counts['captions']:,} captions kept"
+    elif summary.stage == "generate":
+        names = ("generated", "regenerated", "carried", "failed")
+        told = [f"{counts[name]:,} {name}" for name in names if counts[name] or name == "generated"]
+        done = "candidates " + ", ".join(told)
+    elif summary.stage == "select":
+        done = f"{counts['selected']:,} of {counts['pairs']:,} pairs selected"
+    else:
+        done = f"{counts['exported']:,} pairs exported"
+    if summary.shards and summary.reused == summary.shards:
+        return f"{done} (up to date, nothing to do)"
+    reused = f", {summary.reused:,} of {summary.shards:,} shards reused" if summary.reused else ""
+    return f"{done} ({summary.seconds:.1f} s{reused})"

@@ -1,0 +1,306 @@
+"""The run folder: atomic shards, fingerprints and done-markers, on any fsspec URL.
+
+A shard's files get names that are unique to the attempt. The done-marker that names them is
+written last and is the commit: what no marker names does not exist, and is swept up later.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import posixpath
+import time
+import uuid
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthvlm.data import digest
+from synthvlm.errors import RunFolderError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Marker", "RunFolder", "StoredFile"]
+
+RECIPE_FILE = "recipe.yaml"
+#: Row groups are cut at this many bytes of table data, so that readers can stream.
+ROW_GROUP_BYTES = 64 * 2**20
+_EVENT_BUFFER = 256
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A committed file: path in the run folder, size in bytes, checksum (blake2b-128, hex)."""
+
+    path: str
+    size: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """The commit of a shard: what it depended on, its files, and counts for people."""
+
+    fingerprint: str
+    files: tuple[StoredFile, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def file(self, folder: str) -> str | None:
+        """Path of the shard's file in a folder, e.g. ``pairs``; None where it has none."""
+        return next((f.path for f in self.files if f.path.startswith(folder + "/")), None)
+
+
+class RunFolder:
+    """A run folder at a local path or any fsspec URL."""
+
+    def __init__(self, url: str | Path) -> None:
+        """Name a run folder; nothing is read or written yet."""
+        import fsspec
+        from fsspec.implementations.local import LocalFileSystem
+
+        self.url = str(url)
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise RunFolderError(f"run folder {self.url}: {error}") from None
+        self._local = isinstance(self._fs, LocalFileSystem)
+        self._worker = f"{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._events: list[bytes] = []
+        self._event_files = 0
+
+    def prepare(self) -> None:
+        """Make the folder, or accept it as a run.
+
+        Raises:
+            RunFolderError: It holds other people's files, or cannot be written.
+        """
+        with self._failures_explained("open", ""):
+            if self._fs.isfile(self._root):
+                raise RunFolderError(f"{self.url} is a file: name a new folder for the run")
+            if self._fs.isdir(self._root):
+                names = [posixpath.basename(p.rstrip("/")) for p in self._fs.ls(self._root, False)]
+                strangers = [name for name in names if not name.startswith(".")]
+                if strangers and RECIPE_FILE not in names:
+                    raise RunFolderError(
+                        f"{self.url} is not a run folder: it holds {sorted(strangers)[0]!r} but no "
+                        f"{RECIPE_FILE}; name a new or empty folder"
+                    )
+            self._fs.makedirs(self._root, exist_ok=True)
+
+    def path(self, name: str) -> str:
+        """Full path or URL of a name in the folder, for people and for other libraries."""
+        if self._local:
+            return str(Path(self._root) / name)
+        return str(self._fs.unstrip_protocol(posixpath.join(self._root, name)))
+
+    def exists(self, name: str) -> bool:
+        """Whether a file of that name exists."""
+        return bool(self._fs.isfile(self._at(name)))
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file."""
+        with self._failures_explained("read", name):
+            return bytes(self._fs.cat_file(self._at(name)))
+
+    def write(self, name: str, data: bytes) -> StoredFile:
+        """Write a whole file, so that a reader sees all of it or nothing of it."""
+        with self._failures_explained("write", name):
+            target = self._at(name)
+            if not self._local:
+                self._fs.pipe_file(target, data)
+            else:
+                self._write_local(Path(target), data)
+        return StoredFile(name, len(data), digest([data]))
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        with self._failures_explained("remove", name):
+            if self._fs.isfile(self._at(name)):
+                self._fs.rm_file(self._at(name))
+
+    def listing(self, folder: str) -> dict[str, int]:
+        """Names (relative to the run folder) and sizes of all files below a folder."""
+        with self._failures_explained("list", folder):
+            try:
+                found = self._fs.find(self._at(folder), detail=True)
+            except FileNotFoundError:
+                return {}
+        prefix = self._at("").rstrip("/") + "/"
+        return {
+            path.removeprefix(prefix): int(info["size"] or 0)
+            for path, info in found.items()
+            if not posixpath.basename(path).startswith(".")
+        }
+
+    def write_table(self, folder: str, shard: int, table: pa.Table) -> StoredFile:
+        """Write a shard's table as Parquet under a name unique to this attempt."""
+        return self.write(
+            f"{folder}/part-{shard:05d}-{uuid.uuid4().hex[:8]}.parquet", table_bytes(table)
+        )
+
+    def read_table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a Parquet file, or some columns of it.
+
+        Raises:
+            RunFolderError: The file is damaged.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with self._failures_explained("read", name):
+            try:
+                with self._fs.open(self._at(name), "rb") as file:
+                    return pq.ParquetFile(file).read(columns=columns)
+            except pa.ArrowInvalid as error:
+                raise RunFolderError(
+                    f"{self.path(name)} is damaged ({_first_line(error)}): delete it and run again"
+                ) from None
+
+    def iter_rows(self, name: str, column: str, values: Container[Any]) -> Iterator[dict[str, Any]]:
+        """Rows of a Parquet file whose column holds one of the values, a row group at a time."""
+        import pyarrow.parquet as pq
+
+        with self._failures_explained("read", name), self._fs.open(self._at(name), "rb") as file:
+            parquet = pq.ParquetFile(file)
+            for group in range(parquet.num_row_groups):
+                for row in parquet.read_row_group(group).to_pylist():
+                    if row[column] in values:
+                        yield row
+
+    def markers(self, stage: str) -> dict[int, Marker]:
+        """The done shards of a stage whose files are all there at their full size."""
+        names = self.listing(f"done/{stage}")
+        sizes: dict[str, int] = {}
+        markers = {}
+        for name in sorted(names):
+            stem = posixpath.basename(name).removesuffix(".json")
+            if not stem.isdecimal():
+                continue
+            try:
+                content = json.loads(self.read(name))
+                files = tuple(StoredFile(**entry) for entry in content["files"])
+                marker = Marker(content["fingerprint"], files, content["facts"])
+            except (ValueError, KeyError, TypeError):
+                continue
+            for file in files:
+                folder = file.path.split("/", 1)[0]
+                if folder not in sizes:
+                    sizes[folder] = 1
+                    sizes.update(self.listing(folder))
+            if all(sizes.get(file.path) == file.size for file in files):
+                markers[int(stem)] = marker
+        return markers
+
+    def commit(
+        self,
+        stage: str,
+        shard: int,
+        fingerprint: str,
+        files: Iterable[StoredFile] = (),
+        facts: Mapping[str, Any] | None = None,
+    ) -> Marker:
+        """Write the done-marker of a shard: from here on its files exist."""
+        marker = Marker(fingerprint, tuple(files), dict(facts or {}))
+        self.write(f"done/{stage}/{shard:05d}.json", _json(asdict(marker)))
+        return marker
+
+    def sweep(self, stage: str, folders: Sequence[str], keep: Mapping[int, Marker]) -> None:
+        """Remove the markers of shards that are no more, then files that no marker names."""
+        for name in self.listing(f"done/{stage}"):
+            stem = posixpath.basename(name).removesuffix(".json")
+            if not stem.isdecimal() or int(stem) not in keep:
+                self.remove(name)
+        named = {file.path for marker in keep.values() for file in marker.files}
+        for folder in folders:
+            for name in self.listing(folder):
+                if name not in named:
+                    self.remove(name)
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Note what happened, for machines; ``flush_events`` makes it a file."""
+        self._events.append(_json({"time": round(time.time(), 3), "event": kind, **facts}))
+        if len(self._events) >= _EVENT_BUFFER:
+            self.flush_events()
+
+    def flush_events(self) -> None:
+        """Write the noted events as a new file (object stores cannot append)."""
+        if self._events:
+            name = f"events/{self._worker}-{self._event_files:05d}.jsonl"
+            self.write(name, b"\n".join(self._events) + b"\n")
+            self._event_files += 1
+            self._events.clear()
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events of the run, in the order of their times."""
+        found = []
+        for name in self.listing("events"):
+            for line in self.read(name).splitlines():
+                try:
+                    found.append(json.loads(line))
+                except ValueError:
+                    continue
+        return sorted(found, key=lambda event: event.get("time", 0))
+
+    def _at(self, name: str) -> str:
+        return posixpath.join(self._root, name) if name else str(self._root)
+
+    def _write_local(self, target: Path, data: bytes) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            with draft.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(target)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+    @contextmanager
+    def _failures_explained(self, verb: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where = self.path(name) if name else self.url
+            raise RunFolderError(f"cannot {verb} {where}: {_explain(error)}") from error
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A table as Parquet with row groups of at most about 64 MB of data."""
+    import pyarrow.parquet as pq
+
+    per_row = max(1, table.nbytes // max(1, table.num_rows))
+    sink = io.BytesIO()
+    pq.write_table(
+        table, sink, row_group_size=max(1, ROW_GROUP_BYTES // per_row), compression="zstd"
+    )
+    return sink.getvalue()
+
+
+def _explain(error: OSError) -> str:
+    advice = {
+        errno.ENOSPC: "no space left on the device; free some and run again",
+        errno.EDQUOT: "the disk quota is used up; free some and run again",
+        errno.EFBIG: "the file-size limit is reached; raise it (ulimit -f) and run again",
+        errno.EACCES: "permission denied; choose a folder that you may write",
+        errno.EPERM: "not permitted; choose a folder that you may write",
+        errno.EROFS: "the file system is read-only; choose another folder",
+        errno.ENOTDIR: "a part of the path is a file; choose another folder",
+    }.get(error.errno or 0)
+    if advice is None:
+        return _first_line(error)
+    return f"{advice} (what is finished is kept)"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")

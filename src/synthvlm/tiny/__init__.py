@@ -1,0 +1,24 @@
+"""Small trained models of a closed world of coloured shapes, shipped inside the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["captions_path", "clip_path", "pipeline_path"]
+
+_HERE = Path(__file__).parent
+
+
+def pipeline_path() -> Path:
+    """Folder of the bundled diffusers `StableDiffusionPipeline`."""
+    return _HERE / "weights" / "pipeline"
+
+
+def clip_path() -> Path:
+    """Folder of the bundled transformers `CLIPModel`, its tokenizer and image processor."""
+    return _HERE / "weights" / "clip"
+
+
+def captions_path() -> Path:
+    """The bundled caption file: JSON Lines with the fields `id` and `caption`."""
+    return _HERE / "captions.jsonl"

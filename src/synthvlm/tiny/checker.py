@@ -1,0 +1,187 @@
+"""Judge a picture against a claim by its pixels alone: no model has a say.
+
+The picture is taken apart by colour into connected pieces, every piece is fitted with the five
+shapes, and the scene found that way is held against the claim. A piece that fits no shape well,
+or two about as well, is no shape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from synthvlm.tiny.captions import Claim, holds
+from synthvlm.tiny.world import (
+    BACKGROUNDS,
+    COLOURS,
+    SHAPES,
+    WINDOW,
+    Scene,
+    Thing,
+    coverage,
+)
+
+__all__ = ["Sighting", "check", "see"]
+
+Floats = npt.NDArray[np.float32]
+
+# Distances are Euclidean in RGB, 0 to 441.
+BACKGROUND_TOLERANCE: Final = 16.0
+COLOUR_TOLERANCE: Final = 60.0
+FOREGROUND: Final = 55.0
+DEBRIS: Final = 8  # pixels of stray foreground that are let pass
+PURITY: Final = 0.9  # share of a piece's inner pixels which must have its colour
+FIT: Final = 0.86  # overlap (intersection over union) of a proper shape with its template
+MARGIN: Final = 0.04  # by which the best template must beat the next
+
+_BACKGROUND_RGB: Final = np.array(list(BACKGROUNDS.values()), np.float32)
+_COLOUR_RGB: Final = np.array(list(COLOURS.values()), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What was found in a picture.
+
+    Attributes:
+        scene: The scene; None if the background is none of the known ones or things cannot be
+            told apart. Things that are no proper shape are marked as malformed in it.
+        fault: Why the picture is no proper scene, or None: "background", "debris", "colour",
+            "shape".
+        fits: Template overlap of each thing, 0 to 1.
+    """
+
+    scene: Scene | None
+    fault: str | None
+    fits: tuple[float, ...] = ()
+
+
+def check(image: npt.NDArray[np.uint8], claim: Claim) -> bool:
+    """True if the picture (64, 64, 3; RGB, 0 to 255) shows exactly what the claim says."""
+    sighting = see(image)
+    if sighting.scene is None or sighting.fault is not None:
+        return False
+    return holds(claim, sighting.scene)
+
+
+def see(image: npt.NDArray[np.uint8]) -> Sighting:
+    """Find the scene in a picture (64, 64, 3; RGB, 0 to 255)."""
+    pixels = image.astype(np.float32)
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    ground = np.median(edge, axis=0)
+    apart = np.linalg.norm(_BACKGROUND_RGB - ground, axis=1)
+    if apart.min() > BACKGROUND_TOLERANCE:
+        return Sighting(None, "background")
+    background = list(BACKGROUNDS)[int(apart.argmin())]
+    foreground = np.linalg.norm(pixels - ground, axis=2) > FOREGROUND
+    labels, count = ndimage.label(foreground, structure=np.ones((3, 3)))
+    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    pieces = [i + 1 for i in range(count) if areas[i] > 20]
+    if areas.sum() - sum(areas[i - 1] for i in pieces) > DEBRIS:
+        return Sighting(None, "debris")
+    things: list[Thing] = []
+    fits: list[float] = []
+    for piece in pieces:
+        found = _identify(pixels, ground, labels == piece)
+        if found is None:
+            return Sighting(None, "colour")
+        things.append(found[0])
+        fits.append(found[1])
+    fault = "shape" if any(t.malformed for t in things) else None
+    return Sighting(Scene(tuple(things), background), fault, tuple(fits))
+
+
+def _identify(
+    pixels: Floats, ground: Floats, mask: npt.NDArray[np.bool_]
+) -> tuple[Thing, float] | None:
+    """The thing that a piece of the picture shows, and its fit; None if its colour is none."""
+    inside = ndimage.binary_erosion(mask)
+    if inside.sum() < 6:
+        inside = mask
+    apart = np.linalg.norm(_COLOUR_RGB - np.median(pixels[inside], axis=0), axis=1)
+    if apart.min() > COLOUR_TOLERANCE:
+        return None
+    name = list(COLOURS)[int(apart.argmin())]
+    colour = _COLOUR_RGB[int(apart.argmin())]
+    pure = np.linalg.norm(pixels[inside] - colour, axis=1) < 1.3 * COLOUR_TOLERANCE
+    if pure.mean() < PURITY:
+        return None
+    # How much of a pixel is thing, on the line from the background's colour to the thing's.
+    line = colour - ground
+    alpha = np.clip((pixels - ground) @ line / (line @ line), 0, 1)
+    alpha = np.where(ndimage.binary_dilation(mask, np.ones((3, 3))), alpha, 0)
+    fitted = [_fit(name, shape, alpha) for shape in range(len(SHAPES))]
+    fitted.sort(key=lambda pair: -pair[1])
+    (thing, fit), (_, second) = fitted[:2]
+    if fit < FIT or fit - second < MARGIN:
+        thing = Thing(thing.shape, name, thing.x, thing.y, thing.radius, wobble=1.0)
+    return thing, fit
+
+
+def _extent(alpha: Floats) -> tuple[float, float, float, float]:
+    """Sub-pixel bounding box: left, right, top, bottom."""
+    across, down = alpha.max(axis=0), alpha.max(axis=1)
+    xs, ys = np.flatnonzero(across > 0.5), np.flatnonzero(down > 0.5)
+    if not len(xs) or not len(ys):
+        xs, ys = np.flatnonzero(across > 0.1), np.flatnonzero(down > 0.1)
+
+    def reach(profile: Floats, first: int, step: int) -> float:
+        beyond = first + step
+        return float(profile[beyond]) if 0 <= beyond < len(profile) else 0.0
+
+    return (
+        xs[0] - reach(across, xs[0], -1),
+        xs[-1] + 1 + reach(across, xs[-1], 1),
+        ys[0] - reach(down, ys[0], -1),
+        ys[-1] + 1 + reach(down, ys[-1], 1),
+    )
+
+
+# Half-width, half-height and height of the box's middle above the centre, in radii.
+_BOXES: Final = ((1.0, 1.0, 0.0), (1.0, 0.62, 0.0), (1.0, 0.9, 0.0), (1.0, 0.95, 0.1), (1.0, 1.0, 0.0))
+
+
+def _fit(colour: str, index: int, alpha: Floats) -> tuple[Thing, float]:
+    """The best placed template of one shape, and its overlap with the piece."""
+    left, right, top, bottom = _extent(alpha)
+    half_width, half_height, above = _BOXES[index]
+    radius = ((right - left) + (bottom - top)) / (2 * (half_width + half_height))
+    radius = min(max(float(radius), 3.0), 19.0)
+    x, y = float(left + right) / 2, float(top + bottom) / 2 + above * radius
+    best = Thing(SHAPES[index], colour, x, y, radius)
+    overlap = 0.0
+    for reach in (0.6, 0.25):
+        steps = (-reach, 0.0, reach)
+        tried = [
+            Thing(best.shape, colour, best.x + dx, best.y + dy, best.radius + dr)
+            for dx in steps
+            for dy in steps
+            for dr in steps
+        ]
+        overlaps = _overlaps(tried, alpha)
+        k = int(overlaps.argmax())
+        if overlaps[k] > overlap:
+            best, overlap = tried[k], float(overlaps[k])
+    return best, overlap
+
+
+def _overlaps(things: list[Thing], alpha: Floats) -> Floats:
+    left = round(things[0].x) - WINDOW // 2
+    top = round(things[0].y) - WINDOW // 2
+    n = len(things)
+    templates = coverage(things, np.full(n, left, np.float32), np.full(n, top, np.float32))
+    padded = np.pad(alpha, WINDOW)
+    window = padded[top + WINDOW : top + 2 * WINDOW, left + WINDOW : left + 2 * WINDOW]
+    outside = alpha.sum() - window.sum()
+    # What lies beyond the picture's edge cannot be seen: it does not count against a template.
+    visible = np.pad(np.ones_like(alpha), WINDOW)[
+        top + WINDOW : top + 2 * WINDOW, left + WINDOW : left + 2 * WINDOW
+    ]
+    templates = templates * visible
+    both = np.minimum(templates, window).sum(axis=(1, 2))
+    either = np.maximum(templates, window).sum(axis=(1, 2)) + outside
+    overlaps: Floats = both / either
+    return overlaps
