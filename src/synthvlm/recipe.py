@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from synthvlm.errors import RecipeError
 
@@ -27,7 +28,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class SourceSettings(_Settings):
@@ -115,6 +116,9 @@ class GenerationSettings(_Settings):
     revision: str | None = None
     variant: str | None = Field(None, description="Weight file variant on the hub, e.g. fp16.")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    drop_components: list[str] = Field(
+        [], description="Parts not to load, e.g. [text_encoder_3, tokenizer_3] (SD3 without T5)."
+    )
     steps: int = Field(20, ge=1)
     guidance_scale: float = Field(3.0, ge=0.0)
     negative_prompt: str | None = None
@@ -311,10 +315,6 @@ class Recipe(_Settings):
             values["limit"] = limit
         for change in overrides:
             _apply(values, change)
-        if not values.get("sources"):
-            raise RecipeError(
-                f"recipe {label} names no captions: add --captions FILE (or set `sources`)"
-            )
         return cls.from_values(values, label)
 
     @classmethod
@@ -368,17 +368,22 @@ def builtin_recipe_text(name: str) -> str:
 
 
 def _read(recipe: str | Path) -> tuple[str, str]:
+    label = str(recipe)
+    if label in builtin_recipes():
+        return label, builtin_recipe_text(label)
     path = Path(recipe)
-    if str(recipe) in builtin_recipes():
-        return str(recipe), builtin_recipe_text(str(recipe))
-    if path.suffix not in (".yaml", ".yml") and not path.exists():
-        return str(recipe), builtin_recipe_text(str(recipe))
     try:
-        return str(recipe), path.read_text(encoding="utf-8")
+        if path.suffix not in (".yaml", ".yml") and not path.exists():
+            return label, builtin_recipe_text(label)
+        return label, path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise RecipeError(f"recipe {recipe} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {recipe} cannot be read: {error}") from None
+        raise RecipeError(f"recipe {label} does not exist") from None
+    except UnicodeDecodeError:
+        raise RecipeError(f"recipe {label} is not text in UTF-8") from None
+    except OSError as error:
+        raise RecipeError(f"recipe {label} cannot be read: {error.strerror}") from None
+    except ValueError as error:  # NUL in the path
+        raise RecipeError(f"recipe {label!r} cannot be read: {error}") from None
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -404,6 +409,17 @@ _UniqueKeyLoader.add_implicit_resolver(
 )
 
 
+#: What PyYAML's own constructors raise on values such as 2026-99-99, beside its own errors.
+_YAML_ERRORS = (
+    yaml.YAMLError,
+    RecursionError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+)
+
+
 def _yaml(text: str) -> Any:
     return yaml.load(text, Loader=_UniqueKeyLoader)
 
@@ -411,7 +427,7 @@ def _yaml(text: str) -> Any:
 def _parse(text: str, label: str) -> dict[str, Any]:
     try:
         values = _yaml(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    except _YAML_ERRORS as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not valid YAML"
@@ -427,7 +443,7 @@ def _apply(values: dict[str, Any], change: str) -> None:
         raise RecipeError(f"--set {change}: expected KEY=VALUE, e.g. generation.steps=30")
     try:
         value = _yaml(text)
-    except (yaml.YAMLError, RecursionError):
+    except _YAML_ERRORS:
         raise RecipeError(f"--set {change}: the value is not valid YAML") from None
     *parents, last = key.split(".")
     place: Any = values
@@ -454,17 +470,41 @@ def _position(place: list[Any], part: str, change: str) -> int:
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
+    """A line for each problem; the alternatives of a union are one problem."""
+    lines: dict[str, list[str]] = {}
     for problem in error.errors():
-        location = [str(part) for part in problem["loc"]]
-        path = ".".join(location) or "recipe"
-        if problem["type"] == "extra_forbidden":
-            names = _fields_at(Recipe, problem["loc"][:-1])
-            yield f"{path}: unknown key{_nearest(location[-1], names)}"
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            given = problem.get("input")
-            shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
-            yield f"{path}: {message[:1].lower()}{message[1:]}{shown}"
+        location = [part for part in problem["loc"] if not _names_alternative(part)]
+        path = ".".join(_shown(part) for part in location) or "recipe"
+        lines.setdefault(path, []).append(_message(problem, location))
+    for path, messages in lines.items():
+        yield f"{path}: {', or '.join(messages)}"
+
+
+def _names_alternative(part: int | str) -> bool:
+    """Whether pydantic put this into a location for a branch of `Literal["auto"] | int`."""
+    return part == "int" or str(part).startswith("literal[")
+
+
+def _shown(part: int | str) -> str:
+    return str(part) if str(part).isprintable() else repr(part)
+
+
+def _message(problem: ErrorDetails, location: Sequence[int | str]) -> str:
+    kind, given = problem["type"], problem.get("input")
+    if kind == "extra_forbidden":
+        return f"unknown key{_nearest(str(location[-1]), _fields_at(Recipe, location[:-1]))}"
+    if list(location) == ["sources"] and (kind == "missing" or not given):
+        return "no captions are named: add --captions FILE, or set sources"
+    if kind == "model_type":
+        return f"expected settings (KEY: VALUE), not {_excerpt(given)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    shown = f" (got {_excerpt(given)})" if isinstance(given, str | int | float | bool) else ""
+    return f"{message[:1].lower()}{message[1:]}{shown}"
+
+
+def _excerpt(given: object) -> str:
+    text = "nothing" if given is None else repr(given)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _nearest(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:

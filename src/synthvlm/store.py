@@ -31,6 +31,8 @@ RECIPE_FILE = "recipe.yaml"
 #: Row groups are cut at this many bytes of table data, so that readers can stream.
 ROW_GROUP_BYTES = 64 * 2**20
 _EVENT_BUFFER = 256
+#: Ending of a hidden file that is not whole yet.
+_DRAFT = ".draft"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,10 @@ class RunFolder:
                         f"{RECIPE_FILE}; name a new or empty folder"
                     )
             self._fs.makedirs(self._root, exist_ok=True)
+            if self._local:
+                # What a killed run was just writing; hidden, so nobody has read it.
+                for draft in Path(self._root).rglob(f".*{_DRAFT}"):
+                    draft.unlink(missing_ok=True)
 
     def path(self, name: str) -> str:
         """Full path or URL of a name in the folder, for people and for other libraries."""
@@ -149,23 +155,20 @@ class RunFolder:
         Raises:
             RunFolderError: The file is damaged.
         """
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        with self._failures_explained("read", name):
-            try:
-                with self._fs.open(self._at(name), "rb") as file:
-                    return pq.ParquetFile(file).read(columns=columns)
-            except pa.ArrowInvalid as error:
-                raise RunFolderError(
-                    f"{self.path(name)} is damaged ({_first_line(error)}): delete it and run again"
-                ) from None
+        with self._damage_explained(name), self._fs.open(self._at(name), "rb") as file:
+            return pq.ParquetFile(file).read(columns=columns)
 
     def iter_rows(self, name: str, column: str, values: Container[Any]) -> Iterator[dict[str, Any]]:
-        """Rows of a Parquet file whose column holds one of the values, a row group at a time."""
+        """Rows of a Parquet file whose column holds one of the values, a row group at a time.
+
+        Raises:
+            RunFolderError: The file is damaged.
+        """
         import pyarrow.parquet as pq
 
-        with self._failures_explained("read", name), self._fs.open(self._at(name), "rb") as file:
+        with self._damage_explained(name), self._fs.open(self._at(name), "rb") as file:
             parquet = pq.ParquetFile(file)
             for group in range(parquet.num_row_groups):
                 for row in parquet.read_row_group(group).to_pylist():
@@ -185,10 +188,10 @@ class RunFolder:
                 content = json.loads(self.read(name))
                 files = tuple(StoredFile(**entry) for entry in content["files"])
                 marker = Marker(content["fingerprint"], files, content["facts"])
-            except (ValueError, KeyError, TypeError):
+                parents = [_folder_within(file.path) for file in files]
+            except (ValueError, KeyError, TypeError, AttributeError):
                 continue
-            for file in files:
-                folder = file.path.split("/", 1)[0]
+            for folder in parents:
                 if folder not in sizes:
                     sizes[folder] = 1
                     sizes.update(self.listing(folder))
@@ -241,17 +244,18 @@ class RunFolder:
         for name in self.listing("events"):
             for line in self.read(name).splitlines():
                 try:
-                    found.append(json.loads(line))
-                except ValueError:
+                    event = json.loads(line)
+                    found.append((float(event["time"]), event))
+                except (ValueError, KeyError, TypeError):
                     continue
-        return sorted(found, key=lambda event: event.get("time", 0))
+        return [event for _, event in sorted(found, key=lambda pair: pair[0])]
 
     def _at(self, name: str) -> str:
         return posixpath.join(self._root, name) if name else str(self._root)
 
     def _write_local(self, target: Path, data: bytes) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        draft = target.with_name(f".{uuid.uuid4().hex[:16]}{_DRAFT}")
         try:
             with draft.open("wb") as file:
                 file.write(data)
@@ -269,6 +273,21 @@ class RunFolder:
         except OSError as error:
             where = self.path(name) if name else self.url
             raise RunFolderError(f"cannot {verb} {where}: {_explain(error)}") from error
+
+    @contextmanager
+    def _damage_explained(self, name: str) -> Iterator[None]:
+        """As ``_failures_explained``, for reading Parquet."""
+        import pyarrow as pa
+
+        with self._failures_explained("read", name):
+            try:
+                yield
+            except (pa.ArrowException, OSError) as error:
+                if isinstance(error, OSError) and (error.errno or type(error) is not OSError):
+                    raise  # the file system's: decoders raise plain OSError without a number
+                raise RunFolderError(
+                    f"{self.path(name)} is damaged ({_first_line(error)}): delete it and run again"
+                ) from None
 
 
 def table_bytes(table: pa.Table) -> bytes:
@@ -296,6 +315,13 @@ def _explain(error: OSError) -> str:
     if advice is None:
         return _first_line(error)
     return f"{advice} (what is finished is kept)"
+
+
+def _folder_within(path: str) -> str:
+    """First part of a path in the run folder; ValueError if it leads out of it."""
+    if posixpath.isabs(path) or posixpath.normpath(path) != path or path.startswith(".."):
+        raise ValueError(path)
+    return path.split("/", 1)[0]
 
 
 def _first_line(error: BaseException) -> str:

@@ -121,7 +121,14 @@ def _read_table(
     csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARS))
     # An undecodable byte must spoil its own row only: it is carried along as a lone surrogate.
     lines = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
-    reader = make_reader(lines)
+    try:
+        yield from _table_records(make_reader(lines), fields)
+    finally:
+        lines.detach()  # whoever opened the file closes it
+
+
+def _table_records(reader: Any, fields: Fields) -> Iterator[Record]:
+    """The records of a ``csv.reader``, the first row of which is the header."""
     try:
         header = next(reader, None)
     except csv.Error as error:
@@ -131,8 +138,7 @@ def _read_table(
     if not _is_utf8("".join(header)):
         raise CaptionSourceError(f"{fields.path}, line 1: invalid UTF-8; save the file as UTF-8")
     fields.check(header)
-    text_column = header.index(fields.text)
-    id_column = header.index(fields.id) if fields.id in header else None
+    columns = header.index(fields.text), header.index(fields.id) if fields.id in header else None
     while True:
         first = reader.line_num + 1
         try:
@@ -142,20 +148,22 @@ def _read_table(
             continue
         if row is None:
             return
-        where = _line_range(first, reader.line_num)
-        if not row:
-            yield Record(where, "")
-        elif len(row) != len(header):
-            problem = f"{len(row)} columns, but the header has {len(header)}"
-            yield Record(where, problem=problem)
-        else:
-            text, identity = row[text_column], None if id_column is None else row[id_column]
-            if not _is_utf8(text + (identity or "")):
-                yield Record(where, problem="invalid UTF-8")
-            elif "\0" in text or "\0" in (identity or ""):
-                yield Record(where, problem="NUL byte")
-            else:
-                yield Record(where, text, identity)
+        yield _record_of_row(_line_range(first, reader.line_num), row, len(header), *columns)
+
+
+def _record_of_row(
+    where: str, row: list[str], width: int, text_column: int, id_column: int | None
+) -> Record:
+    if not row:
+        return Record(where, "")
+    if len(row) != width:
+        return Record(where, problem=f"{len(row)} columns, but the header has {width}")
+    text, identity = row[text_column], "" if id_column is None else row[id_column]
+    if not _is_utf8(text + identity):
+        return Record(where, problem="invalid UTF-8")
+    if "\0" in text + identity:
+        return Record(where, problem="NUL byte")
+    return Record(where, text, identity)
 
 
 def _read_parquet(file: BinaryIO, fields: Fields) -> Iterator[Record]:
@@ -173,8 +181,7 @@ def _read_parquet(file: BinaryIO, fields: Fields) -> Iterator[Record]:
             identities = _column_values(batch, fields.id, fields) if known else [None] * len(texts)
             for text, identity in zip(texts, identities, strict=True):
                 number += 1
-                bad = isinstance(text, bytes) or isinstance(identity, bytes)
-                if bad:
+                if isinstance(text, bytes) or isinstance(identity, bytes):
                     yield Record(f"row {number}", problem="invalid UTF-8")
                 else:
                     yield Record(f"row {number}", text, identity)

@@ -53,6 +53,7 @@ class DiffusersGenerator:
         variant: str | None = None,
         negative_prompt: str | None = None,
         max_sequence_length: int | None = None,
+        drop_components: Sequence[str] = (),
         refiner: str | None = None,
         refiner_revision: str | None = None,
         refiner_variant: str | None = None,
@@ -72,6 +73,7 @@ class DiffusersGenerator:
             variant: Of the weight files, e.g. ``fp16``.
             negative_prompt: What the images should not show.
             max_sequence_length: Tokens of the T5 encoder, where the pipeline has one.
+            drop_components: Parts of the pipeline that are not loaded.
             refiner: Hub id or folder of an SDXL refiner.
             refiner_revision: Of the refiner on the hub.
             refiner_variant: Of the refiner's weight files.
@@ -83,7 +85,7 @@ class DiffusersGenerator:
         self._device = device
         self._dtype = dtype
         self._split = denoising_split
-        self._pipeline = self._load(model, revision, variant)
+        self._pipeline = self._load(model, revision, variant, drop_components)
         self._settings: dict[str, Any] = {
             "num_inference_steps": steps,
             "guidance_scale": guidance_scale,
@@ -120,7 +122,7 @@ class DiffusersGenerator:
         """
         import torch
 
-        with torch.inference_mode(), _explained(type(self._pipeline).__name__):
+        with torch.inference_mode(), _quiet(), _explained(type(self._pipeline).__name__):
             generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
             arguments = {**self._settings, "generator": generators, "output_type": "pt"}
             if self._refiner is None:
@@ -148,7 +150,13 @@ class DiffusersGenerator:
     def _pipelines(self) -> list[Any]:
         return [self._pipeline] if self._refiner is None else [self._pipeline, self._refiner]
 
-    def _load(self, model: str, revision: str | None, variant: str | None) -> Any:
+    def _load(
+        self,
+        model: str,
+        revision: str | None,
+        variant: str | None,
+        drop_components: Sequence[str] = (),
+    ) -> Any:
         import torch
         from diffusers import DiffusionPipeline
 
@@ -162,6 +170,7 @@ class DiffusersGenerator:
                     variant=variant,
                     dtype=getattr(torch, self._dtype),
                     use_safetensors=True,
+                    **dict.fromkeys(drop_components),
                 )
                 return self._prepared(pipeline)
         except ModelError:
@@ -231,13 +240,20 @@ def _explained(kind: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the libraries' own loading bars out of ours."""
+    """Keep the libraries' loading bars and remarks out of our display."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    yield
+    loggings = (diffusers_logging, transformers_logging)
+    levels = [logging.get_verbosity() for logging in loggings]
+    for logging in loggings:
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for logging, level in zip(loggings, levels, strict=True):
+            logging.set_verbosity(level)
 
 
 def _first_line(error: BaseException) -> str:

@@ -43,7 +43,7 @@ class Candidates:
     statuses: Counter[str] = field(default_factory=Counter)
     truncated: int = 0
     problems: Counter[str] = field(default_factory=Counter)
-    sums: Counter[str] = field(default_factory=Counter)
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CHOSEN_SCORES, 0.0))
     _best_sums: list[float] = field(default_factory=list)
     _complete: int = 0
 

@@ -29,7 +29,7 @@ class StageTime:
         return self.items / self.seconds if self.seconds > 0 and self.items else None
 
 
-def stage_times(events: Iterable[Any], done: Mapping[str, int]) -> list[StageTime]:
+def stage_times(events: Iterable[dict[str, Any]], done: Mapping[str, int]) -> list[StageTime]:
     """One row for each stage that is done or left events.
 
     Args:
@@ -38,7 +38,7 @@ def stage_times(events: Iterable[Any], done: Mapping[str, int]) -> list[StageTim
     """
     passes: dict[str, list[dict[str, Any]]] = {stage: [] for stage in done}
     for event in events:
-        if isinstance(event, dict) and event.get("event") in ("stage", "shard"):
+        if event.get("event") in ("stage", "shard"):
             passes.setdefault(str(event.get("stage")), []).append(event)
     times = []
     for stage, entries in passes.items():

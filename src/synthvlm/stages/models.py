@@ -61,6 +61,7 @@ class Models:
             variant=settings.variant,
             negative_prompt=settings.negative_prompt,
             max_sequence_length=settings.max_sequence_length,
+            drop_components=settings.drop_components,
             refiner=refiner.model if refiner else None,
             refiner_revision=refiner.revision if refiner else None,
             refiner_variant=refiner.variant if refiner else None,

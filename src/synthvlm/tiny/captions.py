@@ -113,53 +113,54 @@ def is_held_out(claim: Claim) -> bool:
     return zlib.crc32(repr(claim).encode()) % 10 == 0
 
 
-def sample_scene(claim: Claim, rng: Random) -> Scene:
+def sample_scene(claim: Claim, rng: Random, looseness: float = 1.0) -> Scene:
     """A random scene that bears the claim out; what is left open takes its usual value.
 
-    Unsaid, one thing is of medium size and near the middle, and the background is random.
+    Unsaid, one thing is of medium size and in the middle, two stand in a row or a column, and
+    the background is random.
+
+    Args:
+        claim: What the scene must bear out.
+        rng: Source of randomness.
+        looseness: How far things stray from their tidy places and sizes, 0 to 2.5.
     """
     background = claim.background or rng.choice(tuple(BACKGROUNDS))
-    u = rng.uniform
+
+    def near(value: float, reach: float) -> float:
+        return value + rng.uniform(-reach, reach) * looseness
+
     if claim.kind == "one":
-        radius = u(*SIZES[claim.size or "medium"])
-        if claim.place is None:
-            x, y = u(28, 36), u(28, 36)
-        else:
-            row, column = divmod(PLACES.index(claim.place), 3)
-            x, y = _coordinate(column, radius, rng), _coordinate(row, radius, rng)
+        low, high = SIZES[claim.size or "medium"]
+        radius = near((low + high) / 2, (high - low) / 5)
+        row, column = divmod(PLACES.index(claim.place or "middle"), 3)
+        # No part of a thing leaves the picture.
+        edge = radius + 0.5
+        centres = (max(16.0, radius + 1.5), 32.0, min(48.0, 62.5 - radius))
+        x, y = (min(max(near(centres[i], 1.2), edge), 64 - edge) for i in (column, row))
         return Scene((Thing(claim.shapes[0], claim.colours[0], x, y, radius),), background)
     if claim.kind == "count":
-        level = u(25, 39)
-        if claim.count == 2:
-            columns, radius = (17.0, 47.0), u(9.5, 11.5)
-        else:
-            columns, radius = (11.0, 32.0, 53.0), u(7.4, 8.4)
+        columns = (17.0, 47.0) if claim.count == 2 else (11.0, 32.0, 53.0)
+        radius = near(10.5, 0.4) if claim.count == 2 else near(8.0, 0.2)
+        level = near(32.0, 2.5)
         things = tuple(
             Thing(
-                claim.shapes[0], claim.colours[0], x + u(-1, 1), level + u(-2.5, 2.5), radius
+                claim.shapes[0], claim.colours[0], near(x, 0.4), near(level, 0.8), radius
             )
             for x in columns
         )
         return Scene(things, background)
     relation = claim.relation or rng.choice(RELATIONS)
-    level = u(27, 37)
-    along = [u(15, 19), u(45, 49)]
+    level = near(32.0, 1.5)
+    along = [near(17.0, 0.8), near(47.0, 0.8)]
     if relation in ("right", "below"):
         along.reverse()
     things = tuple(
-        Thing(shape, colour, a, level + u(-3, 3), u(9.5, 12.0))
+        Thing(shape, colour, a, near(level, 0.6), near(11.0, 0.5))
         if relation in ("left", "right")
-        else Thing(shape, colour, level + u(-3, 3), a, u(9.5, 12.0))
+        else Thing(shape, colour, near(level, 0.6), a, near(11.0, 0.5))
         for shape, colour, a in zip(claim.shapes, claim.colours, along, strict=True)
     )
     return Scene(things, background)
-
-
-def _coordinate(third: int, radius: float, rng: Random) -> float:
-    if third == 1:
-        return rng.uniform(29, 35)
-    near = max(rng.uniform(14, 18), radius + 1.0)
-    return near if third == 0 else 64.0 - near
 
 
 def holds(claim: Claim, scene: Scene) -> bool:

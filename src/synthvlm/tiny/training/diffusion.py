@@ -24,7 +24,7 @@ from synthvlm.tiny.world import render
 
 __all__ = ["TEXT_LENGTH", "build", "build_scheduler", "build_text_encoder", "main"]
 
-TEXT_LENGTH = 32  # tokens that the diffusion model reads; CLIP itself reads 77
+TEXT_LENGTH = 28  # tokens that the diffusion model reads; CLIP itself reads 77
 
 
 def build() -> UNet2DConditionModel:
@@ -33,8 +33,8 @@ def build() -> UNet2DConditionModel:
         sample_size=8,
         in_channels=autoencoder.LATENT_CHANNELS,
         out_channels=autoencoder.LATENT_CHANNELS,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         block_out_channels=(96, 128),
         layers_per_block=1,
         cross_attention_dim=128,

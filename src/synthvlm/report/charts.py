@@ -1,0 +1,151 @@
+"""Charts as inline SVG, drawn by hand: numbers in, markup out. Colours come from the page's CSS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
+__all__ = ["histogram", "rising_line", "ticks"]
+
+_BINS = (12, 40)
+_WIDTH, _HEIGHT = 400, 210
+_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 12, 26
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About ``count`` round numbers between two bounds, both inclusive."""
+    span = high - low
+    if span <= 0 or not math.isfinite(span):
+        return [low]
+    rough = span / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(f * power for f in (1.0, 2.0, 2.5, 5.0, 10.0) if f * power >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(n * step, 12) for n in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def histogram(
+    everything: Floats, selected: Floats | None, *, label: str, cut: float | None = None
+) -> Markup:
+    """Overlaid distributions, each as shares of its own number, with their means.
+
+    Args:
+        everything: The score of every pair.
+        selected: Of the selected pairs; None where there is no selection.
+        label: Name of the score.
+        cut: Where the selection ends, if it ends at a value of this score.
+    """
+    import numpy as np
+
+    low, high = float(everything.min()), float(everything.max())
+    if high - low < 1e-6:
+        low, high = low - 0.05, high + 0.05
+    # Few values in many bins would show nothing but noise.
+    bins = min(max(math.isqrt(4 * len(everything)), _BINS[0]), _BINS[1])
+    edges = np.linspace(low, high, bins + 1)
+    layers = [("all", "all pairs", everything)]
+    if selected is not None and len(selected):
+        layers.append(("sel", "selected", selected))
+    counts = [np.histogram(values, edges)[0] for _, _, values in layers]
+    shares = [c / len(v) for c, (_, _, v) in zip(counts, layers, strict=True)]
+    top = max(float(share.max()) for share in shares)
+    frame = _Frame(low, high, 0.0, top)
+    parts = [frame.axes("share of pairs", percent=True)]
+    for (name, title, _), count, share in zip(layers, counts, shares, strict=True):
+        for n in np.flatnonzero(count):
+            x0, x1 = frame.x(edges[n]), frame.x(edges[n + 1])
+            y = frame.y(share[n])
+            parts.append(
+                f'<rect class="bar {name}" x="{x0 + 0.5:.1f}" y="{y:.1f}" '
+                f'width="{max(0.5, x1 - x0 - 1):.1f}" height="{frame.bottom - y:.1f}">'
+                f"<title>{edges[n]:.3f} to {edges[n + 1]:.3f}: {count[n]:,} {title} "
+                f"({share[n]:.1%})</title></rect>"
+            )
+    for name, title, values in layers:
+        parts.append(frame.upright(f"mean {name}", float(values.mean()), f"mean of {title}"))
+    if cut is not None:
+        parts.append(frame.upright("cut", cut, "cut of the selection"))
+    means = ", ".join(f"mean of {title} {values.mean():.3f}" for _, title, values in layers)
+    return _svg(parts, f"Distribution of {label}: {means}")
+
+
+def rising_line(values: Sequence[float], *, label: str) -> Markup:
+    """A line over 1, 2, .. with a dot and its number at each point."""
+    low, high = min(values), max(values)
+    margin = (high - low) * 0.25 or 0.01
+    frame = _Frame(1, max(2, len(values)), low - margin, high + margin, side=26)
+    points = [(frame.x(n), frame.y(value)) for n, value in enumerate(values, 1)]
+    parts = [frame.axes("mean score", x_ticks=range(1, len(values) + 1))]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    parts.append(f'<polyline class="line" points="{path}"/>')
+    # Every dot has a title; numbers are drawn only where they do not run into each other.
+    every = math.ceil(len(values) / 6)
+    for n, ((x, y), value) in enumerate(zip(points, values, strict=True)):
+        text = f"best of {n + 1}: {value:.4f}"
+        parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{text}</title>')
+        parts.append("</circle>")
+        if n % every == 0 or n == len(values) - 1:
+            parts.append(
+                f'<text class="value" x="{x + 10:.1f}" y="{y - 10:.1f}">{value:.3f}</text>'
+            )
+    numbers = ", ".join(f"{n}: {value:.3f}" for n, value in enumerate(values, 1))
+    return _svg(parts, f"{label}: {numbers}")
+
+
+class _Frame:
+    """From data to the drawing's coordinates, and the axes."""
+
+    bottom = _HEIGHT - _BOTTOM
+
+    def __init__(self, x0: float, x1: float, y0: float, y1: float, side: float = 0) -> None:
+        self._x0, self._x1, self._y0, self._y1 = x0, x1, y0, y1 or 1.0
+        self._left, self._right = _LEFT + side, _WIDTH - _RIGHT - side
+
+    def x(self, value: float) -> float:
+        share = (float(value) - self._x0) / (self._x1 - self._x0)
+        return self._left + share * (self._right - self._left)
+
+    def y(self, value: float) -> float:
+        share = (float(value) - self._y0) / (self._y1 - self._y0)
+        return self.bottom - share * (self.bottom - _TOP)
+
+    def axes(
+        self, title: str, *, percent: bool = False, x_ticks: Sequence[float] | None = None
+    ) -> str:
+        parts = []
+        for value in ticks(self._y0, self._y1):
+            y = self.y(value)
+            text = f"{value * 100:g}%" if percent else f"{value:g}"
+            parts.append(
+                f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" '
+                f'y2="{y:.1f}"/>'
+                f'<text class="tick y" x="{_LEFT - 6}" y="{y + 3.5:.1f}">{text}</text>'
+            )
+        for value in ticks(self._x0, self._x1) if x_ticks is None else x_ticks:
+            parts.append(
+                f'<text class="tick x" x="{self.x(value):.1f}" y="{_HEIGHT - 9}">{value:g}</text>'
+            )
+        return f"<g><title>{escape(title)}</title>{''.join(parts)}</g>"
+
+    def upright(self, name: str, value: float, title: str) -> str:
+        x = min(max(self.x(value), self._left), self._right)
+        return (
+            f'<line class="{name}" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 6}" '
+            f'y2="{self.bottom}"><title>{escape(title)}: {value:.4f}</title></line>'
+        )
+
+
+def _svg(parts: Sequence[str], label: str) -> Markup:
+    return Markup(
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">'
+        f"{''.join(parts)}</svg>"
+    )

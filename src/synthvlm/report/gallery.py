@@ -1,0 +1,258 @@
+"""Which pairs the report shows, and everything that their cards need."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from synthvlm.data import fingerprint
+from synthvlm.report.images import Picture, picture
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from synthvlm.recipe import MinScores
+    from synthvlm.store import Marker, RunFolder
+
+__all__ = ["Card", "Loser", "Part", "build_gallery"]
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Loser:
+    """A candidate that was not chosen; the scores are None where it failed."""
+
+    index: int
+    score: float | None
+    clip_score: float | None
+    ssim_score: float | None
+    status: str
+    picture: Picture | None
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A pair: ``place`` among all pairs, ``rank`` in the selection or the reason it has none."""
+
+    caption_id: str
+    text: str
+    source: str
+    index: int
+    seed: int
+    clip_score: float
+    ssim_score: float
+    score: float
+    place: int
+    rank: int | None
+    reason: str | None
+    picture: Picture | None
+    losers: tuple[Loser, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the gallery."""
+
+    name: str
+    title: str
+    about: str
+    cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    name: str
+    title: str
+    about: str
+    places: Sequence[int]
+
+
+def build_gallery(
+    run: RunFolder,
+    pairs: pa.Table,
+    curated: Mapping[int, Marker],
+    generated: Mapping[int, Marker],
+    *,
+    size: int,
+    min_scores: MinScores,
+) -> tuple[Part, ...]:
+    """Choose up to ``size`` pairs for each part and read what their cards show.
+
+    Args:
+        run: The run folder.
+        pairs: Of ``read_candidates``, best first; with ``rank`` where there is a selection.
+        curated: Markers of the captions.
+        generated: Markers of the candidates.
+        size: Cards in each part.
+        min_scores: The selection's lowest scores, which explain why a pair was left out.
+    """
+    if not size or not pairs.num_rows:
+        return ()
+    lowest = min_scores.model_dump(exclude_none=True)
+    choices = _by_score(pairs, size, lowest)
+    contested = _contested(run, pairs, generated, size)
+    if contested:
+        about = "Captions sampled by a hash of their id, with the candidates that lost."
+        choices.append(_Choice("losers", "Winner and losers", about, contested))
+    wanted = sorted({place for choice in choices for place in choice.places})
+    rows = {place: pairs.slice(place, 1).to_pylist()[0] for place in wanted}
+    reader = _Reader(run, curated, generated, list(rows.values()))
+    cards = {place: reader.card(place, row, lowest) for place, row in rows.items()}
+    return tuple(
+        Part(c.name, c.title, c.about, tuple(cards[place] for place in c.places)) for c in choices
+    )
+
+
+def _by_score(pairs: pa.Table, size: int, lowest: Mapping[str, float]) -> list[_Choice]:
+    import numpy as np
+
+    count = pairs.num_rows
+    if "rank" not in pairs.column_names:
+        bottom = range(count - 1, max(-1, count - 1 - size), -1)
+        return [
+            _Choice(
+                "best", "Best", "The highest scores; no selection yet.", range(min(size, count))
+            ),
+            _Choice("rejected", "Lowest", "The lowest scores; no selection yet.", bottom),
+        ]
+    rejected = pairs["rank"].is_null().to_numpy()
+    selected, left_out = np.flatnonzero(~rejected).tolist(), np.flatnonzero(rejected).tolist()
+    bounded = np.zeros(count, np.bool_)
+    for name, bound in lowest.items():
+        bounded |= pairs[name].to_numpy() < bound
+    # Next to the cut stand the pairs that only their rank kept out, then those below a minimum.
+    missed = [*np.flatnonzero(rejected & ~bounded), *np.flatnonzero(rejected & bounded)]
+    just_missed = [int(place) for place in missed[: size // 2]]
+    border = [*selected[-(size - len(just_missed)) :], *just_missed] if just_missed else []
+    parts = [
+        _Choice("best", "Best", "The top of the selection.", selected[:size]),
+        _Choice("border", "Borderline", "The last pairs selected and the first left out.", border),
+        _Choice("rejected", "Rejected", "The lowest scores, left out.", left_out[: -size - 1 : -1]),
+    ]
+    return [part for part in parts if part.places]
+
+
+def _below(row: Mapping[str, Any], lowest: Mapping[str, float]) -> str | None:
+    """The first score that lies below the selection's minimum."""
+    return next((name for name, bound in lowest.items() if row[name] < bound), None)
+
+
+def _contested(
+    run: RunFolder, pairs: pa.Table, generated: Mapping[int, Marker], size: int
+) -> list[int]:
+    """Places of sampled captions that have thumbnails of losers."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found: list[tuple[str, str]] = []
+    for marker in generated.values():
+        name = marker.file("previews")
+        if name is not None:
+            ids = pc.unique(run.read_table(name, ["caption_id"])["caption_id"]).to_pylist()
+            entries = [(fingerprint("report", id), id) for id in ids]
+            found = heapq.nsmallest(size, [*found, *entries])
+    ids = pa.array([id for _, id in found], pa.string())
+    places = pc.index_in(ids, pairs["caption_id"].combine_chunks())
+    return [place for place in places.to_pylist() if place is not None]
+
+
+class _Reader:
+    """Reads captions, images, losers and thumbnails of the wanted pairs, shard by shard."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        curated: Mapping[int, Marker],
+        generated: Mapping[int, Marker],
+        rows: Iterable[Mapping[str, Any]],
+    ) -> None:
+        self._run = run
+        self._texts: dict[str, tuple[str, str]] = {}
+        self._pictures: dict[Key, Picture | None] = {}
+        self._candidates: dict[str, list[dict[str, Any]]] = {}
+        self._thumbnails: dict[Key, Picture | None] = {}
+        ids: dict[int, set[str]] = {}
+        winners: dict[int, set[Key]] = {}
+        for row in rows:
+            ids.setdefault(row["shard"], set()).add(row["caption_id"])
+            winners.setdefault(row["shard"], set()).add((row["caption_id"], row["index"]))
+        for shard in sorted(ids):
+            self._read_captions(curated.get(shard), ids[shard])
+            self._read_shard(generated[shard], ids[shard], winners[shard])
+
+    def card(self, place: int, row: Mapping[str, Any], lowest: Mapping[str, float]) -> Card:
+        id, index = row["caption_id"], row["index"]
+        text, source = self._texts.get(id, ("", ""))
+        rank = row.get("rank")
+        below = _below(row, lowest)
+        reason = f"{below} is below the recipe's minimum" if below else "below the cut"
+        return Card(
+            caption_id=id,
+            text=text,
+            source=source,
+            index=index,
+            seed=row["seed"],
+            clip_score=row["clip_score"],
+            ssim_score=row["ssim_score"],
+            score=row["score"],
+            place=place + 1,
+            rank=rank,
+            reason=reason if "rank" in row and rank is None else None,
+            picture=self._pictures.get((id, index)),
+            losers=tuple(self._losers(id, index)),
+        )
+
+    def _losers(self, id: str, winner: int) -> Iterator[Loser]:
+        """The losers of a caption that left thumbnails, best first; failed ones last."""
+        rows = [row for row in self._candidates.get(id, ()) if row["index"] != winner]
+        if not any((id, row["index"]) in self._thumbnails for row in rows):
+            return
+        for row in sorted(rows, key=lambda r: (r["score"] is None, -(r["score"] or 0), r["index"])):
+            yield Loser(
+                row["index"],
+                row["score"],
+                row["clip_score"],
+                row["ssim_score"],
+                row["status"],
+                self._thumbnails.get((id, row["index"])),
+            )
+
+    def _read_captions(self, marker: Marker | None, ids: set[str]) -> None:
+        for row in self._rows(marker, "captions", "id", ["id", "text", "source"], ids):
+            self._texts[row["id"]] = row["text"], row["source"]
+
+    def _read_shard(self, marker: Marker, ids: set[str], winners: set[Key]) -> None:
+        columns = ["caption_id", "index", "score", "clip_score", "ssim_score", "status"]
+        for row in self._rows(marker, "candidates", "caption_id", columns, ids):
+            self._candidates.setdefault(row["caption_id"], []).append(row)
+        name = marker.file("pairs")
+        if name is not None:
+            for row in self._run.iter_rows(name, "caption_id", ids):
+                if _key(row) in winners:
+                    self._pictures[_key(row)] = picture(row["image"])
+        name = marker.file("previews")
+        if name is not None:
+            for row in self._run.iter_rows(name, "caption_id", ids):
+                self._thumbnails[_key(row)] = picture(row["thumbnail"])
+
+    def _rows(
+        self, marker: Marker | None, folder: str, key: str, columns: list[str], ids: set[str]
+    ) -> list[dict[str, Any]]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        name = marker.file(folder) if marker is not None else None
+        if name is None:
+            return []
+        table = self._run.read_table(name, columns)
+        rows: list[dict[str, Any]] = table.filter(
+            pc.is_in(table[key], pa.array(sorted(ids), pa.string()))
+        ).to_pylist()
+        return rows
+
+
+def _key(row: Mapping[str, Any]) -> Key:
+    return row["caption_id"], row["index"]

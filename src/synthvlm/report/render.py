@@ -1,0 +1,262 @@
+"""From facts to the page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from synthvlm.report.charts import histogram, rising_line
+from synthvlm.report.collect import Facts, ScoreFacts, collect
+from synthvlm.stages.curate import DUPLICATE, UNREADABLE
+
+if TYPE_CHECKING:
+    import jinja2
+    from markupsafe import Markup
+
+    from synthvlm.progress import Progress
+    from synthvlm.recipe import Recipe
+    from synthvlm.report.funnel import Sample
+    from synthvlm.store import RunFolder
+
+__all__ = ["render", "write_report"]
+
+STAGE = "report"
+REPORT_FILE = "report/index.html"
+#: Characters of a caption, and of a name, that the page holds at most.
+_TEXT_LIMIT, _NAME_LIMIT = 4000, 200
+
+SCORE_LABELS = {"clip_score": "CLIPScore", "ssim_score": "SSIMScore", "score": "Weighted score"}
+_RULE_LABELS = {
+    UNREADABLE: "Unreadable rows",
+    "alnum_ratio": "Alphanumeric characters",
+    "char_rep_ratio": "Character repetition",
+    "flagged_words_ratio": "Flagged words",
+    "special_char_ratio": "Special characters",
+    "word_rep_ratio": "Word repetition",
+    DUPLICATE: "Duplicates",
+}
+#: Mean CLIPScore and SSIMScore as published (arXiv 2407.20756).
+_PUBLISHED = (
+    ("COCO-Caption", 0.31, 0.73),
+    ("BLIP-LCS (LLaVA 558K)", 0.32, 0.75),
+    ("ShareGPT4V", 0.32, 0.79),
+    ("SynthVLM-100K", 0.36, 0.86),
+)
+_PUBLISHED_CLIP = "openai/clip-vit-base-patch32"
+_PUBLISHED_SIDES = (768, 336)
+
+
+@dataclass(frozen=True, slots=True)
+class FunnelRow:
+    """A bar of the funnel: ``kept`` and ``removed`` of ``total`` captions (or images)."""
+
+    label: str
+    detail: str
+    kept: int
+    removed: int
+    total: int
+    samples: Sequence[Sample] = ()
+    measured: bool = False
+    unit: str = "captions"
+
+
+def write_report(run: RunFolder, recipe: Recipe, progress: Progress) -> None:
+    """Write ``report/index.html`` from what the run folder holds, however far the run has come.
+
+    Args:
+        run: The run folder.
+        recipe: The recipe that the run was done with.
+        progress: Shows that the report is being made.
+
+    Raises:
+        RunFolderError: A table is damaged, or the page cannot be written.
+    """
+    progress.start(STAGE, 2, "parts")
+    facts = collect(run, recipe)
+    progress.advance(1)
+    name = posixpath.basename(run.url.rstrip("/").replace("\\", "/"))
+    page = render(facts, recipe, name).encode("utf-8", "replace")
+    run.write(REPORT_FILE, page)
+    progress.advance(1)
+    progress.finish(STAGE, f"{run.path(REPORT_FILE)} ({len(page) / 2**20:.1f} MiB)")
+
+
+def render(facts: Facts, recipe: Recipe, name: str) -> str:
+    """The page as HTML.
+
+    Args:
+        facts: Of ``collect``.
+        recipe: The recipe that the run was done with.
+        name: Of the run, for the title.
+    """
+    environment = _environment()
+    script = environment.get_template("report.js").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    when = None if facts.as_of is None else datetime.fromtimestamp(facts.as_of, UTC)
+    return environment.get_template("report.html.jinja").render(
+        name=name,
+        facts=facts,
+        recipe=recipe,
+        when=when,
+        rows=_curation_rows(facts, recipe) + _image_rows(facts, recipe),
+        score_labels=SCORE_LABELS,
+        charts=[_histogram(score) for score in facts.scores],
+        best_of_chart=_best_of(facts),
+        published_rows=_PUBLISHED,
+        comparable=_is_comparable(recipe),
+        weights=(recipe.scoring.clip.weight, recipe.scoring.ssim.weight),
+        yaml=recipe.to_yaml(),
+        script=script,
+        script_digest=digest,
+    )
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("synthvlm.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # A script's hash must not depend on how its last line ends.
+        keep_trailing_newline=False,
+    )
+    environment.filters.update(
+        count=lambda value: f"{value:,}",
+        share=_share,
+        score=lambda value: "n/a" if value is None else f"{value:.3f}",
+        change=lambda value: f"{value:+.3f}",
+        duration=_duration,
+        rate=lambda value: (
+            "n/a" if value is None else f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
+        ),
+        clip_text=_clip_text,
+        clip_name=_clip_name,
+        quantile=_quantile,
+    )
+    return environment
+
+
+def _curation_rows(facts: Facts, recipe: Recipe) -> list[FunnelRow]:
+    if facts.captions is None:
+        return []
+    total = facts.captions
+    rows = [FunnelRow("Captions read", _sources(recipe), total, 0, total)]
+    if facts.funnel is None:
+        return rows
+    for step in facts.funnel.steps:
+        label = _RULE_LABELS.get(step.reason, step.reason)
+        measured = step.reason not in (UNREADABLE, DUPLICATE)
+        detail = _bounds(recipe, step.reason)
+        rows.append(
+            FunnelRow(label, detail, step.remaining, step.removed, total, step.samples, measured)
+        )
+    rows.append(FunnelRow("Captions kept", "become prompts", facts.funnel.kept, 0, total))
+    return rows
+
+
+def _image_rows(facts: Facts, recipe: Recipe) -> list[FunnelRow]:
+    made = facts.candidates
+    if made is None:
+        return []
+    ok = made.statuses["ok"]
+    detail = f"{made.per_caption} for each caption"
+    rows = [
+        FunnelRow("Candidates generated", detail, ok, made.total - ok, made.total, unit="images")
+    ]
+    kept = facts.captions if facts.captions else made.captions
+    pairs = facts.pairs or 0
+    without = made.captions - pairs
+    rows.append(FunnelRow("Pairs", "the best candidate of a caption", pairs, without, kept))
+    if facts.selected is not None:
+        left_out = pairs - facts.selected
+        rows.append(FunnelRow("Selected", _selection(recipe), facts.selected, left_out, kept))
+    return rows
+
+
+def _selection(recipe: Recipe) -> str:
+    settings = recipe.selection
+    parts = ["all pairs"]
+    if settings.top_n is not None:
+        parts = [f"the best {settings.top_n:,} by score"]
+    elif settings.top_fraction is not None:
+        parts = [f"the best {settings.top_fraction:.6g} of the pairs by score"]
+    for name, lowest in settings.min_scores.model_dump(exclude_none=True).items():
+        parts.append(f"{SCORE_LABELS[name]} at least {lowest:.6g}")
+    return ", ".join(parts)
+
+
+def _sources(recipe: Recipe) -> str:
+    count = len(recipe.sources)
+    return f"from {count} source{'s' if count > 1 else ''}"
+
+
+def _bounds(recipe: Recipe, reason: str) -> str:
+    rule: Any = getattr(recipe.curation.rules, reason, None)
+    if rule is None:
+        return {UNREADABLE: "could not be read", DUPLICATE: "same text as an earlier one"}.get(
+            reason, "switched off since"
+        )
+    ngram = f"{rule.ngram}-grams, " if hasattr(rule, "ngram") else ""
+    if rule.max is None:
+        return f"{ngram}ratio at least {rule.min:.8g}"
+    if rule.min is None:
+        return f"{ngram}ratio at most {rule.max:.8g}"
+    return f"{ngram}ratio from {rule.min:.8g} to {rule.max:.8g}"
+
+
+def _histogram(score: ScoreFacts) -> Markup:
+    return histogram(
+        score.everything, score.selected, label=SCORE_LABELS[score.name], cut=score.cut
+    )
+
+
+def _best_of(facts: Facts) -> Markup | None:
+    values = facts.candidates.best_of if facts.candidates is not None else []
+    if len(values) < 2:
+        return None
+    return rising_line(values, label="Mean weighted score of the best of the first k candidates")
+
+
+def _is_comparable(recipe: Recipe) -> bool:
+    """Whether the scorers are those of the published figures."""
+    ssim = recipe.scoring.ssim
+    sides = (ssim.side, ssim.model_input_side)
+    return recipe.scoring.clip.model == _PUBLISHED_CLIP and sides == _PUBLISHED_SIDES
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "0.0%"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _clip_text(text: str, limit: int = _TEXT_LIMIT) -> str:
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]} … ({len(text) - limit:,} more characters)"
+
+
+def _clip_name(text: str) -> str:
+    return _clip_text(text, _NAME_LIMIT)
+
+
+def _quantile(values: Any, share: float) -> float:
+    import numpy as np
+
+    return float(np.quantile(values, share))

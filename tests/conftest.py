@@ -1,0 +1,46 @@
+"""What all tests share: no network, and small random models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before any library of Hugging Face is imported; processes that tests start inherit it.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+@pytest.fixture(scope="session")
+def sd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Stable Diffusion pipeline with random weights."""
+    from random_models import save_sd
+
+    return save_sd(tmp_path_factory.mktemp("models") / "sd")
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP model with random weights."""
+    from random_models import save_clip
+
+    return save_clip(tmp_path_factory.mktemp("models") / "clip")
+
+
+@pytest.fixture(scope="session")
+def small_models(sd_folder: Path, clip_folder: Path) -> list[str]:
+    """Arguments of the command line that name the random models, and make little work."""
+    settings = [
+        f"generation.model={sd_folder}",
+        f"scoring.clip.model={clip_folder}",
+        "generation.steps=1",
+        "generation.height=32",
+        "generation.width=32",
+        "generation.candidates=2",
+        "scoring.ssim.side=32",
+        "scoring.ssim.model_input_side=16",
+        "run.shard_size=4",
+        "run.threads=1",
+    ]
+    return [part for setting in settings for part in ("--set", setting)]

@@ -1,0 +1,151 @@
+"""One contract for every exporter, and each format read by those who use it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import pytest
+import yaml
+from PIL import Image
+
+from synthvlm.exporters import EXPORTERS, ExportedPair
+from synthvlm.exporters.card import CardFacts, ModelFacts, data_set_card
+from synthvlm.exporters.llava import INSTRUCTIONS
+
+
+def picture(shade: int) -> bytes:
+    sink = io.BytesIO()
+    Image.new("RGB", (8, 8), (shade, 0, 0)).save(sink, "png")
+    return sink.getvalue()
+
+
+def make_pair(number: int, id: str | None = None) -> ExportedPair:
+    return ExportedPair(
+        id=id or f"c-{number}",
+        caption=f"caption <b>{number}</b>, “quoted”",
+        image=picture(number),
+        format="png",
+        width=8,
+        height=8,
+        source="web",
+        rank=number + 1,
+        clip_score=0.3,
+        ssim_score=0.8,
+        score=0.7,
+        seed=2**62 + number,
+        index=1,
+    )
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, bytes], None]:
+    def write_file(name: str, data: bytes) -> None:
+        assert not name.startswith(("/", "."))
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    return write_file
+
+
+Write = Callable[[str, bytes], None]
+
+
+@pytest.mark.parametrize("name", EXPORTERS)
+def test_the_same_pairs_give_the_same_files(name: str, tmp_path: Path) -> None:
+    def files() -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        exporter = EXPORTERS[name]()
+        kept = [
+            exporter.write_part(part, map(make_pair, range(part * 3, part * 3 + 3)), found.__setitem__)
+            for part in range(2)
+        ]
+        exporter.finish(kept, found.__setitem__)
+        return found
+
+    first = files()
+    assert first
+    assert first == files()
+
+
+@pytest.mark.parametrize("name", EXPORTERS)
+def test_no_pairs_at_all(name: str, write: Write) -> None:
+    EXPORTERS[name]().finish([], write)
+
+
+def test_llava_json(tmp_path: Path, write: Write) -> None:
+    exporter = EXPORTERS["llava"]()
+    hostile = "../../etc/<script>"
+    pairs = [make_pair(0), make_pair(1, hostile), make_pair(2)]
+    kept = [exporter.write_part(0, pairs[:2], write), exporter.write_part(1, pairs[2:], write)]
+    exporter.finish(kept, write)
+    entries = json.loads((tmp_path / "llava.json").read_text())
+    assert [entry["id"] for entry in entries] == ["c-0", hostile, "c-2"]
+    for entry, pair in zip(entries, pairs, strict=True):
+        assert Image.open(tmp_path / "images" / entry["image"]).size == (8, 8)
+        assert (tmp_path / "images" / entry["image"]).read_bytes() == pair.image
+        human, gpt = entry["conversations"]
+        question, token = human["value"].rsplit("\n", 1)
+        assert (human["from"], gpt["from"], token) == ("human", "gpt", "<image>")
+        assert question in INSTRUCTIONS
+        assert gpt["value"] == pair.caption
+    assert {entry["image"].split("/")[0] for entry in entries} == {"00000", "00001"}
+
+
+def test_llava_has_eleven_different_instructions_and_uses_all(write: Write) -> None:
+    assert len(set(INSTRUCTIONS)) == 11
+    kept = EXPORTERS["llava"]().write_part(0, map(make_pair, range(200)), write)
+    assert all(question.encode() in kept for question in INSTRUCTIONS)
+
+
+def test_own_instructions(write: Write) -> None:
+    kept = EXPORTERS["llava"](instructions=["Say."]).write_part(0, [make_pair(0)], write)
+    assert json.loads(kept)["conversations"][0]["value"] == "Say.\n<image>"
+
+
+def card(formats: list[str]) -> str:
+    return data_set_card(
+        CardFacts(
+            license="cc-by-4.0",
+            formats=formats,
+            models=[ModelFacts("image generation", "some|model", None, None)],
+            sources={"web": 5},
+            funnel=[("captions read", 12_345)],
+            scores={"clip_score": (0.25, 0.3)},
+            checks=["`alnum_ratio` >= 0.6"],
+            reproducible=True,
+            recipe="seed: 0\n",
+        )
+    )
+
+
+def test_load_dataset_opens_the_folder(tmp_path: Path, write: Write) -> None:
+    for name in ("llava", "huggingface"):
+        exporter = EXPORTERS[name]()
+        kept = [
+            exporter.write_part(0, map(make_pair, range(3)), write),
+            exporter.write_part(1, map(make_pair, range(3, 5)), write),
+        ]
+        exporter.finish(kept, write)
+    write("README.md", card(["llava", "huggingface"]).encode())
+    loaded = datasets.load_dataset(
+        str(tmp_path), split="train", cache_dir=str(tmp_path.parent / "cache")
+    )
+    assert loaded["id"][:] == [f"c-{n}" for n in range(5)]
+    assert loaded[3]["image"].getpixel((0, 0)) == (3, 0, 0)
+    assert loaded[3]["seed"] == 2**62 + 3
+    assert isinstance(loaded.features["image"], datasets.Image)
+
+
+def test_the_card(tmp_path: Path) -> None:
+    text = card(["huggingface"])
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["license"] == "cc-by-4.0"
+    assert front["size_categories"] == ["n<1K"]
+    assert front["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+    for expected in ("12,345", "0.2500", "some\\|model", "not stated", "alnum_ratio", "seed: 0"):
+        assert expected in text

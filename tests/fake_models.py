@@ -1,0 +1,61 @@
+"""Models that cost nothing: pixels and scores are hashes of the prompt and the seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from synthvlm.generators.base import GeneratedImages
+from synthvlm.scorers.base import Scores
+from synthvlm.stages.models import Models
+
+__all__ = ["FakeClip", "FakeGenerator", "FakeSsim", "use_fake_models"]
+
+SIDE = 16
+
+
+def _numbers(*parts: object) -> np.random.Generator:
+    digest = hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return np.random.default_rng(int.from_bytes(digest))
+
+
+class FakeGenerator:
+    """Noise that depends on the prompt and the seed alone."""
+
+    reproducible = True
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
+        images = [
+            _numbers(prompt, seed).integers(0, 256, (3, SIDE, SIDE), np.uint8)
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
+        return GeneratedImages(torch.from_numpy(np.stack(images)), (None,) * len(images))
+
+
+class FakeClip:
+    """Scores that depend on the pixels and the caption alone."""
+
+    def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
+        values = [
+            _numbers("clip", image.numpy().tobytes(), caption).random()
+            for image, caption in zip(images, captions, strict=True)
+        ]
+        vectors = np.eye(len(captions), 4, dtype=np.float32)
+        return Scores(np.array(values), vectors, vectors, (False,) * len(captions))
+
+
+class FakeSsim:
+    """Scores that depend on the pixels alone."""
+
+    def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
+        values = [_numbers("ssim", image.numpy().tobytes()).random() for image in images]
+        return Scores(np.array(values))
+
+
+def use_fake_models() -> None:
+    """Make this process load fake models whatever the recipe names."""
+    fakes = Models(FakeGenerator(), FakeClip(), FakeSsim())  # type: ignore[arg-type]
+    Models.load = classmethod(lambda cls, recipe: fakes)  # type: ignore[assignment]

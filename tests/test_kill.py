@@ -1,0 +1,182 @@
+"""SIGKILL at any moment, the same command again: the run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from commands import run, start
+from fake_models import use_fake_models
+
+from synthvlm.store import RunFolder
+
+COLORS = ("red", "blue", "green", "yellow")
+SHAPES = ("circle", "square", "triangle", "star")
+
+
+def write_captions(path: Path, count: int) -> Path:
+    """Captions that differ, of which some are rejected."""
+    lines = []
+    for n in range(count):
+        color, shape = COLORS[n % 4], SHAPES[n // 4 % 4]
+        lines.append(f"A small {color} {shape} above {n} large grey squares, on a white ground.")
+        if n % 7 == 5:
+            lines[n] = lines[n - 1]
+        if n % 11 == 3:
+            lines[n] = "!!!"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def content(folder: Path) -> dict[str, Any]:
+    """What a run comes to: its tables in the order of shards, and every byte of its data set."""
+    store = RunFolder(folder)
+    found: dict[str, Any] = {}
+    for stage, name in (
+        ("measure", "measures"),
+        ("curate", "captions"),
+        ("generate", "candidates"),
+        ("generate", "pairs"),
+        ("generate", "previews"),
+    ):
+        paths = [marker.file(name) for _, marker in sorted(store.markers(stage).items())]
+        found[name] = pa.concat_tables([store.read_table(p) for p in paths if p]).to_pylist()
+    found["selection"] = (folder / "selection.parquet").read_bytes()
+    found["recipe"] = (folder / "recipe.yaml").read_bytes()
+    found |= {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted((folder / "dataset").rglob("*"))
+        if path.is_file()
+    }
+    return found
+
+
+def strays(folder: Path) -> set[str]:
+    """Files of the run that no marker names."""
+    store = RunFolder(folder)
+    stages = ("measure", "curate", "generate", "select", "export", "dataset")
+    named = {f.path for stage in stages for m in store.markers(stage).values() for f in m.files}
+    present = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    return {
+        name
+        for name in present - named - {"recipe.yaml", "report/index.html"}
+        if not name.startswith(("done/", "events/"))
+    } | {name for name in present if "/." in name or name.startswith(".")}
+
+
+def assert_same_run(folder: Path, undisturbed: Path) -> None:
+    found, wanted = content(folder), content(undisturbed)
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        assert found[name] == wanted[name], name
+    assert strays(folder) == set()
+    assert (folder / "report" / "index.html").read_text().endswith("</html>\n")
+
+
+def test_killed_at_ten_random_moments(tmp_path: Path, small_models: list[str]) -> None:
+    captions = write_captions(tmp_path / "captions.txt", 24)
+    command = ["run", "--captions", captions, *small_models, "--set", "report.preview_share=0.5"]
+    undisturbed = tmp_path / "undisturbed"
+    began = time.monotonic()
+    assert run([*command, "--out", undisturbed], tmp_path).code == 0
+    seconds = time.monotonic() - began
+    assert len(content(undisturbed)["pairs"]) > 12
+
+    moments = random.Random(2407).sample(range(1, 100), 10)
+    disturbed = tmp_path / "disturbed-0"
+    kills = 0
+    while kills < len(moments):
+        process = start([*command, "--out", disturbed], tmp_path / "killed")
+        process.join(seconds * moments[kills] / 100)
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
+            kills += 1
+        else:  # Finished before its moment: what came of it must be right; then the next one.
+            assert process.exitcode == 0
+            assert_same_run(disturbed, undisturbed)
+            disturbed = tmp_path / f"disturbed-{kills}"
+    assert run([*command, "--out", disturbed], tmp_path).code == 0
+    assert_same_run(disturbed, undisturbed)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at(number: int) -> None:
+    """Use fake models, and die at the n-th change (from zero) of the run folder.
+
+    A change is a file that is whole but not yet under its name, or one about to be removed.
+    """
+    use_fake_models()
+    changes = iter(range(number + 1))
+    sync, remove = os.fsync, RunFolder.remove
+
+    def count(change: Callable[..., object]) -> Callable[..., object]:
+        def counted(*arguments: object) -> object:
+            if next(changes, number) == number:
+                die()
+            return change(*arguments)
+
+        return counted
+
+    os.fsync = count(sync)  # type: ignore[assignment]
+    RunFolder.remove = count(remove)  # type: ignore[method-assign, assignment]
+
+
+FAKE_MODELS = (
+    "--set generation.model=org/fake --set scoring.clip.model=org/fake "
+    "--set generation.candidates=2 --set report.preview_share=0.5 "
+    "--set run.shard_size=4 --set run.threads=1"
+).split()
+OTHER_SETTINGS = (
+    "--set selection.top_fraction=0.6 --set scoring.ssim.weight=2.0 "
+    "--set curation.rules.special_char_ratio=null --set export.images_per_folder=3"
+).split()
+
+
+@pytest.mark.parametrize("start_from", ["nothing", "other settings", "other captions"])
+def test_killed_at_every_change_of_the_run_folder(tmp_path: Path, start_from: str) -> None:
+    captions = write_captions(tmp_path / "captions.txt", 10)
+    command = ["run", "--captions", captions, *FAKE_MODELS]
+    undisturbed = tmp_path / "undisturbed"
+    assert run([*command, "--out", undisturbed], tmp_path, use_fake_models).code == 0
+    earlier = {
+        "nothing": None,
+        "other settings": [*command, *OTHER_SETTINGS],
+        "other captions": [*command, "--limit", "5"],
+    }[start_from]
+
+    number = 0
+    while True:
+        folder = tmp_path / f"killed-{number}"
+        if earlier is not None:
+            assert run([*earlier, "--out", folder], tmp_path, use_fake_models).code == 0
+        code = run([*command, "--out", folder], tmp_path, partial(die_at, number)).code
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        assert run([*command, "--out", folder], tmp_path, use_fake_models).code == 0
+        assert_same_run(folder, undisturbed)
+        number += 1
+    assert number > 30, "the run folder changes more often than that"
+    assert_same_run(folder, undisturbed)
+
+
+def test_a_killed_run_is_resumed_and_not_begun_again(tmp_path: Path) -> None:
+    captions = write_captions(tmp_path / "captions.txt", 12)
+    command = ["generate", "--captions", captions, "--out", tmp_path / "run", *FAKE_MODELS]
+    assert run(command, tmp_path, partial(die_at, 30)).code == -signal.SIGKILL
+    finished = len(RunFolder(tmp_path / "run").markers("generate"))
+    assert 0 < finished < 3
+    result = run(command, tmp_path, use_fake_models)
+    assert f"{finished} of 3 shards reused" in result.out
