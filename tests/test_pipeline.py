@@ -74,6 +74,7 @@ class Job:
             "generation.width=32",
             "generation.candidates=3",
             "run.shard_size=7",
+            "run.threads=1",
         ]
 
     def run(self, *changes: str, until: str = "export", **options: Any) -> list[StageSummary]:
@@ -187,20 +188,20 @@ def test_a_changed_weight_regenerates_only_changed_winners(job: Job, calls: Call
     job.run()
     before = {c["caption_id"]: c["index"] for c in job.rows("candidates") if c["chosen"]}
     calls.clear()
-    job.run("scoring.clip.weight=0.0")
+    job.run("scoring.ssim.weight=0.0")
     after = {c["caption_id"]: c["index"] for c in job.rows("candidates") if c["chosen"]}
     changed = {id for id in after if after[id] != before[id]}
     assert 0 < len(changed) < len(after)
     assert calls["generated"] == len(changed)
     for row in job.rows("candidates"):
-        assert row["score"] == pytest.approx(0.5 * row["ssim_score"])
+        assert row["score"] == pytest.approx(row["clip_score"])
 
 
 def test_changes_come_to_the_same_as_a_new_run(
     job: Job, tmp_path: Path, models: dict[str, Path]
 ) -> None:
     """Whatever way a recipe was reached: the same rows, and images equal but for rounding."""
-    change = ["scoring.clip.weight=0.0", "curation.rules.special_char_ratio=null"]
+    change = ["scoring.ssim.weight=0.0", "curation.rules.special_char_ratio=null"]
     job.run()
     job.run(*change, "generation.candidates=4")
     (tmp_path / "other").mkdir()
@@ -260,6 +261,16 @@ def test_more_input_keeps_what_is_done(job: Job, calls: Calls) -> None:
     job.run(limit=14)
     assert calls["generated"] == 21
     assert len(job.rows("captions")) == 14
+
+
+def test_a_lowered_limit_loses_no_image(job: Job, calls: Calls) -> None:
+    job.run(limit=14)
+    calls.clear()
+    job.run(limit=7)
+    assert len(job.selection()) == 2
+    job.run(limit=14)
+    assert not calls
+    assert len(job.selection()) == 3
 
 
 def test_batches_and_shards_do_not_change_the_selection(

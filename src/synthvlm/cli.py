@@ -150,3 +150,12 @@ class _Explained:
         if isinstance(error, KeyboardInterrupt):
             print("interrupted: the same command resumes", file=sys.stderr)
             raise typer.Exit(130) from None
+        # A closed pipe and typer's own are left to typer.
+        if isinstance(error, Exception) and not isinstance(error, BrokenPipeError | typer.Exit):
+            text = " ".join(str(error).split())[:300]
+            print(
+                f"error: unexpected {type(error).__name__}: {text}; what is finished is kept; "
+                f"run again with --debug and report what it says",
+                file=sys.stderr,
+            )
+            raise typer.Exit(1) from None

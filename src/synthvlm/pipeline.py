@@ -105,7 +105,7 @@ class Pipeline:
         )
         if until == "generate":
             return
-        generated = run.markers("generate")
+        generated = {n: m for n, m in run.markers("generate").items() if n in captions}
         summaries.append(self._finished(select(run, self.recipe, generated, progress)))
         if until == "select":
             return

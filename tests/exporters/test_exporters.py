@@ -86,7 +86,6 @@ def test_llava_json(tmp_path: Path, write: Write) -> None:
     entries = json.loads((tmp_path / "llava.json").read_text())
     assert [entry["id"] for entry in entries] == ["c-0", hostile, "c-2"]
     for entry, pair in zip(entries, pairs, strict=True):
-        assert Image.open(tmp_path / "images" / entry["image"]).size == (8, 8)
         assert (tmp_path / "images" / entry["image"]).read_bytes() == pair.image
         human, gpt = entry["conversations"]
         question, token = human["value"].rsplit("\n", 1)

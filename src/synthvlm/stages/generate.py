@@ -115,7 +115,8 @@ def generate(
                 f"of {run.path('candidates')}; mend the cause and run again, what is finished is "
                 f"kept"
             )
-    run.sweep(STAGE, FOLDERS, {s: m for s, m in run.markers(STAGE).items() if s in captions})
+    # Shards beyond a lowered limit keep their images: they were dear, and may be wanted again.
+    run.sweep(STAGE, FOLDERS, run.markers(STAGE))
     return StageSummary(
         STAGE, len(captions), len(captions) - len(stale), counts, time.monotonic() - began
     )

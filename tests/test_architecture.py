@@ -1,0 +1,90 @@
+"""Who may import whom, and how light an import is; docs/architecture.md says why."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import synthvlm
+
+ROOT = Path(synthvlm.__file__).parent
+FREE = {"data", "errors"}
+
+#: For each room (folder or module), the other rooms that its files may import.
+ALLOWED = {
+    "data": set(),
+    "errors": set(),
+    "recipe": {"errors"},
+    "store": FREE,
+    "progress": set(),
+    "selection": {"data"},
+    "captions": FREE,
+    "generators": FREE,
+    "scorers": FREE,
+    "exporters": {*FREE, "store"},
+    "engines": set(),
+    "tiny": {"captions"},
+    "report": {*FREE, "recipe", "store", "progress", "stages"},
+    "doctor": {"recipe", "stages"},
+    "stages": {
+        *FREE, "captions", "engines", "exporters", "generators", "progress", "recipe",
+        "scorers", "selection", "store", "tiny",
+    },
+    "pipeline": {*FREE, "engines", "progress", "recipe", "report", "stages", "store"},
+    "cli": {*FREE, "doctor", "pipeline", "progress", "recipe", ""},
+    "__init__": {"errors", "pipeline", "recipe"},
+    "__main__": {"cli"},
+}  # fmt: skip
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(ROOT).parts[0]
+    return first.removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative imports hide the room"
+            names = [node.module]
+            if node.module == "synthvlm":
+                names = [f"synthvlm.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            package, _, rest = name.partition(".")
+            if package == "synthvlm":
+                room = rest.split(".")[0]
+                rooms.add("" if room.startswith("__") else room)
+    return rooms
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_a_room_imports_only_what_it_may(path: Path) -> None:
+    room = room_of(path)
+    assert imported_rooms(path) <= ALLOWED[room] | {room}
+
+
+@pytest.mark.parametrize("statement", ["import synthvlm", "import synthvlm.cli"])
+def test_importing_is_light(statement: str) -> None:
+    heavy = "{'torch', 'transformers', 'diffusers', 'pyarrow', 'numpy', 'pydantic', 'PIL'}"
+    code = f"import sys; {statement}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_public_interface_loads_without_torch() -> None:
+    code = (
+        "import sys; from synthvlm import Recipe, Pipeline; Pipeline(Recipe.load(), 'x'); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
