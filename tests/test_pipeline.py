@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import random_models
 from PIL import Image
 
+import random_models
 from synthvlm import Pipeline, Recipe
 from synthvlm.data import candidate_seed
 from synthvlm.errors import GenerationError, RecipeError, RunFolderError, TooManyFailuresError
@@ -40,7 +40,7 @@ class Calls(Counter[str]):
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     from synthvlm.scorers.clip import ClipScorer
 
     counted = Calls()
@@ -56,7 +56,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
 
     monkeypatch.setattr(DiffusersGenerator, "generate", counting_generate)
     monkeypatch.setattr(ClipScorer, "embed_images", counting_embed)
-    yield counted
+    return counted
 
 
 class Job:
@@ -292,7 +292,7 @@ def test_batches_and_shards_do_not_change_the_selection(
             assert seed == scores[0][key][0]
             assert score == pytest.approx(scores[0][key][1], abs=1e-3)
     ranked = sorted((score for _, score in scores[0].values()), reverse=True)
-    near_ties = sum(a - b < 1e-3 for a, b in zip(ranked, ranked[1:], strict=False))
+    near_ties = sum(a - b < 1e-3 for a, b in pairwise(ranked))
     for other in selections[1:]:
         assert len(set(other) ^ set(selections[0])) <= 2 * near_ties
 
@@ -330,7 +330,7 @@ def test_too_many_failures_stop_the_run_and_it_resumes(
         raise GenerationError("the device is gone")
 
     monkeypatch.setattr(DiffusersGenerator, "generate", failing)
-    with pytest.raises(TooManyFailuresError, match="run.max_failed_share"):
+    with pytest.raises(TooManyFailuresError, match="max_failed_share"):
         job.run()
     monkeypatch.setattr(DiffusersGenerator, "generate", generate)
     job.run()

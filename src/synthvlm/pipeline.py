@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,7 @@ class Pipeline:
         run = self.folder
         run.prepare()
         self._settle()
+        run.event("run", until=until, version=version("synthvlm"))
         try:
             summaries = [self._finished(measure(run, self.recipe, self._progress))]
             measures = run.markers("measure")

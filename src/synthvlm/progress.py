@@ -15,8 +15,8 @@ _PLAIN_INTERVAL_S = 10.0
 class Progress(Protocol):
     """Shows the stages of a run."""
 
-    def start(self, stage: str, total: int | None, unit: str) -> None:
-        """A stage begins; ``total`` in units, None where it is not known."""
+    def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
+        """A stage begins; ``total`` in units (None: not known), ``done`` of them earlier."""
 
     def advance(self, amount: int) -> None:
         """That many more units of the stage are done."""
@@ -31,7 +31,7 @@ class Progress(Protocol):
 class SilentProgress:
     """Shows nothing."""
 
-    def start(self, stage: str, total: int | None, unit: str) -> None:
+    def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
         """Ignore."""
 
     def advance(self, amount: int) -> None:
@@ -51,12 +51,13 @@ class PlainProgress:
         """Begin with no stage."""
         self._stage, self._unit = "", ""
         self._total: int | None = None
-        self._done = 0
+        self._done = self._earlier = 0
         self._began = self._shown = time.monotonic()
 
-    def start(self, stage: str, total: int | None, unit: str) -> None:
+    def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
         """Remember the stage."""
-        self._stage, self._total, self._unit, self._done = stage, total, unit, 0
+        self._stage, self._total, self._unit = stage, total, unit
+        self._done = self._earlier = done
         self._began = self._shown = time.monotonic()
 
     def advance(self, amount: int) -> None:
@@ -65,7 +66,7 @@ class PlainProgress:
         now = time.monotonic()
         if now - self._shown >= _PLAIN_INTERVAL_S:
             self._shown = now
-            rate = self._done / (now - self._began)
+            rate = (self._done - self._earlier) / (now - self._began)
             left = ""
             if self._total and rate:
                 left = f", {(self._total - self._done) / rate:.0f} s left"
@@ -132,9 +133,9 @@ class LiveProgress:
         """Give the terminal back."""
         self._bars.stop()
 
-    def start(self, stage: str, total: int | None, unit: str) -> None:
+    def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
         """Show a new bar."""
-        self._task = self._bars.add_task(stage, total=total, unit=unit)
+        self._task = self._bars.add_task(stage, total=total, completed=done, unit=unit)
 
     def advance(self, amount: int) -> None:
         """Move the bar."""

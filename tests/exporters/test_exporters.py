@@ -61,8 +61,8 @@ def test_the_same_pairs_give_the_same_files(name: str, tmp_path: Path) -> None:
         found: dict[str, bytes] = {}
         exporter = EXPORTERS[name]()
         kept = [
-            exporter.write_part(part, map(make_pair, range(part * 3, part * 3 + 3)), found.__setitem__)
-            for part in range(2)
+            exporter.write_part(part, map(make_pair, numbers), found.__setitem__)
+            for part, numbers in enumerate((range(3), range(3, 6)))
         ]
         exporter.finish(kept, found.__setitem__)
         return found

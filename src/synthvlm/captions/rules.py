@@ -187,16 +187,13 @@ def failed_rule(
 
 def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
     """Cut texts into batches (of row numbers) of bounded size, ASCII texts apart from others."""
-    rows: dict[bool, list[int]] = {True: [], False: []}
-    chars = {True: 0, False: 0}
-    for row, text in enumerate(texts):
-        kind = text.isascii()  # one other letter would make a whole batch four times as wide
-        rows[kind].append(row)
-        chars[kind] += len(text) + 1
-        if chars[kind] >= _BATCH_CHARS:
-            yield rows[kind]
-            rows[kind], chars[kind] = [], 0
-    yield from (some for some in rows.values() if some)
+    # One character beyond ASCII would make the arrays of a whole batch four times as wide.
+    is_ascii = np.fromiter(map(str.isascii, texts), np.bool_, len(texts))
+    sizes = np.fromiter(map(len, texts), np.int64, len(texts)) + 1
+    for rows in (np.flatnonzero(is_ascii), np.flatnonzero(~is_ascii)):
+        numbers = np.cumsum(sizes[rows]) // _BATCH_CHARS
+        parts = np.split(rows, np.flatnonzero(np.diff(numbers)) + 1)
+        yield from (part.tolist() for part in parts if len(part))
 
 
 def _bucket(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:

@@ -97,8 +97,7 @@ def generate(
             stale.append(shard)
     total = sum(prompts_of.values()) * recipe.generation.candidates
     reused = sum(prompts_of[shard] for shard in captions if shard not in set(stale))
-    progress.start(STAGE, total, "candidates")
-    progress.advance(reused * recipe.generation.candidates)
+    progress.start(STAGE, total, "candidates", reused * recipe.generation.candidates)
     counts: dict[str, int] = {"generated": 0, "regenerated": 0, "carried": 0, "failed": 0}
     allowed = math.ceil(recipe.run.max_failed_share * total)
     for result in engine.run(
