@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-__all__ = ["Result", "run", "start"]
+__all__ = ["Result", "call", "run", "start"]
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
@@ -29,10 +29,16 @@ _SERVER.set_forkserver_preload(
         "fsspec.implementations.local",
         "pyarrow.parquet",
         "skimage.metrics",
+        "synthvlm.captions.normalize",
+        "synthvlm.captions.rules",
+        "synthvlm.captions.sources",
         "synthvlm.cli",
+        "synthvlm.engines.local",
+        "synthvlm.pipeline",
         "synthvlm.report",
         "synthvlm.stages.export",
         "synthvlm.stages.generate",
+        "synthvlm.stages.measure",
     ]
 )
 
@@ -64,8 +70,19 @@ def run(
 ) -> Result:
     """Run a command to its end; the folder is for its output."""
     log = folder / "command"
-    process = start(arguments, log, before)
-    process.join(120)
+    return _result(start(arguments, log, before), log)
+
+
+def call(function: Callable[[], object], folder: Path) -> Result:
+    """As ``run``, of an importable function instead of a command."""
+    log = folder / "call"
+    process = _SERVER.Process(target=_call, args=(function, log))
+    process.start()
+    return _result(process, log)
+
+
+def _result(process: BaseProcess, log: Path) -> Result:
+    process.join(300)
     assert process.exitcode is not None, "the command hangs"
     return Result(
         process.exitcode,
@@ -75,14 +92,23 @@ def run(
 
 
 def _command(arguments: list[str], log: Path, before: Callable[[], None] | None) -> None:
-    for stream, suffix in ((1, ".out"), (2, ".err")):
-        target = os.open(log.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(target, stream)
-        os.close(target)
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    _redirect(log)
     from synthvlm.cli import main
 
     sys.argv = ["synthvlm", *arguments]
     if before is not None:
         before()
     main()
+
+
+def _call(function: Callable[[], object], log: Path) -> None:
+    _redirect(log)
+    function()
+
+
+def _redirect(log: Path) -> None:
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    for stream, suffix in ((1, ".out"), (2, ".err")):
+        target = os.open(log.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(target, stream)
+        os.close(target)

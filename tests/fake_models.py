@@ -22,6 +22,11 @@ def _numbers(*parts: object) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest))
 
 
+def _direction(*parts: object) -> np.ndarray:
+    vector = _numbers("embedding", *parts).standard_normal(4, np.float32)
+    return np.asarray(vector / np.linalg.norm(vector))
+
+
 class FakeGenerator:
     """Noise that depends on the prompt and the seed alone."""
 
@@ -43,8 +48,12 @@ class FakeClip:
             _numbers("clip", image.numpy().tobytes(), caption).random()
             for image, caption in zip(images, captions, strict=True)
         ]
-        vectors = np.eye(len(captions), 4, dtype=np.float32)
-        return Scores(np.array(values), vectors, vectors, (False,) * len(captions))
+        return Scores(
+            np.array(values),
+            np.stack([_direction(image.numpy().tobytes()) for image in images]),
+            np.stack([_direction(caption) for caption in captions]),
+            (False,) * len(captions),
+        )
 
 
 class FakeSsim:

@@ -75,9 +75,7 @@ def save_clip(folder: Path) -> Path:
     )
     text = _text_config(words)
     model = CLIPModel(
-        CLIPConfig(
-            text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=WIDTH
-        )
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=WIDTH)
     )
     model.save_pretrained(folder)
     words.save_pretrained(folder)

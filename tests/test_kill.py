@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from commands import run, start
+from commands import call, run, start
 from fake_models import use_fake_models
+from synthvlm.cli import main
 from synthvlm.store import RunFolder
 
 COLORS = ("red", "blue", "green", "yellow")
@@ -78,12 +83,20 @@ def assert_same_run(folder: Path, undisturbed: Path) -> None:
     for name in wanted:
         assert found[name] == wanted[name], name
     assert strays(folder) == set()
-    assert (folder / "report" / "index.html").read_text().endswith("</html>\n")
+    assert (folder / "report" / "index.html").read_text().rstrip().endswith("</html>")
 
 
 def test_killed_at_ten_random_moments(tmp_path: Path, small_models: list[str]) -> None:
     captions = write_captions(tmp_path / "captions.txt", 24)
-    command = ["run", "--captions", captions, *small_models, "--set", "report.preview_share=0.5"]
+    command = [
+        "run",
+        "tiny",
+        "--captions",
+        captions,
+        *small_models,
+        "--set",
+        "report.preview_share=0.5",
+    ]
     undisturbed = tmp_path / "undisturbed"
     run(["--version"], tmp_path)  # The libraries are imported before the clock starts.
     began = time.monotonic()
@@ -109,29 +122,24 @@ def test_killed_at_ten_random_moments(tmp_path: Path, small_models: list[str]) -
     assert_same_run(disturbed, undisturbed)
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def die_at(number: int) -> None:
     """Use fake models, and die at the n-th change (from zero) of the run folder.
 
     A change is a file that is whole but not yet under its name, or one about to be removed.
     """
     use_fake_models()
-    changes = iter(range(number + 1))
-    sync, remove = os.fsync, RunFolder.remove
+    changes = count()
 
-    def count(change: Callable[..., object]) -> Callable[..., object]:
+    def deadly(change: Callable[..., object]) -> Callable[..., object]:
         def counted(*arguments: object) -> object:
-            if next(changes, number) == number:
-                die()
+            if next(changes) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
             return change(*arguments)
 
         return counted
 
-    os.fsync = count(sync)  # type: ignore[assignment]
-    RunFolder.remove = count(remove)  # type: ignore[method-assign, assignment]
+    os.fsync = deadly(os.fsync)  # type: ignore[assignment]
+    RunFolder.remove = deadly(RunFolder.remove)  # type: ignore[method-assign, assignment]
 
 
 def setting(*changes: str) -> list[str]:
@@ -148,44 +156,72 @@ FAKE_MODELS = setting(
 )
 OTHER_SETTINGS = setting(
     "selection.top_fraction=0.6",
-    "scoring.ssim.weight=2.0",
     "curation.rules.special_char_ratio=null",
     "export.images_per_folder=3",
 )
 
 
-@pytest.mark.parametrize("start_from", ["nothing", "other settings", "other captions"])
+def in_fork(command: list[str | Path], before: Callable[[], None]) -> int:
+    """Exit status of the command in a fork of this process."""
+    child = os.fork()
+    if child == 0:
+        status = 99
+        try:
+            before()
+            sys.argv = ["synthvlm", *map(str, command)]
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def kill_everywhere(command: list[str | Path], earlier: Path | None, folder: Path) -> None:
+    """Kill the command at each change of the run folder, and finish it; a folder for each."""
+    # The first run loads what all the forks then hold.
+    use_fake_models()
+    sys.argv = ["synthvlm", *map(str, command), "--out", str(folder / "first")]
+    with contextlib.suppress(SystemExit):
+        main()
+    for number in count():
+        out = folder / f"killed-{number:03d}"
+        if earlier is not None:
+            shutil.copytree(earlier, out)
+        status = in_fork([*command, "--out", out], partial(die_at, number))
+        if status == 0:
+            return
+        assert status == -signal.SIGKILL, status
+        assert in_fork([*command, "--out", out], use_fake_models) == 0, number
+
+
+@pytest.mark.parametrize("start_from", ["nothing", "other settings", "fewer captions"])
 def test_killed_at_every_change_of_the_run_folder(tmp_path: Path, start_from: str) -> None:
-    captions = write_captions(tmp_path / "captions.txt", 10)
-    command = ["run", "--captions", captions, *FAKE_MODELS]
+    captions = write_captions(tmp_path / "captions.txt", 8)
+    command = ["run", "tiny", "--captions", captions, *FAKE_MODELS]
     undisturbed = tmp_path / "undisturbed"
     assert run([*command, "--out", undisturbed], tmp_path, use_fake_models).code == 0
-    earlier = {
-        "nothing": None,
-        "other settings": [*command, *OTHER_SETTINGS],
-        "other captions": [*command, "--limit", "5"],
-    }[start_from]
+    earlier = None
+    if start_from != "nothing":
+        earlier = tmp_path / "earlier"
+        changes = OTHER_SETTINGS if start_from == "other settings" else ["--limit", "5"]
+        arguments = [*command, *changes, "--out", earlier]
+        assert run(arguments, tmp_path, use_fake_models).code == 0
 
-    number = 0
-    while True:
-        folder = tmp_path / f"killed-{number}"
-        if earlier is not None:
-            assert run([*earlier, "--out", folder], tmp_path, use_fake_models).code == 0
-        code = run([*command, "--out", folder], tmp_path, partial(die_at, number)).code
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL
-        assert run([*command, "--out", folder], tmp_path, use_fake_models).code == 0
-        assert_same_run(folder, undisturbed)
-        number += 1
-    assert number > 30, "the run folder changes more often than that"
-    assert_same_run(folder, undisturbed)
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    done = call(partial(kill_everywhere, command, earlier, folder), tmp_path)
+    assert done.code == 0, done.err
+    folders = sorted(folder.glob("killed-*"))
+    assert len(folders) > 30, "the run folder changes more often than that"
+    for out in folders:
+        assert_same_run(out, undisturbed)
 
 
 def test_a_killed_run_is_resumed_and_not_begun_again(tmp_path: Path) -> None:
     captions = write_captions(tmp_path / "captions.txt", 12)
-    command = ["generate", "--captions", captions, "--out", tmp_path / "run", *FAKE_MODELS]
-    assert run(command, tmp_path, partial(die_at, 30)).code == -signal.SIGKILL
+    command = ["generate", "tiny", "--captions", captions, "--out", tmp_path / "run", *FAKE_MODELS]
+    assert run(command, tmp_path, partial(die_at, 22)).code == -signal.SIGKILL
     finished = len(RunFolder(tmp_path / "run").markers("generate"))
     assert 0 < finished < 3
     result = run(command, tmp_path, use_fake_models)

@@ -262,7 +262,9 @@ class Recipe(_Settings):
         names = [source_name(source) for source in self.sources]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two sources are named {name!r}: give them names (sources.N.name)")
+                raise ValueError(
+                    f"two sources are named {name!r}: give them names (sources.N.name)"
+                )
         return self
 
     @classmethod

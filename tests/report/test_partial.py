@@ -22,7 +22,7 @@ def test_only_measured(build: Callable[..., Builder]) -> None:
     builder.measured(0, [caption("a"), caption("b")])
     page = builder.page()
     assert "2 captions read." in page.text
-    assert "The stage `curate` is not done" in page.text
+    assert "The stage curate is not done" in page.text
     assert "Captions kept" not in page.text
 
 
@@ -31,7 +31,7 @@ def test_only_curated(build: Callable[..., Builder]) -> None:
     builder.curated(0, [caption("a"), caption("b", "?", "alnum_ratio")])
     page = builder.page()
     assert "Captions kept 1 50.0% of 2" in page.section("main")
-    assert "The stage `generate` is not done" in page.text
+    assert "The stage generate is not done" in page.text
     assert {"funnel", "time", "recipe"} <= page.ids()
     assert not {"scores", "gallery", "best-of"} & page.ids()
 
@@ -99,8 +99,15 @@ def test_some_shards_generated(build: Callable[..., Builder]) -> None:
     builder.curated(1, [caption("b")])
     builder.generated(0, [candidate("a", 0, 0.3, chosen=True)], [pair("a", 0)])
     page = builder.page()
-    assert "The stage `generate` is done for 1 of 2 shards" in page.text
-    assert "2 captions are kept and 1 have candidates" in page.text
+    assert "The stage generate is done for 1 of 2 shards" in page.text
+    assert "not up to date" not in page.text
+
+
+def test_candidates_older_than_the_captions(build: Callable[..., Builder]) -> None:
+    builder = build()
+    builder.curated(0, [caption("a"), caption("b")])
+    builder.generated(0, [candidate("a", 0, 0.3, chosen=True)], [pair("a", 0)])
+    assert "2 captions are kept and 1 have candidates" in builder.page().text
 
 
 def test_selection_older_than_the_candidates(whole: Builder) -> None:

@@ -68,7 +68,7 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
     candidates = pairs = selected = None
     if markers["generate"]:
         candidates, pairs = read_candidates(run, markers["generate"], recipe.generation.candidates)
-        if funnel is not None:
+        if funnel is not None and len(markers["generate"]) == len(markers["curate"]):
             notices += _unequal(funnel.kept, candidates.captions)
     if pairs is not None and markers["select"]:
         selection = run.read_table(markers["select"][0].files[0].path)
@@ -77,7 +77,7 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
         if strangers:
             notices.append(
                 f"The selection is older than the candidates: {strangers:,} of its rows are no "
-                f"pair any more. Run `select` again."
+                f"pair any more. Run the stage select again."
             )
     events = run.events()
     return Facts(
@@ -115,10 +115,10 @@ def _missing(markers: Mapping[str, Mapping[int, Marker]]) -> list[str]:
     ):
         done = len(markers[stage])
         if not done:
-            notices.append(f"The stage `{stage}` is not done: {shows} yet.")
+            notices.append(f"The stage {stage} is not done: {shows} yet.")
         elif stage in ("curate", "generate") and done < shards:
             notices.append(
-                f"The stage `{stage}` is done for {done:,} of {shards:,} shards: what follows "
+                f"The stage {stage} is done for {done:,} of {shards:,} shards: what follows "
                 f"covers these."
             )
     return notices
@@ -128,7 +128,7 @@ def _unequal(kept: int, generated: int) -> list[str]:
     if kept == generated:
         return []
     return [
-        f"{kept:,} captions are kept and {generated:,} have candidates: the stage `generate` is "
+        f"{kept:,} captions are kept and {generated:,} have candidates: the stage generate is "
         f"not up to date with the captions."
     ]
 

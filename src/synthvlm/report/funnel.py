@@ -28,7 +28,6 @@ class Sample:
     unreadable row, the twin of a duplicate).
     """
 
-    id: str
     source: str
     row: int
     text: str
@@ -132,4 +131,4 @@ def _sample(reason: str, row: dict[str, Any]) -> Sample:
     note = row["problem"]
     if row["duplicate_of"] is not None:
         note = f"same text as {row['duplicate_of']}"
-    return Sample(row["id"], row["source"], row["row"], row["text"], row.get(reason), note)
+    return Sample(row["source"], row["row"], row["text"], row.get(reason), note)

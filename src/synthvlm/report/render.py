@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from synthvlm.report.charts import histogram, rising_line
 from synthvlm.report.collect import Facts, ScoreFacts, collect
 from synthvlm.stages.curate import DUPLICATE, UNREADABLE
+from synthvlm.store import RECIPE_FILE
 
 if TYPE_CHECKING:
     import jinja2
@@ -80,7 +81,7 @@ def write_report(run: RunFolder, recipe: Recipe, progress: Progress) -> None:
     progress.start(STAGE, 2, "parts")
     facts = collect(run, recipe)
     progress.advance(1)
-    name = posixpath.basename(run.url.rstrip("/").replace("\\", "/"))
+    name = posixpath.basename(posixpath.dirname(run.path(RECIPE_FILE)))
     page = render(facts, recipe, name).encode("utf-8", "replace")
     run.write(REPORT_FILE, page)
     progress.advance(1)
@@ -127,8 +128,6 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        # A script's hash must not depend on how its last line ends.
-        keep_trailing_newline=False,
     )
     environment.filters.update(
         count=lambda value: f"{value:,}",
@@ -136,9 +135,7 @@ def _environment() -> jinja2.Environment:
         score=lambda value: "n/a" if value is None else f"{value:.3f}",
         change=lambda value: f"{value:+.3f}",
         duration=_duration,
-        rate=lambda value: (
-            "n/a" if value is None else f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
-        ),
+        rate=_rate,
         clip_text=_clip_text,
         clip_name=_clip_name,
         quantile=_quantile,
@@ -189,7 +186,7 @@ def _selection(recipe: Recipe) -> str:
     if settings.top_n is not None:
         parts = [f"the best {settings.top_n:,} by score"]
     elif settings.top_fraction is not None:
-        parts = [f"the best {settings.top_fraction:.6g} of the pairs by score"]
+        parts = [f"the best {settings.top_fraction * 100:.6g}% of the pairs by score"]
     for name, lowest in settings.min_scores.model_dump(exclude_none=True).items():
         parts.append(f"{SCORE_LABELS[name]} at least {lowest:.6g}")
     return ", ".join(parts)
@@ -244,6 +241,12 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _rate(value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _clip_text(text: str, limit: int = _TEXT_LIMIT) -> str:

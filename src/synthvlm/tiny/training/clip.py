@@ -24,6 +24,7 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from synthvlm.tiny.captions import (
+    KINDS,
     RELATIONS,
     Claim,
     holds,
@@ -64,6 +65,8 @@ EDITS = (
 
 # A pair with cosine 0.5 is called even; the scale is fixed so that cosines spread widely.
 SCALE, MIDDLE = 10.0, 0.5
+
+MIX = (0.3, 0.1, 0.2, 0.4)  # shares of the kinds of captions: which is where takes longest
 
 
 def build(tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -152,7 +155,10 @@ def _wrong_claims(claim: Claim, scene: Scene, rng: Random, count: int) -> list[C
     """Claims near this one that the scene does not bear out, for training."""
     near = edits(claim, rng)
     if claim.kind == "relation":  # the swaps and the relation are the hardest to learn
-        near |= {f"{name} again": c for name, c in edits(claim, rng).items() if name == "relation"}
+        near["relation again"] = edits(claim, rng)["relation"]
+        order = {r: i for i, r in enumerate(RELATIONS)}
+        other = RELATIONS[order[claim.relation] ^ 1] if claim.relation else None
+        near["inverse"] = replace(claim, relation=other)
     elif claim.kind == "one":
         shape, colour = claim.shapes[0], claim.colours[0]
         near["count"] = Claim(
@@ -178,6 +184,10 @@ def _wrong_claims(claim: Claim, scene: Scene, rng: Random, count: int) -> list[C
         near["background"] = replace(claim, background=rng.choice(tuple(BACKGROUNDS)))
     wrong = [c for c in near.values() if not is_held_out(c) and not holds(c, scene)]
     rng.shuffle(wrong)
+    if len(claim.shapes) == 2:
+        hard = ("swapped colours", "swapped shapes", "relation", "inverse", "relation again")
+        first = near[rng.choice([name for name in hard if name in near])]
+        wrong.sort(key=lambda c: c is not first)
     while len(wrong) < count:
         other = sample_claim(rng)
         if not is_held_out(other) and not holds(other, scene):
@@ -196,7 +206,7 @@ def _opened(claim: Claim, rng: Random) -> Claim:
 
 
 def _trainable_claim(rng: Random) -> Claim:
-    while is_held_out(claim := sample_claim(rng)):
+    while is_held_out(claim := sample_claim(rng, rng.choices(KINDS, MIX)[0])):
         pass
     return claim
 
