@@ -27,6 +27,9 @@ from transformers import (
     CLIPTextModelWithProjection,
     CLIPTokenizer,
     CLIPVisionConfig,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -176,10 +179,24 @@ def save_sdxl_refiner(folder: Path) -> Path:
     return folder
 
 
+def _t5_tokenizer() -> T5Tokenizer:
+    marks = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    return T5Tokenizer(vocab=[*marks, *((chr(code), -3.0) for code in range(33, 127))], extra_ids=0)
+
+
 def save_sd3(folder: Path) -> Path:
-    """An SD3 pipeline without its T5, as people with little memory run it."""
+    """An SD3 pipeline: two CLIP text encoders and a T5."""
     torch.manual_seed(0)
     words = tokenizer(folder / "words")
+    t5 = T5Config(
+        vocab_size=len(_t5_tokenizer()),
+        d_model=2 * WIDTH,
+        d_kv=8,
+        d_ff=WIDTH,
+        num_layers=1,
+        num_heads=2,
+        tie_word_embeddings=True,
+    )
     transformer = SD3Transformer2DModel(
         sample_size=16,
         patch_size=2,
@@ -197,10 +214,10 @@ def save_sd3(folder: Path) -> Path:
         vae=_vae(16, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.06),
         text_encoder=CLIPTextModelWithProjection(_text_config(words)),
         text_encoder_2=CLIPTextModelWithProjection(_text_config(words)),
-        text_encoder_3=None,
+        text_encoder_3=T5EncoderModel(t5),
         tokenizer=words,
         tokenizer_2=words,
-        tokenizer_3=None,
+        tokenizer_3=_t5_tokenizer(),
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(),
     ).save_pretrained(folder)

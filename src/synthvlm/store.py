@@ -66,6 +66,8 @@ class RunFolder:
         from fsspec.implementations.local import LocalFileSystem
 
         self.url = str(url)
+        if not self.url.strip():
+            raise RunFolderError("the run folder has no name: name a new or empty folder")
         try:
             self._fs, self._root = fsspec.core.url_to_fs(self.url)
         except (ValueError, ImportError) as error:
@@ -171,9 +173,10 @@ class RunFolder:
         with self._damage_explained(name), self._fs.open(self._at(name), "rb") as file:
             parquet = pq.ParquetFile(file)
             for group in range(parquet.num_row_groups):
-                for row in parquet.read_row_group(group).to_pylist():
-                    if row[column] in values:
-                        yield row
+                keys = parquet.read_row_group(group, [column])[column].to_pylist()
+                rows = [number for number, key in enumerate(keys) if key in values]
+                if rows:
+                    yield from parquet.read_row_group(group).take(rows).to_pylist()
 
     def markers(self, stage: str) -> dict[int, Marker]:
         """The done shards of a stage whose files are all there at their full size."""
@@ -311,9 +314,10 @@ def _explain(error: OSError) -> str:
         errno.EPERM: "not permitted; choose a folder that you may write",
         errno.EROFS: "the file system is read-only; choose another folder",
         errno.ENOTDIR: "a part of the path is a file; choose another folder",
+        errno.EEXIST: "what is there is not a folder; choose another folder",
     }.get(error.errno or 0)
     if advice is None:
-        return _first_line(error)
+        return error.strerror or _first_line(error)
     return f"{advice} (what is finished is kept)"
 
 

@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {
     "height": 32,
     "width": 32,
 }
-KINDS = ("sd", "sdxl", "sdxl+refiner", "sd3")
+KINDS = ("sd", "sdxl", "sdxl+refiner", "sd3", "sd3-without-t5")
 
 Make = Callable[..., DiffusersGenerator]
 
@@ -40,9 +40,10 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     def build(kind: str, **changes: object) -> DiffusersGenerator:
         options = {**SETTINGS, **changes}
         name, _, refined = kind.partition("+")
+        name, _, dropped = name.partition("-without-")
         if refined:
             options["refiner"] = str(folders["refiner"])
-        if name == "sd3":
+        if dropped:
             options["drop_components"] = ["text_encoder_3", "tokenizer_3"]
         return DiffusersGenerator(str(folders[name]), **options)
 

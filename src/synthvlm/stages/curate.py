@@ -49,14 +49,14 @@ def curate(
         recipe.curation.deduplicate,
     )
     done = run.markers(STAGE)
-    stale = [shard for shard in sorted(measures) if not _is_current(done.get(shard), wanted)]
+    stale = {shard for shard in measures if not _is_current(done.get(shard), wanted)}
     if stale:
         progress.start(STAGE, len(measures), "shards")
         rejected = {shard: _failures(run, measures[shard], bounds) for shard in sorted(measures)}
         twins = _duplicates(run, measures, rejected) if recipe.curation.deduplicate else {}
         _refuse_equal_ids(run, measures)
         for shard in sorted(measures):
-            if shard in set(stale):
+            if shard in stale:
                 _write(run, shard, measures[shard], rejected[shard], twins.get(shard, {}), wanted)
             progress.advance(1)
     markers = run.markers(STAGE)

@@ -87,17 +87,18 @@ def generate(
     began = time.monotonic()
     shared = _image_fingerprint(recipe)
     done = run.markers(STAGE)
-    stale, prompts_of = [], {}
+    stale: list[int] = []
+    wanted, upheld = 0, 0
     for shard, marker in captions.items():
         prompts = read_prompts(run, marker, shared)
-        prompts_of[shard] = len(prompts)
-        old = done.get(shard)
-        wanted = _shard_fingerprint(recipe, shared, prompts)
-        if old is None or old.fingerprint != wanted or old.facts.get("failed", 0):
+        wanted += len(prompts)
+        if _is_current(done.get(shard), _shard_fingerprint(recipe, shared, prompts)):
+            upheld += len(prompts)
+        else:
             stale.append(shard)
-    total = sum(prompts_of.values()) * recipe.generation.candidates
-    reused = sum(prompts_of[shard] for shard in captions if shard not in set(stale))
-    progress.start(STAGE, total, "candidates", reused * recipe.generation.candidates)
+    each = recipe.generation.candidates
+    total = wanted * each
+    progress.start(STAGE, total, "candidates", upheld * each)
     counts: dict[str, int] = {"generated": 0, "regenerated": 0, "carried": 0, "failed": 0}
     allowed = math.ceil(recipe.run.max_failed_share * total)
     for result in engine.run(
@@ -118,6 +119,15 @@ def generate(
     run.sweep(STAGE, FOLDERS, run.markers(STAGE))
     return StageSummary(
         STAGE, len(captions), len(captions) - len(stale), counts, time.monotonic() - began
+    )
+
+
+def _is_current(marker: Marker | None, fingerprint: str) -> bool:
+    """Whether a shard is as wanted; one with failures is tried again."""
+    return (
+        marker is not None
+        and marker.fingerprint == fingerprint
+        and not marker.facts.get("failed", 0)
     )
 
 
