@@ -1,6 +1,6 @@
 """Does choosing by score pick better pictures? Asked of the bundled models, answered by pixels.
 
-    python benchmarks/tiny_choosing.py --captions 600 --out results/tiny_choosing
+Run it with `python benchmarks/tiny_choosing.py --captions 600 --out results/tiny_choosing`.
 
 Held-out captions (claims that neither model was trained on) get four candidates each. Whether a
 candidate is wholly right is decided by `synthvlm.tiny.checker`, which knows the claim and looks
@@ -48,6 +48,7 @@ class Clip:
 
     @classmethod
     def load(cls) -> Clip:
+        """Load it in fp32."""
         return cls(
             CLIPModel.from_pretrained(clip_path(), dtype=torch.float32).eval(),
             CLIPTokenizer.from_pretrained(clip_path()),

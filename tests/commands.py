@@ -20,6 +20,9 @@ __all__ = ["Result", "call", "run", "start"]
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
     [
+        "encodings.unicode_escape",
+        "PIL.PngImagePlugin",
+        "PIL.WebPImagePlugin",
         "torch",
         "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
         "transformers.models.clip.image_processing_pil_clip",

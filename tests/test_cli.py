@@ -272,10 +272,11 @@ def test_reader_that_stops_reading_gives_no_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_terminal_gets_a_live_display(tmp_path: Path, captions: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_terminal_gets_a_display(tmp_path: Path, captions: Path, encoding: str) -> None:
     controller, terminal = pty.openpty()
     command = [sys.executable, "-m", "synthvlm", "curate", "--captions", str(captions)]
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    environment = {**os.environ, "TERM": "xterm", "PYTHONIOENCODING": encoding}
     process = subprocess.Popen(
         [*command, "--out", str(tmp_path / "run")],
         stdout=terminal,
@@ -298,6 +299,6 @@ def test_terminal_gets_a_live_display(tmp_path: Path, captions: Path) -> None:
     assert process.stderr.read() == b""
     process.stderr.close()
     text = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", shown.decode())
-    assert "✓ curate" in text
-    assert "3 of 3 captions kept" in text
+    sign = "✓ curate    " if encoding == "utf-8" else "curate: "
+    assert f"{sign}3 of 3 captions kept" in text
     assert shown.count(b"\x1b[?25l") == shown.count(b"\x1b[?25h"), "the cursor stays hidden"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from synthvlm.errors import RecipeError
@@ -333,6 +333,7 @@ def test_garbage_files_raise_nothing_but_recipe_errors(
 
 
 @given(TEXTS.filter(bool))
+@example("a\x85b\u2028c\u2029\ufeffd\te\nf: {g}")
 def test_texts_survive_the_written_recipe(text: str) -> None:
     recipe = Recipe.load("tiny", captions=[text]).changed(limit=1)
     recipe = recipe.model_copy(

@@ -341,6 +341,12 @@ def test_unknown_protocol_is_refused(url: str) -> None:
         RunFolder(url)
 
 
+@pytest.mark.parametrize("url", ["", " "])
+def test_folder_without_a_name_is_refused(url: str) -> None:
+    with pytest.raises(RunFolderError, match=r"^the run folder has no name"):
+        RunFolder(url)
+
+
 def test_nothing_is_written_before_prepare(tmp_path: Path) -> None:
     RunFolder(tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from contextlib import nullcontext
 from typing import Annotated, Optional
@@ -102,6 +103,9 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
+    # A name that the terminal cannot show is no reason to stop.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()
 
 

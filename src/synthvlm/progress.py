@@ -147,14 +147,21 @@ class LiveProgress:
         if self._task is not None:
             self._bars.remove_task(self._task)
             self._task = None
-        self._console.print(f"[green]✓[/] [bold]{stage:<9}[/] ", end="")
-        self._console.print(line, markup=False)
+        # One print: the display would be drawn over the beginning of a line that has no end yet.
+        self._print(("✓ ", "green"), (f"{stage:<9} ", "bold"), line)
 
     def note(self, line: str) -> None:
         """Print a line above the bar."""
-        self._console.print(line, markup=False)
+        self._print(line)
+
+    def _print(self, *parts: str | tuple[str, str]) -> None:
+        from rich.text import Text
+
+        # Neither wrapped nor interpreted: paths are there to be copied.
+        self._console.print(Text.assemble(*parts), soft_wrap=True)
 
 
 def progress_for_terminal() -> LiveProgress | PlainProgress:
-    """A live display where standard output is a terminal, else plain lines."""
-    return LiveProgress() if sys.stdout.isatty() else PlainProgress()
+    """A live display where standard output is a terminal that can show it, else plain lines."""
+    shows_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    return LiveProgress() if sys.stdout.isatty() and shows_unicode else PlainProgress()

@@ -8,9 +8,9 @@ from random import Random
 import numpy as np
 import pytest
 
-from synthvlm.tiny.captions import KINDS, Claim, Kind, holds, sample_claim, sample_scene
+from synthvlm.tiny.captions import KINDS, RELATIONS, Claim, Kind, holds, sample_claim, sample_scene
 from synthvlm.tiny.checker import check, see
-from synthvlm.tiny.world import SHAPES, Scene, Shape, Thing, render
+from synthvlm.tiny.world import BACKGROUNDS, COLOURS, PLACES, SHAPES, Scene, Shape, Thing, render
 
 SAMPLES = 50
 
@@ -26,7 +26,7 @@ def test_passes_true_pictures_and_refuses_changed_claims(kind: Kind) -> None:
     claims, scenes = _samples(kind, 2.5)
     passed, wrongly, changed = 0, 0, 0
     rng = Random(5)
-    for claim, scene, image in zip(claims, scenes, render(scenes), strict=True):
+    for claim, image in zip(claims, render(scenes), strict=True):
         sighting = see(image)
         assert sighting.scene is not None
         passed += sighting.fault is None and holds(claim, sighting.scene)
@@ -38,9 +38,6 @@ def test_passes_true_pictures_and_refuses_changed_claims(kind: Kind) -> None:
 
 
 def _changes(claim: Claim, rng: Random) -> list[Claim]:
-    from synthvlm.tiny.captions import RELATIONS
-    from synthvlm.tiny.world import BACKGROUNDS, COLOURS, PLACES
-
     shape = rng.choice([s for s in SHAPES if s not in claim.shapes])
     colour = rng.choice([c for c in COLOURS if c not in claim.colours])
     out = [

@@ -143,9 +143,7 @@ def sample_scene(claim: Claim, rng: Random, looseness: float = 1.0) -> Scene:
         radius = near(10.5, 0.4) if claim.count == 2 else near(8.0, 0.2)
         level = near(32.0, 2.5)
         things = tuple(
-            Thing(
-                claim.shapes[0], claim.colours[0], near(x, 0.4), near(level, 0.8), radius
-            )
+            Thing(claim.shapes[0], claim.colours[0], near(x, 0.4), near(level, 0.8), radius)
             for x in columns
         )
         return Scene(things, background)

@@ -35,8 +35,11 @@ COLOUR_TOLERANCE: Final = 60.0
 FOREGROUND: Final = 55.0
 DEBRIS: Final = 8  # pixels of stray foreground that are let pass
 PURITY: Final = 0.9  # share of a piece's inner pixels which must have its colour
-FIT: Final = 0.86  # overlap (intersection over union) of a proper shape with its template
-MARGIN: Final = 0.04  # by which the best template must beat the next
+# Mean distance of an outline from its template's, pixels: at most EDGE + EDGE_PER_PIXEL * radius,
+# and smaller by MARGIN than for any other shape.
+EDGE: Final = 0.22
+EDGE_PER_PIXEL: Final = 0.02
+MARGIN: Final = 0.12
 
 _BACKGROUND_RGB: Final = np.array(list(BACKGROUNDS.values()), np.float32)
 _COLOUR_RGB: Final = np.array(list(COLOURS.values()), np.float32)
@@ -51,12 +54,12 @@ class Sighting:
             told apart. Things that are no proper shape are marked as malformed in it.
         fault: Why the picture is no proper scene, or None: "background", "debris", "colour",
             "shape".
-        fits: Template overlap of each thing, 0 to 1.
+        edges: Mean distance of each thing's outline from its template's, pixels.
     """
 
     scene: Scene | None
     fault: str | None
-    fits: tuple[float, ...] = ()
+    edges: tuple[float, ...] = ()
 
 
 def check(image: npt.NDArray[np.uint8], claim: Claim) -> bool:
@@ -83,21 +86,21 @@ def see(image: npt.NDArray[np.uint8]) -> Sighting:
     if areas.sum() - sum(areas[i - 1] for i in pieces) > DEBRIS:
         return Sighting(None, "debris")
     things: list[Thing] = []
-    fits: list[float] = []
+    edges: list[float] = []
     for piece in pieces:
         found = _identify(pixels, ground, labels == piece)
         if found is None:
             return Sighting(None, "colour")
         things.append(found[0])
-        fits.append(found[1])
+        edges.append(found[1])
     fault = "shape" if any(t.malformed for t in things) else None
-    return Sighting(Scene(tuple(things), background), fault, tuple(fits))
+    return Sighting(Scene(tuple(things), background), fault, tuple(edges))
 
 
 def _identify(
     pixels: Floats, ground: Floats, mask: npt.NDArray[np.bool_]
 ) -> tuple[Thing, float] | None:
-    """The thing that a piece of the picture shows, and its fit; None if its colour is none."""
+    """The thing a piece shows and how far its outline is off; None if its colour is none."""
     inside = ndimage.binary_erosion(mask)
     if inside.sum() < 6:
         inside = mask
@@ -114,11 +117,11 @@ def _identify(
     alpha = np.clip((pixels - ground) @ line / (line @ line), 0, 1)
     alpha = np.where(ndimage.binary_dilation(mask, np.ones((3, 3))), alpha, 0)
     fitted = [_fit(name, shape, alpha) for shape in range(len(SHAPES))]
-    fitted.sort(key=lambda pair: -pair[1])
-    (thing, fit), (_, second) = fitted[:2]
-    if fit < FIT or fit - second < MARGIN:
+    fitted.sort(key=lambda pair: pair[1])
+    (thing, edge), (_, second) = fitted[:2]
+    if edge > EDGE + EDGE_PER_PIXEL * thing.radius or second - edge < MARGIN:
         thing = Thing(thing.shape, name, thing.x, thing.y, thing.radius, wobble=1.0)
-    return thing, fit
+    return thing, edge
 
 
 def _extent(alpha: Floats) -> tuple[float, float, float, float]:
@@ -141,18 +144,28 @@ def _extent(alpha: Floats) -> tuple[float, float, float, float]:
 
 
 # Half-width, half-height and height of the box's middle above the centre, in radii.
-_BOXES: Final = ((1.0, 1.0, 0.0), (1.0, 0.62, 0.0), (1.0, 0.9, 0.0), (1.0, 0.95, 0.1), (1.0, 1.0, 0.0))
+_BOXES: Final = (
+    (1.0, 1.0, 0.0),
+    (1.0, 0.62, 0.0),
+    (1.0, 0.9, 0.0),
+    (1.0, 0.95, 0.1),
+    (1.0, 1.0, 0.0),
+)
+
+
+# Lengths of the outlines, in radii.
+_OUTLINES: Final = (6.28, 6.48, 6.12, 7.17, 8.0)
 
 
 def _fit(colour: str, index: int, alpha: Floats) -> tuple[Thing, float]:
-    """The best placed template of one shape, and its overlap with the piece."""
+    """The best placed template of one shape, and how far off the outline is (pixels)."""
     left, right, top, bottom = _extent(alpha)
     half_width, half_height, above = _BOXES[index]
     radius = ((right - left) + (bottom - top)) / (2 * (half_width + half_height))
     radius = min(max(float(radius), 3.0), 19.0)
     x, y = float(left + right) / 2, float(top + bottom) / 2 + above * radius
     best = Thing(SHAPES[index], colour, x, y, radius)
-    overlap = 0.0
+    least = np.inf
     for reach in (0.6, 0.25):
         steps = (-reach, 0.0, reach)
         tried = [
@@ -161,27 +174,23 @@ def _fit(colour: str, index: int, alpha: Floats) -> tuple[Thing, float]:
             for dy in steps
             for dr in steps
         ]
-        overlaps = _overlaps(tried, alpha)
-        k = int(overlaps.argmax())
-        if overlaps[k] > overlap:
-            best, overlap = tried[k], float(overlaps[k])
-    return best, overlap
+        areas = _mismatches(tried, alpha)
+        k = int(areas.argmin())
+        if areas[k] < least:
+            best, least = tried[k], float(areas[k])
+    return best, least / (_OUTLINES[index] * best.radius)
 
 
-def _overlaps(things: list[Thing], alpha: Floats) -> Floats:
+def _mismatches(things: list[Thing], alpha: Floats) -> Floats:
+    """Areas (n,), square pixels, in which templates and piece differ."""
     left = round(things[0].x) - WINDOW // 2
     top = round(things[0].y) - WINDOW // 2
     n = len(things)
     templates = coverage(things, np.full(n, left, np.float32), np.full(n, top, np.float32))
-    padded = np.pad(alpha, WINDOW)
-    window = padded[top + WINDOW : top + 2 * WINDOW, left + WINDOW : left + 2 * WINDOW]
-    outside = alpha.sum() - window.sum()
+    rows = slice(top + WINDOW, top + 2 * WINDOW)
+    columns = slice(left + WINDOW, left + 2 * WINDOW)
+    window = np.pad(alpha, WINDOW)[rows, columns]
     # What lies beyond the picture's edge cannot be seen: it does not count against a template.
-    visible = np.pad(np.ones_like(alpha), WINDOW)[
-        top + WINDOW : top + 2 * WINDOW, left + WINDOW : left + 2 * WINDOW
-    ]
-    templates = templates * visible
-    both = np.minimum(templates, window).sum(axis=(1, 2))
-    either = np.maximum(templates, window).sum(axis=(1, 2)) + outside
-    overlaps: Floats = both / either
-    return overlaps
+    visible = np.pad(np.ones_like(alpha), WINDOW)[rows, columns]
+    areas: Floats = np.abs(templates * visible - window).sum(axis=(1, 2))
+    return areas + (alpha.sum() - window.sum())

@@ -1,6 +1,6 @@
 """Train the autoencoder: 64x64 pixels to 8x8 latents of 16 channels, and back.
 
-    python -m synthvlm.tiny.training.autoencoder --out .training/autoencoder.pt
+Run it with `python -m synthvlm.tiny.training.autoencoder --out .training/autoencoder.pt`.
 
 It has no normalisation layers, so that pale background tints survive, and sees noise on its
 latents, so that the decoder forgives what diffusion leaves. Most steps see crops of 40x40
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 
 from synthvlm.tiny.captions import sample_claim, sample_scene

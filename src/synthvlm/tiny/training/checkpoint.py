@@ -51,9 +51,15 @@ def learning_rate(
 
 
 class Ema:
-    """Running average of a module's parameters, with a short memory at first."""
+    """Running average of a module's parameters, with a short memory at first.
+
+    Attributes:
+        decay: Share of the average that a late step keeps.
+        values: The averaged parameters by name.
+    """
 
     def __init__(self, module: torch.nn.Module, decay: float) -> None:
+        """Start from the module's present parameters."""
         self.decay = decay
         self.values = {k: v.detach().clone() for k, v in module.named_parameters()}
 

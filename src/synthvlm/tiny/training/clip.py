@@ -1,6 +1,6 @@
 """Train the CLIP: a sigmoid loss with hard negatives, so that cosines compare across captions.
 
-    python -m synthvlm.tiny.training.clip --out .training/clip.pt
+Run it with `python -m synthvlm.tiny.training.clip --out .training/clip.pt`.
 
 Every picture comes with its caption and with captions that have one attribute changed; which of
 all caption-picture pairs of a batch are true is known exactly. Some pictures show malformed
@@ -18,7 +18,7 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
@@ -168,9 +168,7 @@ def _wrong_claims(claim: Claim, scene: Scene, rng: Random, count: int) -> list[C
         near["place"] = replace(claim, place=rng.choice(PLACES))
         near["place again"] = replace(claim, place=rng.choice(PLACES))
     elif claim.kind == "count":
-        near["single"] = Claim(
-            "one", claim.shapes, claim.colours, 1, background=claim.background
-        )
+        near["single"] = Claim("one", claim.shapes, claim.colours, 1, background=claim.background)
     else:
         relation = rng.choice(RELATIONS)
         near["relation"] = replace(claim, kind="relation", relation=relation)
@@ -383,7 +381,7 @@ def main(argv: list[str] | None = None) -> None:
             claim = _trainable_claim(rng)
             scene = sample_scene(claim, rng, rng.choice((1.0, 2.5)))
             if rng.random() < 0.12:
-                wrong.append(_wrong_claims(claim, scene, rng, args.negatives - 1) + [claim])
+                wrong.append([*_wrong_claims(claim, scene, rng, args.negatives - 1), claim])
                 scene = _malformed(scene, rng)
             else:
                 claim = claim if is_held_out(opened := _opened(claim, rng)) else opened
@@ -392,9 +390,7 @@ def main(argv: list[str] | None = None) -> None:
             scenes.append(scene)
         texts = claims + [c for row in wrong for c in row]
         true = torch.tensor([[holds(c, s) for c in texts] for s in scenes])
-        words = [
-            (PREFIX if rng.random() < 0.8 else "") + phrase(c, rng) for c in texts
-        ]
+        words = [(PREFIX if rng.random() < 0.8 else "") + phrase(c, rng) for c in texts]
         tokens = tokenizer(words, padding=True, return_tensors="pt")
         pixels = _augment(autoencoder.to_tensor(render(scenes)), codec, rng, 0.4)
         rate = checkpoint.learning_rate(

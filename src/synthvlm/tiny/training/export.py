@@ -1,6 +1,6 @@
 """Write the trained weights as a diffusers and a transformers folder, in fp16.
 
-    python -m synthvlm.tiny.training.export --to src/synthvlm/tiny/weights
+Run it with `python -m synthvlm.tiny.training.export --to src/synthvlm/tiny/weights`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Learn the byte-level BPE vocabulary, in CLIP's format.
 
-    python -m synthvlm.tiny.training.tokenizer --out .training/tokenizer
+Run it with `python -m synthvlm.tiny.training.tokenizer --out .training/tokenizer`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -54,7 +55,7 @@ def learn_merges(words: Counter[str], count: int) -> list[tuple[str, str]]:
     while len(merges) < count:
         pairs: Counter[tuple[str, str]] = Counter()
         for letters_, times in spelt.items():
-            for pair in zip(letters_, letters_[1:], strict=False):
+            for pair in pairwise(letters_):
                 pairs[pair] += times
         if not pairs:
             break

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from synthvlm import doctor
+from synthvlm.doctor import Finding, diagnose, findings
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """No network; the names that were looked for on the hub."""
+    asked: list[str] = []
+
+    def problem(name: str) -> str:
+        asked.append(name)
+        return "hub not reachable (OfflineModeIsEnabled)"
+
+    monkeypatch.setattr(doctor, "_hub_problem", problem)
+    return asked
+
+
+def test_healthy_installation(no_hub: list[str]) -> None:
+    found = {finding.what: finding for finding in findings()}
+    for name in ("synthvlm", "torch", "diffusers", "transformers", "pyarrow", "device", "disk"):
+        assert found[name].state == "ok", found[name]
+    assert found["model stabilityai/stable-diffusion-xl-base-1.0"].state in ("ok", "missing")
+    assert len(no_hub) <= 1, "asked again after the hub did not answer"
+
+
+def test_real_hub_lookup_without_network_is_a_line_and_no_error() -> None:
+    problem = doctor._hub_problem("openai/clip-vit-base-patch32")
+    assert problem is not None
+    assert problem.startswith("hub not reachable (")
+    assert "\n" not in problem
+
+
+def test_missing_weights_of_the_embedded_models_are_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synthvlm.tiny.clip_path", lambda: tmp_path)
+    finding = doctor._embedded()
+    assert finding.state == "broken"
+    assert finding.detail.endswith("holds no weights: reinstall synthvlm")
+
+
+def test_missing_library_is_broken_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    finding = next(f for f in doctor._libraries() if f.what == "diffusers")
+    assert finding.state == "broken"
+    assert finding.detail.endswith("pip install --force-reinstall diffusers")
+
+
+def test_missing_extra_says_the_command(no_hub: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_EXTRAS", {"t5": ("no_such_module", "T5 text encoders")})
+    finding = next(f for f in findings() if f.what == "extra t5")
+    assert (finding.state, finding.detail) == (
+        "missing",
+        "T5 text encoders: pip install 'synthvlm[t5]'",
+    )
+
+
+@pytest.mark.parametrize(("state", "healthy"), [("ok", True), ("missing", True), ("broken", False)])
+def test_only_what_is_broken_is_unhealthy(
+    monkeypatch: pytest.MonkeyPatch, state: str, healthy: bool
+) -> None:
+    monkeypatch.setattr(doctor, "findings", lambda: iter([Finding(state, "thing", "detail")]))
+    lines: list[str] = []
+    assert diagnose(lines.append) is healthy
+    assert len(lines) == 1
+    assert "thing" in lines[0]
+
+
+def test_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "synthvlm", "doctor"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.stdout.startswith("ok       synthvlm ")
+    assert done.returncode == ("BROKEN" in done.stdout)
