@@ -276,7 +276,8 @@ def main(argv: list[str] | None = None) -> None:
     score = np.maximum(cosine, 0) + 0.5 * ssim
     rng = np.random.default_rng(0)
     kinds = np.array([claim.kind for claim in claims])
-    groups = {"all": np.ones(len(kinds), bool), **{kind: kinds == kind for kind in KINDS}}
+    groups: dict[str, npt.NDArray[np.bool_]] = {"all": np.ones(len(kinds), bool)}
+    groups.update({kind: kinds == kind for kind in KINDS})
     table = {name: choosing(right[rows], score[rows], rng) for name, rows in groups.items()}
     fifth = table["all"]["fifth_rows"]
     faults = Counter(str(see(np.array(im)).fault) for row in images for im in row)

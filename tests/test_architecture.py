@@ -18,7 +18,9 @@ FREE = {"data", "errors"}
 ALLOWED = {
     "data": set(),
     "errors": set(),
-    "recipe": {"errors"},
+    "recipe": {"errors", "recipe_problems", "recipe_yaml"},
+    "recipe_problems": set(),
+    "recipe_yaml": {"errors"},
     "store": FREE,
     "progress": set(),
     "selection": {"data"},
@@ -27,7 +29,7 @@ ALLOWED = {
     "scorers": FREE,
     "exporters": {*FREE, "store"},
     "engines": set(),
-    "tiny": {"captions"},
+    "tiny": set(),
     "report": {*FREE, "recipe", "store", "progress", "stages"},
     "doctor": {"recipe", "stages"},
     "stages": {

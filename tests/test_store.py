@@ -158,7 +158,8 @@ def test_drafts_of_a_killed_writer_are_hidden_and_then_removed(
     assert local.listing("dataset") == {}
     assert set(local.markers("generate")) == {0}
     local.write("recipe.yaml", b"{}")
-    RunFolder(tmp_path / "run").prepare()
+    with RunFolder(tmp_path / "run").held():
+        pass
     assert files_below(tmp_path / "run") == before | {"recipe.yaml"}
 
 
@@ -350,3 +351,11 @@ def test_folder_without_a_name_is_refused(url: str) -> None:
 def test_nothing_is_written_before_prepare(tmp_path: Path) -> None:
     RunFolder(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
+    one, other = RunFolder(tmp_path), RunFolder(tmp_path)
+    with one.held(), pytest.raises(RunFolderError, match="another process"), other.held():
+        pass
+    with other.held():
+        pass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,27 +72,35 @@ class Pipeline:
             SynthVLMError: One line says what is wrong, where, and what to do; what is finished
                 is kept, and the same call resumes.
         """
+        if until not in STAGES:
+            raise RecipeError(f"there is no stage {until!r}; there are {', '.join(STAGES)}")
+        self.folder.prepare()
+        with self.folder.held():
+            self._settle()
+            self.folder.event("run", until=until, version=version("synthvlm"))
+            try:
+                summaries = self._stages(until)
+            except BaseException:
+                with suppress(RunFolderError):  # a full disk must not hide the first error
+                    self.folder.flush_events()
+                raise
+            self.folder.flush_events()
+            if until == "report":
+                from synthvlm.report import write_report
+
+                write_report(self.folder, self.recipe, self._progress)
+        return summaries
+
+    def _stages(self, until: str) -> list[StageSummary]:
         from synthvlm.stages.curate import curate
         from synthvlm.stages.measure import measure
 
-        if until not in STAGES:
-            raise RecipeError(f"there is no stage {until!r}; there are {', '.join(STAGES)}")
         run = self.folder
-        run.prepare()
-        self._settle()
-        run.event("run", until=until, version=version("synthvlm"))
-        try:
-            summaries = [self._finished(measure(run, self.recipe, self._progress))]
-            measures = run.markers("measure")
-            summaries.append(self._finished(curate(run, self.recipe, measures, self._progress)))
-            if until != "curate":
-                self._after_curation(until, summaries)
-        finally:
-            run.flush_events()
-        if until == "report":
-            from synthvlm.report import write_report
-
-            write_report(run, self.recipe, self._progress)
+        summaries = [self._finished(measure(run, self.recipe, self._progress))]
+        measures = run.markers("measure")
+        summaries.append(self._finished(curate(run, self.recipe, measures, self._progress)))
+        if until != "curate":
+            self._after_curation(until, summaries)
         return summaries
 
     def _after_curation(self, until: str, summaries: list[StageSummary]) -> None:

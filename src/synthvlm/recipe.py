@@ -6,18 +6,16 @@ is loaded, with the path of the key and the nearest valid name.
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from synthvlm.errors import RecipeError
+from synthvlm.recipe_problems import explain, nearest
+from synthvlm.recipe_yaml import apply_change, dump_yaml, parse_recipe
 
 __all__ = ["Recipe", "builtin_recipe_text", "builtin_recipes"]
 
@@ -289,7 +287,7 @@ class Recipe(_Settings):
             RecipeError: The recipe does not exist or does not validate.
         """
         label, text = _read(recipe)
-        return cls._changed(_parse(text, label), label, captions, overrides, limit)
+        return cls._changed(parse_recipe(text, label), label, captions, overrides, limit)
 
     def changed(
         self,
@@ -316,7 +314,7 @@ class Recipe(_Settings):
         if limit is not None:
             values["limit"] = limit
         for change in overrides:
-            _apply(values, change)
+            apply_change(values, change)
         return cls.from_values(values, label)
 
     @classmethod
@@ -329,13 +327,12 @@ class Recipe(_Settings):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            lines = [f"{label}: {line}" for line in _explain(error)]
+            lines = [f"{label}: {line}" for line in explain(error, cls)]
             raise RecipeError("\n".join(lines)) from None
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML, every default written out."""
-        values = self.model_dump(mode="json")
-        return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return dump_yaml(self.model_dump(mode="json"))
 
 
 def source_name(source: SourceSettings) -> str:
@@ -364,7 +361,7 @@ def builtin_recipe_text(name: str) -> str:
     """
     if name not in builtin_recipes():
         raise RecipeError(
-            f"there is no built-in recipe {name!r}{_nearest(name, builtin_recipes())}: "
+            f"there is no built-in recipe {name!r}{nearest(name, builtin_recipes())}: "
             f"`synthvlm recipes` lists them"
         )
     return (resources.files("synthvlm") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
@@ -387,167 +384,3 @@ def _read(recipe: str | Path) -> tuple[str, str]:
         raise RecipeError(f"recipe {label} cannot be read: {error.strerror}") from None
     except ValueError as error:  # NUL in the path
         raise RecipeError(f"recipe {label!r} cannot be read: {error}") from None
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error instead of the last one winning."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = str(key_node.value)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-# YAML 1.1 reads 1e-3 as a string; people who write recipes mean a number.
-_UniqueKeyLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
-
-
-class _Dumper(yaml.SafeDumper):
-    """YAML in which Unicode's own line ends are escaped: PyYAML writes but does not read them."""
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = '"' if set(text) & set("\x85\u2028\u2029\ufeff") else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
-
-
-_Dumper.add_representer(str, _represent_text)
-
-
-#: What PyYAML's own constructors raise on values such as 2026-99-99, beside its own errors.
-_YAML_ERRORS = (
-    yaml.YAMLError,
-    RecursionError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-)
-
-
-def _yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_UniqueKeyLoader)
-
-
-def _parse(text: str, label: str) -> dict[str, Any]:
-    try:
-        values = _yaml(text)
-    except _YAML_ERRORS as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise RecipeError(f"recipe {label}{where}: {problem}") from None
-    if not isinstance(values, dict):
-        raise RecipeError(f"recipe {label} is not a mapping of settings")
-    return values
-
-
-def _apply(values: dict[str, Any], change: str) -> None:
-    key, equals, text = change.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"--set {change}: expected KEY=VALUE, e.g. generation.steps=30")
-    try:
-        value = _yaml(text)
-    except _YAML_ERRORS:
-        raise RecipeError(f"--set {change}: the value is not valid YAML") from None
-    *parents, last = key.split(".")
-    place: Any = values
-    for depth, part in enumerate(parents):
-        if isinstance(place, list):
-            place = place[_position(place, part, change)]
-        else:
-            if not isinstance(place.get(part), dict | list):
-                place[part] = {}
-            place = place[part]
-        if not isinstance(place, dict | list):
-            path = ".".join(parents[: depth + 1])
-            raise RecipeError(f"--set {change}: {path} holds no settings")
-    if isinstance(place, list):
-        place[_position(place, last, change)] = value
-    else:
-        place[last] = value
-
-
-def _position(place: list[Any], part: str, change: str) -> int:
-    if not part.isdecimal() or int(part) >= len(place):
-        raise RecipeError(f"--set {change}: expected a number below {len(place)}, not {part!r}")
-    return int(part)
-
-
-def _explain(error: ValidationError) -> Iterator[str]:
-    """A line for each problem; the alternatives of a union are one problem."""
-    lines: dict[str, list[str]] = {}
-    for problem in error.errors():
-        location = [part for part in problem["loc"] if not _names_alternative(part)]
-        path = ".".join(_shown(part) for part in location) or "recipe"
-        lines.setdefault(path, []).append(_message(problem, location))
-    for path, messages in lines.items():
-        yield f"{path}: {', or '.join(messages)}"
-
-
-def _names_alternative(part: int | str) -> bool:
-    """Whether pydantic put this into a location for a branch of `Literal["auto"] | int`."""
-    return part == "int" or str(part).startswith("literal[")
-
-
-def _shown(part: int | str) -> str:
-    return str(part) if str(part).isprintable() else repr(part)
-
-
-def _message(problem: ErrorDetails, location: Sequence[int | str]) -> str:
-    kind, given = problem["type"], problem.get("input")
-    if kind == "extra_forbidden":
-        return f"unknown key{_nearest(str(location[-1]), _fields_at(Recipe, location[:-1]))}"
-    if list(location) == ["sources"] and (kind == "missing" or not given):
-        return "no captions are named: add --captions FILE, or set sources"
-    if kind == "model_type":
-        return f"expected settings (KEY: VALUE), not {_excerpt(given)}"
-    message = problem["msg"].removeprefix("Value error, ")
-    shown = f" (got {_excerpt(given)})" if isinstance(given, str | int | float | bool) else ""
-    return f"{message[:1].lower()}{message[1:]}{shown}"
-
-
-def _excerpt(given: object) -> str:
-    text = "nothing" if given is None else repr(given)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _nearest(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    if close:
-        return f", did you mean {close[0]!r}?"
-    return f" (valid: {', '.join(names)})" if names else ""
-
-
-def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    for part in location:
-        if isinstance(part, int):
-            continue
-        field = model.model_fields.get(part)
-        if field is None:
-            return []
-        nested = _nested_model(field.annotation)
-        if nested is None:
-            return []
-        model = nested
-    return list(model.model_fields)
-
-
-def _nested_model(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _nested_model(argument)
-        if found is not None:
-            return found
-    return None

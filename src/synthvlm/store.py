@@ -95,10 +95,34 @@ class RunFolder:
                         f"{RECIPE_FILE}; name a new or empty folder"
                     )
             self._fs.makedirs(self._root, exist_ok=True)
-            if self._local:
-                # What a killed run was just writing; hidden, so nobody has read it.
-                for draft in Path(self._root).rglob(f".*{_DRAFT}"):
-                    draft.unlink(missing_ok=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold a local folder, so that no second run works in it; then clear what a kill left.
+
+        Raises:
+            RunFolderError: Another process holds it.
+        """
+        if not self._local:
+            yield
+            return
+        import fcntl
+
+        with self._failures_explained("lock", ""):
+            folder = os.open(self._root, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(
+                    f"another process is working in {self.url}: wait for it, or name another folder"
+                ) from None
+            # What a killed run was just writing; hidden, so nobody has read it.
+            for draft in Path(self._root).rglob(f".*{_DRAFT}"):
+                draft.unlink(missing_ok=True)
+            yield
+        finally:
+            os.close(folder)
 
     def path(self, name: str) -> str:
         """Full path or URL of a name in the folder, for people and for other libraries."""

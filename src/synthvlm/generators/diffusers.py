@@ -248,7 +248,7 @@ def _quiet() -> Iterator[None]:
     levels = [logging.get_verbosity() for logging in loggings]
     for logging in loggings:
         logging.disable_progress_bar()
-        logging.set_verbosity_error()
+        logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:

@@ -82,9 +82,10 @@ def export(
             markers[number] = run.commit(STAGE, number, wanted[number], files)
         progress.advance(len(rows))
     files = _finish(run, recipe, exporters, markers, captions, generated)
-    last = run.commit(WHOLE, 0, whole, files)
+    # Swept first: what the marker calls whole holds nothing else.
     run.sweep(STAGE, [PARTS_FOLDER], markers)
-    _sweep_data_set(run, [*markers.values(), last])
+    _sweep_data_set(run, [*(file for marker in markers.values() for file in marker.files), *files])
+    run.commit(WHOLE, 0, whole, files)
     seconds = time.monotonic() - began
     run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=selected)
     return StageSummary(STAGE, len(parts), len(done), {"exported": selected}, seconds)
@@ -220,8 +221,8 @@ def _finish(
     return files
 
 
-def _sweep_data_set(run: RunFolder, markers: Sequence[Marker]) -> None:
-    named = {file.path for marker in markers for file in marker.files}
+def _sweep_data_set(run: RunFolder, files: Sequence[StoredFile]) -> None:
+    named = {file.path for file in files}
     for name in run.listing("dataset"):
         if name not in named:
             run.remove(name)

@@ -193,4 +193,5 @@ def _mismatches(things: list[Thing], alpha: Floats) -> Floats:
     # What lies beyond the picture's edge cannot be seen: it does not count against a template.
     visible = np.pad(np.ones_like(alpha), WINDOW)[rows, columns]
     areas: Floats = np.abs(templates * visible - window).sum(axis=(1, 2))
-    return areas + (alpha.sum() - window.sum())
+    areas += alpha.sum() - window.sum()
+    return areas

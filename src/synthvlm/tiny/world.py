@@ -146,16 +146,18 @@ def _triangle(px: Floats, py: Floats, r: Floats) -> Floats:
     # Upright, base 2r at the bottom, height 1.8r, centred on its bounding box.
     half = np.float32(0.9) * r
     slope = np.float32(np.hypot(1.8, 1.0))
-    sides = (np.abs(px) * np.float32(1.8) - (py + half)) / slope
-    return np.maximum(sides, py - half)
+    sides: Floats = (np.abs(px) * np.float32(1.8) - (py + half)) / slope
+    distance: Floats = np.maximum(sides, py - half)
+    return distance
 
 
 def _star(px: Floats, py: Floats, r: Floats) -> Floats:
     # Fold the plane into one half of one of the five arms, where the outline is one segment.
-    x, y = np.abs(px), -py
+    x: Floats = np.abs(px)
+    y: Floats = -py
     for nx in (0.809017, -0.809017):
         ny = -0.587785
-        beyond = np.maximum(np.float32(nx) * x + np.float32(ny) * y, 0)
+        beyond: Floats = np.maximum(np.float32(nx) * x + np.float32(ny) * y, 0)
         x, y = x - np.float32(2 * nx) * beyond, y - np.float32(2 * ny) * beyond
     x = np.abs(x)
     notch_x, notch_y = 0.46 * 0.587785, 0.46 * 0.809017
@@ -208,7 +210,8 @@ def coverage(things: Sequence[Thing], left: Floats, top: Floats) -> Floats:
             distance[i] += np.float32(thing.wobble) * (
                 np.sin(3 * around + phase) + np.sin(5 * around + 2.3 * phase)
             )
-    return np.clip(np.float32(0.5) - distance, 0, 1)
+    covered: Floats = np.clip(np.float32(0.5) - distance, 0, 1)
+    return covered
 
 
 def render(scenes: Sequence[Scene]) -> Images:

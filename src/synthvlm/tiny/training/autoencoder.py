@@ -142,7 +142,7 @@ def main(argv: list[str] | None = None) -> None:
         losses = _loss(model, batch, args.noise, args.freeze_encoder)
         total = torch.stack(list(losses.values())).sum()
         optimiser.zero_grad(set_to_none=True)
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         ema.update(model, step)

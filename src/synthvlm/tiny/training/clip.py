@@ -157,8 +157,8 @@ def _wrong_claims(claim: Claim, scene: Scene, rng: Random, count: int) -> list[C
     if claim.kind == "relation":  # the swaps and the relation are the hardest to learn
         near["relation again"] = edits(claim, rng)["relation"]
         order = {r: i for i, r in enumerate(RELATIONS)}
-        other = RELATIONS[order[claim.relation] ^ 1] if claim.relation else None
-        near["inverse"] = replace(claim, relation=other)
+        opposite = RELATIONS[order[claim.relation] ^ 1] if claim.relation else None
+        near["inverse"] = replace(claim, relation=opposite)
     elif claim.kind == "one":
         shape, colour = claim.shapes[0], claim.colours[0]
         near["count"] = Claim(

@@ -25,7 +25,7 @@ from synthvlm.tiny.captions import KINDS, Claim, is_held_out, phrase, sample_cla
 from synthvlm.tiny.training import autoencoder, checkpoint
 from synthvlm.tiny.world import render
 
-__all__ = ["TEXT_LENGTH", "build", "build_scheduler", "build_text_encoder", "main"]
+__all__ = ["TEXT_LENGTH", "build", "build_scheduler", "build_text_encoder", "main", "token_ids"]
 
 TEXT_LENGTH = 28  # tokens that the diffusion model reads; CLIP itself reads 77
 
@@ -87,6 +87,18 @@ def _trainable_claim(rng: Random, mix: tuple[float, ...]) -> Claim:
     while is_held_out(claim := sample_claim(rng, kind)):
         pass
     return claim
+
+
+def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
+    """Token numbers (n, `TEXT_LENGTH`), padded as the pipeline pads them."""
+    ids: torch.Tensor = tokenizer(
+        captions,
+        padding="max_length",
+        max_length=TEXT_LENGTH,
+        truncation=True,
+        return_tensors="pt",
+    )["input_ids"]
+    return ids
 
 
 class Trainer(nn.Module):
@@ -177,13 +189,7 @@ def main(argv: list[str] | None = None) -> None:
         claims = [_trainable_claim(rng, mix) for _ in range(args.batch)]
         images = render([sample_scene(claim, rng) for claim in claims])
         words = ["" if rng.random() < 0.1 else phrase(claim, rng) for claim in claims]
-        ids = tokenizer(
-            words,
-            padding="max_length",
-            max_length=TEXT_LENGTH,
-            truncation=True,
-            return_tensors="pt",
-        )["input_ids"]
+        ids = token_ids(tokenizer, words)
         with torch.no_grad():
             latents = codec.encoder(autoencoder.to_tensor(images)) * scaling
         # One timestep in each of `batch` equal parts of the schedule: less noise in the loss.
@@ -201,7 +207,7 @@ def main(argv: list[str] | None = None) -> None:
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if args.ranks > 1:
             _average_gradients(trainer, args.ranks)
         nn.utils.clip_grad_norm_(trainer.parameters(), 1.0)
@@ -238,7 +244,7 @@ def _average_gradients(module: nn.Module, ranks: int) -> None:
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
     distributed.all_reduce(flat)
     flat /= ranks
-    parts = flat.split([gradient.numel() for gradient in gradients])
+    parts = torch.split(flat, [gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
-import regex
+import regex  # type: ignore[import-untyped]
 from transformers import CLIPTokenizer
 
 from synthvlm.tiny.captions import phrase, sample_claim

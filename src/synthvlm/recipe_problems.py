@@ -1,0 +1,82 @@
+"""What is wrong with a recipe, a line per problem: the key's path, and the nearest valid name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+__all__ = ["explain", "nearest"]
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+    """A line for each problem; the alternatives of a union are one problem."""
+    lines: dict[str, list[str]] = {}
+    for problem in error.errors():
+        location = [part for part in problem["loc"] if not _names_alternative(part)]
+        path = ".".join(_shown(part) for part in location) or "recipe"
+        lines.setdefault(path, []).append(_message(problem, location, model))
+    for path, messages in lines.items():
+        yield f"{path}: {', or '.join(messages)}"
+
+
+def _names_alternative(part: int | str) -> bool:
+    """Whether pydantic put this into a location for a branch of `Literal["auto"] | int`."""
+    return part == "int" or str(part).startswith("literal[")
+
+
+def _shown(part: int | str) -> str:
+    return str(part) if str(part).isprintable() else repr(part)
+
+
+def _message(problem: ErrorDetails, location: Sequence[int | str], model: type[BaseModel]) -> str:
+    kind, given = problem["type"], problem.get("input")
+    if kind == "extra_forbidden":
+        return f"unknown key{nearest(str(location[-1]), _fields_at(model, location[:-1]))}"
+    if list(location) == ["sources"] and (kind == "missing" or not given):
+        return "no captions are named: add --captions FILE, or set sources"
+    if kind == "model_type":
+        return f"expected settings (KEY: VALUE), not {_excerpt(given)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    shown = f" (got {_excerpt(given)})" if isinstance(given, str | int | float | bool) else ""
+    return f"{message[:1].lower()}{message[1:]}{shown}"
+
+
+def _excerpt(given: object) -> str:
+    text = "nothing" if given is None else repr(given)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def nearest(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:
+    """A hint at the closest valid name, or at all of them."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    if close:
+        return f", did you mean {close[0]!r}?"
+    return f" (valid: {', '.join(names)})" if names else ""
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        if field is None:
+            return []
+        nested = _nested_model(field.annotation)
+        if nested is None:
+            return []
+        model = nested
+    return list(model.model_fields)
+
+
+def _nested_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _nested_model(argument)
+        if found is not None:
+            return found
+    return None

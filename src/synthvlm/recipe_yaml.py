@@ -1,0 +1,123 @@
+"""Recipes as text: strict YAML, and single changes to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+from synthvlm.errors import RecipeError
+
+__all__ = ["apply_change", "dump_yaml", "parse_recipe"]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML in which a key given twice is an error instead of the last one winning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 reads 1e-3 as a string; people who write recipes mean a number.
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML in which Unicode's own line ends are escaped: PyYAML writes but does not read them."""
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """Values as YAML that reads back as the same values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if set(text) & set("\x85\u2028\u2029\ufeff") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+#: What PyYAML's own constructors raise on values such as 2026-99-99, beside its own errors.
+_YAML_ERRORS = (
+    yaml.YAMLError,
+    RecursionError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+)
+
+
+def _load(text: str) -> Any:
+    return yaml.load(text, Loader=_UniqueKeyLoader)
+
+
+def parse_recipe(text: str, label: str) -> dict[str, Any]:
+    """Read a recipe's values.
+
+    Raises:
+        RecipeError: It is no YAML, gives a key twice, or is no mapping.
+    """
+    try:
+        values = _load(text)
+    except _YAML_ERRORS as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise RecipeError(f"recipe {label}{where}: {problem}") from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"recipe {label} is not a mapping of settings")
+    return values
+
+
+def apply_change(values: dict[str, Any], change: str) -> None:
+    """Apply ``KEY=VALUE`` to values as read from YAML; in a list the key is a number.
+
+    Raises:
+        RecipeError: The change is not of that form, or leads nowhere.
+    """
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {change}: expected KEY=VALUE, e.g. generation.steps=30")
+    try:
+        value = _load(text)
+    except _YAML_ERRORS:
+        raise RecipeError(f"--set {change}: the value is not valid YAML") from None
+    *parents, last = key.split(".")
+    place: Any = values
+    for depth, part in enumerate(parents):
+        if isinstance(place, list):
+            place = place[_position(place, part, change)]
+        else:
+            if not isinstance(place.get(part), dict | list):
+                place[part] = {}
+            place = place[part]
+        if not isinstance(place, dict | list):
+            path = ".".join(parents[: depth + 1])
+            raise RecipeError(f"--set {change}: {path} holds no settings")
+    if isinstance(place, list):
+        place[_position(place, last, change)] = value
+    else:
+        place[last] = value
+
+
+def _position(place: list[Any], part: str, change: str) -> int:
+    if not part.isdecimal() or int(part) >= len(place):
+        raise RecipeError(f"--set {change}: expected a number below {len(place)}, not {part!r}")
+    return int(part)

@@ -1,0 +1,68 @@
+"""What the images of a shard depend on: its prompts, and the fingerprints of generation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from synthvlm.data import fingerprint
+from synthvlm.stages.models import clip_path, model_identity, pipeline_path
+
+if TYPE_CHECKING:
+    from synthvlm.recipe import Recipe
+    from synthvlm.store import Marker, RunFolder
+
+__all__ = ["Prompt", "image_fingerprint", "read_prompts", "shard_fingerprint"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A curated caption, with the fingerprint that its images depend on."""
+
+    id: str
+    text: str
+    fingerprint: str
+
+
+def read_prompts(run: RunFolder, captions: Marker, shared: str) -> list[Prompt]:
+    """The kept captions of a shard, in order."""
+    name = captions.file("captions")
+    if name is None:
+        return []
+    table = run.read_table(name, ["id", "text", "kept"])
+    return [
+        Prompt(row["id"], row["text"], fingerprint(shared, row["id"], row["text"]))
+        for row in table.to_pylist()
+        if row["kept"]
+    ]
+
+
+def image_fingerprint(recipe: Recipe) -> str:
+    """What every image and its scores depend on, beside the caption and the index."""
+    settings = recipe.generation
+    image = settings.model_dump(exclude={"candidates", "image"}, mode="json")
+    scoring = recipe.scoring.model_dump(mode="json")
+    for scorer in scoring.values():
+        del scorer["weight"]
+    image["model"] = model_identity(pipeline_path(settings.model))
+    if settings.refiner is not None:
+        image["refiner"]["model"] = model_identity(settings.refiner.model)
+    scoring["clip"]["model"] = model_identity(clip_path(recipe.scoring.clip.model))
+    return fingerprint("image", recipe.seed, image, scoring)
+
+
+def _choice(recipe: Recipe) -> tuple[object, ...]:
+    """What the choice among scored candidates and the winner's file depend on."""
+    scoring, settings = recipe.scoring, recipe.generation
+    image = settings.image
+    return (
+        settings.candidates,
+        (scoring.clip.weight, scoring.ssim.weight),
+        (image.format, image.quality),
+    )
+
+
+def shard_fingerprint(recipe: Recipe, shared: str, prompts: Sequence[Prompt]) -> str:
+    """What a whole shard depends on: its prompts, and the choice among their candidates."""
+    return fingerprint("generate", shared, _choice(recipe), [p.fingerprint for p in prompts])
