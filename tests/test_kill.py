@@ -118,6 +118,7 @@ def test_killed_at_ten_random_moments(tmp_path: Path, small_models: list[str]) -
             assert process.exitcode == 0
             assert_same_run(disturbed, undisturbed)
             disturbed = tmp_path / f"disturbed-{kills}"
+            seconds *= 0.8
     assert run([*command, "--out", disturbed], tmp_path).code == 0
     assert_same_run(disturbed, undisturbed)
 
