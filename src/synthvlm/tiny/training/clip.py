@@ -359,12 +359,13 @@ def main(argv: list[str] | None = None) -> None:
         fused=True,
     )
     ema = checkpoint.Ema(trainer, 0.998)
-    step, cpu_before = 0, 0.0
+    step, cpu_before, images_seen = 0, 0.0, 0
     state = checkpoint.load(args.out)
     if state is not None:
         trainer.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         ema.values, step, cpu_before = state["ema"], state["step"], state["cpu_seconds"]
+        images_seen = state["images"]
         _ATOMS.update(state["atoms"])
     codec: AutoencoderTiny | None = None
     began, cpu = time.time(), time.process_time()
@@ -421,6 +422,7 @@ def main(argv: list[str] | None = None) -> None:
         optimiser.step()
         ema.update(trainer, step)
         step += 1
+        images_seen += args.batch
         if step % 100 == 0:
             diagonal = cosines.detach()[:, :n].diagonal()[true[:, :n].diagonal()]
             beside = cosines.detach()[own & ~true]
@@ -446,7 +448,7 @@ def main(argv: list[str] | None = None) -> None:
                     },
                     "atoms": dict(_ATOMS),
                     "step": step,
-                    "batch": args.batch,
+                    "images": images_seen,
                     "cpu_seconds": cpu_before + time.process_time() - cpu,
                 },
             )

@@ -89,12 +89,13 @@ def write_pipeline(
             library="diffusers",
             title="A small diffusion model of coloured shapes",
             what="A `StableDiffusionPipeline`: UNet, text encoder and autoencoder. "
-            "20 steps, guidance scale 3, 64x64.",
+            "12 steps, guidance scale 2, 64x64.",
             seen=f"{state['images']:,} of them for the UNet",
             commands="python -m synthvlm.tiny.training.tokenizer\n"
             "python -m synthvlm.tiny.training.autoencoder\n"
             "python -m synthvlm.tiny.training.clip\n"
             "python -m synthvlm.tiny.training.diffusion\n"
+            "python -m synthvlm.tiny.training.decoder\n"
             "python -m synthvlm.tiny.training.export",
         )
     )
@@ -121,7 +122,7 @@ def write_clip(folder: Path, tokenizer: Path, state: dict[str, Any]) -> None:
             title="A small CLIP of coloured shapes",
             what="A `CLIPModel` for texts that begin with `A photo depicts `. Trained with a "
             "sigmoid loss whose even point is a cosine of 0.5, so cosines compare across texts.",
-            seen=f"{state['step'] * state['batch']:,} pictures",
+            seen=f"{state['images']:,} of them",
             commands="python -m synthvlm.tiny.training.tokenizer\n"
             "python -m synthvlm.tiny.training.clip\n"
             "python -m synthvlm.tiny.training.export",
