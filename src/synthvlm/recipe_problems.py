@@ -16,7 +16,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     """A line for each problem; the alternatives of a union are one problem."""
     lines: dict[str, list[str]] = {}
     for problem in error.errors():
-        location = [part for part in problem["loc"] if not _names_alternative(part)]
+        location = list(problem["loc"])
+        if problem["type"] != "extra_forbidden":  # an unknown key may have any name
+            location = [part for part in location if not _names_alternative(part)]
         path = ".".join(_shown(part) for part in location) or "recipe"
         lines.setdefault(path, []).append(_message(problem, location, model))
     for path, messages in lines.items():
