@@ -186,7 +186,7 @@ def test_whole_job_in_a_fresh_interpreter(
         "data set",
         "report",
     ]
-    assert "candidates 6 generated" in done.stdout
+    assert "6 candidates generated" in done.stdout
     assert done.stdout.isascii(), "a display where there is no terminal"
     assert (folder / "dataset" / "llava.json").is_file()
     assert (folder / "report" / "index.html").is_file()
@@ -221,7 +221,7 @@ def test_the_same_folder_resumes_without_naming_anything_again(
     result = run(["run", "--out", folder], tmp_path, use_fake_models)
     assert result.code == 0
     assert "measure: 0 captions read (up to date, nothing to do)" in result.out
-    assert "candidates 12 generated" in result.out
+    assert "12 candidates generated" in result.out
     again = run(["run", "--out", folder], tmp_path, use_fake_models)
     assert again.out.count("(up to date, nothing to do)") == 5
 

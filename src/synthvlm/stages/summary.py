@@ -35,9 +35,9 @@ def describe(summary: StageSummary) -> str:
     elif summary.stage == "curate":
         done = f"{counts['kept']:,} of {counts['captions']:,} captions kept"
     elif summary.stage == "generate":
-        names = ("generated", "regenerated", "carried", "failed")
-        told = [f"{counts[name]:,} {name}" for name in names if counts[name] or name == "generated"]
-        done = "candidates " + ", ".join(told)
+        more = {"regenerated": "regenerated", "carried": "kept from before", "failed": "failed"}
+        told = [f"{counts[name]:,} {words}" for name, words in more.items() if counts[name]]
+        done = ", ".join([f"{counts['generated']:,} candidates generated", *told])
     elif summary.stage == "select":
         done = f"{counts['selected']:,} of {counts['pairs']:,} pairs selected"
     else:

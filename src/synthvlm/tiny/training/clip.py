@@ -363,7 +363,8 @@ def main(argv: list[str] | None = None) -> None:
     state = checkpoint.load(args.out)
     if state is not None:
         trainer.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+        if "optimiser" in state:  # not where shipped weights were restored
+            optimiser.load_state_dict(state["optimiser"])
         ema.values, step, cpu_before = state["ema"], state["step"], state["cpu_seconds"]
         images_seen = state["images"]
         _ATOMS.update(state["atoms"])

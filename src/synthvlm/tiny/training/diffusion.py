@@ -177,7 +177,8 @@ def main(argv: list[str] | None = None) -> None:
     else:
         codec.load_state_dict(state["autoencoder"])
         trainer.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+        if "optimiser" in state:  # not where shipped weights were restored
+            optimiser.load_state_dict(state["optimiser"])
         ema = checkpoint.Ema(trainer, 0.999)
         ema.values, step, scaling = state["ema"], state["step"], state["scaling"]
         cpu_before, images_seen = state["cpu_seconds"], state["images"]
