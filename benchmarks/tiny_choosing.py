@@ -1,8 +1,8 @@
 """Does choosing by score pick better pictures? Asked of the bundled models, answered by pixels.
 
-Run it with `python benchmarks/tiny_choosing.py --captions 600 --out results/tiny_choosing`.
+Run it with `python benchmarks/tiny_choosing.py`; steps, guidance and candidates are the recipe's.
 
-Held-out captions (claims that neither model was trained on) get four candidates each. Whether a
+Held-out captions (claims that neither model was trained on) get some candidates each. Whether a
 candidate is wholly right is decided by `synthvlm.tiny.checker`, which knows the claim and looks
 at pixels only; the score (CLIPScore + 0.5 * SSIMScore) knows nothing of that. Intervals are
 95 % bootstrap intervals over captions.
@@ -27,6 +27,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from synthvlm import Recipe
 from synthvlm.tiny import captions_path, clip_path, pipeline_path
 from synthvlm.tiny.captions import KINDS, Claim, is_held_out, phrase, sample_claim, sample_scene
 from synthvlm.tiny.checker import check, see
@@ -248,10 +249,11 @@ def contact_sheet(images: list[list[Image.Image]], right: Floats, path: Path) ->
 def main(argv: list[str] | None = None) -> None:
     """Measure, and write a JSON and a Markdown file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--captions", type=int, default=600)
-    parser.add_argument("--candidates", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=3.0)
+    settings = Recipe.load("tiny").generation
+    parser.add_argument("--captions", type=int, default=2000)
+    parser.add_argument("--candidates", type=int, default=settings.candidates)
+    parser.add_argument("--steps", type=int, default=settings.steps)
+    parser.add_argument("--guidance", type=float, default=settings.guidance_scale)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=HELD_OUT_SEED)

@@ -75,6 +75,24 @@ def test_refuses_shapes_that_are_none() -> None:
     assert passed <= 0.03 * len(scenes)
 
 
+def test_refuses_second_colours() -> None:
+    rng = Random(8)
+    stained, blotched, claims = [], [], []
+    for _ in range(60):
+        claim = replace(sample_claim(rng, "one"), background=None)
+        scene = sample_scene(claim, rng)
+        thing = scene.things[0]
+        colour = rng.choice([c for c in COLOURS if c != thing.colour])
+        tint = rng.choice([b for b in BACKGROUNDS if b != scene.background])
+        stained.append(replace(scene, things=(replace(thing, stain=colour),)))
+        blotched.append(replace(scene, stain=tint))
+        claims.append(claim)
+    for scenes in (stained, blotched):
+        assert not any(holds(c, s) for c, s in zip(claims, scenes, strict=True))
+        passed = sum(check(i, c) for i, c in zip(render(scenes), claims, strict=True))
+        assert passed <= 0.1 * len(scenes)
+
+
 def test_says_what_is_wrong() -> None:
     star = Thing("star", "red", 32, 32, 12)
     image = render([Scene((star,), "mint")])[0]

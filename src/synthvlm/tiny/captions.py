@@ -168,7 +168,7 @@ def holds(claim: Claim, scene: Scene) -> bool:
         return False
     if claim.background is not None and claim.background != scene.background:
         return False
-    if any(thing.malformed for thing in things):
+    if scene.stain is not None or any(thing.malformed for thing in things):
         return False
     if claim.kind in ("one", "count"):
         shape, colour = claim.shapes[0], claim.colours[0]

@@ -34,7 +34,9 @@ BACKGROUND_TOLERANCE: Final = 16.0
 COLOUR_TOLERANCE: Final = 60.0
 FOREGROUND: Final = 55.0
 DEBRIS: Final = 8  # pixels of stray foreground that are let pass
-PURITY: Final = 0.9  # share of a piece's inner pixels which must have its colour
+EVENNESS: Final = 24.0  # what a pixel of the background may differ from its colour
+BLOTCH: Final = 40  # pixels of uneven background that are let pass
+PURITY: Final = 0.95  # share of a piece's inner pixels which must have its colour
 # Mean distance of an outline from its template's, pixels: at most EDGE + EDGE_PER_PIXEL * radius,
 # and smaller by MARGIN than for any other shape.
 EDGE: Final = 0.22
@@ -80,6 +82,10 @@ def see(image: npt.NDArray[np.uint8]) -> Sighting:
         return Sighting(None, "background")
     background = list(BACKGROUNDS)[int(apart.argmin())]
     foreground = np.linalg.norm(pixels - ground, axis=2) > FOREGROUND
+    away = ~ndimage.binary_dilation(foreground, np.ones((3, 3)), iterations=2)
+    uneven = np.linalg.norm(pixels - ground, axis=2) > EVENNESS
+    if (uneven & away).sum() > BLOTCH:
+        return Sighting(None, "background")
     labels, count = ndimage.label(foreground, structure=np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     pieces = [i + 1 for i in range(count) if areas[i] > 20]

@@ -99,6 +99,7 @@ class Thing:
         blend: A second shape that the outline is mixed with; None for a proper shape.
         mix: Weight of `blend`, 0 to 1.
         wobble: Amplitude of a random unevenness of the outline, pixels; 0 for a proper shape.
+        stain: A second colour that runs into the first; None for a proper thing.
     """
 
     shape: Shape
@@ -109,19 +110,27 @@ class Thing:
     blend: Shape | None = None
     mix: float = 0.0
     wobble: float = 0.0
+    stain: str | None = None
 
     @property
     def malformed(self) -> bool:
-        """True if the outline is no proper shape."""
-        return self.blend is not None or self.wobble > 0.0
+        """True if the outline is no proper shape, or the colour is not one."""
+        return self.blend is not None or self.wobble > 0.0 or self.stain is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What one picture shows: things on a background (a key of `BACKGROUNDS`)."""
+    """What one picture shows.
+
+    Attributes:
+        things: One to three, except in training pictures none of them malformed.
+        background: A key of `BACKGROUNDS`.
+        stain: A second background that shows in blotches; None for a proper one.
+    """
 
     things: tuple[Thing, ...]
     background: str
+    stain: str | None = None
 
 
 def size_of(radius: float) -> Size:
@@ -214,6 +223,36 @@ def coverage(things: Sequence[Thing], left: Floats, top: Floats) -> Floats:
     return covered
 
 
+def _stained(thing: Thing, colour: Floats, x0: int, x1: int, y0: int, y1: int) -> Floats:
+    """The colours (rows, columns, 3) of a stained thing: two that meet softly within it."""
+    assert thing.stain is not None
+    angle = thing.x * 7.3 + thing.y * 3.1
+    xs = np.arange(x0, x1, dtype=np.float32) + np.float32(0.5 - thing.x)
+    ys = np.arange(y0, y1, dtype=np.float32) + np.float32(0.5 - thing.y)
+    along = np.cos(angle) * xs[None, :] + np.sin(angle) * ys[:, None]
+    offset, softness = 0.3 * thing.radius * np.sin(5 * angle), 0.3 * thing.radius
+    share = np.clip((along - offset) / softness + 0.5, 0, 1).astype(np.float32)[..., None]
+    stain = np.array(COLOURS[thing.stain], np.float32)
+    mixed: Floats = colour + share * (stain - colour)
+    return mixed
+
+
+def _blotch(image: Images, scene: Scene) -> None:
+    """Paint soft blotches of the second background, placed by where the things are."""
+    assert scene.stain is not None
+    seed = [round(1000 * value) for thing in scene.things for value in (thing.x, thing.y)]
+    rng = np.random.default_rng(seed)
+    pixels = np.arange(IMAGE_SIZE, dtype=np.float32) + np.float32(0.5)
+    share = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
+    for _ in range(rng.integers(1, 5)):
+        x, y = rng.uniform(0, IMAGE_SIZE, 2)
+        wide, high = rng.uniform(6, 20, 2)
+        away = np.hypot((pixels[None, :] - x) / wide, (pixels[:, None] - y) / high)
+        share = np.maximum(share, np.clip((1.2 - away) / 0.4, 0, 1))
+    tint = np.array(BACKGROUNDS[scene.stain], np.float32)
+    image[:] = np.rint(image + share[..., None] * (tint - image))
+
+
 def render(scenes: Sequence[Scene]) -> Images:
     """Draw scenes; later things cover earlier ones.
 
@@ -226,6 +265,9 @@ def render(scenes: Sequence[Scene]) -> Images:
     shape = (len(scenes), IMAGE_SIZE, IMAGE_SIZE, 3)
     tints = np.array([BACKGROUNDS[s.background] for s in scenes], np.uint8).reshape(-1, 1, 1, 3)
     images = np.ascontiguousarray(np.broadcast_to(tints, shape))
+    for image, scene in zip(images, scenes, strict=True):
+        if scene.stain is not None:
+            _blotch(image, scene)
     flat = [(i, t) for i, s in enumerate(scenes) for t in s.things]
     if not flat:
         return images
@@ -238,6 +280,8 @@ def render(scenes: Sequence[Scene]) -> Images:
         y0, y1 = max(y, 0), min(y + WINDOW, IMAGE_SIZE)
         under = images[i, y0:y1, x0:x1].astype(np.float32)
         colour = np.array(COLOURS[thing.colour], np.float32)
+        if thing.stain is not None:
+            colour = _stained(thing, colour, x0, x1, y0, y1)
         under += alpha[y0 - y : y1 - y, x0 - x : x1 - x, None] * (colour - under)
         images[i, y0:y1, x0:x1] = np.rint(under)
     return images

@@ -71,11 +71,8 @@ def _thumbnail(images: torch.Tensor) -> torch.Tensor:
     return means + 4.0 * F.relu(means - 0.6) - 1.3
 
 
-def _loss(
-    model: AutoencoderTiny, images: torch.Tensor, noise: float, frozen: bool
-) -> dict[str, torch.Tensor]:
-    with torch.set_grad_enabled(not frozen):
-        latents = model.encoder(images)
+def _loss(model: AutoencoderTiny, images: torch.Tensor, noise: float) -> dict[str, torch.Tensor]:
+    latents = model.encoder(images)
     std = latents.std()
     level = torch.rand(len(latents), 1, 1, 1) * noise
     noisy = latents + level * std.detach() * torch.randn_like(latents)
@@ -100,11 +97,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--noise", type=float, default=0.6, help="at most, in latent spreads")
-    parser.add_argument(
-        "--freeze-encoder",
-        action="store_true",
-        help="train the decoder alone: a diffusion model may already be learning these latents",
-    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
@@ -121,21 +113,12 @@ def main(argv: list[str] | None = None) -> None:
             optimiser.load_state_dict(state["optimiser"])
         ema.values, step = state["ema"], state["step"]
         cpu_before = state["cpu_seconds"]
-        if args.freeze_encoder:
-            # The averaged encoder is the one that others use.
-            model.load_state_dict(
-                {k: v for k, v in state["averaged"].items() if k.startswith("encoder.")},
-                strict=False,
-            )
-    model.encoder.requires_grad_(not args.freeze_encoder)
     began, cpu = time.time(), time.process_time()
     while step < args.steps:
         rng = checkpoint.seed_step(args.seed, step)
         whole = step % 2 == 0
         size = args.batch // 2 if whole else args.batch
-        scenes = [
-            sample_scene(sample_claim(rng), rng, rng.choice((1.0, 2.5))) for _ in range(size)
-        ]
+        scenes = [sample_scene(sample_claim(rng), rng, rng.choice((1.0, 2.5))) for _ in range(size)]
         images = render(scenes)
         batch = to_tensor(images if whole else _crops(images, scenes, rng))
         rate = checkpoint.learning_rate(
@@ -143,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         for group in optimiser.param_groups:
             group["lr"] = rate
-        losses = _loss(model, batch, args.noise, args.freeze_encoder)
+        losses = _loss(model, batch, args.noise)
         total = torch.stack(list(losses.values())).sum()
         optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]

@@ -213,11 +213,17 @@ def _malformed(scene: Scene, rng: Random) -> Scene:
     things = list(scene.things)
     i = rng.randrange(len(things))
     thing = things[i]
-    if rng.random() < 0.7:
+    fault = rng.random()
+    if fault < 0.35:
+        other = rng.choice([b for b in BACKGROUNDS if b != scene.background])
+        return replace(scene, stain=other)
+    if fault < 0.6:
         blend = rng.choice([s for s in SHAPES if s != thing.shape])
         things[i] = replace(thing, blend=blend, mix=rng.uniform(0.35, 0.65))
-    else:
+    elif fault < 0.7:
         things[i] = replace(thing, wobble=rng.uniform(0.09, 0.16) * thing.radius)
+    else:
+        things[i] = replace(thing, stain=rng.choice([c for c in COLOURS if c != thing.colour]))
     return replace(scene, things=tuple(things))
 
 
@@ -232,6 +238,8 @@ def _scene_atoms(scene: Scene) -> list[str]:
     """Simple facts about a scene: extra targets that teach the vision tower sooner."""
     things = scene.things
     out = [f"count {len(things)}", f"background {scene.background}"]
+    if scene.stain is not None:
+        out[-1] = "malformed background"
     for thing in things:
         if thing.malformed:
             out.append("malformed")
@@ -287,6 +295,8 @@ class Trainer(nn.Module):
         self.model = model
         self.image_head = nn.Linear(128, ATOMS)
         self.text_head = nn.Linear(128, ATOMS)
+        for head in (self.image_head, self.text_head):
+            nn.init.constant_(head.bias, -4.0)  # few of the facts hold of any one picture
 
     def forward(
         self, pixels: torch.Tensor, ids: torch.Tensor, lengths: torch.Tensor
@@ -316,7 +326,7 @@ def _augment(
         k = int(share * n)
         with torch.no_grad():
             latents = codec.encoder(pixels[:k])
-            level = torch.rand(k, 1, 1, 1) * 0.35
+            level = torch.rand(k, 1, 1, 1) * 0.3
             pixels[:k] = codec.decoder(latents + level * torch.randn_like(latents)).clamp(-1, 1)
     order = torch.randperm(n)
     m = n // 4
@@ -339,6 +349,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--decay-from", type=int, default=None)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--negatives", type=int, default=3, help="changed captions per picture")
+    parser.add_argument("--malformed", type=float, default=0.12, help="share of such pictures")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
@@ -382,7 +393,7 @@ def main(argv: list[str] | None = None) -> None:
         for _ in range(args.batch):
             claim = _trainable_claim(rng)
             scene = sample_scene(claim, rng, rng.choice((1.0, 2.5)))
-            if rng.random() < 0.12:
+            if rng.random() < args.malformed:
                 wrong.append([*_wrong_claims(claim, scene, rng, args.negatives - 1), claim])
                 scene = _malformed(scene, rng)
             else:

@@ -52,25 +52,19 @@ def clip_processor() -> CLIPImageProcessorPil:
     )
 
 
-def write_pipeline(
-    folder: Path, tokenizer: Path, state: dict[str, Any], decoder: dict[str, Any] | None
-) -> None:
+def write_pipeline(folder: Path, tokenizer: Path, state: dict[str, Any]) -> None:
     """Write the `StableDiffusionPipeline` of a diffusion checkpoint.
 
     Args:
         folder: Where to write; made if missing.
         tokenizer: Folder of the tokenizer.
         state: The checkpoint.
-        decoder: Checkpoint of an autoencoder with the same encoder and a better decoder.
     """
     words = CLIPTokenizer.from_pretrained(tokenizer, model_max_length=diffusion.TEXT_LENGTH)
     trainer = diffusion.Trainer(diffusion.build(), diffusion.build_text_encoder(words))
     trainer.load_state_dict(state["averaged"])
     codec = autoencoder.build()
     codec.load_state_dict(state["autoencoder"])
-    if decoder is not None:
-        _same_encoder(state["autoencoder"], decoder["averaged"])
-        codec.load_state_dict(decoder["averaged"])
     codec.register_to_config(scaling_factor=state["scaling"])
     pipeline = StableDiffusionPipeline(
         vae=codec.half(),
@@ -95,16 +89,9 @@ def write_pipeline(
             "python -m synthvlm.tiny.training.autoencoder\n"
             "python -m synthvlm.tiny.training.clip\n"
             "python -m synthvlm.tiny.training.diffusion\n"
-            "python -m synthvlm.tiny.training.decoder\n"
             "python -m synthvlm.tiny.training.export",
         )
     )
-
-
-def _same_encoder(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    for name, value in one.items():
-        if name.startswith("encoder.") and not torch.equal(value, other[name]):
-            raise SystemExit("the decoder belongs to other latents: use --freeze-encoder")
 
 
 def write_clip(folder: Path, tokenizer: Path, state: dict[str, Any]) -> None:
@@ -151,11 +138,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tokenizer", type=Path, default=Path(".training/tokenizer"))
     parser.add_argument("--clip", type=Path, default=Path(".training/clip.pt"))
     parser.add_argument("--diffusion", type=Path, default=Path(".training/diffusion.pt"))
-    parser.add_argument("--decoder", type=Path, default=None, help="a later autoencoder.pt")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     args.to.mkdir(parents=True, exist_ok=True)
-    decoder = checkpoint.load(args.decoder) if args.decoder else None
     for name, path in (("pipeline", args.diffusion), ("clip", args.clip)):
         state = checkpoint.load(path)
         if state is None:
@@ -164,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
         with tempfile.TemporaryDirectory(dir=args.to, prefix=f".{name}-") as temporary:
             new = Path(temporary) / name
             if name == "pipeline":
-                write_pipeline(new, args.tokenizer, state, decoder)
+                write_pipeline(new, args.tokenizer, state)
             else:
                 write_clip(new, args.tokenizer, state)
             new.chmod(0o755)
