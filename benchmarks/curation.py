@@ -67,14 +67,22 @@ def use_one_core(cpu: int) -> None:
 
 def compare(arguments: argparse.Namespace) -> int:
     from synthvlm.captions.normalize import normalize
-    from synthvlm.captions.rules import RULES, failed_rule, load_flagged_words, measure
+    from synthvlm.captions.rules import (
+        METHOD_RULES,
+        RULES,
+        failed_rule,
+        load_flagged_words,
+        measure,
+    )
     from synthvlm.captions.sources import read_captions
 
     rows = list(read_captions(arguments.captions, name="benchmark", normalize=str))
     raw = [row.text_raw for row in rows if row.problem is None]
     texts = [normalize(text) for text in raw]
     words = load_flagged_words(arguments.flagged_words)
-    rules = [make(words) if name.startswith("flagged") else make() for name, make in RULES.items()]
+    rules = [
+        RULES[name](words) if name.startswith("flagged") else RULES[name]() for name in METHOD_RULES
+    ]
     result: dict[str, Any] = {}
 
     def ours() -> None:

@@ -14,6 +14,7 @@ import pytest
 import synthvlm
 from commands import run
 from fake_models import use_fake_models
+from synthvlm.captions.rules import METHOD_RULES
 
 CAPTIONS = [
     "A small red circle above two large grey squares, on a white ground.",
@@ -176,7 +177,11 @@ def test_whole_job_in_a_fresh_interpreter(
     folder = tmp_path / "run"
     done = synthvlm_command("run", "--captions", captions, "--out", folder, *small_models)
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
+    lines = done.stdout.splitlines()
+    funnel = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert funnel[0] == "rule"
+    assert funnel[1:] == [*METHOD_RULES, "duplicate"]
+    assert [line.split(":")[0] for line in lines if not line.startswith("  ")] == [
         "measure",
         "curate",
         "generate",

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHOSEN_SCORES",
-    "RULE_MEASURES",
+    "MODEL_MEASURES",
+    "TEXT_MEASURES",
     "Candidate",
     "Caption",
     "Pair",
@@ -27,19 +28,29 @@ __all__ = [
     "fingerprint",
     "is_sampled",
     "measure_schema",
+    "model_measure_schema",
     "pair_schema",
     "preview_schema",
     "selection_schema",
 ]
 
-#: The model-free measures of the method, in the order in which their rules are applied.
-RULE_MEASURES = (
+#: The model-free measures, in the order in which their rules are applied: the method's five, then
+#: the others.
+TEXT_MEASURES = (
     "alnum_ratio",
     "char_rep_ratio",
     "flagged_words_ratio",
     "special_char_ratio",
     "word_rep_ratio",
+    "char_count",
+    "word_count",
+    "language",
+    "personal_data",
 )
+
+#: The measures that need a model, in the order in which their rules are applied: to captions that
+#: passed all the rules before, duplicates removed.
+MODEL_MEASURES = ("perplexity", "judge")
 
 #: The scores of a candidate that a selection may bound.
 CHOSEN_SCORES = ("clip_score", "ssim_score", "score")
@@ -143,17 +154,25 @@ def measure_schema() -> pa.Schema:
             ("text_raw", pa.string()),
             ("text", pa.string()),
             ("problem", pa.string()),
-            *((name, pa.float64()) for name in RULE_MEASURES),
+            *((name, pa.float64()) for name in TEXT_MEASURES),
         ]
     )
 
 
+def model_measure_schema() -> pa.Schema:
+    """Schema of ``measures-<rule>/``: what a rule with a model measured, or why it could not."""
+    import pyarrow as pa
+
+    return pa.schema([("id", pa.string()), ("value", pa.float64()), ("problem", pa.string())])
+
+
 def caption_schema() -> pa.Schema:
-    """Schema of ``captions/``: the measure rows with their verdicts."""
+    """Schema of ``captions/``: the measure rows with the models' measures and the verdicts."""
     import pyarrow as pa
 
     schema = measure_schema()
     for name, kind in (
+        *((name, pa.float64()) for name in MODEL_MEASURES),
         ("kept", pa.bool_()),
         ("rejected_by", pa.string()),
         ("duplicate_of", pa.string()),

@@ -93,12 +93,16 @@ class Pipeline:
 
     def _stages(self, until: str) -> list[StageSummary]:
         from synthvlm.stages.curate import curate
+        from synthvlm.stages.funnel import funnel_lines
         from synthvlm.stages.measure import measure
 
         run = self.folder
         summaries = [self._finished(measure(run, self.recipe, self._progress))]
         measures = run.markers("measure")
-        summaries.append(self._finished(curate(run, self.recipe, measures, self._progress)))
+        curated = self._finished(curate(run, self.recipe, measures, self._progress))
+        for line in funnel_lines(run, self.recipe, curated.counts):
+            self._progress.note(f"  {line}")
+        summaries.append(curated)
         if until != "curate":
             self._after_curation(until, summaries)
         return summaries

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from synthvlm.errors import RecipeError
+from synthvlm.recipe_base import Settings, Share
+from synthvlm.recipe_curation import CurationSettings
 from synthvlm.recipe_problems import explain, nearest
 from synthvlm.recipe_yaml import apply_change, dump_yaml, parse_recipe
 
@@ -22,14 +24,8 @@ __all__ = ["Recipe", "builtin_recipe_text", "builtin_recipes"]
 #: Word that names the embedded models and the bundled captions.
 TINY = "tiny"
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class SourceSettings(_Settings):
+class SourceSettings(Settings):
     """Where captions come from."""
 
     path: str = Field(min_length=1, description="File, fsspec URL, or `tiny` (bundled captions).")
@@ -39,53 +35,7 @@ class SourceSettings(_Settings):
     id_field: str = Field("id", description="Column or key of the id; optional in the data.")
 
 
-class Bounds(_Settings):
-    """Keep a caption whose measure lies within the bounds, both inclusive."""
-
-    min: float | None = None
-    max: float | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.min is None and self.max is None:
-            raise ValueError("needs min, max or both (null switches the rule off)")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min} is above max {self.max}: nothing could pass")
-        return self
-
-
-class NgramBounds(Bounds):
-    """Bounds on a repetition ratio of n-grams."""
-
-    ngram: int = Field(10, ge=1)
-
-
-class FlaggedWordsBounds(Bounds):
-    """Bounds on the share of flagged words."""
-
-    words: str | None = Field(None, description="JSON word list; default: the built-in list.")
-
-
-class RuleSettings(_Settings):
-    """The rules in their order; null switches one off. Defaults: SynthVLM's supplement."""
-
-    alnum_ratio: Bounds | None = Bounds(min=0.60)
-    char_rep_ratio: NgramBounds | None = NgramBounds(max=0.09373663)
-    flagged_words_ratio: FlaggedWordsBounds | None = FlaggedWordsBounds(max=0.0)
-    special_char_ratio: Bounds | None = Bounds(min=0.16534802, max=0.42023757)
-    word_rep_ratio: NgramBounds | None = NgramBounds(max=0.03085751)
-
-
-class CurationSettings(_Settings):
-    """Which captions become prompts."""
-
-    fix_unicode: bool = True
-    normalize_punctuation: bool = True
-    rules: RuleSettings = RuleSettings()
-    deduplicate: bool = True
-
-
-class RefinerSettings(_Settings):
+class RefinerSettings(Settings):
     """A second diffusion model that takes over the last denoising steps (SDXL)."""
 
     model: str = Field(min_length=1)
@@ -94,7 +44,7 @@ class RefinerSettings(_Settings):
     denoising_split: float = Field(0.8, gt=0.0, lt=1.0, description="Share done by the base.")
 
 
-class ImageSettings(_Settings):
+class ImageSettings(Settings):
     """How winners are encoded."""
 
     format: Literal["png", "jpeg", "webp"] = "png"
@@ -107,7 +57,7 @@ class ImageSettings(_Settings):
         return self
 
 
-class GenerationSettings(_Settings):
+class GenerationSettings(Settings):
     """Text to image."""
 
     model: str = Field(TINY, min_length=1, description="Hub id, local folder, or `tiny`.")
@@ -139,7 +89,7 @@ class GenerationSettings(_Settings):
         return self
 
 
-class ClipSettings(_Settings):
+class ClipSettings(Settings):
     """CLIPScore: cosine of the embeddings of image and prefixed caption, clipped at 0."""
 
     model: str = Field(TINY, min_length=1)
@@ -148,7 +98,7 @@ class ClipSettings(_Settings):
     weight: float = Field(1.0, ge=0.0)
 
 
-class SsimSettings(_Settings):
+class SsimSettings(Settings):
     """SSIMScore: the image against itself after the trip through the VLM's input size."""
 
     side: int = Field(768, ge=7, description="Side in pixels at which images are compared.")
@@ -164,7 +114,7 @@ class SsimSettings(_Settings):
         return self
 
 
-class ScoringSettings(_Settings):
+class ScoringSettings(Settings):
     """Score = clip.weight * CLIPScore + ssim.weight * SSIMScore."""
 
     clip: ClipSettings = ClipSettings()
@@ -177,7 +127,7 @@ class ScoringSettings(_Settings):
         return self
 
 
-class MinScores(_Settings):
+class MinScores(Settings):
     """Lowest scores (inclusive) that a selected pair may have."""
 
     clip_score: float | None = None
@@ -185,7 +135,7 @@ class MinScores(_Settings):
     score: float | None = None
 
 
-class SelectionSettings(_Settings):
+class SelectionSettings(Settings):
     """How many of the best pairs are kept; neither number keeps all."""
 
     top_n: int | None = Field(None, ge=1)
@@ -199,7 +149,7 @@ class SelectionSettings(_Settings):
         return self
 
 
-class ExportSettings(_Settings):
+class ExportSettings(Settings):
     """What is written to ``dataset/``."""
 
     formats: list[Literal["llava", "huggingface"]] = Field(["llava", "huggingface"], min_length=1)
@@ -210,7 +160,7 @@ class ExportSettings(_Settings):
     license: str | None = Field(None, description="Licence of the data set, for its card.")
 
 
-class ReportSettings(_Settings):
+class ReportSettings(Settings):
     """What the report shows."""
 
     gallery: int = Field(24, ge=0, description="Pairs in each part of the gallery.")
@@ -219,7 +169,7 @@ class ReportSettings(_Settings):
     )
 
 
-class RunSettings(_Settings):
+class RunSettings(Settings):
     """How the work is done; only shard_size and threads can touch a result."""
 
     shard_size: int = Field(1000, ge=1, description="Input captions per shard; fixed in a run.")
@@ -235,7 +185,7 @@ class RunSettings(_Settings):
         return self
 
 
-class Recipe(_Settings):
+class Recipe(Settings):
     """Everything that can be set of a run.
 
     Example:

@@ -130,6 +130,10 @@ class RunFolder:
             return str(Path(self._root) / name)
         return str(self._fs.unstrip_protocol(posixpath.join(self._root, name)))
 
+    def local_path(self, name: str) -> str | None:
+        """Path of a name where the folder is on this machine, else None."""
+        return self.path(name) if self._local else None
+
     def exists(self, name: str) -> bool:
         """Whether a file of that name exists."""
         return bool(self._fs.isfile(self._at(name)))

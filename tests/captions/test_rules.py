@@ -16,6 +16,7 @@ from synthvlm.captions.batch import TextBatch
 from synthvlm.captions.codepoints import classify, special_characters
 from synthvlm.captions.ngrams import rows_with_repeats
 from synthvlm.captions.rules import (
+    METHOD_RULES,
     RULES,
     CharRepRatio,
     FlaggedWordsRatio,
@@ -57,7 +58,8 @@ repetitive_text = st.builds(
 def make_rules(words: frozenset[str] = WORDS) -> list[Rule]:
     """All five rules, with that list of flagged words."""
     return [
-        make(words) if name == "flagged_words_ratio" else make() for name, make in RULES.items()
+        RULES[name](words) if name == "flagged_words_ratio" else RULES[name]()
+        for name in METHOD_RULES
     ]
 
 
@@ -95,7 +97,7 @@ def naive_measures(text: str, words: frozenset[str] = WORDS, n: int = 10) -> dic
 def check_golden(path: Path, words: frozenset[str]) -> None:
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     measures = measure([row["text"] for row in rows], make_rules(words))
-    for name in RULES:
+    for name in METHOD_RULES:
         expected = np.array([row[name] for row in rows])
         np.testing.assert_allclose(measures[name], expected, rtol=0, atol=1e-9, err_msg=name)
     assert failed_rule(measures, BOUNDS).tolist() == [row["first_failed"] for row in rows]
@@ -175,7 +177,7 @@ def naive_alnum(text: str) -> float:
 def test_no_text_at_all() -> None:
     assert {
         name: len(values) for name, values in measure([], make_rules()).items()
-    } == dict.fromkeys(RULES, 0)
+    } == dict.fromkeys(METHOD_RULES, 0)
     for rule in make_rules():
         assert rule.measure(TextBatch([])).shape == (0,)
         assert rule.measure(TextBatch([""])).tolist() == [0.0]

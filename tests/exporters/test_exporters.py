@@ -116,6 +116,7 @@ def card(formats: list[str]) -> str:
             funnel=[("captions read", 12_345)],
             scores={"clip_score": (0.25, 0.3)},
             checks=["`alnum_ratio` >= 0.6"],
+            personal_data_checked=False,
             reproducible=True,
             recipe="seed: 0\n",
         )

@@ -13,7 +13,7 @@ import pyarrow as pa
 from PIL import Image
 
 from synthvlm.data import (
-    RULE_MEASURES,
+    TEXT_MEASURES,
     Candidate,
     Pair,
     Preview,
@@ -87,7 +87,7 @@ def caption(id: str, text: str = "a red ball", reason: str | None = None, **more
     """A row of ``captions/``."""
     row = dict.fromkeys(caption_schema().names)
     row.update({"id": id, "source": "test", "row": 0, "text_raw": text, "text": text})
-    row.update(dict.fromkeys(RULE_MEASURES, 0.25))
+    row.update(dict.fromkeys(TEXT_MEASURES, 0.25))
     row.update({"kept": reason is None, "rejected_by": reason, **more})
     return row
 

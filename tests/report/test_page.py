@@ -34,8 +34,8 @@ def test_funnel_counts_every_step(whole: Builder) -> None:
     funnel = whole.page().section("funnel").replace("\u2212", "-")
     assert "Captions read from 1 source 7" in funnel
     assert re.search(r"Unreadable rows\D+ 6 -1 \(14.3%\)", funnel)
-    assert re.search(r"Alphanumeric characters ratio at least 0.6 5 -1 \(14.3%\)", funnel)
-    assert re.search(r"Special characters ratio from 0.16534802 to 0.42023757 5 ", funnel)
+    assert re.search(r"Alphanumeric characters at least 0.6 5 -1 \(14.3%\)", funnel)
+    assert re.search(r"Special characters from 0.16534802 to 0.42023757 5 ", funnel)
     assert re.search(r"Duplicates\D+ 4 -1 \(14.3%\)", funnel)
     assert re.search(r"Captions kept\D+ 4 ", funnel)
     assert re.search(r"Candidates generated 2 for each caption 6 -2 \(25.0%\)", funnel)

@@ -1,12 +1,13 @@
-"""The model-free caption rules of the method: what is measured, and the verdict on the measures.
+"""The model-free caption rules: what is measured, and the verdict on the measures.
 
 A rule only measures; bounds are applied by ``failed_rule``, so a changed bound needs no new
-measurement. The measures are those of arXiv 2407.20756 (supplement), that is of the Data-Juicer
-operators it names, value for value.
+measurement. The measures in this module are those of arXiv 2407.20756 (supplement), that is of the
+Data-Juicer operators it names, value for value.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol
 
@@ -16,9 +17,13 @@ import numpy.typing as npt
 from synthvlm.captions.batch import TextBatch
 from synthvlm.captions.codepoints import ALNUM, SPECIAL
 from synthvlm.captions.flagged_words import load_flagged_words
+from synthvlm.captions.language import LanguageShare
+from synthvlm.captions.length import CharCount, WordCount
 from synthvlm.captions.ngrams import rows_with_repeats, top_repetition, total_repetition
+from synthvlm.captions.personal_data import PersonalData
 
 __all__ = [
+    "METHOD_RULES",
     "RULES",
     "AlnumRatio",
     "CharRepRatio",
@@ -37,7 +42,7 @@ _BATCH_CHARS = 1 << 16
 
 
 class Rule(Protocol):
-    """A caption rule: a name, and a measure between 0 and 1 for each text of a batch."""
+    """A caption rule: a name, and a measure (a ratio, a probability or a number) of each text."""
 
     name: ClassVar[str]
 
@@ -130,18 +135,38 @@ class FlaggedWordsRatio:
         return counts / np.maximum(np.diff(words.starts), 1)
 
 
-#: How to make each rule, in the order of the method.
+#: The method's own rules, in its order.
+METHOD_RULES = (
+    AlnumRatio.name,
+    CharRepRatio.name,
+    FlaggedWordsRatio.name,
+    SpecialCharRatio.name,
+    WordRepRatio.name,
+)
+
+#: How to make each rule: the method's, then the others.
 RULES: dict[str, Callable[..., Rule]] = {
     AlnumRatio.name: AlnumRatio,
     CharRepRatio.name: CharRepRatio,
     FlaggedWordsRatio.name: FlaggedWordsRatio,
     SpecialCharRatio.name: SpecialCharRatio,
     WordRepRatio.name: WordRepRatio,
+    CharCount.name: CharCount,
+    WordCount.name: WordCount,
+    LanguageShare.name: LanguageShare,
+    PersonalData.name: PersonalData,
 }
 
 
-def measure(texts: Iterable[str], rules: Sequence[Rule]) -> dict[str, npt.NDArray[np.float64]]:
+def measure(
+    texts: Iterable[str], rules: Sequence[Rule], seconds: dict[str, float] | None = None
+) -> dict[str, npt.NDArray[np.float64]]:
     """Measure any number of texts by several rules, in memory bounded apart from the result.
+
+    Args:
+        texts: The captions.
+        rules: They share what is computed of a batch; the first that needs it pays for it.
+        seconds: To each rule's name the time that it took is added.
 
     Returns:
         For each rule's name, its measure of each text in order; float64, shape (texts,).
@@ -151,7 +176,11 @@ def measure(texts: Iterable[str], rules: Sequence[Rule]) -> dict[str, npt.NDArra
     for rows in _batches(texts):
         batch = TextBatch([texts[row] for row in rows])
         for rule in rules:
+            began = time.perf_counter()
             result[rule.name][rows] = rule.measure(batch)
+            if seconds is not None:
+                spent = time.perf_counter() - began
+                seconds[rule.name] = seconds.get(rule.name, 0.0) + spent
     return result
 
 

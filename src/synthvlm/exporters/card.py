@@ -41,6 +41,7 @@ class CardFacts:
         funnel: What was counted on the way: label and number.
         scores: For each score, its means over all pairs and over the selected ones.
         checks: The curation rules that were on, with their bounds.
+        personal_data_checked: Whether captions with e-mail addresses and the like were rejected.
         reproducible: Whether images can be regenerated from their seeds.
         recipe: The resolved recipe as YAML.
     """
@@ -52,6 +53,7 @@ class CardFacts:
     funnel: Sequence[tuple[str, int]]
     scores: Mapping[str, tuple[float, float]]
     checks: Sequence[str]
+    personal_data_checked: bool
     reproducible: bool
     recipe: str
 
@@ -92,7 +94,7 @@ def data_set_card(facts: CardFacts) -> str:
         _table(("source", "pairs"), [(name, f"{n:,}") for name, n in facts.sources.items()]),
         "What was checked of each caption:\n\n"
         + "\n".join(f"- {check}" for check in facts.checks or ["nothing"]),
-        "Captions were **not** checked for names of people or other personal data.",
+        _privacy(facts),
         "## Use",
         *_usage(facts.formats),
         "## Making it again",
@@ -138,6 +140,15 @@ def _reproduction(reproducible: bool) -> str:
     if reproducible:
         return "Each image is determined by its row's seed and this recipe:"
     return "The scheduler draws noise of its own: images cannot be made again from their seeds."
+
+
+def _privacy(facts: CardFacts) -> str:
+    if not facts.personal_data_checked:
+        return "Captions were **not** checked for names of people or other personal data."
+    return (
+        "Captions were checked by pattern for e-mail and postal addresses, phone, card, account, "
+        "social-security and licence-plate numbers; they were **not** checked for names of people."
+    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

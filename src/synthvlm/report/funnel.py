@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.data import RULE_MEASURES, fingerprint
-from synthvlm.stages.curate import DUPLICATE, UNREADABLE
+from synthvlm.data import MODEL_MEASURES, TEXT_MEASURES, fingerprint
+from synthvlm.stages.curate import REASONS, reasons_on
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -93,13 +93,9 @@ def _captions_file(marker: Marker) -> str:
 
 def _reasons(recipe: Recipe, removed: Counter[str]) -> list[str]:
     """Every step in order: those that are on, and those that removed something all the same."""
-    rules = recipe.curation.rules
-    order = [UNREADABLE] if removed[UNREADABLE] else []
-    order += [name for name in RULE_MEASURES if getattr(rules, name) is not None or removed[name]]
-    order += sorted(set(removed) - {UNREADABLE, DUPLICATE, *order})
-    if recipe.curation.deduplicate or removed[DUPLICATE]:
-        order.append(DUPLICATE)
-    return order
+    on = reasons_on(recipe)
+    order = [name for name in REASONS if name in on or removed[name]]
+    return order + sorted(set(removed) - set(order))
 
 
 def _read_samples(
@@ -115,7 +111,8 @@ def _read_samples(
     for entries in drawn.values():
         for _, id, shard in entries:
             wanted.setdefault(shard, []).append(id)
-    columns = ["id", "source", "row", "text", "problem", "duplicate_of", *RULE_MEASURES]
+    columns = ["id", "source", "row", "text", "problem", "duplicate_of"]
+    columns += [*TEXT_MEASURES, *MODEL_MEASURES]
     rows: dict[str, dict[str, Any]] = {}
     for shard, ids in wanted.items():
         table = run.read_table(_captions_file(curated[shard]), columns)

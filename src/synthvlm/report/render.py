@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.report.charts import histogram, rising_line
 from synthvlm.report.collect import Facts, ScoreFacts, collect
-from synthvlm.stages.curate import DUPLICATE, UNREADABLE
+from synthvlm.stages.curate import CONCEPTS, DUPLICATE, UNMEASURED, UNREADABLE
 from synthvlm.store import RECIPE_FILE
 
 if TYPE_CHECKING:
@@ -40,7 +40,22 @@ _RULE_LABELS = {
     "flagged_words_ratio": "Flagged words",
     "special_char_ratio": "Special characters",
     "word_rep_ratio": "Word repetition",
+    "char_count": "Characters",
+    "word_count": "Words",
+    "language": "Language",
+    "personal_data": "Personal data",
     DUPLICATE: "Duplicates",
+    UNMEASURED: "Not measured",
+    "perplexity": "Perplexity",
+    "judge": "Judge",
+    CONCEPTS: "Concept balancing",
+}
+#: Steps that have a reason, and no measure of their own.
+_WITHOUT_MEASURE = {
+    UNREADABLE: "could not be read",
+    DUPLICATE: "same text as an earlier one",
+    UNMEASURED: "a rule failed on them; the next run tries again",
+    CONCEPTS: "its concepts have enough captions",
 }
 #: Mean CLIPScore and SSIMScore as published (arXiv 2407.20756).
 _PUBLISHED = (
@@ -152,7 +167,7 @@ def _curation_rows(facts: Facts, recipe: Recipe) -> list[FunnelRow]:
         return rows
     for step in facts.funnel.steps:
         label = _RULE_LABELS.get(step.reason, step.reason)
-        measured = step.reason not in (UNREADABLE, DUPLICATE)
+        measured = step.reason not in _WITHOUT_MEASURE
         detail = _bounds(recipe, step.reason)
         rows.append(
             FunnelRow(label, detail, step.remaining, step.removed, total, step.samples, measured)
@@ -200,15 +215,13 @@ def _sources(recipe: Recipe) -> str:
 def _bounds(recipe: Recipe, reason: str) -> str:
     rule: Any = getattr(recipe.curation.rules, reason, None)
     if rule is None:
-        return {UNREADABLE: "could not be read", DUPLICATE: "same text as an earlier one"}.get(
-            reason, "switched off since"
-        )
+        return _WITHOUT_MEASURE.get(reason, "switched off since")
     ngram = f"{rule.ngram}-grams, " if hasattr(rule, "ngram") else ""
     if rule.max is None:
-        return f"{ngram}ratio at least {rule.min:.8g}"
+        return f"{ngram}at least {rule.min:.8g}"
     if rule.min is None:
-        return f"{ngram}ratio at most {rule.max:.8g}"
-    return f"{ngram}ratio from {rule.min:.8g} to {rule.max:.8g}"
+        return f"{ngram}at most {rule.max:.8g}"
+    return f"{ngram}from {rule.min:.8g} to {rule.max:.8g}"
 
 
 def _histogram(score: ScoreFacts) -> Markup:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from synthvlm.data import CHOSEN_SCORES, RULE_MEASURES
+from synthvlm.data import CHOSEN_SCORES, MODEL_MEASURES, TEXT_MEASURES
 from synthvlm.exporters.card import CardFacts, ModelFacts
 from synthvlm.recipe import source_name
-from synthvlm.stages.curate import DUPLICATE, UNREADABLE, totals
+from synthvlm.stages.curate import REASONS, totals
 from synthvlm.stages.models import clip_path, pipeline_path
 from synthvlm.stages.select import SELECTION_FILE
+from synthvlm.stages.text_rules import bounds_of
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -35,7 +36,7 @@ def card_facts(
     """Count, average and look up what the card needs."""
     curated = totals(captions)
     selection = run.read_table(SELECTION_FILE)
-    reasons = [name for name in (UNREADABLE, *RULE_MEASURES, DUPLICATE) if name in curated]
+    reasons = [name for name in REASONS if name in curated]
     candidates = {
         name: sum(int(marker.facts.get(name, 0)) for marker in generated.values())
         for name in ("candidates", "failed", "truncated")
@@ -62,6 +63,7 @@ def card_facts(
             for name in CHOSEN_SCORES
         },
         checks=_checks(recipe),
+        personal_data_checked=recipe.curation.rules.personal_data is not None,
         reproducible=all(m.facts.get("reproducible", True) for m in generated.values()),
         recipe=recipe.to_yaml(),
     )
@@ -110,14 +112,16 @@ def _sources(
 def _checks(recipe: Recipe) -> list[str]:
     curation = recipe.curation
     checks = []
-    for name in RULE_MEASURES:
-        rule = getattr(curation.rules, name)
-        if rule is not None:
-            low = f" >= {rule.min}" if rule.min is not None else ""
-            high = f" <= {rule.max}" if rule.max is not None else ""
-            checks.append(f"`{name}`{low}{' and' if low and high else ''}{high}")
+    for name, (lowest, highest) in bounds_of(recipe, (*TEXT_MEASURES, *MODEL_MEASURES)).items():
+        low = f" >= {lowest}" if lowest is not None else ""
+        high = f" <= {highest}" if highest is not None else ""
+        model = getattr(getattr(curation.rules, name), "model", None)
+        by = f" (by `{model}`)" if model else ""
+        checks.append(f"`{name}`{low}{' and' if low and high else ''}{high}{by}")
     if curation.deduplicate:
         checks.append("exact duplicates removed")
+    if curation.concepts is not None:
+        checks.append(f"at most {curation.concepts.cap:,} captions picked by each concept")
     return checks
 
 

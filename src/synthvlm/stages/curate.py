@@ -1,63 +1,75 @@
-"""Verdicts on measured captions: bounds row by row, duplicates over the whole data set."""
+"""Verdicts on captions, step by step: bounds, duplicates, rules with models, concepts.
+
+Each step sees only what the steps before it let pass, so a rule with a model is asked about few
+captions, and about each of them once.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from synthvlm.data import RULE_MEASURES, caption_schema, fingerprint
-from synthvlm.errors import CaptionSourceError
+import numpy as np
+
+from synthvlm.data import MODEL_MEASURES, TEXT_MEASURES, caption_schema, fingerprint
+from synthvlm.stages.model_measure import measure_by_model, measured_values, stage_of
+from synthvlm.stages.model_rules import model_rule_fingerprint, model_rules_on
 from synthvlm.stages.summary import StageSummary
+from synthvlm.stages.text_rules import bounds_of
+from synthvlm.stages.verdicts import DUPLICATE, UNMEASURED, UNREADABLE, Verdicts
+from synthvlm.stages.whole_set import balance_concepts, refuse_equal_ids, reject_duplicates
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.store import Marker, RunFolder
 
-__all__ = ["DUPLICATE", "UNREADABLE", "curate"]
+__all__ = [
+    "CONCEPTS",
+    "DUPLICATE",
+    "REASONS",
+    "UNMEASURED",
+    "UNREADABLE",
+    "curate",
+    "reasons_on",
+    "totals",
+]
 
 STAGE = "curate"
-#: Reasons beside the rules' own names.
-UNREADABLE = "unreadable"
-DUPLICATE = "duplicate"
+CONCEPTS = "concepts"
 
-_KEY_BYTES = 16
+#: Every reason of a rejection, in the order in which it is decided.
+REASONS = (UNREADABLE, *TEXT_MEASURES, DUPLICATE, UNMEASURED, *MODEL_MEASURES, CONCEPTS)
 
 
 def curate(
     run: RunFolder, recipe: Recipe, measures: dict[int, Marker], progress: Progress
 ) -> StageSummary:
-    """Bring ``captions/`` up to date with the measures and the bounds.
+    """Bring ``captions/`` up to date with the measures and the rules.
 
-    The first rule that fails names the rejection. Among equal texts that pass every rule, the
-    first in the order of sources and rows stays.
+    The first rule that a caption fails names its rejection. Among equal texts that pass every
+    model-free rule, the first in the order of sources and rows stays.
 
     Raises:
         CaptionSourceError: Two captions have the same id.
+        ModelError: A rule's model cannot be used.
+        TooManyFailuresError: A rule could not measure too many captions.
     """
     began = time.monotonic()
-    bounds = _bounds(recipe)
-    wanted = fingerprint(
-        STAGE,
-        [measures[shard].fingerprint for shard in sorted(measures)],
-        bounds,
-        recipe.curation.deduplicate,
-    )
+    wanted = _fingerprint(recipe, measures)
     done = run.markers(STAGE)
-    stale = {shard for shard in measures if not _is_current(done.get(shard), wanted)}
+    stale = [shard for shard in sorted(measures) if not _is_current(done.get(shard), wanted)]
     if stale:
         progress.start(STAGE, len(measures), "shards")
-        rejected = {shard: _failures(run, measures[shard], bounds) for shard in sorted(measures)}
-        twins = _duplicates(run, measures, rejected) if recipe.curation.deduplicate else {}
-        _refuse_equal_ids(run, measures)
+        verdicts = Verdicts(run, measures)
+        refuse_equal_ids(verdicts)
+        _decide(run, recipe, verdicts, progress)
+        progress.start(STAGE, len(measures), "shards")
+        models = {name: run.markers(stage_of(name)) for name in model_rules_on(recipe)}
         for shard in sorted(measures):
-            if shard in stale:
-                _write(run, shard, measures[shard], rejected[shard], twins.get(shard, {}), wanted)
+            _write(run, shard, verdicts, models, wanted)
             progress.advance(1)
     markers = run.markers(STAGE)
     run.sweep(STAGE, ["captions"], {s: m for s, m in markers.items() if s in measures})
@@ -68,6 +80,15 @@ def curate(
     return StageSummary(STAGE, len(measures), len(measures) - len(stale), counts, seconds)
 
 
+def reasons_on(recipe: Recipe) -> list[str]:
+    """The steps of curation that a recipe has, in their order."""
+    curation = recipe.curation
+    on = {*bounds_of(recipe, TEXT_MEASURES), *model_rules_on(recipe)}
+    on |= {DUPLICATE} if curation.deduplicate else set()
+    on |= {CONCEPTS} if curation.concepts is not None else set()
+    return [reason for reason in REASONS if reason in on]
+
+
 def totals(markers: dict[int, Marker]) -> dict[str, int]:
     """Sums of the counts that each curated shard's marker holds."""
     sums: Counter[str] = Counter({"captions": 0, "kept": 0})
@@ -76,161 +97,96 @@ def totals(markers: dict[int, Marker]) -> dict[str, int]:
     return dict(sums)
 
 
-def _is_current(marker: Marker | None, wanted: str) -> bool:
-    return marker is not None and marker.fingerprint == wanted
+def _decide(run: RunFolder, recipe: Recipe, verdicts: Verdicts, progress: Progress) -> None:
+    curation = recipe.curation
+    verdicts.apply_text_bounds(bounds_of(recipe, TEXT_MEASURES))
+    if curation.deduplicate:
+        reject_duplicates(verdicts)
+    for name in model_rules_on(recipe):
+        measure_by_model(run, recipe, name, verdicts, progress)
+        markers = run.markers(stage_of(name))
+        bounds = bounds_of(recipe, [name])
+        for shard in verdicts.measures:
+            _apply_model_bounds(run, verdicts, shard, name, markers, bounds[name])
+    if curation.concepts is not None:
+        balance_concepts(verdicts, curation.concepts, CONCEPTS)
 
 
-def _bounds(recipe: Recipe) -> dict[str, tuple[float | None, float | None]]:
-    rules = recipe.curation.rules
-    found = {name: getattr(rules, name) for name in RULE_MEASURES}
-    return {name: (rule.min, rule.max) for name, rule in found.items() if rule is not None}
-
-
-def _measured(run: RunFolder, marker: Marker, columns: list[str] | None = None) -> pa.Table:
-    name = marker.file("measures")
-    assert name is not None
-    return run.read_table(name, columns)
-
-
-def _failures(
-    run: RunFolder, marker: Marker, bounds: dict[str, tuple[float | None, float | None]]
-) -> np.ndarray:
-    """For each row of a shard the reason of its rejection, or None."""
-    import numpy as np
-
+def _apply_model_bounds(
+    run: RunFolder,
+    verdicts: Verdicts,
+    shard: int,
+    name: str,
+    markers: dict[int, Marker],
+    bounds: tuple[float | None, float | None],
+) -> None:
     from synthvlm.captions.rules import failed_rule
 
-    table = _measured(run, marker, ["problem", *bounds])
-    unreadable = table["problem"].is_valid().to_numpy(zero_copy_only=False)
-    reasons = np.full(table.num_rows, None, np.object_)
-    if bounds:
-        reasons = failed_rule(
-            {name: table[name].to_numpy(zero_copy_only=False) for name in bounds}, bounds
-        )
-    reasons[unreadable] = UNREADABLE
-    return reasons
+    rows = verdicts.surviving(shard)
+    if not len(rows):
+        return
+    values = measured_values(run, name, markers, shard)
+    ids = verdicts.table(shard, ["id"])["id"].take(rows).to_pylist()
+    failed = failed_rule({name: np.array([values[id] for id in ids])}, {name: bounds})
+    verdicts.reject(shard, rows[failed != None], name)  # noqa: E711 (element by element)
+    verdicts.reject(shard, sorted(verdicts.problems[shard]), UNMEASURED)
 
 
-def _keys(values: list[str]) -> bytes:
-    return b"".join(
-        hashlib.blake2b(value.encode("utf-8"), digest_size=_KEY_BYTES).digest() for value in values
+def _fingerprint(recipe: Recipe, measures: dict[int, Marker]) -> str:
+    """What the verdicts depend on."""
+    curation = recipe.curation
+    return fingerprint(
+        STAGE,
+        [
+            (measures[shard].fingerprint, sorted(measures[shard].facts["rules"].items()))
+            for shard in sorted(measures)
+        ],
+        bounds_of(recipe, (*TEXT_MEASURES, *MODEL_MEASURES)),
+        [model_rule_fingerprint(recipe, name) for name in model_rules_on(recipe)],
+        curation.deduplicate,
+        None if curation.concepts is None else curation.concepts.model_dump(),
     )
 
 
-def _equal_to_earlier(keys: bytes) -> dict[int, int]:
-    """For each key that occurred before, its position and that of the first one."""
-    import numpy as np
-
-    parts = np.frombuffer(keys, dtype=[("high", "<u8"), ("low", "<u8")])
-    # lexsort is stable: among equal keys the earliest position comes first.
-    order = np.lexsort((parts["low"], parts["high"]))
-    ordered = parts[order]
-    repeats = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1
-    twins: dict[int, int] = {}
-    for place in repeats:
-        earlier = int(order[place - 1])
-        twins[int(order[place])] = twins.get(earlier, earlier)
-    return twins
-
-
-def _duplicates(
-    run: RunFolder, measures: dict[int, Marker], rejected: dict[int, np.ndarray]
-) -> dict[int, dict[int, str]]:
-    """For each shard, its rows whose text was kept earlier, with the id of the kept twin."""
-    keys = bytearray()
-    places: list[tuple[int, np.ndarray]] = []
-    starts: list[int] = []
-    for shard in sorted(measures):
-        passing = rejected[shard] == None  # noqa: E711 (an element-wise comparison)
-        starts.append(len(keys) // _KEY_BYTES)
-        rows = passing.nonzero()[0]
-        texts = _measured(run, measures[shard], ["text"])["text"].take(rows).to_pylist()
-        keys += _keys(texts)
-        places.append((shard, rows))
-    twins = _equal_to_earlier(bytes(keys))
-    located = _Locator(starts, places)
-    wanted: dict[int, set[int]] = {}
-    for first in twins.values():
-        shard, row = located(first)
-        wanted.setdefault(shard, set()).add(row)
-    ids = {
-        (shard, row): id
-        for shard, rows_wanted in wanted.items()
-        for row, id in enumerate(_measured(run, measures[shard], ["id"])["id"].to_pylist())
-        if row in rows_wanted
-    }
-    found: dict[int, dict[int, str]] = {}
-    for position, first in twins.items():
-        shard, row = located(position)
-        found.setdefault(shard, {})[row] = ids[located(first)]
-    return found
-
-
-class _Locator:
-    """From a position among all passing captions to its shard and row."""
-
-    def __init__(self, starts: list[int], places: list[tuple[int, np.ndarray]]) -> None:
-        self._starts, self._places = starts, places
-
-    def __call__(self, position: int) -> tuple[int, int]:
-        from bisect import bisect_right
-
-        part = bisect_right(self._starts, position) - 1
-        shard, rows = self._places[part]
-        return shard, int(rows[position - self._starts[part]])
-
-
-def _refuse_equal_ids(run: RunFolder, measures: dict[int, Marker]) -> None:
-    keys = bytearray()
-    starts = []
-    for shard in sorted(measures):
-        starts.append((len(keys) // _KEY_BYTES, shard))
-        keys += _keys(_measured(run, measures[shard], ["id"])["id"].to_pylist())
-    twins = _equal_to_earlier(bytes(keys))
-    if not twins:
-        return
-
-    def name(position: int) -> tuple[str, str]:
-        start, shard = max(pair for pair in starts if pair[0] <= position)
-        columns = ["id", "source", "row"]
-        row = _measured(run, measures[shard], columns).slice(position - start, 1).to_pylist()[0]
-        return row["id"], f"row {row['row']} of source {row['source']!r}"
-
-    position = min(twins)
-    id, second = name(position)
-    _, first = name(twins[position])
-    more = f" (and {len(twins) - 1} more)" if len(twins) > 1 else ""
-    raise CaptionSourceError(
-        f"two captions have the id {id!r}: {first} and {second}{more}; make the ids unique, or "
-        f"leave them out by naming another column in sources.N.id_field"
+def _is_current(marker: Marker | None, wanted: str) -> bool:
+    """Whether a shard is as wanted; one with captions that could not be measured is not."""
+    return (
+        marker is not None and marker.fingerprint == wanted and not marker.facts.get(UNMEASURED, 0)
     )
 
 
 def _write(
     run: RunFolder,
     shard: int,
-    measures: Marker,
-    rejected: np.ndarray,
-    twins: dict[int, str],
+    verdicts: Verdicts,
+    models: dict[str, dict[int, Marker]],
     wanted: str,
 ) -> None:
     import pyarrow as pa
 
-    table = _measured(run, measures)
-    reasons = rejected.copy()
-    duplicate_of: list[str | None] = [None] * len(reasons)
-    for row, id in twins.items():
-        reasons[row] = DUPLICATE
-        duplicate_of[row] = id
+    table = verdicts.table(shard)
+    ids = table["id"].to_pylist()
+    reasons = verdicts.reasons(shard)
+    for name in MODEL_MEASURES:
+        values: Sequence[float | None] = [None] * len(ids)
+        if name in models:
+            known = measured_values(run, name, models[name], shard)
+            values = [None if np.isnan(known.get(id, np.nan)) else known[id] for id in ids]
+        table = table.append_column(name, pa.array(values, pa.float64()))
+    problems = table["problem"].to_pylist()
+    for row, problem in verdicts.problems[shard].items():
+        problems[row] = problem
+    place = table.schema.get_field_index("problem")
+    table = table.set_column(place, "problem", pa.array(problems, pa.string()))
+    twins = verdicts.twins[shard]
     kept = [reason is None for reason in reasons]
-    for name, values in (
+    for column, cells in (
         ("kept", pa.array(kept, pa.bool_())),
         ("rejected_by", pa.array(reasons.tolist(), pa.string())),
-        ("duplicate_of", pa.array(duplicate_of, pa.string())),
+        ("duplicate_of", pa.array([twins.get(n) for n in range(len(ids))], pa.string())),
     ):
-        table = table.append_column(name, values)
-    table = table.cast(caption_schema())
+        table = table.append_column(column, cells)
     facts = {"captions": len(kept), "kept": sum(kept)}
-    for reason, count in sorted(Counter(r for r in reasons.tolist() if r is not None).items()):
-        facts[reason] = count
-    run.commit(STAGE, shard, wanted, [run.write_table("captions", shard, table)], facts)
+    facts |= Counter(sorted(reason for reason in reasons.tolist() if reason is not None))
+    file = run.write_table("captions", shard, table.cast(caption_schema()))
+    run.commit(STAGE, shard, wanted, [file], facts)

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.data import RULE_MEASURES, Caption, fingerprint, measure_schema
+from synthvlm.data import TEXT_MEASURES, Caption, fingerprint, measure_schema
 from synthvlm.errors import TooManyFailuresError
 from synthvlm.recipe import TINY, source_name
 from synthvlm.stages.summary import StageSummary
+from synthvlm.stages.text_rules import text_rule_fingerprints, text_rules
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from synthvlm.captions.rules import Rule
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe, SourceSettings
@@ -32,7 +35,10 @@ TOTAL = "sources"
 
 
 def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
-    """Bring ``measures/`` up to date with the sources.
+    """Bring ``measures/`` up to date with the sources and the model-free rules.
+
+    The sources are read where they, or how they are read, changed; a rule that is new or changed
+    measures the texts that are already there.
 
     Raises:
         CaptionSourceError: A source is missing or not what it should be.
@@ -42,14 +48,42 @@ def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
     content = _content_fingerprint(recipe)
     whole = fingerprint(content, recipe.limit)
     done = run.markers(STAGE)
-    total = run.markers(TOTAL).get(0)
-    if _is_complete(total, whole, done):
-        return StageSummary(STAGE, len(done), len(done), {"read": 0}, time.monotonic() - began)
-    progress.start(STAGE, recipe.limit, "captions")
-    rules = _rules(recipe)
+    measurer = _Measurer(run, recipe)
+    if _is_complete(run.markers(TOTAL).get(0), whole, done):
+        progress.start(STAGE, sum(marker.facts["captions"] for marker in done.values()), "captions")
+        read, shards = 0, done
+        notes: list[str] = []
+        for shard, marker in done.items():
+            measurer.complete(shard, marker)
+            progress.advance(marker.facts["captions"])
+    else:
+        progress.start(STAGE, recipe.limit, "captions")
+        read, shards, notes = _read(run, recipe, content, done, measurer, progress)
+        run.sweep(STAGE, ["measures"], shards)
+        run.commit(TOTAL, 0, whole, facts={"captions": read, "shards": len(shards)})
+    seconds = time.monotonic() - began
+    if measurer.measured:
+        run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=read or measurer.measured)
+        for name, spent in measurer.seconds.items():
+            run.event("rule", rule=name, seconds=round(spent, 4), captions=measurer.measured)
+    for note in notes:
+        progress.note(note)
+    reused = len(shards) - measurer.shards
+    return StageSummary(STAGE, len(shards), reused, {"read": read}, seconds)
+
+
+def _read(
+    run: RunFolder,
+    recipe: Recipe,
+    content: str,
+    done: dict[int, Marker],
+    measurer: _Measurer,
+    progress: Progress,
+) -> tuple[int, dict[int, Marker], list[str]]:
+    """Read all sources once; returns the captions read, their shards, and what to tell people."""
     size = recipe.run.shard_size
     rows = islice(_captions(recipe), recipe.limit)
-    read = reused = unreadable = 0
+    read = unreadable = 0
     first_problem: str | None = None
     shards: dict[int, Marker] = {}
     for shard, batch in enumerate(_batches(rows, size)):
@@ -59,10 +93,9 @@ def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
         first_problem = first_problem or next(iter(problems), None)
         old = done.get(shard)
         if old is not None and old.fingerprint == wanted:
-            shards[shard] = old
-            reused += 1
+            shards[shard] = measurer.complete(shard, old)
         else:
-            shards[shard] = _measure_shard(run, shard, batch, rules, wanted)
+            shards[shard] = measurer.fresh(shard, batch, wanted)
         read += len(batch)
         progress.advance(len(batch))
     allowed = math.ceil(recipe.run.max_failed_share * read)
@@ -71,14 +104,65 @@ def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
             f"{unreadable} of {read} captions are unreadable, more than run.max_failed_share "
             f"({recipe.run.max_failed_share}) allows; the first: {first_problem}"
         )
-    run.sweep(STAGE, ["measures"], shards)
-    facts = {"captions": read, "shards": len(shards), "unreadable": unreadable}
-    run.commit(TOTAL, 0, whole, facts=facts)
-    seconds = time.monotonic() - began
-    run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=read)
-    if first_problem is not None:
-        progress.note(f"warning: {unreadable} unreadable captions; the first: {first_problem}")
-    return StageSummary(STAGE, len(shards), reused, {"read": read}, seconds)
+    if first_problem is None:
+        return read, shards, []
+    return read, shards, [f"warning: {unreadable} unreadable captions; the first: {first_problem}"]
+
+
+class _Measurer:
+    """Measures shards by the model-free rules, and keeps count."""
+
+    def __init__(self, run: RunFolder, recipe: Recipe) -> None:
+        self._run, self._recipe = run, recipe
+        self._wanted = text_rule_fingerprints(recipe)
+        self._ready: dict[str, Rule] = {}
+        self.seconds: dict[str, float] = {}
+        self.measured = self.shards = 0
+
+    def fresh(self, shard: int, batch: list[Caption], wanted: str) -> Marker:
+        """Measure and commit captions just read."""
+        import pyarrow as pa
+
+        columns: dict[str, Any] = {
+            name: [getattr(caption, name) for caption in batch]
+            for name in ("id", "source", "row", "text_raw", "text", "problem")
+        }
+        columns |= dict.fromkeys(TEXT_MEASURES, [None] * len(batch))
+        columns |= self._measures(columns["text"], self._wanted)
+        table = pa.Table.from_pydict(columns, measure_schema())
+        return self._commit(shard, table, wanted)
+
+    def complete(self, shard: int, marker: Marker) -> Marker:
+        """Measure a committed shard by the rules whose measures it lacks."""
+        import pyarrow as pa
+
+        known = marker.facts["rules"]
+        missing = [name for name, wanted in self._wanted.items() if known.get(name) != wanted]
+        if not missing:
+            return marker
+        name = marker.file("measures")
+        assert name is not None
+        table = self._run.read_table(name)
+        for rule, values in self._measures(table["text"].to_pylist(), missing).items():
+            place = table.schema.get_field_index(rule)
+            table = table.set_column(place, table.field(place), pa.chunked_array([values]))
+        return self._commit(shard, table, marker.fingerprint, known)
+
+    def _measures(self, texts: list[str], names: Iterable[str]) -> dict[str, Any]:
+        from synthvlm.captions.rules import measure as measure_texts
+
+        new = [name for name in names if name not in self._ready]
+        self._ready |= {rule.name: rule for rule in text_rules(self._recipe, new)}
+        self.measured += len(texts)
+        self.shards += 1
+        return measure_texts(texts, [self._ready[name] for name in names], self.seconds)
+
+    def _commit(
+        self, shard: int, table: pa.Table, wanted: str, known: Mapping[str, str] | None = None
+    ) -> Marker:
+        facts = {"captions": table.num_rows, "rules": {**(known or {}), **self._wanted}}
+        file = self._run.write_table("measures", shard, table)
+        return self._run.commit(STAGE, shard, wanted, [file], facts)
 
 
 def _is_complete(total: Marker | None, whole: str, done: dict[int, Marker]) -> bool:
@@ -97,8 +181,7 @@ def _content_fingerprint(recipe: Recipe) -> str:
         for source in recipe.sources
     ]
     curation = recipe.curation
-    normalization = (curation.fix_unicode, curation.normalize_punctuation)
-    return fingerprint(sources, normalization, _rule_settings(recipe))
+    return fingerprint(sources, curation.fix_unicode, curation.normalize_punctuation)
 
 
 def _path(source: SourceSettings) -> str:
@@ -130,50 +213,6 @@ def _captions(recipe: Recipe) -> Iterator[Caption]:
     )
 
 
-def _rule_settings(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """For each rule that is on, the plain arguments that its measure depends on."""
-    from synthvlm.captions.rules import load_flagged_words
-
-    settings: dict[str, dict[str, Any]] = {}
-    rules = recipe.curation.rules
-    for name in RULE_MEASURES:
-        bounds = getattr(rules, name)
-        if bounds is not None:
-            settings[name] = bounds.model_dump(exclude={"min", "max", "words"})
-    if rules.flagged_words_ratio is not None:
-        words = load_flagged_words(rules.flagged_words_ratio.words)
-        settings["flagged_words_ratio"]["words"] = sorted(words)
-    return settings
-
-
-def _rules(recipe: Recipe) -> list[Rule]:
-    from synthvlm.captions.rules import RULES
-
-    settings = _rule_settings(recipe)
-    if "flagged_words_ratio" in settings:
-        words = frozenset(settings["flagged_words_ratio"]["words"])
-        settings["flagged_words_ratio"]["words"] = words
-    return [RULES[name](**arguments) for name, arguments in settings.items()]
-
-
 def _batches(captions: Iterator[Caption], size: int) -> Iterator[list[Caption]]:
     while batch := list(islice(captions, size)):
         yield batch
-
-
-def _measure_shard(
-    run: RunFolder, shard: int, batch: list[Caption], rules: list[Rule], wanted: str
-) -> Marker:
-    import pyarrow as pa
-
-    from synthvlm.captions.rules import measure as measure_texts
-
-    measures = measure_texts([caption.text for caption in batch], rules)
-    columns: dict[str, Any] = {
-        name: [getattr(caption, name) for caption in batch]
-        for name in ("id", "source", "row", "text_raw", "text", "problem")
-    }
-    for name in RULE_MEASURES:
-        columns[name] = measures.get(name, [None] * len(batch))
-    table = pa.Table.from_pydict(columns, measure_schema())
-    return run.commit(STAGE, shard, wanted, [run.write_table("measures", shard, table)])

@@ -1,0 +1,123 @@
+"""The recipe's settings of curation: which captions become prompts."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from synthvlm.recipe_base import Settings
+
+__all__ = [
+    "Bounds",
+    "ConceptSettings",
+    "CurationSettings",
+    "EndpointSettings",
+    "JudgeBounds",
+    "PerplexityBounds",
+    "RuleSettings",
+]
+
+
+class Bounds(Settings):
+    """Keep a caption whose measure lies within the bounds, both inclusive."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("needs min, max or both (null switches the rule off)")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}: nothing could pass")
+        return self
+
+
+class NgramBounds(Bounds):
+    """Bounds on a repetition ratio of n-grams."""
+
+    ngram: int = Field(10, ge=1)
+
+
+class FlaggedWordsBounds(Bounds):
+    """Bounds on the share of flagged words."""
+
+    words: str | None = Field(None, description="JSON word list; default: the built-in list.")
+
+
+class LanguageBounds(Bounds):
+    """Bounds on the probability that a caption is in a language."""
+
+    language: str = Field("en", description="ISO 639 code.")
+
+
+class PerplexityBounds(Bounds):
+    """Bounds on perplexity: by KenLM with SentencePiece, or by a causal language model."""
+
+    model: str = Field(min_length=1, description="KenLM file, or hub id or folder of a causal LM.")
+    tokenizer: str | None = Field(
+        None, description="SentencePiece file of the KenLM model; null: the model is a causal LM."
+    )
+    revision: str | None = None
+    batch_size: int = Field(16, ge=1)
+
+
+class EndpointSettings(Settings):
+    """An OpenAI-compatible endpoint (vLLM, llama.cpp server, a hosted one)."""
+
+    url: str = Field(min_length=1, description="Base URL, e.g. http://localhost:8000/v1.")
+    api_key: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key.")
+    concurrency: int = Field(16, ge=1, description="Requests under way at a time.")
+    timeout_s: float = Field(120.0, gt=0.0, description="Longest wait for a reply, seconds.")
+    seed: int | None = Field(0, description="Sent along; null for servers that refuse a seed.")
+    replies: str | None = Field(
+        None, description="Local folder where replies are kept; default: in the run folder."
+    )
+    max_requests: int | None = Field(None, ge=1, description="Budget of one invocation.")
+    max_tokens: int | None = Field(None, ge=1, description="Budget of one invocation.")
+
+
+class JudgeBounds(Bounds):
+    """Bounds on a language model's verdict: 1 is Yes, 0 is No."""
+
+    model: str = Field(min_length=1, description="Name at the endpoint, else hub id or folder.")
+    endpoint: EndpointSettings | None = Field(None, description="null: the model runs here.")
+    prompt: str | None = Field(None, description="Holds {caption} once; default: the built-in.")
+    reply_tokens: int = Field(16, ge=1, description="Longest reply of an endpoint.")
+    revision: str | None = None
+    batch_size: int = Field(16, ge=1, description="Captions at a time of a local model.")
+
+
+class RuleSettings(Settings):
+    """The rules in their order; null switches one off. Defaults: SynthVLM's supplement."""
+
+    alnum_ratio: Bounds | None = Bounds(min=0.60)
+    char_rep_ratio: NgramBounds | None = NgramBounds(max=0.09373663)
+    flagged_words_ratio: FlaggedWordsBounds | None = FlaggedWordsBounds(max=0.0)
+    special_char_ratio: Bounds | None = Bounds(min=0.16534802, max=0.42023757)
+    word_rep_ratio: NgramBounds | None = NgramBounds(max=0.03085751)
+    char_count: Bounds | None = None
+    word_count: Bounds | None = None
+    language: LanguageBounds | None = None
+    personal_data: Bounds | None = None
+    perplexity: PerplexityBounds | None = None
+    judge: JudgeBounds | None = None
+
+
+class ConceptSettings(Settings):
+    """Concept balancing: each concept picks its first ``cap`` captions, in an order by hash."""
+
+    cap: int = Field(ge=1, description="Captions that each concept picks.")
+    concepts: list[str] = Field(min_length=1, description="Words and phrases.")
+    keep_unmatched: bool = Field(True, description="Keep captions that mention no concept.")
+
+
+class CurationSettings(Settings):
+    """Which captions become prompts."""
+
+    fix_unicode: bool = True
+    normalize_punctuation: bool = True
+    rules: RuleSettings = RuleSettings()
+    deduplicate: bool = True
+    concepts: ConceptSettings | None = None

@@ -1,0 +1,156 @@
+"""Measure the captions that are still in by a rule with a model, shard by shard.
+
+What was measured before is kept: only captions that no earlier pass measured are asked about, and
+those that failed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from synthvlm.captions.model_rules import Subject
+from synthvlm.data import fingerprint, model_measure_schema
+from synthvlm.errors import TooManyFailuresError
+from synthvlm.stages.model_rules import load_model_rule, model_rule_fingerprint
+
+if TYPE_CHECKING:
+    from synthvlm.captions.model_rules import ModelRule
+    from synthvlm.progress import Progress
+    from synthvlm.recipe import Recipe
+    from synthvlm.stages.verdicts import Verdicts
+    from synthvlm.store import Marker, RunFolder
+
+__all__ = ["Pass", "measure_by_model", "measured_values", "stage_of"]
+
+
+def stage_of(name: str) -> str:
+    """Name of a rule's stage, and of the folder that holds its measures."""
+    return f"measures-{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    value: float
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What a pass did: captions measured anew, the seconds that took, those that failed."""
+
+    measured: int
+    seconds: float
+    failed: int
+
+
+def measure_by_model(
+    run: RunFolder, recipe: Recipe, name: str, verdicts: Verdicts, progress: Progress
+) -> Pass:
+    """Bring a rule's measures of the surviving captions up to date.
+
+    Raises:
+        ModelError: The model cannot be used.
+        TooManyFailuresError: More captions failed than ``run.max_failed_share`` allows.
+    """
+    began = time.monotonic()
+    total = verdicts.remaining()
+    progress.start(name, total, "captions")
+    work = _Pass(run, recipe, name)
+    allowed = math.ceil(recipe.run.max_failed_share * total)
+    failed = 0
+    first: str | None = None
+    for shard in verdicts.measures:
+        problems = work.shard(shard, verdicts)
+        for row, problem in problems.items():
+            verdicts.problems[shard][row] = problem
+        failed += len(problems)
+        first = first or next(iter(problems.values()), None)
+        if failed > allowed:
+            raise TooManyFailuresError(
+                f"{name}: {failed} captions could not be measured, more than run.max_failed_share "
+                f"({recipe.run.max_failed_share}) allows; the first: {first}; mend the cause and "
+                f"run again, what is finished is kept"
+            )
+        progress.advance(len(verdicts.surviving(shard)))
+    stage = stage_of(name)
+    run.sweep(stage, [stage], run.markers(stage))
+    if failed:
+        progress.note(f"warning: {name}: {failed} captions could not be measured: {first}")
+    seconds = time.monotonic() - began
+    if work.measured:
+        run.event("rule", rule=name, seconds=round(seconds, 3), captions=work.measured)
+    return Pass(work.measured, seconds, failed)
+
+
+def measured_values(
+    run: RunFolder, name: str, markers: Mapping[int, Marker], shard: int
+) -> dict[str, float]:
+    """A rule's measures of a shard by caption id; NaN where it does not apply, or failed."""
+    known = _read(run, name, markers.get(shard))
+    return {id: entry.value for id, entry in known.items()}
+
+
+class _Pass:
+    """A pass of one rule over all shards; the model is loaded when a caption needs it."""
+
+    def __init__(self, run: RunFolder, recipe: Recipe, name: str) -> None:
+        self._run, self._recipe, self._name = run, recipe, name
+        self._fingerprint = model_rule_fingerprint(recipe, name)
+        self._done = run.markers(stage_of(name))
+        self._rule: ModelRule | None = None
+        self.measured = 0
+
+    def shard(self, shard: int, verdicts: Verdicts) -> dict[int, str]:
+        """Measure what is missing of a shard and commit it; returns the problems by row."""
+        rows = verdicts.surviving(shard)
+        wanted = fingerprint(self._fingerprint, verdicts.measures[shard].fingerprint)
+        marker = self._done.get(shard)
+        if marker is not None and marker.fingerprint != wanted:
+            marker = None
+        known = _read(self._run, self._name, marker)
+        table = verdicts.table(shard, ["id", "text"]).take(rows)
+        ids = table["id"].to_pylist()
+        missing = [n for n, id in enumerate(ids) if id not in known or known[id].problem]
+        if missing:
+            known |= self._measure(table.take(missing).to_pylist())
+            self._commit(shard, wanted, known)
+        found = {int(row): known[id].problem for row, id in zip(rows, ids, strict=True)}
+        return {row: problem for row, problem in found.items() if problem is not None}
+
+    def _measure(self, rows: list[dict[str, str]]) -> dict[str, _Known]:
+        if self._rule is None:
+            self._rule = load_model_rule(self._run, self._recipe, self._name)
+        measured = self._rule.measure([Subject(row["text"]) for row in rows])
+        self.measured += len(rows)
+        return {
+            row["id"]: _Known(value, problem)
+            for row, value, problem in zip(
+                rows, measured.values.tolist(), measured.problems, strict=True
+            )
+        }
+
+    def _commit(self, shard: int, wanted: str, known: Mapping[str, _Known]) -> None:
+        import pyarrow as pa
+
+        stage = stage_of(self._name)
+        columns = {
+            "id": list(known),
+            "value": [entry.value for entry in known.values()],
+            "problem": [entry.problem for entry in known.values()],
+        }
+        table = pa.Table.from_pydict(columns, model_measure_schema())
+        file = self._run.write_table(stage, shard, table)
+        self._run.commit(stage, shard, wanted, [file], {"captions": len(known)})
+
+
+def _read(run: RunFolder, name: str, marker: Marker | None) -> dict[str, _Known]:
+    if marker is None:
+        return {}
+    file = marker.file(stage_of(name))
+    assert file is not None
+    rows = run.read_table(file).to_pylist()
+    return {row["id"]: _Known(row["value"], row["problem"]) for row in rows}

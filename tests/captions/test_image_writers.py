@@ -1,0 +1,292 @@
+"""Captions of images: small real models with random weights, and a vision chat endpoint."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from transformers import (
+    BertTokenizer,
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2QFormerConfig,
+    Blip2VisionConfig,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipImageProcessorPil,
+    BlipTextConfig,
+    BlipVisionConfig,
+    OPTConfig,
+)
+
+from synthvlm.captions.writers import EndpointCaptioner, ImageCaptioner, Written, write_captions
+from synthvlm.endpoints.client import EndpointClient
+from synthvlm.endpoints.replies import ReplyStore
+from synthvlm.endpoints.testing import Answer, FakeEndpoint, Say, Status
+from synthvlm.errors import ModelError
+
+SIDE = 32
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "<image>",
+    *["a", "red", "green", "blue", "dog"],
+]
+SMALL = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+
+
+def png(color: str, format: str = "PNG", size: tuple[int, int] = (40, 30)) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", size, color).save(stream, format)
+    return stream.getvalue()
+
+
+def save_words(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    BlipImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+
+
+def end_on(folder: Path, name: str, token: int) -> None:
+    """Have a saved model end its captions on that token."""
+    for file, path in (("config.json", ["text_config"]), ("generation_config.json", [])):
+        settings = json.loads((folder / file).read_text())
+        part = settings
+        for key in path:
+            part = part[key]
+        part[name] = token
+        (folder / file).write_text(json.dumps(settings))
+
+
+def pixels(*images: bytes) -> torch.Tensor:
+    """What a model sees of images, by the processor itself."""
+    processor = BlipImageProcessorPil(size={"height": SIDE, "width": SIDE})
+    opened = [Image.open(io.BytesIO(image)) for image in images]
+    return processor(images=opened, return_tensors="pt")["pixel_values"]
+
+
+def said(model: Any, image: bytes, count: int) -> list[int]:
+    """The last tokens that a model says of an image, by the model's own class."""
+    settings = {"max_new_tokens": count, "num_beams": 1, "do_sample": False}
+    with torch.inference_mode():
+        return model.generate(pixel_values=pixels(image), **settings)[0].tolist()
+
+
+@pytest.fixture(scope="module")
+def blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BLIP with random weights."""
+    folder = tmp_path_factory.mktemp("models") / "blip"
+    save_words(folder)
+    torch.manual_seed(1)
+    config = BlipConfig(
+        text_config=BlipTextConfig(
+            vocab_size=len(WORDS),
+            encoder_hidden_size=16,
+            bos_token_id=2,
+            sep_token_id=3,
+            eos_token_id=3,
+            pad_token_id=0,
+            max_position_embeddings=32,
+            **SMALL,
+        ).to_dict(),
+        vision_config=BlipVisionConfig(image_size=SIDE, patch_size=16, **SMALL).to_dict(),
+        projection_dim=16,
+        image_text_hidden_size=16,
+    )
+    BlipForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def blip2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BLIP-2 with random weights."""
+    folder = tmp_path_factory.mktemp("models") / "blip2"
+    save_words(folder)
+    torch.manual_seed(0)
+    config = Blip2Config(
+        vision_config=Blip2VisionConfig(image_size=SIDE, patch_size=16, **SMALL).to_dict(),
+        qformer_config=Blip2QFormerConfig(
+            vocab_size=len(WORDS), encoder_hidden_size=16, **SMALL
+        ).to_dict(),
+        text_config=OPTConfig(
+            vocab_size=len(WORDS),
+            hidden_size=16,
+            ffn_dim=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            word_embed_proj_dim=16,
+            max_position_embeddings=64,
+            bos_token_id=2,
+            eos_token_id=3,
+            pad_token_id=0,
+        ).to_dict(),
+        num_query_tokens=4,
+        image_token_index=WORDS.index("<image>"),
+    )
+    Blip2ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_finished_caption_is_what_the_model_says(blip: Path) -> None:
+    model = BlipForConditionalGeneration.from_pretrained(blip)
+    tokens = said(model, png("red"), 6)
+    # Its fourth token becomes its end: a random model has no end of its own.
+    end_on(blip, "sep_token_id", tokens[4])
+    model = BlipForConditionalGeneration.from_pretrained(blip)
+    tokens = said(model, png("red"), 6)
+    expected = BertTokenizer.from_pretrained(blip).decode(tokens, skip_special_tokens=True)
+    captioner = ImageCaptioner(str(blip), max_new_tokens=6)
+    assert expected
+    assert captioner.write([png("red")]) == [Written(expected)]
+    assert captioner.write([png("red", "BMP"), b"broken", png("red")]) == [
+        Written(expected),
+        Written("", "the original image cannot be read: it is of no known format"),
+        Written(expected),
+    ]
+    assert captioner.write([b""])[0].text == ""
+    assert captioner.write([]) == []
+
+
+def test_blip2_and_a_caption_that_is_cut_off(blip2: Path) -> None:
+    model = Blip2ForConditionalGeneration.from_pretrained(blip2)
+    red, blue = (said(model, png(color), 8) for color in ("red", "blue"))
+    # An end that it says of one image and not of the other; no word of the words is special.
+    end = next(token for token in red[9:] if token not in blue)
+    end_on(blip2, "eos_token_id", end)
+    captioner = ImageCaptioner(str(blip2), max_new_tokens=8)
+    first, second = captioner.write([png("red"), png("blue")])
+    assert first.problem is None
+    assert WORDS[end] in first.text
+    assert "<image>" not in first.text
+    assert second == Written("", "the caption was cut off after 8 tokens (max_new_tokens)")
+
+
+def test_a_folder_that_is_no_such_model(tmp_path: Path, clip_folder: Path, blip: Path) -> None:
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        ImageCaptioner(str(tmp_path))
+    with pytest.raises(ModelError, match="cannot load the captioning model"):
+        ImageCaptioner(str(clip_folder))
+
+
+def test_pickled_weights_are_refused(tmp_path: Path, blip: Path) -> None:
+    folder = tmp_path / "pickled"
+    shutil.copytree(blip, folder)
+    model = BlipForConditionalGeneration.from_pretrained(folder)
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="safetensors"):
+        ImageCaptioner(str(folder))
+
+
+def endpoint(server: FakeEndpoint, **settings: Any) -> EndpointClient:
+    return EndpointClient(server.base_url, "fake", backoff_s=0.01, max_tries=2, **settings)
+
+
+def image_of(messages: list[dict[str, Any]]) -> tuple[str, Image.Image]:
+    """Media type and picture of what was sent."""
+    url = messages[0]["content"][0]["image_url"]["url"]
+    head, _, data = url.partition(";base64,")
+    return head, Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
+
+
+def sees(messages: list[dict[str, Any]]) -> Answer:
+    """Tells the colour."""
+    red, _, blue = image_of(messages)[1].convert("RGB").getpixel((0, 0))  # type: ignore[misc]
+    if red > 200:
+        return Say("  A red\n picture. ", delay_s=0.1)
+    return "A blue picture." if blue > 200 else Status(400, "no such colour")
+
+
+def test_an_endpoint_sees_the_images() -> None:
+    with FakeEndpoint(sees) as server:
+        captioner = EndpointCaptioner(endpoint(server), prompt="What is it?")
+        written = captioner.write([png("red"), b"broken", png("blue"), png("lime")])
+        assert len(server.received) == 3
+        body = server.received[0].body
+    assert [one.text for one in written] == ["A red picture.", "", "A blue picture.", ""]
+    assert written[1].problem == "the original image cannot be read: it is of no known format"
+    assert "no such colour" in str(written[3].problem)
+    assert body["messages"][0]["content"][1] == {"type": "text", "text": "What is it?"}
+    assert (body["temperature"], body["max_tokens"], body["seed"]) == (0, 100, 0)
+
+
+@pytest.mark.parametrize(
+    ("format", "sent"), [("PNG", "png"), ("JPEG", "jpeg"), ("WEBP", "webp"), ("BMP", "png")]
+)
+def test_formats_that_endpoints_do_not_take_are_sent_as_png(format: str, sent: str) -> None:
+    with FakeEndpoint("A picture.") as server:
+        EndpointCaptioner(endpoint(server)).write([png("red", format)])
+        head, picture = image_of(server.received[0].messages)
+    assert head == f"data:image/{sent}"
+    assert (picture.format, picture.size) == (sent.upper(), (40, 30))
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (Say("A red", finish_reason="length"), "the caption was cut off after 100 tokens"),
+        (Say(" \n"), "the model wrote an empty caption"),
+        (Say(None), "the model wrote an empty caption"),
+    ],
+)
+def test_replies_that_are_no_captions(answer: Answer, problem: str) -> None:
+    with FakeEndpoint(answer) as server:
+        [written] = EndpointCaptioner(endpoint(server)).write([png("red")])
+    assert written.text == ""
+    assert str(written.problem).startswith(problem)
+
+
+def test_a_stream_of_images_in_batches_and_a_rerun_for_nothing(tmp_path: Path) -> None:
+    drawn = 0
+
+    def images() -> Iterator[tuple[int, bytes]]:
+        nonlocal drawn
+        for number in range(10):
+            drawn += 1
+            yield number, png("red" if number % 3 else "blue", size=(20, 20 + number))
+
+    with FakeEndpoint(sees) as server:
+        for _ in range(2):
+            drawn = 0
+            with ReplyStore(tmp_path) as store:
+                captioner = EndpointCaptioner(endpoint(server, store=store))
+                stream = write_captions(captioner, images(), batch_size=4)
+                assert next(stream)[0] == 0
+                assert drawn == 4
+                rest = list(stream)
+            assert [key for key, _ in rest] == list(range(1, 10))
+            assert [one.text for _, one in rest] == [
+                "A red picture." if number % 3 else "A blue picture." for number in range(1, 10)
+            ]
+            assert len(server.received) == 10
+
+
+def test_a_batch_holds_at_least_one() -> None:
+    asking = EndpointCaptioner(EndpointClient("http://127.0.0.1:1/v1", "m"))
+    with pytest.raises(ValueError, match="at least 1"):
+        next(write_captions(asking, [], batch_size=0))
+
+
+def test_a_decompression_bomb_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with FakeEndpoint("A picture.") as server:
+        [written] = EndpointCaptioner(endpoint(server)).write([png("red")])  # 1,200 pixels
+        assert server.received == []
+    assert "exceeds limit of 1000 pixels" in str(written.problem)
