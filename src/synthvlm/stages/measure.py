@@ -51,16 +51,16 @@ def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
     measurer = _Measurer(run, recipe)
     if _is_complete(run.markers(TOTAL).get(0), whole, done):
         progress.start(STAGE, sum(marker.facts["captions"] for marker in done.values()), "captions")
-        read, shards = 0, done
+        read, shards = 0, {}
         notes: list[str] = []
         for shard, marker in done.items():
-            measurer.complete(shard, marker)
+            shards[shard] = measurer.complete(shard, marker)
             progress.advance(marker.facts["captions"])
     else:
         progress.start(STAGE, recipe.limit, "captions")
         read, shards, notes = _read(run, recipe, content, done, measurer, progress)
-        run.sweep(STAGE, ["measures"], shards)
         run.commit(TOTAL, 0, whole, facts={"captions": read, "shards": len(shards)})
+    run.sweep(STAGE, ["measures"], shards)
     seconds = time.monotonic() - began
     if measurer.measured:
         run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=read or measurer.measured)
