@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-__all__ = ["histogram", "rising_line", "ticks"]
+__all__ = ["histogram", "measure_histogram", "rising_line", "ticks"]
 
 _BINS = (12, 40)
 _WIDTH, _HEIGHT = 400, 210
@@ -76,6 +76,44 @@ def histogram(
         parts.append(frame.upright("cut", cut, "cut of the selection"))
     means = ", ".join(f"mean of {title} {values.mean():.3f}" for _, title, values in layers)
     return _svg(parts, f"Distribution of {label}: {means}")
+
+
+def measure_histogram(
+    counts: npt.NDArray[np.int64],
+    edges: Floats,
+    bounds: tuple[float | None, float | None],
+    *,
+    label: str,
+) -> Markup:
+    """The distribution of a rule's measure, its bounds drawn in; what they reject is pale.
+
+    Args:
+        counts: Captions in each bin, shape (n,); not all 0.
+        edges: Of the bins, shape (n + 1,).
+        bounds: Lowest and highest allowed value, None for no bound.
+        label: Name of the rule.
+    """
+    shares = counts / counts.sum()
+    low, high = bounds
+    frame = _Frame(float(edges[0]), float(edges[-1]), 0.0, float(shares.max()))
+    parts = [frame.axes("share of captions", percent=True)]
+    for n in counts.nonzero()[0]:
+        x0, x1 = frame.x(edges[n]), frame.x(edges[n + 1])
+        y = frame.y(shares[n])
+        outside = (low is not None and edges[n + 1] < low) or (high is not None and edges[n] > high)
+        parts.append(
+            f'<rect class="bar {"out" if outside else "sel"}" x="{x0 + 0.5:.1f}" y="{y:.1f}" '
+            f'width="{max(0.5, x1 - x0 - 1):.1f}" height="{frame.bottom - y:.1f}">'
+            f"<title>{edges[n]:.4g} to {edges[n + 1]:.4g}: {counts[n]:,} captions "
+            f"({shares[n]:.1%})</title></rect>"
+        )
+    for name, cut in (("lowest allowed", low), ("highest allowed", high)):
+        if cut is not None:
+            parts.append(frame.upright("cut", cut, name))
+    told = ", ".join(
+        f"{n} {v:g}" for n, v in (("at least", low), ("at most", high)) if v is not None
+    )
+    return _svg(parts, f"Distribution of {label} over {counts.sum():,} captions; {told}")
 
 
 def rising_line(values: Sequence[float], *, label: str) -> Markup:

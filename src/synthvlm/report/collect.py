@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from synthvlm.data import CHOSEN_SCORES
 from synthvlm.report.funnel import Funnel, count_captions, read_funnel
 from synthvlm.report.gallery import Part, build_gallery
+from synthvlm.report.measures import Distribution, read_distributions
 from synthvlm.report.pairs import Candidates, join_selection, read_candidates, scores_of
 from synthvlm.report.throughput import StageTime, stage_times
 
@@ -49,6 +50,7 @@ class Facts:
 
     captions: int | None
     funnel: Funnel | None
+    measures: tuple[Distribution, ...]
     candidates: Candidates | None
     pairs: int | None
     selected: int | None
@@ -83,6 +85,7 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
     return Facts(
         captions=funnel.captions if funnel is not None else captions,
         funnel=funnel,
+        measures=read_distributions(run, recipe, markers["curate"]),
         candidates=candidates,
         pairs=None if pairs is None else pairs.num_rows,
         selected=None if selected is None else selected.num_rows,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.report.charts import histogram, rising_line
+from synthvlm.report.charts import histogram, measure_histogram, rising_line
 from synthvlm.report.collect import Facts, ScoreFacts, collect
 from synthvlm.stages.curate import CONCEPTS, DUPLICATE, UNMEASURED, UNREADABLE
 from synthvlm.store import RECIPE_FILE
@@ -122,6 +122,14 @@ def render(facts: Facts, recipe: Recipe, name: str) -> str:
         when=when,
         rows=_curation_rows(facts, recipe) + _image_rows(facts, recipe),
         score_labels=SCORE_LABELS,
+        rule_charts=[
+            (
+                _RULE_LABELS[m.name],
+                m,
+                measure_histogram(m.counts, m.edges, m.bounds, label=_RULE_LABELS[m.name]),
+            )
+            for m in facts.measures
+        ],
         charts=[_histogram(score) for score in facts.scores],
         best_of_chart=_best_of(facts),
         published_rows=_PUBLISHED,
