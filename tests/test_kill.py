@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -21,6 +22,7 @@ import pytest
 from commands import call, run, start
 from fake_models import use_fake_models
 from synthvlm.cli import main
+from synthvlm.endpoints.testing import FakeEndpoint
 from synthvlm.store import RunFolder
 
 COLORS = ("red", "blue", "green", "yellow")
@@ -227,3 +229,33 @@ def test_a_killed_run_is_resumed_and_not_begun_again(tmp_path: Path) -> None:
     assert 0 < finished < 3
     result = run(command, tmp_path, use_fake_models)
     assert f"{finished} of 3 shards reused" in result.out
+
+
+def test_killed_at_every_change_while_captions_are_judged(tmp_path: Path) -> None:
+    captions = write_captions(tmp_path / "captions.txt", 8)
+    settings = {"model": "fake", "min": 0.5}
+    with FakeEndpoint(lambda messages: "No" if "blue" in messages[-1]["content"] else "Yes") as one:
+        settings["endpoint"] = {"url": one.base_url, "concurrency": 2}  # type: ignore[assignment]
+        command = ["curate", "tiny", "--captions", captions, *FAKE_MODELS]
+        command += setting(f"curation.rules.judge={json.dumps(settings)}")
+        undisturbed = tmp_path / "undisturbed"
+        assert run([*command, "--out", undisturbed], tmp_path).code == 0
+        folder = tmp_path / "killed"
+        folder.mkdir()
+        done = call(partial(kill_everywhere, command, None, folder), tmp_path)
+        assert done.code == 0, done.err
+    folders = sorted(folder.glob("killed-*"))
+    assert len(folders) > 10
+    wanted = curated(undisturbed)
+    assert {row["rejected_by"] for row in wanted} >= {"judge", None}
+    for out in folders:
+        assert curated(out) == wanted
+        parts = {f.name for f in (out / "measures-judge").iterdir()}
+        assert len(parts) == len(RunFolder(out).markers("measures-judge")), "a part is left over"
+
+
+def curated(folder: Path) -> list[dict[str, Any]]:
+    """The rows of ``captions/``."""
+    store = RunFolder(folder)
+    paths = [marker.file("captions") for _, marker in sorted(store.markers("curate").items())]
+    return [row for path in paths if path for row in store.read_table(path).to_pylist()]
