@@ -79,7 +79,7 @@ def assert_finishes(result: Result) -> None:
         ("c.json", b"", "{path}, line 1, column 1: invalid JSON: "),
         ("c.json", b"[]", "{path}: the file holds no captions"),
         ("c.json", b'{"caption": "x"}', "{path}: expected a JSON list of objects"),
-        ("c.json", b"[\n" * 36 + b"{nonsense", "{path}, line 37, column 2: invalid JSON: "),
+        ("c.json", b"[\n" * 36 + b"{nonsense", "{path}, line 37, column 10: invalid JSON: "),
         ("c.csv", b"", "{path}: the file holds no captions"),
         ("c.csv", b"id,text\n1,x\n", "{path}: there is no column 'caption', only 'id', 'text'"),
         ("c.csv", b"id,captoin\n1,x\n", "did you mean 'captoin'?"),
@@ -101,7 +101,7 @@ def test_unusable_caption_file(
 
 
 def test_directory_is_no_caption_file(tmp_path: Path) -> None:
-    assert "is a directory; name one file" in refusal(synthvlm(tmp_path, tmp_path))
+    assert "is a directory; name its caption files" in refusal(synthvlm(tmp_path, tmp_path))
 
 
 def test_wrong_field_in_every_row(tmp_path: Path) -> None:

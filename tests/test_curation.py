@@ -7,16 +7,20 @@ import os
 import signal
 import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import sentencepiece
+from PIL import Image
 
 from commands import run, start
 from synthvlm import Pipeline, Recipe
 from synthvlm.endpoints.testing import Cut, FakeEndpoint, Say, Status
 from synthvlm.errors import RecipeError, TooManyFailuresError
+from synthvlm.tiny.captions import Claim, phrase, sample_claim, sample_scene
+from synthvlm.tiny.world import render
 
 # log10 probabilities and back-off weights, chosen by hand.
 ARPA = """\\data\\
@@ -229,6 +233,79 @@ def test_concepts_are_balanced_whatever_the_order(tmp_path: Path) -> None:
     assert results[0] == results[1]
     assert rare[0] in results[0]
     assert 5 <= len(results[0]) <= 6
+
+
+@pytest.fixture
+def illustrated(tmp_path: Path) -> Path:
+    """Captions of the embedded world: eight with their picture, eight with another's, four without.
+
+    Ids: r0.. are right, w0.. wrong, n0.. have no image, u0 a URL.
+    """
+    rng = Random(4)
+    claims: dict[str, Claim] = {}
+    while len(claims) < 17:
+        claim = sample_claim(rng, "one")
+        claims.setdefault(phrase(claim, rng), claim)
+    captions = list(claims)
+    images = render([sample_scene(claims[text], rng) for text in captions])
+    (tmp_path / "images").mkdir()
+    lines = []
+    for n, text in enumerate(captions[:16]):
+        right = n < 8
+        Image.fromarray(images[n if right else n - 8]).save(tmp_path / "images" / f"{n}.png")
+        lines.append({"id": f"{'r' if right else 'w'}{n}", "caption": text, "file": f"{n}.png"})
+    lines += [{"id": f"n{n}", "caption": f"A plain kite, number {n}, on a hill."} for n in range(3)]
+    lines.append({"id": "u0", "caption": captions[16], "file": "https://example.org/x.png"})
+    path = tmp_path / "illustrated.jsonl"
+    path.write_text("".join(json.dumps({"file": None, **line}) + "\n" for line in lines))
+    return path
+
+
+def illustrated_run(tmp_path: Path, captions: Path, *changes: str) -> dict[str, dict[str, Any]]:
+    source = {"path": str(captions), "image_field": "file", "image_root": str(tmp_path / "images")}
+    recipe = Recipe.load(
+        "tiny",
+        overrides=[
+            f"sources=[{json.dumps(source)}]",
+            "curation.rules.special_char_ratio=null",
+            "run.shard_size=5",
+            "run.max_failed_share=0.2",
+            *changes,
+        ],
+    )
+    Pipeline(recipe, tmp_path / "run").run("curate")
+    return {row["id"]: row for row in rows(tmp_path / "run").values()}
+
+
+def test_alignment_keeps_the_best_share_of_those_with_an_image(
+    tmp_path: Path, illustrated: Path
+) -> None:
+    found = illustrated_run(
+        tmp_path, illustrated, "curation.alignment={model: tiny, top_fraction: 0.5}"
+    )
+    assert {id for id, row in found.items() if row["kept"]} == {
+        *(f"r{n}" for n in range(8)), "n0", "n1", "n2", "u0"
+    }  # fmt: skip
+    assert {row["rejected_by"] for id, row in found.items() if id[0] == "w"} == {"alignment"}
+    assert found["u0"]["alignment"] is None
+    assert 0.3 < found["r0"]["alignment"] <= 1.0
+
+
+def test_a_rule_on_images_and_a_file_that_is_gone(tmp_path: Path, illustrated: Path) -> None:
+    (tmp_path / "images" / "3.png").write_bytes(b"no image")
+    (tmp_path / "images" / "5.png").unlink()
+    change = "curation.rules.clip_similarity={model: tiny, min: 0.35}"
+    found = illustrated_run(tmp_path, illustrated, change)
+    assert {id for id, row in found.items() if row["rejected_by"] == "unmeasured"} == {"r3", "r5"}
+    assert "5.png" in found["r5"]["problem"]
+    right = [found[f"r{n}"]["clip_similarity"] for n in (0, 1, 2, 4, 6, 7)]
+    wrong = [found[f"w{n}"]["clip_similarity"] for n in range(8, 16)]
+    assert min(right) > max(wrong)
+    # The files are back: only what failed is measured again.
+    Image.new("RGB", (64, 64)).save(tmp_path / "images" / "3.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "images" / "5.png")
+    again = illustrated_run(tmp_path, illustrated, change)
+    assert "unmeasured" not in {row["rejected_by"] for row in again.values()}
 
 
 def test_what_was_checked_is_on_the_card(tmp_path: Path) -> None:

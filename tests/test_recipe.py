@@ -283,7 +283,23 @@ def test_the_papers_setting_is_the_recipe_sdxl() -> None:
         "flagged_words_ratio": {"min": None, "max": 0.0, "words": None},
         "special_char_ratio": {"min": 0.16534802, "max": 0.42023757},
         "word_rep_ratio": {"min": None, "max": 0.03085751, "ngram": 10},
+        "image_text_matching": {
+            "min": 0.8,
+            "max": None,
+            "model": "Salesforce/blip-itm-base-coco",
+            "revision": None,
+            "batch_size": 16,
+        },
+        "clip_similarity": {
+            "min": 0.28,
+            "max": None,
+            "model": "openai/clip-vit-base-patch32",
+            "revision": None,
+            "batch_size": 16,
+        },
     }
+    assert recipe.curation.alignment is not None
+    assert recipe.curation.alignment.top_fraction == 0.4
 
 
 def test_captions_replace_the_sources_and_limit_is_set() -> None:

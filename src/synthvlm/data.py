@@ -50,7 +50,13 @@ TEXT_MEASURES = (
 
 #: The measures that need a model, in the order in which their rules are applied: to captions that
 #: passed all the rules before, duplicates removed.
-MODEL_MEASURES = ("perplexity", "judge")
+MODEL_MEASURES = (
+    "perplexity",
+    "image_text_matching",
+    "clip_similarity",
+    "judge",
+    "alignment",
+)
 
 #: The scores of a candidate that a selection may bound.
 CHOSEN_SCORES = ("clip_score", "ssim_score", "score")

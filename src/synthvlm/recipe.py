@@ -6,6 +6,7 @@ is loaded, with the path of the key and the nearest valid name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -28,11 +29,34 @@ TINY = "tiny"
 class SourceSettings(Settings):
     """Where captions come from."""
 
-    path: str = Field(min_length=1, description="File, fsspec URL, or `tiny` (bundled captions).")
+    path: str = Field(
+        min_length=1,
+        description="File, glob, fsspec URL, data set of the hub, or `tiny` (bundled captions).",
+    )
     name: str | None = Field(None, min_length=1, description="Stays on every row; default: stem.")
-    format: Literal["auto", "txt", "json", "jsonl", "csv", "tsv", "parquet"] = "auto"
+    format: Literal[
+        "auto", "txt", "json", "jsonl", "csv", "tsv", "parquet", "coco", "llava", "webdataset",
+        "huggingface",
+    ] = "auto"  # fmt: skip
     text_field: str = Field("caption", description="Column or key of the caption.")
     id_field: str = Field("id", description="Column or key of the id; optional in the data.")
+    image_field: str | None = Field(None, description="Column or key of the original image.")
+    image_root: str | None = Field(
+        None, description="Folder of the original images; default: that of the source."
+    )
+    split: str = Field("train", description="Of a Hugging Face data set.")
+    subset: str | None = Field(None, description="Of a Hugging Face data set.")
+    revision: str | None = Field(None, description="Of a data set on the hub.")
+
+    @property
+    def has_images(self) -> bool:
+        """Whether its captions may have original images."""
+        formats = ("coco", "llava", "webdataset")
+        return (
+            self.image_field is not None
+            or self.format in formats
+            or (self.format == "auto" and self.path.endswith((".tar", ".tar.gz", ".tar.zst")))
+        )
 
 
 class RefinerSettings(Settings):
@@ -286,10 +310,11 @@ class Recipe(Settings):
 
 
 def source_name(source: SourceSettings) -> str:
-    """The name of a source: the given one, else the stem of its path."""
+    """The name of a source: the given one, else the stem of its path, wildcards left out."""
     if source.name is not None:
         return source.name
-    return source.path.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1].split(".", 1)[0] or "data"
+    last = source.path.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
+    return re.sub(r"[*?\[\]]", "", last.split(".", 1)[0]).strip("-_") or "data"
 
 
 def builtin_recipes() -> dict[str, str]:

@@ -9,10 +9,12 @@ from pydantic import Field, model_validator
 from synthvlm.recipe_base import Settings
 
 __all__ = [
+    "AlignmentSettings",
     "Bounds",
     "ConceptSettings",
     "CurationSettings",
     "EndpointSettings",
+    "ImageTextBounds",
     "JudgeBounds",
     "PerplexityBounds",
     "RuleSettings",
@@ -63,6 +65,14 @@ class PerplexityBounds(Bounds):
     batch_size: int = Field(16, ge=1)
 
 
+class ImageTextBounds(Bounds):
+    """Bounds on the agreement of a caption and its original image; one without is let pass."""
+
+    model: str = Field(min_length=1, description="Hub id or local folder.")
+    revision: str | None = None
+    batch_size: int = Field(16, ge=1)
+
+
 class EndpointSettings(Settings):
     """An OpenAI-compatible endpoint (vLLM, llama.cpp server, a hosted one)."""
 
@@ -102,7 +112,19 @@ class RuleSettings(Settings):
     language: LanguageBounds | None = None
     personal_data: Bounds | None = None
     perplexity: PerplexityBounds | None = None
+    image_text_matching: ImageTextBounds | None = None
+    clip_similarity: ImageTextBounds | None = None
     judge: JudgeBounds | None = None
+
+
+class AlignmentSettings(Settings):
+    """The alignment round: of the captions with an original image, the share that fits it best."""
+
+    model: str = Field("openai/clip-vit-base-patch32", min_length=1, description="A CLIP model.")
+    revision: str | None = None
+    prefix: str = "A photo depicts "
+    top_fraction: float = Field(0.4, gt=0.0, le=1.0)
+    batch_size: int = Field(32, ge=1)
 
 
 class ConceptSettings(Settings):
@@ -120,4 +142,5 @@ class CurationSettings(Settings):
     normalize_punctuation: bool = True
     rules: RuleSettings = RuleSettings()
     deduplicate: bool = True
+    alignment: AlignmentSettings | None = None
     concepts: ConceptSettings | None = None

@@ -1,26 +1,54 @@
-"""Caption sources: files of captions, local or on any fsspec file system, read as a stream."""
+"""Caption sources: files, archives and data sets of captions, read as a stream.
+
+A source is one file or a glob of files, local or on any fsspec file system, compressed or not
+(``.gz``, ``.bz2``, ``.xz``, ``.zst``), or a Hugging Face data set. The formats:
+
+=============== =================================================================================
+``txt``         a caption a line
+``jsonl``       a JSON object a line
+``json``        a list of objects
+``csv``         comma-separated and quoted, with a header
+``tsv``         tab-separated and never quoted, with a header
+``parquet``     columns
+``coco``        COCO captions, an annotation a row
+``llava``       a list of LLaVA conversations; the caption is the first answer
+``webdataset``  ``.tar`` shards, a sample a row: the caption is its ``.txt``, or a field of its
+                ``.json``; a field of the ``.json`` may be its id, or its key, named ``__key__``
+``huggingface`` the id of a data set on the hub, or a folder that ``datasets`` can load
+=============== =================================================================================
+
+``auto`` goes by the ending of each file.
+"""
 
 from __future__ import annotations
 
 import os
-import zlib
-from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
-from synthvlm.captions.readers import READERS, Fields, Record
-from synthvlm.data import Caption, digest
-from synthvlm.errors import CaptionSourceError, MissingExtraError
+from synthvlm.captions.readers import FORMATS, HUGGINGFACE, SUFFIXES
+from synthvlm.captions.readers.files import (
+    READ_ERRORS,
+    SourceFile,
+    file_system,
+    find_files,
+    reason_of,
+)
+from synthvlm.captions.readers.hub import check_hub_path, hub_digest, read_hub
+from synthvlm.captions.readers.images import ImageFolder, ImageProblem, OriginalImage
+from synthvlm.captions.readers.records import Fields, Record
+from synthvlm.data import Caption, fingerprint
+from synthvlm.errors import CaptionSourceError
 
-__all__ = ["MAX_CAPTION_CHARS", "read_captions", "source_digest"]
+__all__ = ["MAX_CAPTION_CHARS", "OriginalImage", "read_captions", "read_images", "source_digest"]
 
 #: A longer caption is a problem row: it cannot be one.
 MAX_CAPTION_CHARS = 100_000
 
 #: What a problem row keeps of a caption that is too long.
 _EXCERPT_CHARS = 1_000
-
-_CHUNK_BYTES = 1 << 20
 
 
 def read_captions(
@@ -30,85 +58,233 @@ def read_captions(
     format: str = "auto",
     text_field: str = "caption",
     id_field: str = "id",
+    split: str = "train",
+    subset: str | None = None,
+    revision: str | None = None,
     normalize: Callable[[str], str],
 ) -> Iterator[Caption]:
-    """Read the captions of one source in order, in constant memory (``.json`` files excepted).
+    """Read the captions of one source in order, in constant memory.
 
     Nothing is skipped. A row that cannot be used (invalid JSON or CSV, a missing field, a
     caption that is not text, invalid UTF-8, NUL in CSV, more than ``MAX_CAPTION_CHARS``
-    characters) is a caption with an empty text and a ``problem`` that names its line; of a
+    characters) is a caption with an empty text and a ``problem`` that names its place; of a
     caption that is too long, ``text_raw`` holds the first 1,000 characters. A blank line is a row
     with an empty text, which the rules reject. The newline that ends a file is no row.
 
     Args:
-        path: A local path or fsspec URL, compressed or not (``.gz``, ``.bz2``).
-        name: Name of the source; the n-th row (from zero) without an id gets ``<name>-<n>``.
-        format: ``txt`` (a caption a line), ``jsonl``, ``csv`` (quoted, with a header), ``tsv``
-            (never quoted, with a header), ``json`` (a list of objects), ``parquet``, or ``auto``,
-            by the ending of the path.
-        text_field: Column or key of the caption.
+        path: A local path or fsspec URL, which may be a glob (files are read in the order of
+            their paths), or for ``huggingface`` a folder or hub id.
+        name: Name of the source; the n-th row (from zero, counted over all files) without an id
+            gets ``<name>-<n>``.
+        format: A format of this module, or ``auto``.
+        text_field: Column or key of the caption; of no use to ``txt`` and ``llava``.
         id_field: Column or key of the id, a string or an integer. ``id`` may be missing, any
             other name must exist.
+        split: Split of a Hugging Face data set.
+        subset: Its subset (configuration), if it has several.
+        revision: Branch, tag or commit on the hub.
         normalize: Makes ``text`` of ``text_raw``.
 
     Raises:
-        CaptionSourceError: The file is missing, unreadable, a directory, of unknown format, holds
-            no captions, lacks a column, or is a ``.json`` that does not parse. Raised at once or,
-            where the file must be read to know, while iterating.
-        MissingExtraError: The file system of the URL needs a package that is not installed.
+        CaptionSourceError: A file is missing, unreadable, a directory, of unknown format, damaged
+            (then the message says where), lacks a column; a glob matches nothing; no captions.
+            Raised at once or, where the file must be read to know, while iterating.
+        MissingExtraError: ``datasets`` or what the file system needs is not installed.
     """
-    path = os.fspath(path)
-    format = _format_of(path, format)
-    fs, fs_path = _file_system(path)
-    _check_is_file(fs, fs_path, path)
-    fields = Fields(path, text_field, id_field)
-    return _captions(fs, fs_path, format, fields, name, normalize)
+    fields = Fields("", text_field, id_field)
+    parts = _parts(os.fspath(path), format, split, subset, revision)
+    return _captions(parts, fields, os.fspath(path), name, normalize)
 
 
-def source_digest(path: str | os.PathLike[str]) -> str:
-    """A hash of what a source holds: of its bytes if local, else what ``fs.ukey`` tells.
+def read_images(
+    path: str | os.PathLike[str],
+    *,
+    rows: Iterable[int],
+    format: str = "auto",
+    image_field: str | None = None,
+    image_root: str | os.PathLike[str] | None = None,
+    split: str = "train",
+    subset: str | None = None,
+    revision: str | None = None,
+) -> Iterator[OriginalImage]:
+    """Read the encoded original images of some rows of a source, one result per wanted row.
+
+    Streams the source again, up to the last row that is wanted. A row without an image, or with
+    an http(s) URL for one, which is never fetched, has no data; one whose image is missing,
+    unreadable, larger than 256 MiB or outside of the image folder has a problem.
+
+    Args:
+        path: As in ``read_captions``.
+        rows: Row numbers (``Caption.row``), ascending.
+        format: As in ``read_captions``.
+        image_field: Column or key of the image: a path, bytes, or ``{bytes, path}``. ``coco``: a
+            field of the image's entry (default ``file_name``); ``llava``: default ``image``;
+            ``webdataset``: extensions (default ``jpg;jpeg;png;webp``, the first that is there).
+            A field that is named must exist.
+        image_root: The folder, local or an fsspec URL, that paths are relative to and may not
+            leave; by default that of the source file (or data set).
+        split: As in ``read_captions``.
+        subset: As in ``read_captions``.
+        revision: As in ``read_captions``.
 
     Raises:
-        CaptionSourceError: The file is missing, unreadable or a directory.
+        CaptionSourceError: As ``read_captions``; also: the format has no images, no field is
+            named where one must be, there is no such folder, or the source has too few rows.
+        ValueError: The rows do not ascend.
     """
-    from fsspec.implementations.local import LocalFileSystem
+    source = os.fspath(path)
+    parts = _parts(source, format, split, subset, revision)
+    fields = [_image_fields(part, image_field) for part in parts]
+    folder = None if image_root is None else _folder_at(os.fspath(image_root))
+    if folder is not None:
+        folder.check()
+    return _images(parts, fields, folder, source, rows)
 
+
+def source_digest(
+    path: str | os.PathLike[str],
+    *,
+    format: str = "auto",
+    split: str = "train",
+    subset: str | None = None,
+    revision: str | None = None,
+) -> str:
+    """A hash of what a source holds, original images in files of their own aside.
+
+    Of the bytes of a local file; for WebDataset shards and data set folders, of the size and the
+    first and last MiB of each file; for remote files of what the file system tells (``ukey``,
+    size, ETag); for the hub of id and commit. Of a glob, of all its files in order.
+
+    Args:
+        path: As in ``read_captions``.
+        format: As in ``read_captions``.
+        split: As in ``read_captions``.
+        subset: As in ``read_captions``.
+        revision: As in ``read_captions``.
+
+    Raises:
+        CaptionSourceError: A file is missing, unreadable or a directory, a glob matches nothing,
+            or the hub cannot tell the commit.
+    """
     path = os.fspath(path)
-    fs, fs_path = _file_system(path)
-    _check_is_file(fs, fs_path, path)
-    try:
-        if not isinstance(fs, LocalFileSystem):
-            return str(fs.ukey(fs_path))
-        with open(fs_path, "rb") as file:
-            return digest(iter(lambda: file.read(_CHUNK_BYTES), b""))
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    if format == HUGGINGFACE:
+        return hub_digest(path, split, subset, revision)
+    digests = []
+    for file in find_files(path):
+        sampled = SUFFIXES.get(file.suffix) == "webdataset" if format == "auto" else False
+        try:
+            digests.append(file.digest(sampled=sampled or format == "webdataset"))
+        except READ_ERRORS as error:
+            raise _unreadable(file.path, error) from error
+    return digests[0] if len(digests) == 1 else fingerprint(digests)
+
+
+class _Part(NamedTuple):
+    """One file of a source, or a whole Hugging Face data set.
+
+    Attributes:
+        path: Of the file, for messages.
+        unit: What rows are counted in, for messages.
+        image_field: As in ``FileFormat``.
+        read: Makes the records.
+        folder: Makes the folder that its image paths are relative to.
+    """
+
+    path: str
+    unit: str
+    image_field: str | None
+    read: Callable[[Fields], Iterator[Record]]
+    folder: Callable[[], ImageFolder]
+
+
+def _parts(
+    path: str, format: str, split: str, subset: str | None, revision: str | None
+) -> list[_Part]:
+    """The parts of a source, in order; raises where the source cannot be one."""
+    if format == HUGGINGFACE:
+        check_hub_path(path)
+        read = partial(read_hub, split=split, subset=subset, revision=revision)
+        return [_Part(path, "row", None, read, partial(_folder_at, path))]
+    if format != "auto" and format not in FORMATS:
+        known = ", ".join([*FORMATS, HUGGINGFACE])
+        raise CaptionSourceError(f"{path}: unknown format {format!r}; set format to one of {known}")
+    parts = []
+    for file in find_files(path):
+        kind = FORMATS[_format_of(file) if format == "auto" else format]
+        parts.append(
+            _Part(
+                file.path,
+                kind.unit,
+                kind.image_field,
+                partial(_file_records, file, kind.read),
+                partial(_folder_of, file),
+            )
+        )
+    return parts
+
+
+def _format_of(file: SourceFile) -> str:
+    if file.suffix not in SUFFIXES:
+        ending = file.suffix and f".{file.suffix}"
+        raise CaptionSourceError(
+            f"{file.path}: cannot tell the format of captions from the ending {ending!r}; "
+            f"set format to one of {', '.join([*FORMATS, HUGGINGFACE])}"
+        )
+    return SUFFIXES[file.suffix]
+
+
+def _file_records(
+    file: SourceFile, read: Callable[..., Iterator[Record]], fields: Fields
+) -> Iterator[Record]:
+    with file.open() as content:
+        yield from read(content, fields)
+
+
+def _folder_of(file: SourceFile) -> ImageFolder:
+    return ImageFolder(*file.folder)
+
+
+def _folder_at(path: str) -> ImageFolder:
+    return ImageFolder(*file_system(path), path)
 
 
 def _captions(
-    fs: Any,
-    fs_path: str,
-    format: str,
+    parts: list[_Part], fields: Fields, path: str, name: str, normalize: Callable[[str], str]
+) -> Iterator[Caption]:
+    row = 0
+    for part in parts:
+        start = row
+        unit = f"{part.path}, {part.unit}" if len(parts) > 1 else part.unit
+        try:
+            for record in part.read(replace(fields, path=part.path)):
+                _, text, given, problem, _ = record
+                # The common case first: millions of rows come through here.
+                if (
+                    problem is None
+                    and type(text) is str
+                    and (given is None or type(given) is str)
+                    and len(text) <= MAX_CAPTION_CHARS
+                ):
+                    yield Caption(given or f"{name}-{row}", name, row, text, normalize(text))
+                else:
+                    yield _odd_caption(record, fields, name, row, unit, normalize)
+                row += 1
+        except READ_ERRORS as error:
+            raise _unreadable(part.path, error, row - start) from error
+    if not row:
+        what = "the file holds" if len(parts) == 1 else f"the {len(parts)} files hold"
+        raise CaptionSourceError(f"{path}: {what} no captions")
+
+
+def _odd_caption(
+    record: Record,
     fields: Fields,
     name: str,
+    row: int,
+    unit: str,
     normalize: Callable[[str], str],
-) -> Iterator[Caption]:
-    from fsspec.utils import infer_compression
-
-    row = -1
-    try:
-        with fs.open(fs_path, "rb", compression=infer_compression(fs_path)) as file:
-            for row, record in enumerate(READERS[format](file, fields)):
-                yield _caption(record, fields, name, row, normalize)
-    except (OSError, EOFError, zlib.error) as error:  # what broken compressed files raise, too
-        raise _unreadable(fields.path, error) from error
-    if row < 0:
-        raise CaptionSourceError(f"{fields.path}: the file holds no captions")
-
-
-def _caption(
-    record: Record, fields: Fields, name: str, row: int, normalize: Callable[[str], str]
 ) -> Caption:
+    """A caption with an integer for its id, or with a problem."""
     text, given, problem = record.text, record.id, record.problem
     identity = f"{name}-{row}"
     if isinstance(given, str | int) and not isinstance(given, bool) and given != "":
@@ -122,8 +298,87 @@ def _caption(
         problem = f"the caption has {len(raw):,} characters, the limit is {MAX_CAPTION_CHARS:,}"
         raw = raw[:_EXCERPT_CHARS]
     if problem is not None:
-        return Caption(identity, name, row, raw, "", f"{record.where}: {problem}")
+        return Caption(identity, name, row, raw, "", f"{_place(record, unit)}: {problem}")
     return Caption(identity, name, row, raw, normalize(raw))
+
+
+def _image_fields(part: _Part, image_field: str | None) -> Fields:
+    if part.image_field == "":
+        raise CaptionSourceError(f"{part.path}: this format has no original images")
+    field = image_field or part.image_field
+    if field is None:
+        raise CaptionSourceError(
+            f"{part.path}: set image_field to the column or key of the original image"
+        )
+    return Fields(part.path, "caption", "id", field, image_required=image_field is not None)
+
+
+class _Wanted:
+    """The next wanted row, from an ascending stream of row numbers."""
+
+    def __init__(self, rows: Iterable[int]) -> None:
+        self._rows = iter(rows)
+        self.row: int | None = None
+        self.start = 0
+        self.advance()
+
+    def advance(self) -> None:
+        last, self.row = -1 if self.row is None else self.row, next(self._rows, None)
+        if self.row is not None and self.row <= last:
+            raise ValueError(f"wanted rows must ascend from 0; {self.row} comes after {last}")
+
+    def may_be(self, number: int) -> bool:
+        """Whether a row of the part that begins with row ``start`` may be wanted."""
+        return self.row is not None and self.row <= self.start + number
+
+
+def _images(
+    parts: list[_Part],
+    fields: list[Fields],
+    folder: ImageFolder | None,
+    path: str,
+    rows: Iterable[int],
+) -> Iterator[OriginalImage]:
+    wanted = _Wanted(rows)
+    row = 0
+    for part, asked in zip(parts, fields, strict=True):
+        if wanted.row is None:
+            return
+        wanted.start = row
+        unit = f"{part.path}, {part.unit}" if len(parts) > 1 else part.unit
+        images = folder or part.folder()
+        try:
+            for record in part.read(replace(asked, wants=wanted.may_be)):
+                if row == wanted.row:
+                    yield _image(record, row, unit, images)
+                    wanted.advance()
+                    if wanted.row is None:
+                        return
+                row += 1
+        except READ_ERRORS as error:
+            raise _unreadable(part.path, error, row - wanted.start) from error
+    if wanted.row is not None:
+        raise CaptionSourceError(
+            f"{path}: there is no row {wanted.row}, only {row} rows; was the source changed?"
+        )
+
+
+def _image(record: Record, row: int, unit: str, folder: ImageFolder) -> OriginalImage:
+    problem = record.problem
+    if problem is None:
+        try:
+            return OriginalImage(row, folder.read(record.image))
+        except ImageProblem as error:
+            problem = str(error)
+    return OriginalImage(row, None, f"{_place(record, unit)}: {problem}")
+
+
+def _place(record: Record, unit: str) -> str:
+    if isinstance(record.where, int):
+        return f"{unit} {record.where}"
+    # Words name their unit themselves; what is left is the file.
+    file, comma, _ = unit.rpartition(", ")
+    return f"{file}{comma}{record.where}"
 
 
 def _kind(value: object) -> str:
@@ -132,44 +387,6 @@ def _kind(value: object) -> str:
     return "null" if value is None else kinds.get(type(value), "a number")
 
 
-def _format_of(path: str, format: str) -> str:
-    from fsspec.utils import infer_compression
-
-    if format == "auto":
-        pure = PurePosixPath(path.replace("\\", "/"))
-        suffix = PurePosixPath(pure.stem).suffix if infer_compression(path) else pure.suffix
-        format = suffix.lower().removeprefix(".")
-        problem = f"cannot tell the format of captions from the ending {suffix!r}"
-    else:
-        problem = f"unknown format {format!r}"
-    if format not in READERS:
-        raise CaptionSourceError(f"{path}: {problem}; set format to one of {', '.join(READERS)}")
-    return format
-
-
-def _file_system(path: str) -> tuple[Any, str]:
-    """The file system of a path or URL, and the path on it."""
-    from fsspec.core import url_to_fs
-
-    try:
-        fs, fs_path = url_to_fs(path)
-    except ImportError as error:
-        raise MissingExtraError(f"{path}: {error}") from error
-    except ValueError as error:
-        raise CaptionSourceError(f"{path}: {error}") from error
-    return fs, fs_path
-
-
-def _check_is_file(fs: Any, fs_path: str, path: str) -> None:
-    try:
-        if fs.isdir(fs_path):
-            raise CaptionSourceError(f"{path} is a directory; name one file of captions per source")
-        if not fs.exists(fs_path):
-            raise CaptionSourceError(f"{path}: no such file")
-    except (OSError, ValueError) as error:  # ValueError: NUL in the path
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: str, error: Exception) -> CaptionSourceError:
-    reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
-    return CaptionSourceError(f"{path}: cannot be read: {reason}")
+def _unreadable(path: str, error: Exception, rows: int = 0) -> CaptionSourceError:
+    after = f" after row {rows}" if rows else ""
+    return CaptionSourceError(f"{path}: cannot be read{after}: {reason_of(error)}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.report.charts import histogram, measure_histogram, rising_line
 from synthvlm.report.collect import Facts, ScoreFacts, collect
-from synthvlm.stages.curate import CONCEPTS, DUPLICATE, UNMEASURED, UNREADABLE
+from synthvlm.stages.curate import ALIGNMENT, CONCEPTS, DUPLICATE, UNMEASURED, UNREADABLE
 from synthvlm.store import RECIPE_FILE
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ _RULE_LABELS = {
     DUPLICATE: "Duplicates",
     UNMEASURED: "Not measured",
     "perplexity": "Perplexity",
+    "image_text_matching": "Image-text matching",
+    "clip_similarity": "CLIP similarity",
     "judge": "Judge",
+    "alignment": "Alignment",
     CONCEPTS: "Concept balancing",
 }
 #: Steps that have a reason, and no measure of their own.
@@ -55,6 +58,7 @@ _WITHOUT_MEASURE = {
     UNREADABLE: "could not be read",
     DUPLICATE: "same text as an earlier one",
     UNMEASURED: "a rule failed on them; the next run tries again",
+    ALIGNMENT: "others fit their original image better",
     CONCEPTS: "its concepts have enough captions",
 }
 #: Mean CLIPScore and SSIMScore as published (arXiv 2407.20756).

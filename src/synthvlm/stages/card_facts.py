@@ -120,6 +120,9 @@ def _checks(recipe: Recipe) -> list[str]:
         checks.append(f"`{name}`{low}{' and' if low and high else ''}{high}{by}")
     if curation.deduplicate:
         checks.append("exact duplicates removed")
+    if curation.alignment is not None:
+        share = f"{curation.alignment.top_fraction:.0%}"
+        checks.append(f"of captions with an original image, the best {share} by CLIPScore kept")
     if curation.concepts is not None:
         checks.append(f"at most {curation.concepts.cap:,} captions picked by each concept")
     return checks

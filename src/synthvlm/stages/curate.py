@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,12 @@ from synthvlm.stages.model_rules import model_rule_fingerprint, model_rules_on
 from synthvlm.stages.summary import StageSummary
 from synthvlm.stages.text_rules import bounds_of
 from synthvlm.stages.verdicts import DUPLICATE, UNMEASURED, UNREADABLE, Verdicts
-from synthvlm.stages.whole_set import balance_concepts, refuse_equal_ids, reject_duplicates
+from synthvlm.stages.whole_set import (
+    balance_concepts,
+    keep_best_aligned,
+    refuse_equal_ids,
+    reject_duplicates,
+)
 
 if TYPE_CHECKING:
     from synthvlm.progress import Progress
@@ -38,7 +44,7 @@ __all__ = [
 ]
 
 STAGE = "curate"
-CONCEPTS = "concepts"
+ALIGNMENT, CONCEPTS = "alignment", "concepts"
 
 #: Every reason of a rejection, in the order in which it is decided.
 REASONS = (UNREADABLE, *TEXT_MEASURES, DUPLICATE, UNMEASURED, *MODEL_MEASURES, CONCEPTS)
@@ -105,9 +111,12 @@ def _decide(run: RunFolder, recipe: Recipe, verdicts: Verdicts, progress: Progre
     for name in model_rules_on(recipe):
         measure_by_model(run, recipe, name, verdicts, progress)
         markers = run.markers(stage_of(name))
-        bounds = bounds_of(recipe, [name])
+        low, high = bounds_of(recipe, [name]).get(name, (None, None))
         for shard in verdicts.measures:
-            _apply_model_bounds(run, verdicts, shard, name, markers, bounds[name])
+            _apply_model_bounds(run, verdicts, shard, name, markers, (low, high))
+        if name == ALIGNMENT and curation.alignment is not None:
+            values = partial(measured_values, run, name, markers)
+            keep_best_aligned(verdicts, values, curation.alignment.top_fraction, name)
     if curation.concepts is not None:
         balance_concepts(verdicts, curation.concepts, CONCEPTS)
 
@@ -144,6 +153,7 @@ def _fingerprint(recipe: Recipe, measures: dict[int, Marker]) -> str:
         bounds_of(recipe, (*TEXT_MEASURES, *MODEL_MEASURES)),
         [model_rule_fingerprint(recipe, name) for name in model_rules_on(recipe)],
         curation.deduplicate,
+        None if curation.alignment is None else curation.alignment.top_fraction,
         None if curation.concepts is None else curation.concepts.model_dump(),
     )
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.data import TEXT_MEASURES, Caption, fingerprint, measure_schema
 from synthvlm.errors import TooManyFailuresError
-from synthvlm.recipe import TINY, source_name
+from synthvlm.recipe import source_name
+from synthvlm.stages.original_images import hub_arguments, source_path
 from synthvlm.stages.summary import StageSummary
 from synthvlm.stages.text_rules import text_rule_fingerprints, text_rules
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from synthvlm.captions.rules import Rule
     from synthvlm.progress import Progress
-    from synthvlm.recipe import Recipe, SourceSettings
+    from synthvlm.recipe import Recipe
     from synthvlm.store import Marker, RunFolder
 
 __all__ = ["measure"]
@@ -177,17 +178,15 @@ def _content_fingerprint(recipe: Recipe) -> str:
     from synthvlm.captions.sources import source_digest
 
     sources = [
-        (source.model_dump(exclude={"path"}), source_name(source), source_digest(_path(source)))
+        (
+            source.model_dump(exclude={"path", "image_field", "image_root"}),
+            source_name(source),
+            source_digest(source_path(source), format=source.format, **hub_arguments(source)),
+        )
         for source in recipe.sources
     ]
     curation = recipe.curation
     return fingerprint(sources, curation.fix_unicode, curation.normalize_punctuation)
-
-
-def _path(source: SourceSettings) -> str:
-    from synthvlm import tiny
-
-    return str(tiny.captions_path()) if source.path == TINY else source.path
 
 
 def _captions(recipe: Recipe) -> Iterator[Caption]:
@@ -202,12 +201,13 @@ def _captions(recipe: Recipe) -> Iterator[Caption]:
     )
     return chain.from_iterable(
         read_captions(
-            _path(source),
+            source_path(source),
             name=source_name(source),
             format=source.format,
             text_field=source.text_field,
             id_field=source.id_field,
             normalize=normalizer,
+            **hub_arguments(source),
         )
         for source in recipe.sources
     )

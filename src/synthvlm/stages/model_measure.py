@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synthvlm.captions.model_rules import Subject
 from synthvlm.data import fingerprint, model_measure_schema
 from synthvlm.errors import TooManyFailuresError
-from synthvlm.stages.model_rules import load_model_rule, model_rule_fingerprint
+from synthvlm.stages.model_rules import IMAGE_RULES, load_model_rule, model_rule_fingerprint
+from synthvlm.stages.original_images import OriginalImages
 
 if TYPE_CHECKING:
     from synthvlm.captions.model_rules import ModelRule
+    from synthvlm.captions.sources import OriginalImage
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.stages.verdicts import Verdicts
@@ -102,6 +104,7 @@ class _Pass:
         self._fingerprint = model_rule_fingerprint(recipe, name)
         self._done = run.markers(stage_of(name))
         self._rule: ModelRule | None = None
+        self._images = OriginalImages(recipe) if name in IMAGE_RULES else None
         self.measured = 0
 
     def shard(self, shard: int, verdicts: Verdicts) -> dict[int, str]:
@@ -112,7 +115,7 @@ class _Pass:
         if marker is not None and marker.fingerprint != wanted:
             marker = None
         known = _read(self._run, self._name, marker)
-        table = verdicts.table(shard, ["id", "text"]).take(rows)
+        table = verdicts.table(shard, ["id", "text", "source", "row"]).take(rows)
         ids = table["id"].to_pylist()
         missing = [n for n, id in enumerate(ids) if id not in known or known[id].problem]
         if missing:
@@ -121,17 +124,32 @@ class _Pass:
         found = {int(row): known[id].problem for row, id in zip(rows, ids, strict=True)}
         return {row: problem for row, problem in found.items() if problem is not None}
 
-    def _measure(self, rows: list[dict[str, str]]) -> dict[str, _Known]:
-        if self._rule is None:
-            self._rule = load_model_rule(self._run, self._recipe, self._name)
-        measured = self._rule.measure([Subject(row["text"]) for row in rows])
-        self.measured += len(rows)
-        return {
-            row["id"]: _Known(value, problem)
-            for row, value, problem in zip(
-                rows, measured.values.tolist(), measured.problems, strict=True
-            )
-        }
+    def _measure(self, rows: list[dict[str, Any]]) -> dict[str, _Known]:
+        known: dict[str, _Known] = {}
+        asked: list[tuple[str, Subject]] = []
+        for row, image in zip(rows, self._images_of(rows), strict=True):
+            if image is not None and image.problem is not None:
+                known[row["id"]] = _Known(math.nan, image.problem)
+            elif image is not None and image.data is None:
+                known[row["id"]] = _Known(
+                    math.nan, None
+                )  # no original image: the rule is not for it
+            else:
+                asked.append((row["id"], Subject(row["text"], image.data if image else None)))
+        if asked:
+            if self._rule is None:
+                self._rule = load_model_rule(self._run, self._recipe, self._name)
+            measured = self._rule.measure([subject for _, subject in asked])
+            values, problems = measured.values.tolist(), measured.problems
+            for (id, _), value, problem in zip(asked, values, problems, strict=True):
+                known[id] = _Known(value, problem)
+        self.measured += len(asked)
+        return known
+
+    def _images_of(self, rows: list[dict[str, Any]]) -> Sequence[OriginalImage | None]:
+        if self._images is None:
+            return [None] * len(rows)
+        return self._images.of([(row["source"], row["row"]) for row in rows])
 
     def _commit(self, shard: int, wanted: str, known: Mapping[str, _Known]) -> None:
         import pyarrow as pa

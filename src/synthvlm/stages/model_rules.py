@@ -7,24 +7,41 @@ from typing import TYPE_CHECKING
 
 from synthvlm.data import MODEL_MEASURES, digest, fingerprint
 from synthvlm.errors import RecipeError
-from synthvlm.recipe_curation import JudgeBounds, PerplexityBounds
-from synthvlm.stages.models import model_identity, resolve_device, resolve_dtype
+from synthvlm.recipe_curation import (
+    AlignmentSettings,
+    ImageTextBounds,
+    JudgeBounds,
+    PerplexityBounds,
+)
+from synthvlm.stages.models import clip_path, model_identity, resolve_device, resolve_dtype
+from synthvlm.stages.original_images import images_fingerprint
 
 if TYPE_CHECKING:
     from synthvlm.captions.model_rules import ModelRule
     from synthvlm.recipe import Recipe
     from synthvlm.store import RunFolder
 
-__all__ = ["load_model_rule", "model_rule_fingerprint", "model_rules_on"]
+__all__ = ["IMAGE_RULES", "load_model_rule", "model_rule_fingerprint", "model_rules_on"]
+
+#: Rules that look at the caption's original image.
+IMAGE_RULES = frozenset({"image_text_matching", "clip_similarity", "alignment"})
 
 #: Settings that change how a rule's work is done, or which captions it rejects, not what it
 #: measures.
-_NOT_MEASURED = {"min", "max", "batch_size", "endpoint"}
+_NOT_MEASURED = {"min", "max", "batch_size", "endpoint", "top_fraction"}
 
 
 def model_rules_on(recipe: Recipe) -> list[str]:
-    """The rules with models that are on, in the order in which they are applied."""
-    return [name for name in MODEL_MEASURES if _settings(recipe, name) is not None]
+    """The rules with models that are on, in the order in which they are applied.
+
+    Those on original images are left out where no source has any: they would let all pass.
+    """
+    illustrated = any(source.has_images for source in recipe.sources)
+    return [
+        name
+        for name in MODEL_MEASURES
+        if _settings(recipe, name) is not None and (illustrated or name not in IMAGE_RULES)
+    ]
 
 
 def model_rule_fingerprint(recipe: Recipe, name: str) -> str:
@@ -32,7 +49,7 @@ def model_rule_fingerprint(recipe: Recipe, name: str) -> str:
     settings = _settings(recipe, name)
     assert settings is not None
     values = settings.model_dump(mode="json", exclude=_NOT_MEASURED)
-    values["model"] = _identity(settings)
+    values["model"] = _identity(name, settings)
     values["dtype"] = resolve_dtype("auto", recipe.run.device)
     if isinstance(settings, JudgeBounds):
         from synthvlm.captions.judge_prompt import DEFAULT_PROMPT, SYSTEM_MESSAGE
@@ -40,6 +57,8 @@ def model_rule_fingerprint(recipe: Recipe, name: str) -> str:
         values["prompt"] = (SYSTEM_MESSAGE, settings.prompt or DEFAULT_PROMPT)
     if isinstance(values.get("tokenizer"), str):
         values["tokenizer"] = _file_identity(values["tokenizer"])
+    if name in IMAGE_RULES:
+        values["images"] = images_fingerprint(recipe)
     return fingerprint(name, sorted(values.items()))
 
 
@@ -55,13 +74,46 @@ def load_model_rule(run: RunFolder, recipe: Recipe, name: str) -> ModelRule:
     if name == "perplexity":
         assert rules.perplexity is not None
         return _perplexity(rules.perplexity, device)
-    assert rules.judge is not None
-    return _judge(run, rules.judge, device)
+    if name == "judge":
+        assert rules.judge is not None
+        return _judge(run, rules.judge, device)
+    if name == "alignment":
+        assert recipe.curation.alignment is not None
+        return _alignment(recipe.curation.alignment, device)
+    from synthvlm.captions.image_text import ClipSimilarity, ImageTextMatching
+
+    make = ImageTextMatching if name == "image_text_matching" else ClipSimilarity
+    bounds: ImageTextBounds = getattr(rules, name)
+    return make(
+        clip_path(bounds.model),
+        device=device,
+        dtype=resolve_dtype("auto", device),
+        batch_size=bounds.batch_size,
+        revision=bounds.revision,
+    )
 
 
-def _settings(recipe: Recipe, name: str) -> PerplexityBounds | JudgeBounds | None:
-    found: PerplexityBounds | JudgeBounds | None = getattr(recipe.curation.rules, name)
+_Settings = PerplexityBounds | JudgeBounds | ImageTextBounds | AlignmentSettings
+
+
+def _settings(recipe: Recipe, name: str) -> _Settings | None:
+    if name == "alignment":
+        return recipe.curation.alignment
+    found: _Settings | None = getattr(recipe.curation.rules, name)
     return found
+
+
+def _alignment(settings: AlignmentSettings, device: str) -> ModelRule:
+    from synthvlm.captions.image_text import Alignment
+    from synthvlm.scorers.clip import ClipScorer
+
+    scorer = ClipScorer(
+        clip_path(settings.model),
+        device=device,
+        revision=settings.revision,
+        prefix=settings.prefix,
+    )
+    return Alignment(scorer.embed_images, scorer.embed_captions, batch_size=settings.batch_size)
 
 
 def _perplexity(settings: PerplexityBounds, device: str) -> ModelRule:
@@ -116,11 +168,11 @@ def _judge(run: RunFolder, settings: JudgeBounds, device: str) -> ModelRule:
     )
 
 
-def _identity(settings: PerplexityBounds | JudgeBounds) -> str:
+def _identity(name: str, settings: _Settings) -> str:
     if isinstance(settings, JudgeBounds) and settings.endpoint is not None:
         return settings.model
-    is_file = Path(settings.model).is_file()
-    return _file_identity(settings.model) if is_file else model_identity(settings.model)
+    model = clip_path(settings.model) if name in IMAGE_RULES else settings.model
+    return _file_identity(model) if Path(model).is_file() else model_identity(model)
 
 
 def _file_identity(path: str) -> str:

@@ -1,10 +1,11 @@
-"""Verdicts that need the whole data set: equal ids and texts, concepts."""
+"""Verdicts that need the whole data set: equal ids and texts, the best-aligned share, concepts."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Positions",
     "balance_concepts",
+    "keep_best_aligned",
     "refuse_equal_ids",
     "reject_duplicates",
 ]
@@ -85,6 +87,35 @@ def reject_duplicates(verdicts: Verdicts) -> None:
     positions = Positions(verdicts)
     keys = b"".join(_keys(texts) for texts in positions.columns("text"))
     positions.reject_twins(_equal_to_earlier(keys), DUPLICATE)
+
+
+def keep_best_aligned(
+    verdicts: Verdicts, values: Callable[[int], dict[str, float]], top_fraction: float, reason: str
+) -> None:
+    """Keep the captions that fit their original image best; those without one stay.
+
+    The best ``ceil(top_fraction * n)`` of the n captions with a value stay, ties by id (method,
+    second round: the top 40 % by CLIPScore).
+
+    Args:
+        verdicts: To be changed.
+        values: For a shard, the measure by caption id, NaN where there is none.
+        top_fraction: Above 0, at most 1.
+        reason: Of the rejection.
+    """
+    positions = Positions(verdicts)
+    ids = np.array([id for part in positions.columns("id") for id in part], np.object_)
+    found: list[float] = []
+    for shard, part in zip(verdicts.measures, positions.columns("id"), strict=True):
+        known = values(shard)
+        found += [known[id] for id in part]
+    scores = np.array(found, np.float64)
+    measured = np.flatnonzero(~np.isnan(scores))
+    count = math.ceil(top_fraction * len(measured))
+    order = np.lexsort((ids[measured], -scores[measured])) if len(measured) else measured
+    kept = np.isnan(scores)
+    kept[measured[order[:count]]] = True
+    positions.reject(kept, reason)
 
 
 def balance_concepts(verdicts: Verdicts, settings: ConceptSettings, reason: str) -> None:

@@ -1,0 +1,213 @@
+"""The files that a path, glob or URL stands for, opened through their compression."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, cast
+
+from synthvlm.data import digest, fingerprint
+from synthvlm.errors import CaptionSourceError, MissingExtraError
+
+__all__ = ["READ_ERRORS", "SourceFile", "file_system", "find_files", "reason_of", "sampled_digest"]
+
+#: What a missing, unreadable or damaged file raises.
+READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of a source.
+
+    Attributes:
+        path: As a user would write it.
+        fs: Its fsspec file system.
+        fs_path: Its path there.
+    """
+
+    path: str
+    fs: Any
+    fs_path: str
+
+    @property
+    def suffix(self) -> str:
+        """The lower-case ending without its dot, compression aside (``a.JSON.gz``: ``json``)."""
+        pure = PurePosixPath(self.path.replace("\\", "/"))
+        if pure.suffix.lower() in _DECOMPRESSORS:
+            pure = pure.with_suffix("")
+        return pure.suffix.lower().removeprefix(".")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on this machine."""
+        from fsspec.implementations.local import LocalFileSystem
+
+        return isinstance(self.fs, LocalFileSystem)
+
+    @property
+    def folder(self) -> tuple[Any, str, str]:
+        """Its folder: the file system, the path there, and the path as a user would write it."""
+        parent, _, _ = self.fs_path.rpartition("/")
+        return self.fs, parent, self.path.rpartition("/")[0] or "."
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """The decompressed content: reads in full, seeks backward slowly where compressed."""
+        decompress = _DECOMPRESSORS.get(PurePosixPath(self.path).suffix.lower())
+        with self.fs.open(self.fs_path, "rb") as raw:
+            if decompress is None:
+                yield raw
+                return
+            with decompress(raw) as file:
+                yield file
+
+    def digest(self, sampled: bool) -> str:
+        """A hash of the content; if remote, of what its file system knows of it, unread.
+
+        Args:
+            sampled: Hash the size, the first and the last MiB alone.
+        """
+        if not self.is_local:
+            # HTTP knows nothing of the content in ``ukey``.
+            info = self.fs.info(self.fs_path)
+            version = [info.get(key) for key in ("size", "ETag", "Last-Modified")]
+            return fingerprint(self.fs.ukey(self.fs_path), version)
+        if sampled:
+            return sampled_digest(self.fs_path)
+        with open(self.fs_path, "rb") as file:
+            return digest(iter(lambda: file.read(_CHUNK_BYTES), b""))
+
+
+def find_files(path: str) -> list[SourceFile]:
+    """The files of a path or URL, sorted by path; a glob only where no file has that very name.
+
+    Raises:
+        CaptionSourceError: There is none, it is a directory, or it cannot be reached.
+        MissingExtraError: The file system needs a package that is not installed.
+    """
+    from fsspec.core import has_magic
+
+    fs, fs_path = file_system(path)
+    try:
+        if fs.isdir(fs_path):
+            raise CaptionSourceError(
+                f"{path} is a directory; name its caption files, as in {path.rstrip('/')}/*.jsonl, "
+                "or set format to huggingface"
+            )
+        if fs.exists(fs_path):
+            return [SourceFile(path, fs, fs_path)]
+        if not has_magic(fs_path):
+            raise CaptionSourceError(f"{path}: no such file")
+        found = fs.glob(fs_path, detail=True)
+    except (OSError, ValueError) as error:  # ValueError: NUL in the path
+        raise CaptionSourceError(f"{path}: cannot be read: {reason_of(error)}") from error
+    names = sorted(name for name, info in found.items() if info["type"] != "directory")
+    if not names:
+        raise CaptionSourceError(f"{path}: no file matches")
+    is_url = "://" in path
+    return [SourceFile(fs.unstrip_protocol(name) if is_url else name, fs, name) for name in names]
+
+
+def file_system(path: str) -> tuple[Any, str]:
+    """The file system of a path or URL, and the path on it.
+
+    Raises:
+        CaptionSourceError: There is no such file system.
+        MissingExtraError: The file system needs a package that is not installed.
+    """
+    from fsspec.core import url_to_fs
+
+    try:
+        fs, fs_path = url_to_fs(path)
+    except ImportError as error:
+        raise MissingExtraError(f"{path}: {error}") from error
+    except ValueError as error:
+        raise CaptionSourceError(f"{path}: {error}") from error
+    return fs, fs_path
+
+
+def sampled_digest(path: str) -> str:
+    """A hash of a local file's size, first and last MiB: for files too large to be read for it."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        first = file.read(_CHUNK_BYTES)
+        file.seek(max(size - _CHUNK_BYTES, 0))
+        return digest([str(size).encode(), first, file.read(_CHUNK_BYTES)])
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
+
+
+class _KeptOpen:
+    """A file that pyarrow does not close when it drops it."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+
+    def close(self) -> None:
+        pass
+
+
+class _ZstandardReader(io.RawIOBase):
+    """Zstandard by pyarrow's codec; seeking backward starts again."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._restart()
+
+    def _restart(self) -> None:
+        import pyarrow as pa
+
+        self._raw.seek(0)
+        self._stream = pa.CompressedInputStream(pa.PythonFile(_KeptOpen(self._raw), "r"), "zstd")
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        data = self._stream.read(len(view))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            while self.read(_CHUNK_BYTES):
+                pass
+        target = offset + (0 if whence == io.SEEK_SET else self._position)
+        if target < self._position:
+            self._restart()
+        while self._position < target and self.read(min(target - self._position, _CHUNK_BYTES)):
+            pass
+        return self._position
+
+
+def _open_zstandard(raw: BinaryIO) -> BinaryIO:
+    return io.BufferedReader(_ZstandardReader(raw), _CHUNK_BYTES)
+
+
+_DECOMPRESSORS: dict[str, Callable[[BinaryIO], Any]] = {
+    ".gz": cast(Callable[[BinaryIO], Any], gzip.open),
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": _open_zstandard,
+}

@@ -1,0 +1,142 @@
+"""The encoded original image of a row: from bytes, or from a file of the image folder."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from synthvlm.captions.readers.files import reason_of
+from synthvlm.errors import CaptionSourceError
+
+__all__ = ["MAX_IMAGE_BYTES", "ImageFolder", "ImageProblem", "OriginalImage"]
+
+#: A larger file is a problem: it is not read into memory.
+MAX_IMAGE_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class OriginalImage:
+    """What a source holds as the original image of a row.
+
+    Attributes:
+        row: The row's number, as in ``Caption.row``.
+        data: The encoded image as it is stored, never decoded; None where there is none (no
+            value, or an http(s) URL) or there is a problem.
+        problem: Why the image cannot be had, or None.
+    """
+
+    row: int
+    data: bytes | None
+    problem: str | None = None
+
+
+class ImageProblem(Exception):
+    """Why the image of a row cannot be had."""
+
+
+class ImageFolder:
+    """Reads images below one folder, and nothing outside of it.
+
+    ``..``, absolute paths elsewhere and symbolic links that lead out are refused.
+    """
+
+    def __init__(self, fs: Any, folder: str, url: str) -> None:
+        """Take a folder on a file system.
+
+        Args:
+            fs: An fsspec file system.
+            folder: The folder's path on it.
+            url: The folder as a user would write it; values may start with it.
+        """
+        from fsspec.implementations.local import LocalFileSystem
+
+        self._fs, self._folder, self._url = fs, folder, url
+        self._is_local = isinstance(fs, LocalFileSystem)
+
+    def check(self) -> None:
+        """Raise CaptionSourceError if it is a local folder and not there."""
+        if self._is_local and not os.path.isdir(self._folder):
+            raise CaptionSourceError(f"{self._url}: there is no such folder of images")
+
+    def read(self, value: object) -> bytes | None:
+        """The encoded image that a field stands for; None where it stands for none.
+
+        Args:
+            value: A path, relative to the folder or inside it; bytes; ``{bytes, path}`` as
+                Hugging Face data sets store images; None or "" for no image; an http(s) URL,
+                which is left alone.
+
+        Raises:
+            ImageProblem: The image is missing, unreadable, empty, too large or elsewhere.
+        """
+        if isinstance(value, dict) and {"bytes", "path"} & value.keys():
+            data = value.get("bytes")
+            value = value.get("path") if data is None else data
+        if value is None or value == "":
+            return None
+        if isinstance(value, bytes):
+            return _checked(value)
+        if not isinstance(value, str):
+            raise ImageProblem("the image is neither a path nor bytes")
+        if value.lower().startswith(("http://", "https://")):
+            return None
+        return self._read_local(value) if self._is_local else self._read_remote(value)
+
+    def _read_local(self, path: str) -> bytes:
+        try:
+            root = os.path.realpath(self._folder)
+            real = os.path.realpath(os.path.join(root, path))
+            if os.path.commonpath([root, real]) != root:
+                raise _outside(path, self._url)
+            found = os.stat(real)
+            # A pipe or device could block or never end.
+            if not stat.S_ISREG(found.st_mode):
+                raise ImageProblem(f"image {_shown(path)} is not a regular file")
+            _check_size(found.st_size)
+            with open(real, "rb") as file:
+                return _checked(file.read(MAX_IMAGE_BYTES + 1))
+        except (OSError, ValueError) as error:  # ValueError: NUL, lone surrogates
+            raise ImageProblem(
+                f"image {_shown(path)} cannot be read: {reason_of(error)}"
+            ) from error
+
+    def _read_remote(self, path: str) -> bytes:
+        inside = path.removeprefix(self._url.rstrip("/") + "/")
+        # Percent signs: a web server would decode them before it walks the path.
+        parts = unquote(inside).replace("\\", "/").split("/")
+        if "://" in inside or "::" in inside or parts[0] == "" or ".." in parts:
+            raise _outside(path, self._url)
+        full = posixpath.join(self._folder, inside)
+        try:
+            _check_size(self._fs.info(full)["size"])
+            return _checked(self._fs.cat_file(full))
+        except ImageProblem:
+            raise
+        except Exception as error:  # each file system has errors of its own
+            raise ImageProblem(
+                f"image {_shown(path)} cannot be read: {reason_of(error)}"
+            ) from error
+
+
+def _check_size(size: int | None) -> None:
+    if size is not None and size > MAX_IMAGE_BYTES:
+        raise ImageProblem(f"the image has {size:,} bytes, the limit is {MAX_IMAGE_BYTES:,}")
+
+
+def _checked(data: bytes) -> bytes:
+    if not data:
+        raise ImageProblem("the image is empty")
+    _check_size(len(data))
+    return data
+
+
+def _outside(path: str, root: str) -> ImageProblem:
+    return ImageProblem(f"image {_shown(path)} is outside of the image folder {root}")
+
+
+def _shown(path: str) -> str:
+    return repr(path if len(path) <= 200 else path[:200] + "...")

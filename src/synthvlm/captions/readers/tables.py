@@ -1,0 +1,97 @@
+"""Comma- and tab-separated tables with a header."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO
+
+from synthvlm.captions.readers.records import MAX_ITEM_BYTES, Fields, Record
+from synthvlm.errors import CaptionSourceError
+
+__all__ = ["read_csv", "read_tsv"]
+
+
+def read_csv(file: BinaryIO, fields: Fields) -> Iterator[Record]:
+    """Comma-separated and quoted. Strict: a stray quote is a bad row, not a guess."""
+    return _read_table(file, fields, lambda lines: csv.reader(lines, strict=True))
+
+
+def read_tsv(file: BinaryIO, fields: Fields) -> Iterator[Record]:
+    """Tab-separated and never quoted."""
+    return _read_table(
+        file, fields, lambda lines: csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    )
+
+
+def _read_table(
+    file: BinaryIO, fields: Fields, make_reader: Callable[[Iterable[str]], Any]
+) -> Iterator[Record]:
+    # The module's own limit (128 Ki) would break a long caption into several rows.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_ITEM_BYTES))
+    # An undecodable byte must spoil its own row only: it is carried along as a lone surrogate.
+    lines = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
+    try:
+        yield from _records(make_reader(lines), fields)
+    finally:
+        lines.detach()  # whoever opened the file closes it
+
+
+def _records(reader: Any, fields: Fields) -> Iterator[Record]:
+    """The records of a ``csv.reader``, the first row of which is the header."""
+    try:
+        header = next(reader, None)
+    except csv.Error as error:
+        raise CaptionSourceError(f"{fields.path}, line 1: invalid header: {error}") from error
+    if header is None:
+        return
+    if not _is_utf8("".join(header)):
+        raise CaptionSourceError(f"{fields.path}, line 1: invalid UTF-8; save the file as UTF-8")
+    fields.check(header)
+    columns = [
+        header.index(name) if name in header else None
+        for name in (fields.text, fields.id, fields.image)
+    ]
+    width, last = len(header), reader.line_num
+    while True:
+        first = last + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            last = reader.line_num
+            yield Record(_lines(first, last), problem=f"invalid CSV: {error}")
+            continue
+        if row is None:
+            return
+        last = reader.line_num
+        where = first if last <= first else _lines(first, last)
+        if not row:
+            yield Record(where, "")
+        elif len(row) != width:
+            yield Record(where, problem=f"{len(row)} columns, but the header has {width}")
+        else:
+            yield _record(where, *("" if index is None else row[index] for index in columns))
+
+
+def _record(where: int | str, text: str, identity: str, image: str) -> Record:
+    together = text + identity + image
+    if not _is_utf8(together):
+        return Record(where, problem="invalid UTF-8")
+    if "\0" in together:
+        return Record(where, problem="NUL byte")
+    return Record(where, text, identity, None, image)
+
+
+def _lines(first: int, last: int) -> str:
+    return f"line {first}" if last <= first else f"lines {first}-{last}"
+
+
+def _is_utf8(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
