@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peak_memory import growth
 
 from synthvlm.captions.readers import json_lists
 from synthvlm.captions.sources import read_captions, read_images
@@ -156,16 +155,10 @@ def test_what_never_ends_is_not_read_on_for_ever(monkeypatch: pytest.MonkeyPatch
     assert file.count < 4 << 20
 
 
-MEMORY = """
-import resource, sys
+RUN = """
 from synthvlm.captions.sources import read_captions
-def read(path, format):
-    rows = read_captions(path, name="web", format=format, normalize=str)
-    return sum(1 for _ in rows)
-read(sys.argv[1], sys.argv[3])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-count = read(sys.argv[2], sys.argv[3])
-print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+def run(path, format):
+    return sum(1 for _ in read_captions(path, name="web", format=format, normalize=str))
 """
 
 
@@ -183,9 +176,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, format: str) -> None
                 file.write(line * 1000)
             file.write(orjson.dumps(row) + (b"]}" if format == "coco" else b"]"))
     assert (tmp_path / "large.json").stat().st_size > 100e6
-    command = [sys.executable, "-c", MEMORY, tmp_path / "small.json", tmp_path / "large.json"]
-    done = subprocess.run([*command, format], capture_output=True, text=True, check=True)
-    count, grown_kib = map(int, done.stdout.split())
+    small, large = ((str(tmp_path / name), format) for name in ("small.json", "large.json"))
+    count, grown_kib = growth(RUN, small, large)
     assert count == 220_001
     assert grown_kib < 10_000
 

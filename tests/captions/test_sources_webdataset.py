@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peak_memory import growth
 
 from synthvlm.captions.readers import webdataset
 from synthvlm.captions.readers.records import Fields
@@ -260,16 +259,11 @@ def test_wild_changes_of_a_tar(
     assert len(set(counts)) == 1
 
 
-MEMORY = """
-import resource, sys
+RUN = """
 from synthvlm.captions.sources import read_captions, read_images
-def read(path):
+def run(path):
     count = sum(1 for _ in read_captions(path, name="web", normalize=str))
     return sum(len(image.data) for image in read_images(path, rows=range(count)))
-read(sys.argv[1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-size = read(sys.argv[2])
-print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
@@ -283,10 +277,18 @@ def test_memory_does_not_grow_with_the_shard(tmp_path: Path) -> None:
                     info.size = len(content)
                     archive.addfile(info, io.BytesIO(content))
     assert (tmp_path / "large.tar").stat().st_size > 100e6
-    command = [sys.executable, "-c", MEMORY, tmp_path / "small.tar", tmp_path / "large.tar"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    size, grown_kib = map(int, done.stdout.split())
+    small, large = ((str(tmp_path / name),) for name in ("small.tar", "large.tar"))
+    size, grown_kib = growth(RUN, small, large)
     assert size == 1600 << 16
+    assert grown_kib < 10_000
+
+
+def test_memory_does_not_grow_with_the_members(tmp_path: Path) -> None:
+    two = shard(("a.txt", b"one"), ("b.txt", b"two"))[:2048]
+    for name, count in (("small.tar", 10), ("large.tar", 20_000)):
+        (tmp_path / name).write_bytes(two * count + bytes(1024))
+    small, large = ((str(tmp_path / name),) for name in ("small.tar", "large.tar"))
+    _, grown_kib = growth(RUN.replace("len(image.data)", "1"), small, large)
     assert grown_kib < 10_000
 
 

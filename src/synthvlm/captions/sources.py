@@ -25,19 +25,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
-from typing import NamedTuple
 
-from synthvlm.captions.readers import FORMATS, HUGGINGFACE, SUFFIXES
-from synthvlm.captions.readers.files import (
-    READ_ERRORS,
-    SourceFile,
-    file_system,
-    find_files,
-    reason_of,
-)
-from synthvlm.captions.readers.hub import check_hub_path, hub_digest, read_hub
+from synthvlm.captions.readers.files import READ_ERRORS, find_files
+from synthvlm.captions.readers.formats import HUGGINGFACE, SUFFIXES
+from synthvlm.captions.readers.hub import hub_digest
 from synthvlm.captions.readers.images import ImageFolder, ImageProblem, OriginalImage
+from synthvlm.captions.readers.parts import Part, find_parts, folder_at, place_of, unreadable
 from synthvlm.captions.readers.records import Fields, Record
 from synthvlm.data import Caption, fingerprint
 from synthvlm.errors import CaptionSourceError
@@ -92,7 +85,7 @@ def read_captions(
         MissingExtraError: ``datasets`` or what the file system needs is not installed.
     """
     fields = Fields("", text_field, id_field)
-    parts = _parts(os.fspath(path), format, split, subset, revision)
+    parts = find_parts(os.fspath(path), format, split, subset, revision)
     return _captions(parts, fields, os.fspath(path), name, normalize)
 
 
@@ -133,9 +126,9 @@ def read_images(
         ValueError: The rows do not ascend.
     """
     source = os.fspath(path)
-    parts = _parts(source, format, split, subset, revision)
+    parts = find_parts(source, format, split, subset, revision)
     fields = [_image_fields(part, image_field) for part in parts]
-    folder = None if image_root is None else _folder_at(os.fspath(image_root))
+    folder = None if image_root is None else folder_at(os.fspath(image_root))
     if folder is not None:
         folder.check()
     return _images(parts, fields, folder, source, rows)
@@ -175,81 +168,12 @@ def source_digest(
         try:
             digests.append(file.digest(sampled=sampled or format == "webdataset"))
         except READ_ERRORS as error:
-            raise _unreadable(file.path, error) from error
+            raise unreadable(file.path, error) from error
     return digests[0] if len(digests) == 1 else fingerprint(digests)
 
 
-class _Part(NamedTuple):
-    """One file of a source, or a whole Hugging Face data set.
-
-    Attributes:
-        path: Of the file, for messages.
-        unit: What rows are counted in, for messages.
-        image_field: As in ``FileFormat``.
-        read: Makes the records.
-        folder: Makes the folder that its image paths are relative to.
-    """
-
-    path: str
-    unit: str
-    image_field: str | None
-    read: Callable[[Fields], Iterator[Record]]
-    folder: Callable[[], ImageFolder]
-
-
-def _parts(
-    path: str, format: str, split: str, subset: str | None, revision: str | None
-) -> list[_Part]:
-    """The parts of a source, in order; raises where the source cannot be one."""
-    if format == HUGGINGFACE:
-        check_hub_path(path)
-        read = partial(read_hub, split=split, subset=subset, revision=revision)
-        return [_Part(path, "row", None, read, partial(_folder_at, path))]
-    if format != "auto" and format not in FORMATS:
-        known = ", ".join([*FORMATS, HUGGINGFACE])
-        raise CaptionSourceError(f"{path}: unknown format {format!r}; set format to one of {known}")
-    parts = []
-    for file in find_files(path):
-        kind = FORMATS[_format_of(file) if format == "auto" else format]
-        parts.append(
-            _Part(
-                file.path,
-                kind.unit,
-                kind.image_field,
-                partial(_file_records, file, kind.read),
-                partial(_folder_of, file),
-            )
-        )
-    return parts
-
-
-def _format_of(file: SourceFile) -> str:
-    if file.suffix not in SUFFIXES:
-        ending = file.suffix and f".{file.suffix}"
-        raise CaptionSourceError(
-            f"{file.path}: cannot tell the format of captions from the ending {ending!r}; "
-            f"set format to one of {', '.join([*FORMATS, HUGGINGFACE])}"
-        )
-    return SUFFIXES[file.suffix]
-
-
-def _file_records(
-    file: SourceFile, read: Callable[..., Iterator[Record]], fields: Fields
-) -> Iterator[Record]:
-    with file.open() as content:
-        yield from read(content, fields)
-
-
-def _folder_of(file: SourceFile) -> ImageFolder:
-    return ImageFolder(*file.folder)
-
-
-def _folder_at(path: str) -> ImageFolder:
-    return ImageFolder(*file_system(path), path)
-
-
 def _captions(
-    parts: list[_Part], fields: Fields, path: str, name: str, normalize: Callable[[str], str]
+    parts: list[Part], fields: Fields, path: str, name: str, normalize: Callable[[str], str]
 ) -> Iterator[Caption]:
     row = 0
     for part in parts:
@@ -270,7 +194,7 @@ def _captions(
                     yield _odd_caption(record, fields, name, row, unit, normalize)
                 row += 1
         except READ_ERRORS as error:
-            raise _unreadable(part.path, error, row - start) from error
+            raise unreadable(part.path, error, row - start) from error
     if not row:
         what = "the file holds" if len(parts) == 1 else f"the {len(parts)} files hold"
         raise CaptionSourceError(f"{path}: {what} no captions")
@@ -298,11 +222,11 @@ def _odd_caption(
         problem = f"the caption has {len(raw):,} characters, the limit is {MAX_CAPTION_CHARS:,}"
         raw = raw[:_EXCERPT_CHARS]
     if problem is not None:
-        return Caption(identity, name, row, raw, "", f"{_place(record, unit)}: {problem}")
+        return Caption(identity, name, row, raw, "", f"{place_of(record, unit)}: {problem}")
     return Caption(identity, name, row, raw, normalize(raw))
 
 
-def _image_fields(part: _Part, image_field: str | None) -> Fields:
+def _image_fields(part: Part, image_field: str | None) -> Fields:
     if part.image_field == "":
         raise CaptionSourceError(f"{part.path}: this format has no original images")
     field = image_field or part.image_field
@@ -333,7 +257,7 @@ class _Wanted:
 
 
 def _images(
-    parts: list[_Part],
+    parts: list[Part],
     fields: list[Fields],
     folder: ImageFolder | None,
     path: str,
@@ -356,7 +280,7 @@ def _images(
                         return
                 row += 1
         except READ_ERRORS as error:
-            raise _unreadable(part.path, error, row - wanted.start) from error
+            raise unreadable(part.path, error, row - wanted.start) from error
     if wanted.row is not None:
         raise CaptionSourceError(
             f"{path}: there is no row {wanted.row}, only {row} rows; was the source changed?"
@@ -370,23 +294,10 @@ def _image(record: Record, row: int, unit: str, folder: ImageFolder) -> Original
             return OriginalImage(row, folder.read(record.image))
         except ImageProblem as error:
             problem = str(error)
-    return OriginalImage(row, None, f"{_place(record, unit)}: {problem}")
-
-
-def _place(record: Record, unit: str) -> str:
-    if isinstance(record.where, int):
-        return f"{unit} {record.where}"
-    # Words name their unit themselves; what is left is the file.
-    file, comma, _ = unit.rpartition(", ")
-    return f"{file}{comma}{record.where}"
+    return OriginalImage(row, None, f"{place_of(record, unit)}: {problem}")
 
 
 def _kind(value: object) -> str:
     """What JSON calls the type of a value."""
     kinds = {dict: "an object", list: "a list", bool: "a boolean", int: "a number"}
     return "null" if value is None else kinds.get(type(value), "a number")
-
-
-def _unreadable(path: str, error: Exception, rows: int = 0) -> CaptionSourceError:
-    after = f" after row {rows}" if rows else ""
-    return CaptionSourceError(f"{path}: cannot be read{after}: {reason_of(error)}")

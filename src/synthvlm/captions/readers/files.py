@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from synthvlm.data import digest, fingerprint
-from synthvlm.errors import CaptionSourceError, MissingExtraError
+from synthvlm.errors import CaptionSourceError, MissingExtraError, SynthVLMError
 
 __all__ = ["READ_ERRORS", "SourceFile", "file_system", "find_files", "reason_of", "sampled_digest"]
 
@@ -50,9 +50,7 @@ class SourceFile:
     @property
     def is_local(self) -> bool:
         """Whether it lies on this machine."""
-        from fsspec.implementations.local import LocalFileSystem
-
-        return isinstance(self.fs, LocalFileSystem)
+        return _is_local(self.fs)
 
     @property
     def folder(self) -> tuple[Any, str, str]:
@@ -64,7 +62,7 @@ class SourceFile:
     def open(self) -> Iterator[BinaryIO]:
         """The decompressed content: reads in full, seeks backward slowly where compressed."""
         decompress = _DECOMPRESSORS.get(PurePosixPath(self.path).suffix.lower())
-        with self.fs.open(self.fs_path, "rb") as raw:
+        with _as_os_errors(self.fs), self.fs.open(self.fs_path, "rb") as raw:
             if decompress is None:
                 yield raw
                 return
@@ -79,9 +77,10 @@ class SourceFile:
         """
         if not self.is_local:
             # HTTP knows nothing of the content in ``ukey``.
-            info = self.fs.info(self.fs_path)
-            version = [info.get(key) for key in ("size", "ETag", "Last-Modified")]
-            return fingerprint(self.fs.ukey(self.fs_path), version)
+            with _as_os_errors(self.fs):
+                info = self.fs.info(self.fs_path)
+                version = [info.get(key) for key in ("size", "ETag", "Last-Modified")]
+                return fingerprint(self.fs.ukey(self.fs_path), version)
         if sampled:
             return sampled_digest(self.fs_path)
         with open(self.fs_path, "rb") as file:
@@ -99,16 +98,18 @@ def find_files(path: str) -> list[SourceFile]:
 
     fs, fs_path = file_system(path)
     try:
-        if fs.isdir(fs_path):
-            raise CaptionSourceError(
-                f"{path} is a directory; name its caption files, as in {path.rstrip('/')}/*.jsonl, "
-                "or set format to huggingface"
-            )
-        if fs.exists(fs_path):
-            return [SourceFile(path, fs, fs_path)]
-        if not has_magic(fs_path):
-            raise CaptionSourceError(f"{path}: no such file")
-        found = fs.glob(fs_path, detail=True)
+        with _as_os_errors(fs):
+            kind = _type_of(fs, fs_path)
+            if kind == "directory":
+                raise CaptionSourceError(
+                    f"{path} is a directory; name its caption files, as in "
+                    f"{path.rstrip('/')}/*.jsonl, or set format to huggingface"
+                )
+            if kind is not None:
+                return [SourceFile(path, fs, fs_path)]
+            if not has_magic(fs_path):
+                raise CaptionSourceError(f"{path}: no such file")
+            found = fs.glob(fs_path, detail=True)
     except (OSError, ValueError) as error:  # ValueError: NUL in the path
         raise CaptionSourceError(f"{path}: cannot be read: {reason_of(error)}") from error
     names = sorted(name for name, info in found.items() if info["type"] != "directory")
@@ -143,6 +144,36 @@ def sampled_digest(path: str) -> str:
         first = file.read(_CHUNK_BYTES)
         file.seek(max(size - _CHUNK_BYTES, 0))
         return digest([str(size).encode(), first, file.read(_CHUNK_BYTES)])
+
+
+def _type_of(fs: Any, fs_path: str) -> str | None:
+    """``file``, ``directory`` or another type; None where there is nothing.
+
+    Not by ``isdir``: over HTTP it reads the whole file into memory, to look for links.
+    """
+    try:
+        return str(fs.info(fs_path)["type"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _is_local(fs: Any) -> bool:
+    from fsspec.implementations.local import LocalFileSystem
+
+    return isinstance(fs, LocalFileSystem)
+
+
+@contextmanager
+def _as_os_errors(fs: Any) -> Iterator[None]:
+    """Remote file systems raise errors of their own: no credentials, a cut connection."""
+    try:
+        yield
+    except (SynthVLMError, ValueError, *READ_ERRORS):
+        raise
+    except Exception as error:
+        if _is_local(fs):
+            raise
+        raise OSError(reason_of(error) or type(error).__name__) from error
 
 
 def reason_of(error: Exception) -> str:

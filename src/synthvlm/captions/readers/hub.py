@@ -86,10 +86,16 @@ def _streamed(fields: Fields, split: str, subset: str | None, revision: str | No
     data = load()
     names = data.column_names or []
     asked = [name for name in fields.asked if name in names]
-    # Of Parquet, columns can be left where they are; images are nearly all there is to read.
-    if asked and len(asked) < len(names) and data.info.builder_name == "parquet":
+    if asked and data.info.builder_name == "parquet":
+        from pyarrow.dataset import ParquetFragmentScanOptions
+
         fields.check(names)
-        data = load(columns=asked)
+        # Only these columns are read, and as a stream: images are nearly all that a file holds,
+        # and by default whole row groups stay in memory.
+        stream = ParquetFragmentScanOptions(
+            use_buffered_stream=True, buffer_size=1 << 23, pre_buffer=False
+        )
+        data = load(columns=asked, batch_size=batch_rows(fields), fragment_scan_options=stream)
     return data
 
 

@@ -106,7 +106,10 @@ class _Buffer:
         if not self.peek():
             raise self.damaged("the file is empty")
         if self.peek() != bracket:
-            raise CaptionSourceError(f"{self._path}: expected {kind}")
+            hint = "; if it is an object a line, set format to jsonl, if COCO captions, to coco"
+            raise CaptionSourceError(
+                f"{self._path}: expected {kind}{hint if self.peek() == b'{' else ''}"
+            )
         self.consume(1)
 
     def expect_end(self) -> None:

@@ -75,7 +75,6 @@ def _members(archive: tarfile.TarFile) -> Iterator[_Member]:
     while header is not None:
         if not header.isdir() and (name := _NAME.fullmatch(header.name)):
             yield name[1], name[2].lower(), header
-        archive.members.clear()  # type: ignore[attr-defined]
         before, position = header.offset, archive.offset
         if position <= before or header.size < 0:
             raise tarfile.ReadError("a header claims an impossible size")
@@ -105,7 +104,8 @@ def _read_sample(
             continue
         if extension in files:
             return Record(where, problem=f"it has two files .{extension}")
-        if header.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        # Of a sparse file, the bytes in the archive are not those of the file.
+        if header.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or header.issparse():
             return Record(where, problem=f"its .{extension} is not a regular file")
         if header.size > limit:
             problem = f"its .{extension} has {header.size:,} bytes, the limit is {limit:,}"

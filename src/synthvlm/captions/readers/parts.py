@@ -1,0 +1,101 @@
+"""The parts of a source: its files, each with its reader, or a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from synthvlm.captions.readers.files import SourceFile, file_system, find_files, reason_of
+from synthvlm.captions.readers.formats import FORMATS, HUGGINGFACE, SUFFIXES
+from synthvlm.captions.readers.hub import check_hub_path, read_hub
+from synthvlm.captions.readers.images import ImageFolder
+from synthvlm.captions.readers.records import Fields, Record
+from synthvlm.errors import CaptionSourceError
+
+__all__ = ["Part", "find_parts", "folder_at", "place_of", "unreadable"]
+
+
+class Part(NamedTuple):
+    """One file of a source, or a whole Hugging Face data set.
+
+    Attributes:
+        path: Of the file, for messages.
+        unit: What rows are counted in, for messages.
+        image_field: As in ``FileFormat``.
+        read: Makes the records.
+        folder: Makes the folder that its image paths are relative to.
+    """
+
+    path: str
+    unit: str
+    image_field: str | None
+    read: Callable[[Fields], Iterator[Record]]
+    folder: Callable[[], ImageFolder]
+
+
+def find_parts(
+    path: str, format: str, split: str, subset: str | None, revision: str | None
+) -> list[Part]:
+    """The parts of a source, in order; raises where the source cannot be one."""
+    if format == HUGGINGFACE:
+        check_hub_path(path)
+        read = partial(read_hub, split=split, subset=subset, revision=revision)
+        return [Part(path, "row", None, read, partial(folder_at, path))]
+    if format != "auto" and format not in FORMATS:
+        known = ", ".join([*FORMATS, HUGGINGFACE])
+        raise CaptionSourceError(f"{path}: unknown format {format!r}; set format to one of {known}")
+    parts = []
+    for file in find_files(path):
+        kind = FORMATS[_format_of(file) if format == "auto" else format]
+        parts.append(
+            Part(
+                file.path,
+                kind.unit,
+                kind.image_field,
+                partial(_file_records, file, kind.read),
+                partial(_folder_of, file),
+            )
+        )
+    return parts
+
+
+def _format_of(file: SourceFile) -> str:
+    if file.suffix not in SUFFIXES:
+        ending = file.suffix and f".{file.suffix}"
+        raise CaptionSourceError(
+            f"{file.path}: cannot tell the format of captions from the ending {ending!r}; "
+            f"set format to one of {', '.join([*FORMATS, HUGGINGFACE])}"
+        )
+    return SUFFIXES[file.suffix]
+
+
+def _file_records(
+    file: SourceFile, read: Callable[..., Iterator[Record]], fields: Fields
+) -> Iterator[Record]:
+    with file.open() as content:
+        yield from read(content, fields)
+
+
+def _folder_of(file: SourceFile) -> ImageFolder:
+    return ImageFolder(*file.folder)
+
+
+def folder_at(path: str) -> ImageFolder:
+    """The folder of images at a path or URL, there or not."""
+    return ImageFolder(*file_system(path), path)
+
+
+def place_of(record: Record, unit: str) -> str:
+    """Where a row stands, for messages; of several files, the unit holds the file, too."""
+    if isinstance(record.where, int):
+        return f"{unit} {record.where}"
+    # Words name their unit themselves; what is left is the file.
+    file, comma, _ = unit.rpartition(", ")
+    return f"{file}{comma}{record.where}"
+
+
+def unreadable(path: str, error: Exception, rows: int = 0) -> CaptionSourceError:
+    """The error of a file of which some rows could be read."""
+    after = f" after row {rows}" if rows else ""
+    return CaptionSourceError(f"{path}: cannot be read{after}: {reason_of(error)}")
