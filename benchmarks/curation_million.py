@@ -1,0 +1,50 @@
+"""Curate a million captions: wall time and peak memory of `synthvlm curate`.
+
+    python benchmarks/curation_million.py CAPTIONS.txt [--captions 1000000]
+
+The captions are made by putting halves of real ones together, so few are near-duplicates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+
+
+def write_captions(source: Path, count: int, target: Path) -> None:
+    lines = [line.split() for line in source.read_text(encoding="utf-8").splitlines()]
+    rng = Random(0)
+    with target.open("w", encoding="utf-8") as file:
+        for _ in range(count):
+            first, second = rng.choice(lines), rng.choice(lines)
+            halves = first[: len(first) // 2] + second[len(second) // 2 :]
+            file.write(" ".join(halves) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path, help="real captions, one a line")
+    parser.add_argument("--captions", type=int, default=1_000_000)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        captions = Path(folder) / "captions.txt"
+        write_captions(args.source, args.captions, captions)
+        command = [sys.executable, "-m", "synthvlm", "curate", "tiny", "--captions", captions]
+        command += ["--out", f"{folder}/run", "--set", "run.shard_size=2000"]
+        command += ["--set", "curation.rules.personal_data={max: 0}"]
+        command += ["--set", "curation.rules.word_count={min: 4, max: 60}"]
+        began = time.monotonic()
+        subprocess.run(command, check=True)
+        seconds = time.monotonic() - began
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"{args.captions:,} captions: {seconds:.1f} s, peak memory {peak:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
