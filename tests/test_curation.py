@@ -327,3 +327,19 @@ def test_bad_settings_are_one_line(tmp_path: Path, change: str, message: str) ->
     captions = write(tmp_path / "c.txt", GOOD)
     with pytest.raises(RecipeError, match=message):
         curate(tmp_path / "run", captions, change)
+
+
+def test_private_names_are_rejected_and_allowed_ones_stay(tmp_path: Path) -> None:
+    texts = [
+        "Mrs. Jane Porter waves from a boat, near the old stone bridge.",
+        "Ada Lovelace sits at a wooden desk, next to a tall window.",
+        "A brown dog runs along the beach, next to a tall lighthouse.",
+    ]
+    allowed = write(tmp_path / "allowed.txt", ["Ada Lovelace"])
+    settings = json.dumps({"max": 0, "allowed_file": str(allowed)})
+    found = curate(
+        tmp_path / "run",
+        write(tmp_path / "c.txt", texts),
+        f"curation.rules.person_names={settings}",
+    )
+    assert [found[text]["rejected_by"] for text in texts] == ["person_names", None, None]

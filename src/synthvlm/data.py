@@ -46,11 +46,13 @@ TEXT_MEASURES = (
     "word_count",
     "language",
     "personal_data",
+    "person_names",
 )
 
 #: The measures that need a model, in the order in which their rules are applied: to captions that
 #: passed all the rules before, duplicates removed.
 MODEL_MEASURES = (
+    "tagged_names",
     "perplexity",
     "image_text_matching",
     "clip_similarity",

@@ -17,7 +17,9 @@ __all__ = [
     "ImageTextBounds",
     "JudgeBounds",
     "PerplexityBounds",
+    "PersonNamesBounds",
     "RuleSettings",
+    "TaggedNamesBounds",
 ]
 
 
@@ -52,6 +54,21 @@ class LanguageBounds(Bounds):
     """Bounds on the probability that a caption is in a language."""
 
     language: str = Field("en", description="ISO 639 code.")
+
+
+class PersonNamesBounds(Bounds):
+    """Bounds on the number of people's names, found by their form."""
+
+    allowed: list[str] = Field([], description="Full names of public or fictional figures.")
+    allowed_file: str | None = Field(None, description="More of them, one a line.")
+
+
+class TaggedNamesBounds(PersonNamesBounds):
+    """Bounds on the number of people's names, found by a token-classification model."""
+
+    model: str = Field(min_length=1, description="Hub id or local folder.")
+    revision: str | None = None
+    batch_size: int = Field(32, ge=1)
 
 
 class PerplexityBounds(Bounds):
@@ -111,6 +128,8 @@ class RuleSettings(Settings):
     word_count: Bounds | None = None
     language: LanguageBounds | None = None
     personal_data: Bounds | None = None
+    person_names: PersonNamesBounds | None = None
+    tagged_names: TaggedNamesBounds | None = None
     perplexity: PerplexityBounds | None = None
     image_text_matching: ImageTextBounds | None = None
     clip_similarity: ImageTextBounds | None = None

@@ -106,7 +106,7 @@ def test_own_instructions(write: Write) -> None:
     assert json.loads(kept)["conversations"][0]["value"] == "Say.\n<image>"
 
 
-def card(formats: list[str]) -> str:
+def card(formats: list[str], names_checked: str | None = None) -> str:
     return data_set_card(
         CardFacts(
             license="cc-by-4.0",
@@ -117,6 +117,7 @@ def card(formats: list[str]) -> str:
             scores={"clip_score": (0.25, 0.3)},
             checks=["`alnum_ratio` >= 0.6"],
             personal_data_checked=False,
+            names_checked=names_checked,
             reproducible=True,
             recipe="seed: 0\n",
         )
@@ -149,3 +150,10 @@ def test_the_card(tmp_path: Path) -> None:
     assert front["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
     for expected in ("12,345", "0.2500", "some\\|model", "not stated", "alnum_ratio", "seed: 0"):
         assert expected in text
+
+
+def test_the_card_says_what_was_checked_for_privacy() -> None:
+    assert "**not** checked for names of people" in card(["llava"])
+    assert "checked for names of people by their form, which misses some" in card(
+        ["llava"], names_checked="by their form"
+    )

@@ -20,6 +20,7 @@ from synthvlm.captions.flagged_words import load_flagged_words
 from synthvlm.captions.language import LanguageShare
 from synthvlm.captions.length import CharCount, WordCount
 from synthvlm.captions.ngrams import rows_with_repeats, top_repetition, total_repetition
+from synthvlm.captions.person_names import PersonNames
 from synthvlm.captions.personal_data import PersonalData
 
 __all__ = [
@@ -155,6 +156,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     WordCount.name: WordCount,
     LanguageShare.name: LanguageShare,
     PersonalData.name: PersonalData,
+    PersonNames.name: PersonNames,
 }
 
 

@@ -42,6 +42,7 @@ class CardFacts:
         scores: For each score, its means over all pairs and over the selected ones.
         checks: The curation rules that were on, with their bounds.
         personal_data_checked: Whether captions with e-mail addresses and the like were rejected.
+        names_checked: How captions with names of people were found, or None.
         reproducible: Whether images can be regenerated from their seeds.
         recipe: The resolved recipe as YAML.
     """
@@ -54,6 +55,7 @@ class CardFacts:
     scores: Mapping[str, tuple[float, float]]
     checks: Sequence[str]
     personal_data_checked: bool
+    names_checked: str | None
     reproducible: bool
     recipe: str
 
@@ -143,12 +145,19 @@ def _reproduction(reproducible: bool) -> str:
 
 
 def _privacy(facts: CardFacts) -> str:
-    if not facts.personal_data_checked:
-        return "Captions were **not** checked for names of people or other personal data."
-    return (
-        "Captions were checked by pattern for e-mail and postal addresses, phone, card, account, "
-        "social-security and licence-plate numbers; they were **not** checked for names of people."
-    )
+    data = "Captions were **not** checked for personal data such as addresses and phone numbers."
+    if facts.personal_data_checked:
+        data = (
+            "Captions were checked by pattern for e-mail and postal addresses, phone, card, "
+            "account, social-security and licence-plate numbers."
+        )
+    names = "They were **not** checked for names of people."
+    if facts.names_checked is not None:
+        names = (
+            f"They were checked for names of people {facts.names_checked}, which misses some; "
+            f"the recipe below lists the names that were allowed."
+        )
+    return f"{data} {names}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -44,6 +44,8 @@ _RULE_LABELS = {
     "word_count": "Words",
     "language": "Language",
     "personal_data": "Personal data",
+    "person_names": "People's names",
+    "tagged_names": "People's names, by a model",
     DUPLICATE: "Duplicates",
     UNMEASURED: "Not measured",
     "perplexity": "Perplexity",

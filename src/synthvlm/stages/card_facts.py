@@ -64,6 +64,7 @@ def card_facts(
         },
         checks=_checks(recipe),
         personal_data_checked=recipe.curation.rules.personal_data is not None,
+        names_checked=_names_checked(recipe),
         reproducible=all(m.facts.get("reproducible", True) for m in generated.values()),
         recipe=recipe.to_yaml(),
     )
@@ -126,6 +127,13 @@ def _checks(recipe: Recipe) -> list[str]:
     if curation.concepts is not None:
         checks.append(f"at most {curation.concepts.cap:,} captions picked by each concept")
     return checks
+
+
+def _names_checked(recipe: Recipe) -> str | None:
+    rules = recipe.curation.rules
+    if rules.tagged_names is not None:
+        return f"by the model `{rules.tagged_names.model}`"
+    return None if rules.person_names is None else "by their form"
 
 
 def _models(recipe: Recipe) -> list[ModelFacts]:

@@ -12,9 +12,11 @@ from synthvlm.recipe_curation import (
     ImageTextBounds,
     JudgeBounds,
     PerplexityBounds,
+    TaggedNamesBounds,
 )
 from synthvlm.stages.models import clip_path, model_identity, resolve_device, resolve_dtype
 from synthvlm.stages.original_images import images_fingerprint
+from synthvlm.stages.text_rules import allowed_names
 
 if TYPE_CHECKING:
     from synthvlm.captions.model_rules import ModelRule
@@ -57,6 +59,9 @@ def model_rule_fingerprint(recipe: Recipe, name: str) -> str:
         values["prompt"] = (SYSTEM_MESSAGE, settings.prompt or DEFAULT_PROMPT)
     if isinstance(values.get("tokenizer"), str):
         values["tokenizer"] = _file_identity(values["tokenizer"])
+    if isinstance(settings, TaggedNamesBounds):
+        values["allowed"] = allowed_names(settings)
+        del values["allowed_file"]
     if name in IMAGE_RULES:
         values["images"] = images_fingerprint(recipe)
     return fingerprint(name, sorted(values.items()))
@@ -74,6 +79,9 @@ def load_model_rule(run: RunFolder, recipe: Recipe, name: str) -> ModelRule:
     if name == "perplexity":
         assert rules.perplexity is not None
         return _perplexity(rules.perplexity, device)
+    if name == "tagged_names":
+        assert rules.tagged_names is not None
+        return _tagged_names(rules.tagged_names, device)
     if name == "judge":
         assert rules.judge is not None
         return _judge(run, rules.judge, device)
@@ -93,7 +101,7 @@ def load_model_rule(run: RunFolder, recipe: Recipe, name: str) -> ModelRule:
     )
 
 
-_Settings = PerplexityBounds | JudgeBounds | ImageTextBounds | AlignmentSettings
+_Settings = TaggedNamesBounds | PerplexityBounds | JudgeBounds | ImageTextBounds | AlignmentSettings
 
 
 def _settings(recipe: Recipe, name: str) -> _Settings | None:
@@ -101,6 +109,20 @@ def _settings(recipe: Recipe, name: str) -> _Settings | None:
         return recipe.curation.alignment
     found: _Settings | None = getattr(recipe.curation.rules, name)
     return found
+
+
+def _tagged_names(settings: TaggedNamesBounds, device: str) -> ModelRule:
+    from synthvlm.captions.name_tagger import NameTagger
+    from synthvlm.captions.person_names import TaggedNames
+
+    tagger = NameTagger(
+        settings.model,
+        device=device,
+        dtype=resolve_dtype("auto", device),
+        revision=settings.revision,
+        batch_size=settings.batch_size,
+    )
+    return TaggedNames(tagger, allowed_names(settings))
 
 
 def _alignment(settings: AlignmentSettings, device: str) -> ModelRule:

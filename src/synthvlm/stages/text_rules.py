@@ -10,8 +10,9 @@ from synthvlm.data import TEXT_MEASURES, fingerprint
 if TYPE_CHECKING:
     from synthvlm.captions.rules import Rule
     from synthvlm.recipe import Recipe
+    from synthvlm.recipe_curation import PersonNamesBounds
 
-__all__ = ["Bounds", "bounds_of", "text_rule_fingerprints", "text_rules"]
+__all__ = ["Bounds", "allowed_names", "bounds_of", "text_rule_fingerprints", "text_rules"]
 
 #: Lowest and highest allowed value, both inclusive; None for no bound.
 Bounds = tuple[float | None, float | None]
@@ -21,6 +22,14 @@ def bounds_of(recipe: Recipe, names: Iterable[str]) -> dict[str, Bounds]:
     """The bounds of those of the named rules that are on, in the order of the names."""
     rules = ((name, getattr(recipe.curation.rules, name, None)) for name in names)
     return {name: (rule.min, rule.max) for name, rule in rules if rule is not None}
+
+
+def allowed_names(settings: PersonNamesBounds) -> list[str]:
+    """The names that do not count: those of the recipe, and those of its file."""
+    from synthvlm.captions.person_names import load_allowed_names
+
+    more = () if settings.allowed_file is None else load_allowed_names(settings.allowed_file)
+    return sorted({*settings.allowed, *more})
 
 
 def text_rule_fingerprints(recipe: Recipe) -> dict[str, str]:
@@ -51,6 +60,9 @@ def _arguments(recipe: Recipe) -> dict[str, dict[str, Any]]:
     flagged = recipe.curation.rules.flagged_words_ratio
     if flagged is not None:
         found["flagged_words_ratio"]["words"] = load_flagged_words(flagged.words)
+    names = recipe.curation.rules.person_names
+    if names is not None:
+        found["person_names"] = {"allowed": allowed_names(names)}
     return found
 
 
