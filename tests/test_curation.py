@@ -308,7 +308,7 @@ def test_a_rule_on_images_and_a_file_that_is_gone(tmp_path: Path, illustrated: P
     assert "unmeasured" not in {row["rejected_by"] for row in again.values()}
 
 
-def test_what_was_checked_is_on_the_card(tmp_path: Path) -> None:
+def test_personal_data_is_rejected(tmp_path: Path) -> None:
     captions = write(tmp_path / "c.txt", [*GOOD, "Write to jane.doe@example.org for a red kite."])
     found = curate(tmp_path / "run", captions, "curation.rules.personal_data={max: 0}")
     assert [r["rejected_by"] for t, r in found.items() if "@" in t] == ["personal_data"]
@@ -320,13 +320,23 @@ def test_what_was_checked_is_on_the_card(tmp_path: Path) -> None:
         ("curation.rules.judge={model: x, min: 0.5, prompt: no place}", "exactly once"),
         ("curation.rules.judge={model: x}", "needs min, max or both"),
         ("curation.rules.juge={max: 0}", "did you mean 'judge'"),
+        (
+            "curation.rules.judge={model: x, min: 0, endpoint: {url: h, api_key_env: sk-1}}",
+            "no key",
+        ),
+        (
+            "curation.rules.judge={model: x, min: 0, endpoint: {url: 'http://a:b@c/'}}",
+            "no user or password",
+        ),
         ("curation.concepts={cap: 0, concepts: [a]}", "curation.concepts.cap"),
     ],
 )
 def test_bad_settings_are_one_line(tmp_path: Path, change: str, message: str) -> None:
     captions = write(tmp_path / "c.txt", GOOD)
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(RecipeError, match=message) as caught:
         curate(tmp_path / "run", captions, change)
+    assert "sk-1" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_private_names_are_rejected_and_allowed_ones_stay(tmp_path: Path) -> None:

@@ -17,7 +17,13 @@ from synthvlm.recipe import TINY, Recipe, builtin_recipes
 __all__ = ["Finding", "diagnose", "findings"]
 
 #: What each extra is for, and a module that shows whether it is there.
-_EXTRAS = {"t5": ("sentencepiece", "T5 text encoders (SD3, FLUX)")}
+_EXTRAS = {
+    "t5": ("sentencepiece", "T5 text encoders (SD3, FLUX)"),
+    "huggingface": ("datasets", "captions from data sets of the hub"),
+    "language": ("py3langid", "the caption rule `language`"),
+    "perplexity": ("kenlm", "the caption rule `perplexity` by KenLM"),
+    "endpoint": ("httpx2", "an LLM judge behind an endpoint"),
+}
 _HUB_TIMEOUT_S = 3.0
 
 

@@ -134,7 +134,9 @@ class LiveProgress:
         self._bars.stop()
 
     def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
-        """Show a new bar."""
+        """Show a new bar in place of the one before."""
+        if self._task is not None:
+            self._bars.remove_task(self._task)
         self._task = self._bars.add_task(stage, total=total, completed=done, unit=unit)
 
     def advance(self, amount: int) -> None:

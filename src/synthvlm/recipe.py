@@ -55,7 +55,10 @@ class SourceSettings(Settings):
         return (
             self.image_field is not None
             or self.format in formats
-            or (self.format == "auto" and self.path.endswith((".tar", ".tar.gz", ".tar.zst")))
+            or (
+                self.format == "auto"
+                and re.search(r"\.tar(\.(gz|bz2|xz|zst))?$", self.path) is not None
+            )
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -94,7 +96,9 @@ class EndpointSettings(Settings):
     """An OpenAI-compatible endpoint (vLLM, llama.cpp server, a hosted one)."""
 
     url: str = Field(min_length=1, description="Base URL, e.g. http://localhost:8000/v1.")
-    api_key: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key.")
+    api_key_env: str = Field(
+        "OPENAI_API_KEY", description="Name of the environment variable that holds the key."
+    )
     concurrency: int = Field(16, ge=1, description="Requests under way at a time.")
     timeout_s: float = Field(120.0, gt=0.0, description="Longest wait for a reply, seconds.")
     seed: int | None = Field(0, description="Sent along; null for servers that refuse a seed.")
@@ -103,6 +107,15 @@ class EndpointSettings(Settings):
     )
     max_requests: int | None = Field(None, ge=1, description="Budget of one invocation.")
     max_tokens: int | None = Field(None, ge=1, description="Budget of one invocation.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        # The messages do not repeat the value: it may be a secret in the wrong place.
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
+            raise ValueError("api_key_env must be the name of an environment variable, no key")
+        if "@" in urlsplit(self.url).netloc:
+            raise ValueError("url must hold no user or password: recipes are written to disk")
+        return self
 
 
 class JudgeBounds(Bounds):
@@ -114,6 +127,12 @@ class JudgeBounds(Bounds):
     reply_tokens: int = Field(16, ge=1, description="Longest reply of an endpoint.")
     revision: str | None = None
     batch_size: int = Field(16, ge=1, description="Captions at a time of a local model.")
+
+    @model_validator(mode="after")
+    def _check_prompt(self) -> Self:
+        if self.prompt is not None and self.prompt.count("{caption}") != 1:
+            raise ValueError("prompt must hold {caption} exactly once")
+        return self
 
 
 class RuleSettings(Settings):

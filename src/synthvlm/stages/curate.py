@@ -47,7 +47,7 @@ STAGE = "curate"
 ALIGNMENT, CONCEPTS = "alignment", "concepts"
 
 #: Every reason of a rejection, in the order in which it is decided.
-REASONS = (UNREADABLE, *TEXT_MEASURES, DUPLICATE, UNMEASURED, *MODEL_MEASURES, CONCEPTS)
+REASONS = (UNREADABLE, *TEXT_MEASURES, DUPLICATE, *MODEL_MEASURES, UNMEASURED, CONCEPTS)
 
 
 def curate(
@@ -66,9 +66,9 @@ def curate(
     began = time.monotonic()
     wanted = _fingerprint(recipe, measures)
     done = run.markers(STAGE)
-    stale = [shard for shard in sorted(measures) if not _is_current(done.get(shard), wanted)]
+    # One stale shard makes all stale: verdicts over the whole data set reach into each other.
+    stale = not all(_is_current(done.get(shard), wanted) for shard in measures)
     if stale:
-        progress.start(STAGE, len(measures), "shards")
         verdicts = Verdicts(run, measures)
         refuse_equal_ids(verdicts)
         _decide(run, recipe, verdicts, progress)
@@ -83,7 +83,7 @@ def curate(
     seconds = time.monotonic() - began
     if stale:
         run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=counts["captions"])
-    return StageSummary(STAGE, len(measures), len(measures) - len(stale), counts, seconds)
+    return StageSummary(STAGE, len(measures), 0 if stale else len(measures), counts, seconds)
 
 
 def reasons_on(recipe: Recipe) -> list[str]:
@@ -109,36 +109,13 @@ def _decide(run: RunFolder, recipe: Recipe, verdicts: Verdicts, progress: Progre
     if curation.deduplicate:
         reject_duplicates(verdicts)
     for name in model_rules_on(recipe):
-        measure_by_model(run, recipe, name, verdicts, progress)
-        markers = run.markers(stage_of(name))
-        low, high = bounds_of(recipe, [name]).get(name, (None, None))
-        for shard in verdicts.measures:
-            _apply_model_bounds(run, verdicts, shard, name, markers, (low, high))
+        bounds = bounds_of(recipe, [name]).get(name, (None, None))
+        measure_by_model(run, recipe, name, bounds, verdicts, progress)
         if name == ALIGNMENT and curation.alignment is not None:
-            values = partial(measured_values, run, name, markers)
+            values = partial(measured_values, run, name, run.markers(stage_of(name)))
             keep_best_aligned(verdicts, values, curation.alignment.top_fraction, name)
     if curation.concepts is not None:
         balance_concepts(verdicts, curation.concepts, CONCEPTS)
-
-
-def _apply_model_bounds(
-    run: RunFolder,
-    verdicts: Verdicts,
-    shard: int,
-    name: str,
-    markers: dict[int, Marker],
-    bounds: tuple[float | None, float | None],
-) -> None:
-    from synthvlm.captions.rules import failed_rule
-
-    rows = verdicts.surviving(shard)
-    if not len(rows):
-        return
-    values = measured_values(run, name, markers, shard)
-    ids = verdicts.table(shard, ["id"])["id"].take(rows).to_pylist()
-    failed = failed_rule({name: np.array([values[id] for id in ids])}, {name: bounds})
-    verdicts.reject(shard, rows[failed != None], name)  # noqa: E711 (element by element)
-    verdicts.reject(shard, sorted(verdicts.problems[shard]), UNMEASURED)
 
 
 def _fingerprint(recipe: Recipe, measures: dict[int, Marker]) -> str:
@@ -146,6 +123,7 @@ def _fingerprint(recipe: Recipe, measures: dict[int, Marker]) -> str:
     curation = recipe.curation
     return fingerprint(
         STAGE,
+        caption_schema().names,
         [
             (measures[shard].fingerprint, sorted(measures[shard].facts["rules"].items()))
             for shard in sorted(measures)

@@ -186,7 +186,8 @@ def _content_fingerprint(recipe: Recipe) -> str:
         for source in recipe.sources
     ]
     curation = recipe.curation
-    return fingerprint(sources, curation.fix_unicode, curation.normalize_punctuation)
+    normalization = (curation.fix_unicode, curation.normalize_punctuation)
+    return fingerprint(sources, normalization, measure_schema().names)
 
 
 def _captions(recipe: Recipe) -> Iterator[Caption]:

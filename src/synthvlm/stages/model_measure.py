@@ -9,24 +9,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from synthvlm.captions.model_rules import Subject
+from synthvlm.captions.rules import failed_rule
 from synthvlm.data import fingerprint, model_measure_schema
 from synthvlm.errors import TooManyFailuresError
 from synthvlm.stages.model_rules import IMAGE_RULES, load_model_rule, model_rule_fingerprint
 from synthvlm.stages.original_images import OriginalImages
+from synthvlm.stages.verdicts import UNMEASURED
 
 if TYPE_CHECKING:
     from synthvlm.captions.model_rules import ModelRule
     from synthvlm.captions.sources import OriginalImage
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
+    from synthvlm.stages.text_rules import Bounds
     from synthvlm.stages.verdicts import Verdicts
     from synthvlm.store import Marker, RunFolder
 
-__all__ = ["Pass", "measure_by_model", "measured_values", "stage_of"]
+__all__ = ["measure_by_model", "measured_values", "stage_of"]
 
 
 def stage_of(name: str) -> str:
@@ -40,19 +46,15 @@ class _Known:
     problem: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """What a pass did: captions measured anew, the seconds that took, those that failed."""
-
-    measured: int
-    seconds: float
-    failed: int
-
-
 def measure_by_model(
-    run: RunFolder, recipe: Recipe, name: str, verdicts: Verdicts, progress: Progress
-) -> Pass:
-    """Bring a rule's measures of the surviving captions up to date.
+    run: RunFolder,
+    recipe: Recipe,
+    name: str,
+    bounds: Bounds,
+    verdicts: Verdicts,
+    progress: Progress,
+) -> None:
+    """Bring a rule's measures of the surviving captions up to date, and apply its bounds.
 
     Raises:
         ModelError: The model cannot be used.
@@ -61,31 +63,48 @@ def measure_by_model(
     began = time.monotonic()
     total = verdicts.remaining()
     progress.start(name, total, "captions")
-    work = _Pass(run, recipe, name)
     allowed = math.ceil(recipe.run.max_failed_share * total)
     failed = 0
     first: str | None = None
-    for shard in verdicts.measures:
-        problems = work.shard(shard, verdicts)
-        for row, problem in problems.items():
-            verdicts.problems[shard][row] = problem
-        failed += len(problems)
-        first = first or next(iter(problems.values()), None)
-        if failed > allowed:
-            raise TooManyFailuresError(
-                f"{name}: {failed} captions could not be measured, more than run.max_failed_share "
-                f"({recipe.run.max_failed_share}) allows; the first: {first}; mend the cause and "
-                f"run again, what is finished is kept"
-            )
-        progress.advance(len(verdicts.surviving(shard)))
+    with ExitStack() as resources:
+        work = _Pass(run, recipe, name, resources)
+        for shard in verdicts.measures:
+            rows = verdicts.surviving(shard)
+            known = work.shard(shard, rows, verdicts)
+            problems = _decide(shard, rows, known, name, bounds, verdicts)
+            failed += len(problems)
+            first = first or next(iter(problems), None)
+            if failed > allowed:
+                raise TooManyFailuresError(
+                    f"{name}: {failed} captions could not be measured, more than "
+                    f"run.max_failed_share ({recipe.run.max_failed_share}) allows; the first: "
+                    f"{first}; mend the cause and run again, what is finished is kept"
+                )
+            progress.advance(len(rows))
     stage = stage_of(name)
     run.sweep(stage, [stage], run.markers(stage))
     if failed:
         progress.note(f"warning: {name}: {failed} captions could not be measured: {first}")
-    seconds = time.monotonic() - began
     if work.measured:
-        run.event("rule", rule=name, seconds=round(seconds, 3), captions=work.measured)
-    return Pass(work.measured, seconds, failed)
+        seconds = round(time.monotonic() - began, 3)
+        run.event("rule", rule=name, seconds=seconds, captions=work.measured)
+
+
+def _decide(
+    shard: int,
+    rows: np.ndarray,
+    known: Sequence[_Known],
+    name: str,
+    bounds: Bounds,
+    verdicts: Verdicts,
+) -> list[str]:
+    """Reject what fails the bounds or could not be measured; returns the problems."""
+    failed = failed_rule({name: np.array([one.value for one in known])}, {name: bounds})
+    verdicts.reject(shard, rows[failed != None], name)  # noqa: E711 (element by element)
+    problems = {int(row): one.problem for row, one in zip(rows, known, strict=True) if one.problem}
+    verdicts.problems[shard] |= problems
+    verdicts.reject(shard, list(problems), UNMEASURED)
+    return list(problems.values())
 
 
 def measured_values(
@@ -99,7 +118,8 @@ def measured_values(
 class _Pass:
     """A pass of one rule over all shards; the model is loaded when a caption needs it."""
 
-    def __init__(self, run: RunFolder, recipe: Recipe, name: str) -> None:
+    def __init__(self, run: RunFolder, recipe: Recipe, name: str, resources: ExitStack) -> None:
+        self._resources = resources
         self._run, self._recipe, self._name = run, recipe, name
         self._fingerprint = model_rule_fingerprint(recipe, name)
         self._done = run.markers(stage_of(name))
@@ -107,9 +127,8 @@ class _Pass:
         self._images = OriginalImages(recipe) if name in IMAGE_RULES else None
         self.measured = 0
 
-    def shard(self, shard: int, verdicts: Verdicts) -> dict[int, str]:
-        """Measure what is missing of a shard and commit it; returns the problems by row."""
-        rows = verdicts.surviving(shard)
+    def shard(self, shard: int, rows: np.ndarray, verdicts: Verdicts) -> list[_Known]:
+        """Measure what is missing of some rows of a shard and commit it; one result per row."""
         wanted = fingerprint(self._fingerprint, verdicts.measures[shard].fingerprint)
         marker = self._done.get(shard)
         if marker is not None and marker.fingerprint != wanted:
@@ -121,8 +140,7 @@ class _Pass:
         if missing:
             known |= self._measure(table.take(missing).to_pylist())
             self._commit(shard, wanted, known)
-        found = {int(row): known[id].problem for row, id in zip(rows, ids, strict=True)}
-        return {row: problem for row, problem in found.items() if problem is not None}
+        return [known[id] for id in ids]
 
     def _measure(self, rows: list[dict[str, Any]]) -> dict[str, _Known]:
         known: dict[str, _Known] = {}
@@ -138,7 +156,7 @@ class _Pass:
                 asked.append((row["id"], Subject(row["text"], image.data if image else None)))
         if asked:
             if self._rule is None:
-                self._rule = load_model_rule(self._run, self._recipe, self._name)
+                self._rule = load_model_rule(self._run, self._recipe, self._name, self._resources)
             measured = self._rule.measure([subject for _, subject in asked])
             values, problems = measured.values.tolist(), measured.problems
             for (id, _), value, problem in zip(asked, values, problems, strict=True):

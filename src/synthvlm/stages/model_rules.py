@@ -19,6 +19,8 @@ from synthvlm.stages.original_images import images_fingerprint
 from synthvlm.stages.text_rules import allowed_names
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from synthvlm.captions.model_rules import ModelRule
     from synthvlm.recipe import Recipe
     from synthvlm.store import RunFolder
@@ -67,8 +69,8 @@ def model_rule_fingerprint(recipe: Recipe, name: str) -> str:
     return fingerprint(name, sorted(values.items()))
 
 
-def load_model_rule(run: RunFolder, recipe: Recipe, name: str) -> ModelRule:
-    """Load a rule.
+def load_model_rule(run: RunFolder, recipe: Recipe, name: str, resources: ExitStack) -> ModelRule:
+    """Load a rule; what must be closed after use is entered into ``resources``.
 
     Raises:
         ModelError: Its model cannot be found or loaded.
@@ -84,7 +86,7 @@ def load_model_rule(run: RunFolder, recipe: Recipe, name: str) -> ModelRule:
         return _tagged_names(rules.tagged_names, device)
     if name == "judge":
         assert rules.judge is not None
-        return _judge(run, rules.judge, device)
+        return _judge(run, rules.judge, device, resources)
     if name == "alignment":
         assert recipe.curation.alignment is not None
         return _alignment(recipe.curation.alignment, device)
@@ -152,7 +154,7 @@ def _perplexity(settings: PerplexityBounds, device: str) -> ModelRule:
     )
 
 
-def _judge(run: RunFolder, settings: JudgeBounds, device: str) -> ModelRule:
+def _judge(run: RunFolder, settings: JudgeBounds, device: str, resources: ExitStack) -> ModelRule:
     if settings.endpoint is None:
         from synthvlm.captions.local_judge import LocalJudge
 
@@ -178,12 +180,12 @@ def _judge(run: RunFolder, settings: JudgeBounds, device: str) -> ModelRule:
     client = EndpointClient(
         endpoint.url,
         settings.model,
-        api_key_env=endpoint.api_key,
+        api_key_env=endpoint.api_key_env,
         concurrency=endpoint.concurrency,
         timeout_s=endpoint.timeout_s,
         max_requests=endpoint.max_requests,
         max_total_tokens=endpoint.max_tokens,
-        store=ReplyStore(folder),
+        store=resources.enter_context(ReplyStore(folder)),
     )
     return EndpointJudge(
         client, prompt=settings.prompt, max_tokens=settings.reply_tokens, seed=endpoint.seed

@@ -35,7 +35,7 @@ def allowed_names(settings: PersonNamesBounds) -> list[str]:
 def text_rule_fingerprints(recipe: Recipe) -> dict[str, str]:
     """For each model-free rule that is on, what its measure depends on beside the text."""
     return {
-        name: fingerprint(name, sorted(_plain(name, arguments).items()))
+        name: fingerprint(name, sorted(_plain(arguments).items()))
         for name, arguments in _arguments(recipe).items()
     }
 
@@ -66,5 +66,5 @@ def _arguments(recipe: Recipe) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _plain(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
     return {k: sorted(v) if isinstance(v, frozenset) else v for k, v in arguments.items()}
