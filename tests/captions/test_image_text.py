@@ -209,8 +209,8 @@ def wide(width: int, height: int) -> bytes:
 
 
 BROKEN = {
-    "empty": (b"", "cannot identify"),
-    "text": (b"<html>404</html>", "cannot identify"),
+    "empty": (b"", "of no known format"),
+    "text": (b"<html>404</html>", "of no known format"),
     "truncated": (encoded(picture(0), "JPEG")[:-400], "truncated"),
     "header": (encoded(picture(0))[:20], "cannot be used"),
     "bomb": (bomb(), "30000 x 30000 pixels, the limit is 89,478,485 in all|exceeds limit"),
@@ -218,7 +218,7 @@ BROKEN = {
     "strip": (wide(1, 500), "1 x 500: a side is over 100 times the other"),
     "32-bit": (encoded(Image.new("I", (9, 9)), "TIFF"), "32-bit pixels"),
     "float": (encoded(Image.new("F", (9, 9)), "TIFF"), "32-bit pixels"),
-    "eps": (encoded(picture(0), "EPS"), "cannot identify"),
+    "eps": (encoded(picture(0), "EPS"), "of no known format"),
 }
 
 

@@ -27,6 +27,7 @@ from transformers import (
     OPTConfig,
 )
 
+from synthvlm.captions import decoding
 from synthvlm.captions.writers import EndpointCaptioner, ImageCaptioner, Written, write_captions
 from synthvlm.endpoints.client import EndpointClient
 from synthvlm.endpoints.replies import ReplyStore
@@ -157,7 +158,7 @@ def test_a_finished_caption_is_what_the_model_says(blip: Path) -> None:
     assert captioner.write([png("red")]) == [Written(expected)]
     assert captioner.write([png("red", "BMP"), b"broken", png("red")]) == [
         Written(expected),
-        Written("", "the original image cannot be read: it is of no known format"),
+        Written("", "the original image cannot be used: it is of no known format"),
         Written(expected),
     ]
     assert captioner.write([b""])[0].text == ""
@@ -221,7 +222,7 @@ def test_an_endpoint_sees_the_images() -> None:
         assert len(server.received) == 3
         body = server.received[0].body
     assert [one.text for one in written] == ["A red picture.", "", "A blue picture.", ""]
-    assert written[1].problem == "the original image cannot be read: it is of no known format"
+    assert written[1].problem == "the original image cannot be used: it is of no known format"
     assert "no such colour" in str(written[3].problem)
     assert body["messages"][0]["content"][1] == {"type": "text", "text": "What is it?"}
     assert (body["temperature"], body["max_tokens"], body["seed"]) == (0, 100, 0)
@@ -285,8 +286,8 @@ def test_a_batch_holds_at_least_one() -> None:
 
 
 def test_a_decompression_bomb_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
     with FakeEndpoint("A picture.") as server:
         [written] = EndpointCaptioner(endpoint(server)).write([png("red")])  # 1,200 pixels
         assert server.received == []
-    assert "exceeds limit of 1000 pixels" in str(written.problem)
+    assert "the limit is 1,000 in all" in str(written.problem)

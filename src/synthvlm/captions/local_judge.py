@@ -10,7 +10,8 @@ import numpy as np
 
 from synthvlm.captions.judge_prompt import SYSTEM_MESSAGE, check_prompt, judge_messages
 from synthvlm.captions.model_rules import Measured, Subject
-from synthvlm.captions.perplexity import CausalLm, by_length, first_line
+from synthvlm.captions.perplexity import CausalLm, by_length
+from synthvlm.captions.pretrained import first_line
 from synthvlm.errors import ModelError
 
 __all__ = ["LocalJudge"]

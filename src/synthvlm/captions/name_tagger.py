@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from synthvlm.captions.perplexity import first_line, load_pretrained
+from synthvlm.captions.pretrained import first_line, load_pretrained
 from synthvlm.errors import ModelError
 
 __all__ = ["NameTagger"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synthvlm.captions.chat import ChatModel, ChatReply, ask_in_order
+from synthvlm.captions.decoding import decode_image
 from synthvlm.errors import ModelError
 
 if TYPE_CHECKING:
@@ -203,19 +203,10 @@ def _caption(text: str) -> Written:
 
 def _open(image: bytes) -> Image | Written:
     """The picture in RGB, the right way up; or what to give for it, if it is broken."""
-    import PIL.Image
-    import PIL.ImageOps
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-            with PIL.Image.open(io.BytesIO(image)) as picture:
-                return PIL.ImageOps.exif_transpose(picture).convert("RGB")
-    except PIL.UnidentifiedImageError:  # its message holds an address in memory
-        return Written("", "the original image cannot be read: it is of no known format")
-    except Exception as error:  # decoders raise nearly anything
-        line = " ".join(str(error).split()) or type(error).__name__
-        return Written("", f"the original image cannot be read: {line}")
+        return decode_image(image)
+    except ValueError as error:
+        return Written("", str(error))
 
 
 def _data_url(image: bytes) -> str | Written:

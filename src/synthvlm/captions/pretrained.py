@@ -1,0 +1,80 @@
+"""Models of ``transformers``, loaded so that none of their code is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from synthvlm.errors import ModelError
+
+__all__ = ["check_unicode", "first_line", "load_pretrained"]
+
+
+def load_pretrained(
+    classes: Sequence[Any],
+    kind: str,
+    model: str,
+    device: str,
+    dtype: str,
+    revision: str | None,
+) -> list[Any]:
+    """Load a model of ``transformers`` and what goes with it; no code of the model's is run.
+
+    Args:
+        classes: The model's class, then those of its tokenizer or processors.
+        kind: What the model is, for messages.
+        model: A hub id or folder.
+        device: A torch device.
+        dtype: ``float32``, ``float16`` or ``bfloat16``.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        ModelError: It cannot be found, is damaged, has no safetensors, or lacks weights of its
+            class (``transformers`` alone would make random ones).
+    """
+    import torch
+    from transformers.utils import logging
+
+    if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
+        raise ModelError(f"{model} holds no config.json: not a {kind} model")
+    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what it would warn of, missing weights, is an error here
+    options = {"revision": revision, "trust_remote_code": False}
+    try:
+        loaded, info = classes[0].from_pretrained(
+            model,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
+        )
+        if info["missing_keys"]:
+            raise ModelError(f"it has no weights {min(info['missing_keys'])}")
+        others = [other.from_pretrained(model, **options) for other in classes[1:]]
+        return [loaded.to(device).eval(), *others]
+    except Exception as error:
+        raise ModelError(
+            f"cannot load the {kind} model {model}: {first_line(error)} "
+            f"(`synthvlm doctor` checks what is reachable; weights must be safetensors)"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def check_unicode(text: str) -> None:
+    """Do nothing if a text can be written as UTF-8; tokenizers take no other.
+
+    Raises:
+        ValueError: It cannot: it holds a lone surrogate.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the text is no valid Unicode: {error.reason}") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in a line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
