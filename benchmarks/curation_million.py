@@ -1,8 +1,9 @@
 """Curate a million captions: wall time and peak memory of `synthvlm curate`.
 
-    python benchmarks/curation_million.py CAPTIONS.txt [--captions 1000000]
+    python benchmarks/curation_million.py CAPTIONS.txt [--captions 1000000] [--set KEY=VALUE]
 
-The captions are made by putting halves of real ones together, so few are near-duplicates.
+The captions are made by putting halves of real ones together: few are equal, and of a million about
+a fifth are near-duplicates of an earlier one.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path, help="real captions, one a line")
     parser.add_argument("--captions", type=int, default=1_000_000)
+    parser.add_argument("--set", action="append", default=[], help="one more change of the recipe")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         captions = Path(folder) / "captions.txt"
@@ -39,6 +41,8 @@ def main() -> None:
         command += ["--out", f"{folder}/run", "--set", "run.shard_size=2000"]
         command += ["--set", "curation.rules.personal_data={max: 0}"]
         command += ["--set", "curation.rules.word_count={min: 4, max: 60}"]
+        for change in args.set:
+            command += ["--set", change]
         began = time.monotonic()
         subprocess.run(command, check=True)
         seconds = time.monotonic() - began

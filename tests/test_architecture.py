@@ -18,10 +18,14 @@ FREE = {"data", "errors"}
 ALLOWED = {
     "data": set(),
     "errors": set(),
-    "recipe": {"errors", "recipe_base", "recipe_curation", "recipe_problems", "recipe_yaml"},
+    "recipe": {
+        "errors", "recipe_base", "recipe_curation", "recipe_problems", "recipe_sources",
+        "recipe_yaml",
+    },
     "recipe_base": set(),
     "recipe_curation": {"recipe_base"},
     "recipe_problems": set(),
+    "recipe_sources": {"recipe_base", "recipe_curation"},
     "recipe_yaml": {"errors"},
     "store": FREE,
     "progress": set(),
@@ -37,7 +41,7 @@ ALLOWED = {
     "doctor": {"recipe", "stages"},
     "stages": {
         *FREE, "captions", "endpoints", "engines", "exporters", "generators", "progress",
-        "recipe", "recipe_curation", "scorers", "selection", "store", "tiny",
+        "recipe", "recipe_curation", "recipe_sources", "scorers", "selection", "store", "tiny",
     },
     "pipeline": {*FREE, "engines", "progress", "recipe", "report", "stages", "store"},
     "cli": {*FREE, "doctor", "pipeline", "progress", "recipe", ""},

@@ -32,6 +32,7 @@ __all__ = [
     "pair_schema",
     "preview_schema",
     "selection_schema",
+    "written_schema",
 ]
 
 #: The model-free measures, in the order in which their rules are applied: the method's five, then
@@ -47,6 +48,7 @@ TEXT_MEASURES = (
     "language",
     "personal_data",
     "person_names",
+    "benchmark_overlap",
 )
 
 #: The measures that need a model, in the order in which their rules are applied: to captions that
@@ -93,12 +95,14 @@ class Candidate:
         caption_id: The caption's id.
         index: Zero-based number among the candidates of the caption.
         seed: Seed of the generator that drew the image (0 .. 2**63 - 1).
-        status: ``ok``, ``failed`` or ``skipped``.
+        status: ``ok``; ``failed``; ``skipped``, for the caption was done before; or ``surplus``:
+            drawn by an earlier attempt, and not needed by this one.
         fingerprint: What the image and its scores depend on.
         clip_score: Cosine similarity, clipped at 0 (0 .. 1); None unless ok.
         ssim_score: Structural similarity (-1 .. 1); None unless ok.
         score: The weighted sum; None unless ok.
         truncated: Whether the scorer's text tower cut the caption off.
+        prompt_truncated: Whether the text encoders of the generator cut it off.
         chosen: Whether this is the caption's best candidate.
         problem: Why it failed, or None.
     """
@@ -112,6 +116,7 @@ class Candidate:
     ssim_score: float | None = None
     score: float | None = None
     truncated: bool = False
+    prompt_truncated: bool = False
     chosen: bool = False
     problem: str | None = None
 
@@ -174,6 +179,13 @@ def model_measure_schema() -> pa.Schema:
     return pa.schema([("id", pa.string()), ("value", pa.float64()), ("problem", pa.string())])
 
 
+def written_schema() -> pa.Schema:
+    """Schema of ``written-<source>/``: what a model wrote of each image, or why it could not."""
+    import pyarrow as pa
+
+    return pa.schema([("row", pa.int64()), ("text", pa.string()), ("problem", pa.string())])
+
+
 def caption_schema() -> pa.Schema:
     """Schema of ``captions/``: the measure rows with the models' measures and the verdicts."""
     import pyarrow as pa
@@ -204,6 +216,7 @@ def candidate_schema() -> pa.Schema:
             ("ssim_score", pa.float64()),
             ("score", pa.float64()),
             ("truncated", pa.bool_()),
+            ("prompt_truncated", pa.bool_()),
             ("chosen", pa.bool_()),
             ("problem", pa.string()),
         ]

@@ -18,48 +18,13 @@ from synthvlm.errors import RecipeError
 from synthvlm.recipe_base import Settings, Share
 from synthvlm.recipe_curation import CurationSettings
 from synthvlm.recipe_problems import explain, nearest
+from synthvlm.recipe_sources import SourceSettings
 from synthvlm.recipe_yaml import apply_change, dump_yaml, parse_recipe
 
 __all__ = ["Recipe", "builtin_recipe_text", "builtin_recipes"]
 
 #: Word that names the embedded models and the bundled captions.
 TINY = "tiny"
-
-
-class SourceSettings(Settings):
-    """Where captions come from."""
-
-    path: str = Field(
-        min_length=1,
-        description="File, glob, fsspec URL, data set of the hub, or `tiny` (bundled captions).",
-    )
-    name: str | None = Field(None, min_length=1, description="Stays on every row; default: stem.")
-    format: Literal[
-        "auto", "txt", "json", "jsonl", "csv", "tsv", "parquet", "coco", "llava", "webdataset",
-        "huggingface",
-    ] = "auto"  # fmt: skip
-    text_field: str = Field("caption", description="Column or key of the caption.")
-    id_field: str = Field("id", description="Column or key of the id; optional in the data.")
-    image_field: str | None = Field(None, description="Column or key of the original image.")
-    image_root: str | None = Field(
-        None, description="Folder of the original images; default: that of the source."
-    )
-    split: str = Field("train", description="Of a Hugging Face data set.")
-    subset: str | None = Field(None, description="Of a Hugging Face data set.")
-    revision: str | None = Field(None, description="Of a data set on the hub.")
-
-    @property
-    def has_images(self) -> bool:
-        """Whether its captions may have original images."""
-        formats = ("coco", "llava", "webdataset")
-        return (
-            self.image_field is not None
-            or self.format in formats
-            or (
-                self.format == "auto"
-                and re.search(r"\.tar(\.(gz|bz2|xz|zst))?$", self.path) is not None
-            )
-        )
 
 
 class RefinerSettings(Settings):
@@ -84,6 +49,18 @@ class ImageSettings(Settings):
         return self
 
 
+class AdaptiveSettings(Settings):
+    """Adaptive best-of-k: no more candidates of a caption once one's score is good enough."""
+
+    threshold: float | None = Field(
+        None, description="Score with which a caption is done; null: calibrated on a sample."
+    )
+    keep_gain: float = Field(
+        0.9, gt=0.0, le=1.0, description="Share of best-of-k's gain that calibration keeps."
+    )
+    sample: int = Field(64, ge=8, description="Captions that calibration draws all candidates of.")
+
+
 class GenerationSettings(Settings):
     """Text to image."""
 
@@ -103,6 +80,9 @@ class GenerationSettings(Settings):
     height: int = Field(64, ge=8)
     width: int = Field(64, ge=8)
     candidates: int = Field(4, ge=1, description="Images per caption, of which the best is kept.")
+    adaptive: AdaptiveSettings | None = Field(
+        None, description="Draw fewer candidates of captions that are done early; null: all."
+    )
     refiner: RefinerSettings | None = None
     image: ImageSettings = ImageSettings()
 
@@ -201,7 +181,9 @@ class RunSettings(Settings):
 
     shard_size: int = Field(1000, ge=1, description="Input captions per shard; fixed in a run.")
     threads: Literal["auto"] | int = Field("auto", description="CPU threads; fixed in a run.")
-    batch_size: int = Field(8, ge=1, description="Images generated at a time.")
+    batch_size: Literal["auto"] | int = Field(
+        8, description="Images generated at a time; auto: found while running."
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     max_failed_share: Share = Field(0.01, description="Share of rows that may fail in a stage.")
 
@@ -209,6 +191,8 @@ class RunSettings(Settings):
     def _check(self) -> Self:
         if isinstance(self.threads, int) and self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {self.threads}")
+        if isinstance(self.batch_size, int) and self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
         return self
 
 

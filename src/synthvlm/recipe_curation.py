@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -12,17 +12,22 @@ from synthvlm.recipe_base import Settings
 
 __all__ = [
     "AlignmentSettings",
+    "BenchmarkOverlapBounds",
     "Bounds",
     "ConceptSettings",
     "CurationSettings",
     "EndpointSettings",
     "ImageTextBounds",
     "JudgeBounds",
+    "NearDuplicateSettings",
     "PerplexityBounds",
     "PersonNamesBounds",
     "RuleSettings",
     "TaggedNamesBounds",
 ]
+
+
+NonEmpty = Annotated[str, Field(min_length=1)]
 
 
 class Bounds(Settings):
@@ -63,6 +68,18 @@ class PersonNamesBounds(Bounds):
 
     allowed: list[str] = Field([], description="Full names of public or fictional figures.")
     allowed_file: str | None = Field(None, description="More of them, one a line.")
+
+
+class BenchmarkOverlapBounds(Bounds):
+    """Bounds on the share of n-grams of words that occur in evaluation benchmarks."""
+
+    max: float | None = 0.0
+    files: list[NonEmpty] = Field(min_length=1, description="Files, globs or fsspec URLs.")
+    text_fields: list[NonEmpty] = Field(
+        ["caption"], min_length=1, description="Columns or keys of texts; a file may lack some."
+    )
+    format: Literal["auto", "txt", "json", "jsonl", "csv", "tsv", "parquet", "coco"] = "auto"
+    ngram: int = Field(8, ge=1, description="Words of an n-gram.")
 
 
 class TaggedNamesBounds(PersonNamesBounds):
@@ -148,11 +165,23 @@ class RuleSettings(Settings):
     language: LanguageBounds | None = None
     personal_data: Bounds | None = None
     person_names: PersonNamesBounds | None = None
+    benchmark_overlap: BenchmarkOverlapBounds | None = None
     tagged_names: TaggedNamesBounds | None = None
     perplexity: PerplexityBounds | None = None
     image_text_matching: ImageTextBounds | None = None
     clip_similarity: ImageTextBounds | None = None
     judge: JudgeBounds | None = None
+
+
+class NearDuplicateSettings(Settings):
+    """Near-duplicates: of captions that are similar enough, the first stays."""
+
+    similarity: float = Field(
+        0.6,
+        gt=0.0,
+        le=1.0,
+        description="Jaccard similarity of words and pairs of adjacent words.",
+    )
 
 
 class AlignmentSettings(Settings):
@@ -180,5 +209,6 @@ class CurationSettings(Settings):
     normalize_punctuation: bool = True
     rules: RuleSettings = RuleSettings()
     deduplicate: bool = True
+    near_duplicates: NearDuplicateSettings | None = None
     alignment: AlignmentSettings | None = None
     concepts: ConceptSettings | None = None

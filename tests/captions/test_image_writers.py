@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +18,12 @@ from transformers import (
     Blip2ForConditionalGeneration,
     Blip2QFormerConfig,
     Blip2VisionConfig,
-    BlipConfig,
     BlipForConditionalGeneration,
     BlipImageProcessorPil,
-    BlipTextConfig,
-    BlipVisionConfig,
     OPTConfig,
 )
 
+from random_captioner import SIDE, SMALL, WORDS, end_on, save_blip, save_words
 from synthvlm.captions import decoding
 from synthvlm.captions.writers import EndpointCaptioner, ImageCaptioner, Written, write_captions
 from synthvlm.endpoints.client import EndpointClient
@@ -34,46 +31,11 @@ from synthvlm.endpoints.replies import ReplyStore
 from synthvlm.endpoints.testing import Answer, FakeEndpoint, Say, Status
 from synthvlm.errors import ModelError
 
-SIDE = 32
-WORDS = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    "<image>",
-    *["a", "red", "green", "blue", "dog"],
-]
-SMALL = {
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-}
-
 
 def png(color: str, format: str = "PNG", size: tuple[int, int] = (40, 30)) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", size, color).save(stream, format)
     return stream.getvalue()
-
-
-def save_words(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    (folder / "vocab.txt").write_text("\n".join(WORDS))
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    BlipImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
-
-
-def end_on(folder: Path, name: str, token: int) -> None:
-    """Have a saved model end its captions on that token."""
-    for file, path in (("config.json", ["text_config"]), ("generation_config.json", [])):
-        settings = json.loads((folder / file).read_text())
-        part = settings
-        for key in path:
-            part = part[key]
-        part[name] = token
-        (folder / file).write_text(json.dumps(settings))
 
 
 def pixels(*images: bytes) -> torch.Tensor:
@@ -93,26 +55,7 @@ def said(model: Any, image: bytes, count: int) -> list[int]:
 @pytest.fixture(scope="module")
 def blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BLIP with random weights."""
-    folder = tmp_path_factory.mktemp("models") / "blip"
-    save_words(folder)
-    torch.manual_seed(1)
-    config = BlipConfig(
-        text_config=BlipTextConfig(
-            vocab_size=len(WORDS),
-            encoder_hidden_size=16,
-            bos_token_id=2,
-            sep_token_id=3,
-            eos_token_id=3,
-            pad_token_id=0,
-            max_position_embeddings=32,
-            **SMALL,
-        ).to_dict(),
-        vision_config=BlipVisionConfig(image_size=SIDE, patch_size=16, **SMALL).to_dict(),
-        projection_dim=16,
-        image_text_hidden_size=16,
-    )
-    BlipForConditionalGeneration(config).save_pretrained(folder)
-    return folder
+    return save_blip(tmp_path_factory.mktemp("models") / "blip")
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +125,7 @@ def test_blip2_and_a_caption_that_is_cut_off(blip2: Path) -> None:
 def test_a_folder_that_is_no_such_model(tmp_path: Path, clip_folder: Path, blip: Path) -> None:
     with pytest.raises(ModelError, match=r"no config\.json"):
         ImageCaptioner(str(tmp_path))
-    with pytest.raises(ModelError, match="cannot load the captioning model"):
+    with pytest.raises(ModelError, match="cannot load the image-to-text model"):
         ImageCaptioner(str(clip_folder))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synthvlm.captions.batch import TextBatch
+from synthvlm.captions.benchmark_overlap import BenchmarkOverlap
 from synthvlm.captions.codepoints import ALNUM, SPECIAL
 from synthvlm.captions.flagged_words import load_flagged_words
 from synthvlm.captions.language import LanguageShare
@@ -157,6 +158,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     LanguageShare.name: LanguageShare,
     PersonalData.name: PersonalData,
     PersonNames.name: PersonNames,
+    BenchmarkOverlap.name: BenchmarkOverlap.from_files,
 }
 
 

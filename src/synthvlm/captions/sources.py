@@ -14,6 +14,7 @@ A source is one file or a glob of files, local or on any fsspec file system, com
 ``llava``       a list of LLaVA conversations; the caption is the first answer
 ``webdataset``  ``.tar`` shards, a sample a row: the caption is its ``.txt``, or a field of its
                 ``.json``; a field of the ``.json`` may be its id, or its key, named ``__key__``
+``images``      image files without captions, a file a row
 ``huggingface`` the id of a data set on the hub, or a folder that ``datasets`` can load
 =============== =================================================================================
 
@@ -93,6 +94,7 @@ def read_images(
     path: str | os.PathLike[str],
     *,
     rows: Iterable[int],
+    to_end: bool = False,
     format: str = "auto",
     image_field: str | None = None,
     image_root: str | os.PathLike[str] | None = None,
@@ -109,6 +111,7 @@ def read_images(
     Args:
         path: As in ``read_captions``.
         rows: Row numbers (``Caption.row``), ascending.
+        to_end: Rows beyond the end of the source are no error: the images end there.
         format: As in ``read_captions``.
         image_field: Column or key of the image: a path, bytes, or ``{bytes, path}``. ``coco``: a
             field of the image's entry (default ``file_name``); ``llava``: default ``image``;
@@ -131,7 +134,7 @@ def read_images(
     folder = None if image_root is None else folder_at(os.fspath(image_root))
     if folder is not None:
         folder.check()
-    return _images(parts, fields, folder, source, rows)
+    return _images(parts, fields, folder, source, rows, to_end)
 
 
 def source_digest(
@@ -144,9 +147,9 @@ def source_digest(
 ) -> str:
     """A hash of what a source holds, original images in files of their own aside.
 
-    Of the bytes of a local file; for WebDataset shards and data set folders, of the size and the
-    first and last MiB of each file; for remote files of what the file system tells (``ukey``,
-    size, ETag); for the hub of id and commit. Of a glob, of all its files in order.
+    Of the bytes of a local file; for WebDataset shards, images and data set folders, of the size
+    and the first and last MiB of each file; for remote files of what the file system tells
+    (``ukey``, size, ETag); for the hub of id and commit. Of a glob, of all its files in order.
 
     Args:
         path: As in ``read_captions``.
@@ -164,9 +167,9 @@ def source_digest(
         return hub_digest(path, split, subset, revision)
     digests = []
     for file in find_files(path):
-        sampled = SUFFIXES.get(file.suffix) == "webdataset" if format == "auto" else False
+        kind = SUFFIXES.get(file.suffix) if format == "auto" else format
         try:
-            digests.append(file.digest(sampled=sampled or format == "webdataset"))
+            digests.append(file.digest(sampled=kind in ("webdataset", "images")))
         except READ_ERRORS as error:
             raise unreadable(file.path, error) from error
     return digests[0] if len(digests) == 1 else fingerprint(digests)
@@ -262,6 +265,7 @@ def _images(
     folder: ImageFolder | None,
     path: str,
     rows: Iterable[int],
+    to_end: bool,
 ) -> Iterator[OriginalImage]:
     wanted = _Wanted(rows)
     row = 0
@@ -281,7 +285,9 @@ def _images(
                 row += 1
         except READ_ERRORS as error:
             raise unreadable(part.path, error, row - wanted.start) from error
-    if wanted.row is not None:
+    if to_end and not row:
+        raise CaptionSourceError(f"{path}: there are no images")
+    if wanted.row is not None and not to_end:
         raise CaptionSourceError(
             f"{path}: there is no row {wanted.row}, only {row} rows; was the source changed?"
         )

@@ -7,12 +7,11 @@ import io
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synthvlm.captions.chat import ChatModel, ChatReply, ask_in_order
 from synthvlm.captions.decoding import decode_image
-from synthvlm.errors import ModelError
+from synthvlm.captions.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -98,29 +97,15 @@ class ImageCaptioner:
         Raises:
             ModelError: It cannot be found, is damaged, is of another kind, or has no safetensors.
         """
-        import torch
-        from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
-        from transformers.utils import logging
+        from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-        if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
-            raise ModelError(f"{model} holds no config.json: not a model")
-        logging.disable_progress_bar()
-        try:
-            self._model: Any = AutoModelForImageTextToText.from_pretrained(
-                model, revision=revision, dtype=getattr(torch, dtype), use_safetensors=True
-            )
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(model, revision=revision)
-            # The other backend, where it is installed, resizes differently.
-            self._processor: Any = AutoImageProcessor.from_pretrained(
-                model, revision=revision, backend="pil"
-            )
-        except Exception as error:
-            line = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelError(
-                f"cannot load the captioning model {model}: {line} "
-                "(it must be an image-to-text model with weights as safetensors)"
-            ) from error
-        self._model.to(device).eval()
+        self._model: Any
+        self._tokenizer: Any
+        self._processor: Any
+        classes = [AutoModelForImageTextToText, AutoTokenizer, _PilImageProcessor]
+        self._model, self._tokenizer, self._processor = load_pretrained(
+            classes, "image-to-text", model, device, dtype, revision
+        )
         self._settings = {
             "max_new_tokens": max_new_tokens,
             "num_beams": num_beams,
@@ -153,6 +138,16 @@ class ImageCaptioner:
         return _caption(self._tokenizer.decode(said, skip_special_tokens=True))
 
 
+class _PilImageProcessor:
+    """``AutoImageProcessor`` by PIL: the other backend, where installed, resizes otherwise."""
+
+    @staticmethod
+    def from_pretrained(model: str, **options: Any) -> Any:
+        from transformers import AutoImageProcessor
+
+        return AutoImageProcessor.from_pretrained(model, backend="pil", **options)
+
+
 class EndpointCaptioner:
     """A chat model that sees: it is sent the image, as a data URL, and a prompt."""
 
@@ -160,13 +155,20 @@ class EndpointCaptioner:
         self,
         model: ChatModel,
         *,
-        prompt: str = DEFAULT_IMAGE_PROMPT,
+        prompt: str | None = None,
         max_tokens: int = 100,
         seed: int | None = 0,
     ) -> None:
-        """Caption by a chat model, at temperature 0; ``seed`` None for servers that refuse one."""
+        """Caption by a chat model, at temperature 0.
+
+        Args:
+            model: The chat model.
+            prompt: What it is asked; None is ``DEFAULT_IMAGE_PROMPT``.
+            max_tokens: Longest reply.
+            seed: Sent along; None for servers that refuse one.
+        """
         self._model = model
-        self._prompt = prompt
+        self._prompt = DEFAULT_IMAGE_PROMPT if prompt is None else prompt
         self._sampling: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens}
         if seed is not None:
             self._sampling["seed"] = seed

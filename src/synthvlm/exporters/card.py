@@ -45,6 +45,9 @@ class CardFacts:
         names_checked: How captions with names of people were found, or None.
         reproducible: Whether images can be regenerated from their seeds.
         recipe: The resolved recipe as YAML.
+        benchmarks: Names of the files of benchmarks that captions must not overlap, without their
+            folders; none if that was not checked.
+        overlapping: Captions that were rejected because they overlap.
     """
 
     license: str | None
@@ -58,6 +61,8 @@ class CardFacts:
     names_checked: str | None
     reproducible: bool
     recipe: str
+    benchmarks: Sequence[str] = ()
+    overlapping: int = 0
 
     @property
     def selected(self) -> int:
@@ -97,6 +102,7 @@ def data_set_card(facts: CardFacts) -> str:
         "What was checked of each caption:\n\n"
         + "\n".join(f"- {check}" for check in facts.checks or ["nothing"]),
         _privacy(facts),
+        _contamination(facts),
         "## Use",
         *_usage(facts.formats),
         "## Making it again",
@@ -158,6 +164,16 @@ def _privacy(facts: CardFacts) -> str:
             f"the recipe below lists the names that were allowed."
         )
     return f"{data} {names}"
+
+
+def _contamination(facts: CardFacts) -> str:
+    if not facts.benchmarks:
+        return "Captions were **not** checked for overlap with evaluation benchmarks."
+    names = ", ".join(f"`{' '.join(name.split()).replace('`', '')}`" for name in facts.benchmarks)
+    return (
+        f"Captions were checked for n-grams of words that occur in evaluation benchmarks: {names}. "
+        f"Rejected for it: {facts.overlapping:,}. Images were not compared with any benchmark's."
+    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

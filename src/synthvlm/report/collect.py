@@ -10,6 +10,7 @@ from synthvlm.data import CHOSEN_SCORES
 from synthvlm.report.funnel import Funnel, count_captions, read_funnel
 from synthvlm.report.gallery import Part, build_gallery
 from synthvlm.report.measures import Distribution, read_distributions
+from synthvlm.report.near_duplicates import NearDuplicate, read_near_duplicates
 from synthvlm.report.pairs import Candidates, join_selection, read_candidates, scores_of
 from synthvlm.report.throughput import StageTime, stage_times
 
@@ -51,6 +52,7 @@ class Facts:
     captions: int | None
     funnel: Funnel | None
     measures: tuple[Distribution, ...]
+    near_duplicates: tuple[NearDuplicate, ...]
     candidates: Candidates | None
     pairs: int | None
     selected: int | None
@@ -86,6 +88,7 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
         captions=funnel.captions if funnel is not None else captions,
         funnel=funnel,
         measures=read_distributions(run, recipe, markers["curate"]),
+        near_duplicates=read_near_duplicates(run, markers["curate"]),
         candidates=candidates,
         pairs=None if pairs is None else pairs.num_rows,
         selected=None if selected is None else selected.num_rows,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.data import MODEL_MEASURES, TEXT_MEASURES, fingerprint
-from synthvlm.stages.curate import REASONS, reasons_on
+from synthvlm.stages.curate import NEAR_DUPLICATE, REASONS, reasons_on
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -127,5 +127,6 @@ def _read_samples(
 def _sample(reason: str, row: dict[str, Any]) -> Sample:
     note = row["problem"]
     if row["duplicate_of"] is not None:
-        note = f"same text as {row['duplicate_of']}"
+        nearly = "nearly the " if reason == NEAR_DUPLICATE else ""
+        note = f"{nearly}same text as {row['duplicate_of']}"
     return Sample(row["source"], row["row"], row["text"], row.get(reason), note)

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.report.charts import histogram, measure_histogram, rising_line
 from synthvlm.report.collect import Facts, ScoreFacts, collect
-from synthvlm.stages.curate import ALIGNMENT, CONCEPTS, DUPLICATE, UNMEASURED, UNREADABLE
+from synthvlm.stages.curate import (
+    ALIGNMENT,
+    CONCEPTS,
+    DUPLICATE,
+    NEAR_DUPLICATE,
+    UNMEASURED,
+    UNREADABLE,
+)
 from synthvlm.store import RECIPE_FILE
 
 if TYPE_CHECKING:
@@ -45,8 +52,10 @@ _RULE_LABELS = {
     "language": "Language",
     "personal_data": "Personal data",
     "person_names": "People's names",
+    "benchmark_overlap": "Benchmark overlap",
     "tagged_names": "People's names, by a model",
     DUPLICATE: "Duplicates",
+    NEAR_DUPLICATE: "Near-duplicates",
     UNMEASURED: "Not measured",
     "perplexity": "Perplexity",
     "image_text_matching": "Image-text matching",
@@ -59,6 +68,7 @@ _RULE_LABELS = {
 _WITHOUT_MEASURE = {
     UNREADABLE: "could not be read",
     DUPLICATE: "same text as an earlier one",
+    NEAR_DUPLICATE: "nearly the same text as an earlier one",
     UNMEASURED: "a rule failed on them; the next run tries again",
     ALIGNMENT: "others fit their original image better",
     CONCEPTS: "its concepts have enough captions",

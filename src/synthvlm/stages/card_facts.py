@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -67,6 +68,8 @@ def card_facts(
         names_checked=_names_checked(recipe),
         reproducible=all(m.facts.get("reproducible", True) for m in generated.values()),
         recipe=recipe.to_yaml(),
+        benchmarks=_benchmarks(recipe),
+        overlapping=curated.get("benchmark_overlap", 0),
     )
 
 
@@ -121,6 +124,11 @@ def _checks(recipe: Recipe) -> list[str]:
         checks.append(f"`{name}`{low}{' and' if low and high else ''}{high}{by}")
     if curation.deduplicate:
         checks.append("exact duplicates removed")
+    if curation.near_duplicates is not None:
+        checks.append(
+            f"near-duplicates removed (Jaccard similarity of words and pairs of words >= "
+            f"{curation.near_duplicates.similarity})"
+        )
     if curation.alignment is not None:
         share = f"{curation.alignment.top_fraction:.0%}"
         checks.append(f"of captions with an original image, the best {share} by CLIPScore kept")
@@ -134,6 +142,13 @@ def _names_checked(recipe: Recipe) -> str | None:
     if rules.tagged_names is not None:
         return f"by the model `{rules.tagged_names.model}`"
     return None if rules.person_names is None else "by their form"
+
+
+def _benchmarks(recipe: Recipe) -> list[str]:
+    """Names of the benchmark files: no folder, and of a URL no query, which may hold a secret."""
+    rule = recipe.curation.rules.benchmark_overlap
+    paths = [] if rule is None else rule.files
+    return [PurePath(urlsplit(p).path if "://" in p else p).name or "benchmark" for p in paths]
 
 
 def _models(recipe: Recipe) -> list[ModelFacts]:

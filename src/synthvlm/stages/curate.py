@@ -19,12 +19,19 @@ from synthvlm.stages.model_measure import measure_by_model, measured_values, sta
 from synthvlm.stages.model_rules import model_rule_fingerprint, model_rules_on
 from synthvlm.stages.summary import StageSummary
 from synthvlm.stages.text_rules import bounds_of
-from synthvlm.stages.verdicts import DUPLICATE, UNMEASURED, UNREADABLE, Verdicts
+from synthvlm.stages.verdicts import (
+    DUPLICATE,
+    NEAR_DUPLICATE,
+    UNMEASURED,
+    UNREADABLE,
+    Verdicts,
+)
 from synthvlm.stages.whole_set import (
     balance_concepts,
     keep_best_aligned,
     refuse_equal_ids,
     reject_duplicates,
+    reject_near_duplicates,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONCEPTS",
     "DUPLICATE",
+    "NEAR_DUPLICATE",
     "REASONS",
     "UNMEASURED",
     "UNREADABLE",
@@ -47,7 +55,15 @@ STAGE = "curate"
 ALIGNMENT, CONCEPTS = "alignment", "concepts"
 
 #: Every reason of a rejection, in the order in which it is decided.
-REASONS = (UNREADABLE, *TEXT_MEASURES, DUPLICATE, *MODEL_MEASURES, UNMEASURED, CONCEPTS)
+REASONS = (
+    UNREADABLE,
+    *TEXT_MEASURES,
+    DUPLICATE,
+    NEAR_DUPLICATE,
+    *MODEL_MEASURES,
+    UNMEASURED,
+    CONCEPTS,
+)
 
 
 def curate(
@@ -55,8 +71,8 @@ def curate(
 ) -> StageSummary:
     """Bring ``captions/`` up to date with the measures and the rules.
 
-    The first rule that a caption fails names its rejection. Among equal texts that pass every
-    model-free rule, the first in the order of sources and rows stays.
+    The first rule that a caption fails names its rejection. Among equal (or nearly equal)
+    texts that pass every model-free rule, the first in the order of sources and rows stays.
 
     Raises:
         CaptionSourceError: Two captions have the same id.
@@ -91,6 +107,7 @@ def reasons_on(recipe: Recipe) -> list[str]:
     curation = recipe.curation
     on = {*bounds_of(recipe, TEXT_MEASURES), *model_rules_on(recipe)}
     on |= {DUPLICATE} if curation.deduplicate else set()
+    on |= {NEAR_DUPLICATE} if curation.near_duplicates is not None else set()
     on |= {CONCEPTS} if curation.concepts is not None else set()
     return [reason for reason in REASONS if reason in on]
 
@@ -108,6 +125,8 @@ def _decide(run: RunFolder, recipe: Recipe, verdicts: Verdicts, progress: Progre
     verdicts.apply_text_bounds(bounds_of(recipe, TEXT_MEASURES))
     if curation.deduplicate:
         reject_duplicates(verdicts)
+    if curation.near_duplicates is not None:
+        reject_near_duplicates(run, verdicts, curation.near_duplicates, progress)
     for name in model_rules_on(recipe):
         bounds = bounds_of(recipe, [name]).get(name, (None, None))
         measure_by_model(run, recipe, name, bounds, verdicts, progress)
@@ -131,6 +150,7 @@ def _fingerprint(recipe: Recipe, measures: dict[int, Marker]) -> str:
         bounds_of(recipe, (*TEXT_MEASURES, *MODEL_MEASURES)),
         [model_rule_fingerprint(recipe, name) for name in model_rules_on(recipe)],
         curation.deduplicate,
+        None if curation.near_duplicates is None else curation.near_duplicates.model_dump(),
         None if curation.alignment is None else curation.alignment.top_fraction,
         None if curation.concepts is None else curation.concepts.model_dump(),
     )

@@ -1,4 +1,4 @@
-"""Read, normalise and measure every input caption, in one streaming pass; no verdict yet.
+"""Read or write, normalise and measure every input caption, in one streaming pass; no verdict yet.
 
 The pass runs in the driver: text is read once, in order, and the model-free measures cost less
 than sending it elsewhere.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.data import TEXT_MEASURES, Caption, fingerprint, measure_schema
@@ -19,6 +20,7 @@ from synthvlm.recipe import source_name
 from synthvlm.stages.original_images import hub_arguments, source_path
 from synthvlm.stages.summary import StageSummary
 from synthvlm.stages.text_rules import text_rule_fingerprints, text_rules
+from synthvlm.stages.written import is_written, stages_of, writer_fingerprint, written_captions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from synthvlm.captions.rules import Rule
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
+    from synthvlm.recipe_sources import SourceSettings
     from synthvlm.store import Marker, RunFolder
 
 __all__ = ["measure"]
@@ -33,6 +36,8 @@ __all__ = ["measure"]
 STAGE = "measure"
 #: Its only marker says that all sources were read to their end.
 TOTAL = "sources"
+#: Settings of a source that are no part of how its captions are read.
+_NOT_READ = {"path", "image_field", "image_root", "image_captioner", "concept_writer"}
 
 
 def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
@@ -59,8 +64,15 @@ def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
             progress.advance(marker.facts["captions"])
     else:
         progress.start(STAGE, recipe.limit, "captions")
-        read, shards, notes = _read(run, recipe, content, done, measurer, progress)
-        run.commit(TOTAL, 0, whole, facts={"captions": read, "shards": len(shards)})
+        with ExitStack() as resources:
+            captions = _captions(run, recipe, resources)
+            read, shards, notes, unwritten = _read(
+                captions, recipe, content, done, measurer, progress
+            )
+        if not unwritten:  # what could not be written is tried again by the next run
+            run.commit(TOTAL, 0, whole, facts={"captions": read, "shards": len(shards)})
+        for stage in stages_of(recipe):
+            run.sweep(stage, [stage], run.markers(stage))
     run.sweep(STAGE, ["measures"], shards)
     seconds = time.monotonic() - began
     if measurer.measured:
@@ -74,22 +86,29 @@ def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
 
 
 def _read(
-    run: RunFolder,
+    captions: Iterator[Caption],
     recipe: Recipe,
     content: str,
     done: dict[int, Marker],
     measurer: _Measurer,
     progress: Progress,
-) -> tuple[int, dict[int, Marker], list[str]]:
-    """Read all sources once; returns the captions read, their shards, and what to tell people."""
+) -> tuple[int, dict[int, Marker], list[str], int]:
+    """Read all sources once.
+
+    Returns:
+        The captions read, their shards, what to tell people, and how many captions a model should
+        have written and did not.
+    """
     size = recipe.run.shard_size
-    rows = islice(_captions(recipe), recipe.limit)
-    read = unreadable = 0
+    writers = {source_name(source) for source in recipe.sources if is_written(source)}
+    read = unreadable = unwritten = 0
     first_problem: str | None = None
     shards: dict[int, Marker] = {}
-    for shard, batch in enumerate(_batches(rows, size)):
-        wanted = fingerprint(STAGE, content, shard * size, len(batch))
+    for shard, batch in enumerate(_batches(captions, size)):
         problems = [f"{c.source}: {c.problem}" for c in batch if c.problem is not None]
+        missing = [c.row for c in batch if c.problem is not None and c.source in writers]
+        wanted = fingerprint(STAGE, content, shard * size, len(batch), missing)
+        unwritten += len(missing)
         unreadable += len(problems)
         first_problem = first_problem or next(iter(problems), None)
         old = done.get(shard)
@@ -106,8 +125,9 @@ def _read(
             f"({recipe.run.max_failed_share}) allows; the first: {first_problem}"
         )
     if first_problem is None:
-        return read, shards, []
-    return read, shards, [f"warning: {unreadable} unreadable captions; the first: {first_problem}"]
+        return read, shards, [], 0
+    note = f"warning: {unreadable} unreadable captions; the first: {first_problem}"
+    return read, shards, [note], unwritten
 
 
 class _Measurer:
@@ -179,9 +199,10 @@ def _content_fingerprint(recipe: Recipe) -> str:
 
     sources = [
         (
-            source.model_dump(exclude={"path", "image_field", "image_root"}),
+            source.model_dump(exclude=_NOT_READ),
             source_name(source),
             source_digest(source_path(source), format=source.format, **hub_arguments(source)),
+            writer_fingerprint(recipe, source),
         )
         for source in recipe.sources
     ]
@@ -190,7 +211,20 @@ def _content_fingerprint(recipe: Recipe) -> str:
     return fingerprint(sources, normalization, measure_schema().names)
 
 
-def _captions(recipe: Recipe) -> Iterator[Caption]:
+def _captions(run: RunFolder, recipe: Recipe, resources: ExitStack) -> Iterator[Caption]:
+    """The captions of all sources in order, read or written as they are asked for."""
+    left = recipe.limit
+    for source in recipe.sources:
+        for caption in islice(_captions_of(run, recipe, source, left, resources), left):
+            left = left and left - 1
+            yield caption
+        if left == 0:
+            return
+
+
+def _captions_of(
+    run: RunFolder, recipe: Recipe, source: SourceSettings, most: int | None, resources: ExitStack
+) -> Iterator[Caption]:
     from synthvlm.captions.normalize import normalize
     from synthvlm.captions.sources import read_captions
 
@@ -200,17 +234,16 @@ def _captions(recipe: Recipe) -> Iterator[Caption]:
         fix_unicode=curation.fix_unicode,
         normalize_punctuation=curation.normalize_punctuation,
     )
-    return chain.from_iterable(
-        read_captions(
-            source_path(source),
-            name=source_name(source),
-            format=source.format,
-            text_field=source.text_field,
-            id_field=source.id_field,
-            normalize=normalizer,
-            **hub_arguments(source),
-        )
-        for source in recipe.sources
+    if is_written(source):
+        return written_captions(run, recipe, source, most, normalizer, resources)
+    return read_captions(
+        source_path(source),
+        name=source_name(source),
+        format=source.format,
+        text_field=source.text_field,
+        id_field=source.id_field,
+        normalize=normalizer,
+        **hub_arguments(source),
     )
 
 

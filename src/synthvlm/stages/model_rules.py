@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthvlm.data import MODEL_MEASURES, digest, fingerprint
-from synthvlm.errors import RecipeError
 from synthvlm.recipe_curation import (
     AlignmentSettings,
     ImageTextBounds,
@@ -14,6 +13,7 @@ from synthvlm.recipe_curation import (
     PerplexityBounds,
     TaggedNamesBounds,
 )
+from synthvlm.stages.endpoint_clients import endpoint_client
 from synthvlm.stages.models import clip_path, model_identity, resolve_device, resolve_dtype
 from synthvlm.stages.original_images import images_fingerprint
 from synthvlm.stages.text_rules import allowed_names
@@ -167,26 +167,9 @@ def _judge(run: RunFolder, settings: JudgeBounds, device: str, resources: ExitSt
             revision=settings.revision,
         )
     from synthvlm.captions.endpoint_judge import EndpointJudge
-    from synthvlm.endpoints.client import EndpointClient
-    from synthvlm.endpoints.replies import ReplyStore
 
     endpoint = settings.endpoint
-    folder = endpoint.replies or run.local_path("replies")
-    if folder is None:
-        raise RecipeError(
-            f"curation.rules.judge.endpoint.replies: name a local folder, for {run.url} is not on "
-            f"this machine and replies that were paid for must be kept"
-        )
-    client = EndpointClient(
-        endpoint.url,
-        settings.model,
-        api_key_env=endpoint.api_key_env,
-        concurrency=endpoint.concurrency,
-        timeout_s=endpoint.timeout_s,
-        max_requests=endpoint.max_requests,
-        max_total_tokens=endpoint.max_tokens,
-        store=resources.enter_context(ReplyStore(folder)),
-    )
+    client = endpoint_client(run, endpoint, settings.model, "curation.rules.judge", resources)
     return EndpointJudge(
         client, prompt=settings.prompt, max_tokens=settings.reply_tokens, seed=endpoint.seed
     )

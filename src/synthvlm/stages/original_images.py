@@ -11,7 +11,8 @@ from synthvlm.recipe import TINY, source_name
 
 if TYPE_CHECKING:
     from synthvlm.captions.sources import OriginalImage
-    from synthvlm.recipe import Recipe, SourceSettings
+    from synthvlm.recipe import Recipe
+    from synthvlm.recipe_sources import SourceSettings
 
 __all__ = ["HubArguments", "OriginalImages", "hub_arguments", "images_fingerprint", "source_path"]
 

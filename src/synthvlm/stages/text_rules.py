@@ -33,10 +33,21 @@ def allowed_names(settings: PersonNamesBounds) -> list[str]:
 
 
 def text_rule_fingerprints(recipe: Recipe) -> dict[str, str]:
-    """For each model-free rule that is on, what its measure depends on beside the text."""
+    """For each model-free rule that is on, what its measure depends on beside the text.
+
+    Raises:
+        RecipeError: A file that a rule needs is missing or not what it should be.
+    """
+    from synthvlm.captions.benchmark_texts import benchmark_digest
+
+    found = _arguments(recipe)
+    benchmarks = found.get("benchmark_overlap")
+    if benchmarks is not None:  # files that moved are the same benchmarks
+        names = ("files", "text_fields", "format")
+        benchmarks["files"] = benchmark_digest(**{name: benchmarks[name] for name in names})
     return {
         name: fingerprint(name, sorted(_plain(arguments).items()))
-        for name, arguments in _arguments(recipe).items()
+        for name, arguments in found.items()
     }
 
 

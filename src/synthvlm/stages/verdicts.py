@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from synthvlm.stages.text_rules import Bounds
     from synthvlm.store import Marker, RunFolder
 
-__all__ = ["DUPLICATE", "UNMEASURED", "UNREADABLE", "Verdicts"]
+__all__ = ["DUPLICATE", "NEAR_DUPLICATE", "UNMEASURED", "UNREADABLE", "Verdicts"]
 
 #: Reasons beside the names of rules.
 UNREADABLE = "unreadable"
 DUPLICATE = "duplicate"
+NEAR_DUPLICATE = "near_duplicate"
 UNMEASURED = "unmeasured"
 
 

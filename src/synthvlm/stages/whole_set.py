@@ -1,22 +1,25 @@
-"""Verdicts that need the whole data set: equal ids and texts, the best-aligned share, concepts."""
+"""Verdicts that need the whole data set: duplicates, the best-aligned share, concepts."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from synthvlm.data import fingerprint
 from synthvlm.errors import CaptionSourceError
-from synthvlm.stages.verdicts import DUPLICATE
+from synthvlm.stages.verdicts import DUPLICATE, NEAR_DUPLICATE
 
 if TYPE_CHECKING:
-    from synthvlm.recipe_curation import ConceptSettings
+    from synthvlm.progress import Progress
+    from synthvlm.recipe_curation import ConceptSettings, NearDuplicateSettings
     from synthvlm.stages.verdicts import Verdicts
+    from synthvlm.store import RunFolder
 
 __all__ = [
     "Positions",
@@ -24,6 +27,7 @@ __all__ = [
     "keep_best_aligned",
     "refuse_equal_ids",
     "reject_duplicates",
+    "reject_near_duplicates",
 ]
 
 _KEY_BYTES = 16
@@ -87,6 +91,32 @@ def reject_duplicates(verdicts: Verdicts) -> None:
     positions = Positions(verdicts)
     keys = b"".join(_keys(texts) for texts in positions.columns("text"))
     positions.reject_twins(_equal_to_earlier(keys), DUPLICATE)
+
+
+def reject_near_duplicates(
+    run: RunFolder, verdicts: Verdicts, settings: NearDuplicateSettings, progress: Progress
+) -> None:
+    """Of similar texts only the first in the order of sources and rows stays."""
+    from synthvlm.captions.near_duplicates import near_duplicates
+
+    began = time.monotonic()
+    positions = Positions(verdicts)
+    progress.start(NEAR_DUPLICATE, len(positions), "captions")
+
+    def texts() -> Iterator[list[str]]:
+        for part in positions.columns("text"):
+            yield part
+            progress.advance(len(part))
+
+    found = near_duplicates(texts(), threshold=settings.similarity)
+    positions.reject_twins(found.twins, NEAR_DUPLICATE)
+    if found.refused:
+        progress.note(
+            f"warning: {NEAR_DUPLICATE}: {found.refused:,} kept captions share words with so many "
+            f"others that not all were compared with them; some near-duplicates may have stayed"
+        )
+    seconds = round(time.monotonic() - began, 3)
+    run.event("rule", rule=NEAR_DUPLICATE, seconds=seconds, captions=len(positions))
 
 
 def keep_best_aligned(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
+from synthvlm.captions.readers.image_files import read_image_file
 from synthvlm.captions.readers.json_files import read_coco, read_json, read_llava
 from synthvlm.captions.readers.lines import read_jsonl, read_txt
 from synthvlm.captions.readers.parquet import read_parquet
@@ -43,10 +44,12 @@ FORMATS: dict[str, FileFormat] = {
     "coco": FileFormat(read_coco, "annotation", "file_name"),
     "llava": FileFormat(read_llava, "item", "image"),
     "webdataset": FileFormat(read_webdataset, "sample", IMAGE_EXTENSIONS),
+    "images": FileFormat(read_image_file, "image", "image"),
 }
 
 #: The format that an ending stands for.
 SUFFIXES = {
     **{name: name for name in ("txt", "jsonl", "csv", "tsv", "json", "parquet")},
     "tar": "webdataset",
+    **dict.fromkeys(IMAGE_EXTENSIONS.split(";"), "images"),
 }

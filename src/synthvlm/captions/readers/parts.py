@@ -90,6 +90,8 @@ def place_of(record: Record, unit: str) -> str:
     """Where a row stands, for messages; of several files, the unit holds the file, too."""
     if isinstance(record.where, int):
         return f"{unit} {record.where}"
+    if not record.where:
+        return unit
     # Words name their unit themselves; what is left is the file.
     file, comma, _ = unit.rpartition(", ")
     return f"{file}{comma}{record.where}"

@@ -1,0 +1,119 @@
+"""Near-duplicates: speed and memory on a million captions, recall against brute force on 5,000.
+
+    python benchmarks/near_duplicates.py CAPTIONS.txt [--captions 1000000]
+
+The many captions are made by putting halves of real ones together. The 5,000 are 1,000 real ones
+of 5 to 15 words, and of each a copy with one word changed, dropped and added, and one whose second
+half is that of another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+from curation_million import write_captions
+
+from synthvlm.captions.batch import TextBatch
+from synthvlm.captions.minhash import band_keys, bands_for, signatures
+from synthvlm.captions.near_duplicates import THRESHOLD, near_duplicates, ngram_hashes
+
+KINDS = ("original", "changed", "dropped", "added", "recombined")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path, help="real captions, one a line")
+    parser.add_argument("--captions", type=int, default=1_000_000)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "captions.txt"
+        write_captions(args.source, args.captions, made)
+        speed(made.read_text(encoding="utf-8").splitlines())
+    recall(args.source.read_text(encoding="utf-8").splitlines())
+
+
+def speed(texts: list[str]) -> None:
+    bands, rows = bands_for(THRESHOLD)
+    seconds = {"words": 0.0, "minhash": 0.0}
+    before = peak()
+    for part in batches(texts):
+        began = time.perf_counter()
+        words = TextBatch(part).words
+        read = time.perf_counter()
+        band_keys(signatures(*ngram_hashes(words)), bands, rows)
+        seconds["words"] += read - began
+        seconds["minhash"] += time.perf_counter() - read
+    began = time.perf_counter()
+    found = near_duplicates([texts])
+    whole = time.perf_counter() - began
+    seconds |= {"buckets, comparing": whole - sum(seconds.values()), "the whole pass": whole}
+    for step, spent in seconds.items():
+        print(f"{step:<18}  {spent:6.1f} s  {len(texts) / spent:>9,.0f} captions/s")
+    print(f"peak memory {peak():.0f} MB, {before:.0f} MB of it before (all texts and the imports)")
+    print(
+        f"{len(texts):,} captions: {len(found.twins):,} near-duplicates, "
+        f"{found.refused:,} kept captions not in all of their buckets"
+    )
+
+
+def batches(texts: list[str], size: int = 256) -> Iterator[list[str]]:
+    return (texts[start : start + size] for start in range(0, len(texts), size))
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def recall(lines: Sequence[str]) -> None:
+    rng = Random(0)
+    usable = sorted({line for line in lines if 5 <= len(line.split()) <= 15})
+    originals = [line.split() for line in rng.sample(usable, 1000)]
+    vocabulary = [word for words in originals for word in words]
+    texts = [" ".join(words) for words in originals]
+    for kind in KINDS[1:]:
+        texts += [" ".join(edited(words, kind, rng, vocabulary, originals)) for words in originals]
+    wanted, found = brute_force(texts), near_duplicates([texts]).twins
+    print(
+        f"recall {len(wanted & found.keys()) / len(wanted):.2%} of {len(wanted):,} by brute force"
+    )
+    for number, kind in enumerate(KINDS):
+        places = range(1000 * number, 1000 * (number + 1))
+        shares = [sum(place in which for place in places) / 1000 for which in (found, wanted)]
+        print(f"{kind:<10}  {shares[0]:6.1%} are near-duplicates, {shares[1]:6.1%} by brute force")
+
+
+def edited(
+    words: list[str], kind: str, rng: Random, vocabulary: list[str], others: list[list[str]]
+) -> list[str]:
+    place = rng.randrange(len(words))
+    if kind == "recombined":
+        other = rng.choice(others)
+        return words[: len(words) // 2] + other[len(other) // 2 :]
+    new = [] if kind == "dropped" else [rng.choice(vocabulary)]
+    return words[:place] + new + words[place + (kind != "added") :]
+
+
+def brute_force(texts: Sequence[str]) -> set[int]:
+    """Positions of the captions that are similar to an earlier one that stays."""
+    words = TextBatch(texts).words
+    kept: list[frozenset[object]] = []
+    dropped = set()
+    for position in range(len(texts)):
+        own = words.of(position)
+        ngrams = frozenset([*own, *pairwise(own)])
+        if any(len(ngrams & other) >= THRESHOLD * len(ngrams | other) for other in kept):
+            dropped.add(position)
+        elif ngrams:
+            kept.append(ngrams)
+    return dropped
+
+
+if __name__ == "__main__":
+    main()
