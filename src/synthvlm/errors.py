@@ -10,6 +10,7 @@ __all__ = [
     "GenerationError",
     "MissingExtraError",
     "ModelError",
+    "OutOfMemoryError",
     "RecipeError",
     "RunFolderError",
     "SynthVLMError",
@@ -39,6 +40,10 @@ class ModelError(SynthVLMError):
 
 class GenerationError(SynthVLMError):
     """A generator could not make an image."""
+
+
+class OutOfMemoryError(GenerationError):
+    """A batch does not fit into the device's memory; a smaller one may."""
 
 
 class TooManyFailuresError(SynthVLMError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,15 +11,24 @@ __all__ = ["Engine", "ShardResult", "ShardWorker"]
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """What became of a shard: counts for people (e.g. images generated) and its wall time."""
+    """What became of a shard.
+
+    Attributes:
+        shard: Its number.
+        counts: For people, e.g. images generated.
+        seconds: From its begin to its commit; shards overlap.
+        drawing_s: Of these, how long the generator was at work.
+    """
 
     shard: int
     counts: Mapping[str, int]
     seconds: float
+    drawing_s: float
 
 
-#: Does a shard, commits it, and says what it did. It may hold models between shards.
-ShardWorker = Callable[[int], ShardResult]
+#: Does shards as it is given them, commits each, and says what became of it. It may hold models
+#: between shards, and begin one before the last is committed.
+ShardWorker = Callable[[Iterable[int]], Iterator[ShardResult]]
 
 
 class Engine(Protocol):

@@ -16,6 +16,4 @@ class LocalEngine:
         self, make_worker: Callable[[], ShardWorker], shards: Sequence[int]
     ) -> Iterator[ShardResult]:
         """Yield the result of each shard as it finishes."""
-        worker = make_worker()
-        for shard in shards:
-            yield worker(shard)
+        yield from make_worker()(shards)

@@ -19,10 +19,13 @@ class GeneratedImages:
     Attributes:
         pixels: uint8, shape (n, 3, height, width), RGB, on any device.
         problems: For each image, why it cannot be used, or None.
+        truncated: For each image, whether a text encoder saw only the beginning of its prompt;
+            empty where the generator cannot know.
     """
 
     pixels: torch.Tensor
     problems: tuple[str | None, ...]
+    truncated: tuple[bool, ...] = ()
 
 
 class Generator(Protocol):
@@ -35,5 +38,10 @@ class Generator(Protocol):
     reproducible: bool
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
-        """Draw one image for each (prompt, seed); equal neighbouring prompts are encoded once."""
+        """Draw one image for each (prompt, seed); equal neighbouring prompts are encoded once.
+
+        Raises:
+            OutOfMemoryError: The batch is too large for the device.
+            GenerationError: The batch failed; a part of it may not.
+        """
         ...

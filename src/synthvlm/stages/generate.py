@@ -11,8 +11,9 @@ import time
 from typing import TYPE_CHECKING
 
 from synthvlm.errors import TooManyFailuresError
-from synthvlm.stages.generation_worker import STAGE, GenerationWorker
-from synthvlm.stages.prompts import image_fingerprint, read_prompts, shard_fingerprint
+from synthvlm.stages.calibrate import Sample, threshold_of
+from synthvlm.stages.generation_worker import GenerationWorker
+from synthvlm.stages.prompts import STAGE, image_fingerprint, read_prompts, shard_fingerprint
 from synthvlm.stages.summary import StageSummary
 
 if TYPE_CHECKING:
@@ -45,26 +46,40 @@ def generate(
     began = time.monotonic()
     shared = image_fingerprint(recipe)
     done = run.markers(STAGE)
+    adaptive = recipe.generation.adaptive
+    sample = Sample(adaptive.sample if adaptive is not None else 0)
+    for marker in captions.values() if adaptive is not None else ():
+        sample.add(read_prompts(run, marker, shared))
+    threshold, calibrated = threshold_of(run, recipe, engine, shared, sample, progress)
     stale: list[int] = []
     wanted, upheld = 0, 0
     for shard, marker in captions.items():
         prompts = read_prompts(run, marker, shared)
         wanted += len(prompts)
-        if _is_current(done.get(shard), shard_fingerprint(recipe, shared, prompts)):
+        if _is_current(done.get(shard), shard_fingerprint(recipe, shared, threshold, prompts)):
             upheld += len(prompts)
         else:
             stale.append(shard)
     each = recipe.generation.candidates
     total = wanted * each
     progress.start(STAGE, total, "candidates", upheld * each)
-    counts: dict[str, int] = {"generated": 0, "regenerated": 0, "carried": 0, "failed": 0}
+    counts = dict.fromkeys(("generated", "regenerated", "carried", "failed", "skipped"), 0)
     allowed = math.ceil(recipe.run.max_failed_share * total)
-    for result in engine.run(
-        lambda: GenerationWorker(run, recipe, captions, done, progress), stale
-    ):
+
+    def make_worker() -> GenerationWorker:
+        return GenerationWorker(run, recipe, captions, done, calibrated, threshold, progress)
+
+    for result in engine.run(make_worker, stale):
         for name in counts:
             counts[name] += result.counts[name]
-        run.event("shard", stage=STAGE, shard=result.shard, seconds=result.seconds, **result.counts)
+        run.event(
+            "shard",
+            stage=STAGE,
+            shard=result.shard,
+            seconds=result.seconds,
+            drawing_s=result.drawing_s,
+            **result.counts,
+        )
         run.flush_events()
         if counts["failed"] > allowed:
             raise TooManyFailuresError(

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.store import Marker, RunFolder
 
-__all__ = ["Prompt", "image_fingerprint", "read_prompts", "shard_fingerprint"]
+__all__ = ["STAGE", "Prompt", "image_fingerprint", "read_prompts", "shard_fingerprint"]
+
+STAGE = "generate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def read_prompts(run: RunFolder, captions: Marker, shared: str) -> list[Prompt]:
 def image_fingerprint(recipe: Recipe) -> str:
     """What every image and its scores depend on, beside the caption and the index."""
     settings = recipe.generation
-    image = settings.model_dump(exclude={"candidates", "image"}, mode="json")
+    image = settings.model_dump(exclude={"candidates", "adaptive", "image"}, mode="json")
     scoring = recipe.scoring.model_dump(mode="json")
     for scorer in scoring.values():
         del scorer["weight"]
@@ -63,6 +65,9 @@ def _choice(recipe: Recipe) -> tuple[object, ...]:
     )
 
 
-def shard_fingerprint(recipe: Recipe, shared: str, prompts: Sequence[Prompt]) -> str:
+def shard_fingerprint(
+    recipe: Recipe, shared: str, threshold: float | None, prompts: Sequence[Prompt]
+) -> str:
     """What a whole shard depends on: its prompts, and the choice among their candidates."""
-    return fingerprint("generate", shared, _choice(recipe), [p.fingerprint for p in prompts])
+    choice = (*_choice(recipe), threshold)
+    return fingerprint(STAGE, shared, choice, [p.fingerprint for p in prompts])

@@ -35,7 +35,12 @@ def describe(summary: StageSummary) -> str:
     elif summary.stage == "curate":
         done = f"{counts['kept']:,} of {counts['captions']:,} captions kept"
     elif summary.stage == "generate":
-        more = {"regenerated": "regenerated", "carried": "kept from before", "failed": "failed"}
+        more = {
+            "regenerated": "regenerated",
+            "carried": "kept from before",
+            "skipped": "not needed",
+            "failed": "failed",
+        }
         told = [f"{counts[name]:,} {words}" for name, words in more.items() if counts[name]]
         done = ", ".join([f"{counts['generated']:,} candidates generated", *told])
     elif summary.stage == "select":

@@ -1,0 +1,52 @@
+"""From images to candidate rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from synthvlm.data import Candidate, candidate_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from synthvlm.recipe import ScoringSettings
+    from synthvlm.stages.drawing import Image
+
+__all__ = ["candidate_table", "row_of", "scored"]
+
+
+def row_of(image: Image, fingerprint: str, weights: ScoringSettings) -> Candidate:
+    """The row of an image that was drawn, or failed."""
+    order = image.order
+    row = Candidate(
+        caption_id=order.id,
+        index=order.index,
+        seed=order.seed,
+        status="ok" if image.problem is None else "failed",
+        fingerprint=fingerprint,
+        clip_score=image.clip_score,
+        ssim_score=image.ssim_score,
+        truncated=image.truncated,
+        prompt_truncated=image.prompt_truncated,
+        problem=image.problem,
+    )
+    return row if image.problem is not None else scored(row, weights)
+
+
+def scored(row: Candidate, weights: ScoringSettings) -> Candidate:
+    """A usable row with its score: clip.weight * CLIPScore + ssim.weight * SSIMScore."""
+    assert row.clip_score is not None
+    assert row.ssim_score is not None
+    score = weights.clip.weight * row.clip_score + weights.ssim.weight * row.ssim_score
+    return replace(row, score=score)
+
+
+def candidate_table(rows: Iterable[Candidate]) -> pa.Table:
+    """Candidate rows as a table."""
+    import pyarrow as pa
+
+    rows, schema = list(rows), candidate_schema()
+    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
+    return pa.Table.from_pydict(columns, schema)

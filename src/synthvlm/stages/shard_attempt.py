@@ -1,0 +1,267 @@
+"""One attempt at one shard of generate, score and choose.
+
+What an earlier attempt left is carried over candidate by candidate: an image is generated only
+where its row is missing, or where it is now the winner and its pixels were not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from synthvlm.data import (
+    Candidate,
+    Pair,
+    Preview,
+    candidate_seed,
+    is_sampled,
+    pair_schema,
+    preview_schema,
+)
+from synthvlm.stages.candidate_plan import CandidatePlan, Key, rank
+from synthvlm.stages.candidate_rows import candidate_table, row_of, scored
+from synthvlm.stages.drawing import Drawer, Image, Order
+from synthvlm.stages.earlier import Earlier
+from synthvlm.stages.pixels import decode, encode, thumbnail
+from synthvlm.stages.prompts import STAGE, Prompt, shard_fingerprint
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from synthvlm.progress import Progress
+    from synthvlm.recipe import Recipe
+    from synthvlm.store import RunFolder
+
+__all__ = ["ShardAttempt"]
+
+
+class ShardAttempt:
+    """Draws, scores and chooses; ``draw`` on the thread of the models, then ``commit`` on any."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        prompts: Sequence[Prompt],
+        earlier: Earlier,
+        calibrated: Mapping[Key, Candidate],
+        threshold: float | None,
+        drawer: Drawer,
+        progress: Progress,
+    ) -> None:
+        """Plan the attempt.
+
+        Args:
+            recipe: With dtype and threads resolved.
+            prompts: The shard's kept captions.
+            earlier: What an earlier attempt left.
+            calibrated: Candidates that calibration drew, without their pixels.
+            threshold: Score with which a caption is done; None: no such score.
+            drawer: Draws and scores.
+            progress: Shows candidates done.
+        """
+        self._recipe, self._earlier = recipe, earlier
+        self._drawer, self._progress = drawer, progress
+        self._prompts = {prompt.id: prompt for prompt in prompts}
+        self._threshold = threshold
+        self._count = recipe.generation.candidates
+        image = recipe.generation.image
+        self._encoding = f"{image.format}-{image.quality}"
+        known = {
+            key: row
+            for key in ((id, index) for id in self._prompts for index in range(self._count))
+            if (row := self._carried(earlier.candidates.get(key) or calibrated.get(key)))
+        }
+        self._plan = CandidatePlan(list(self._prompts), self._count, threshold, known)
+        self._best: dict[str, Image] = {}
+        self._pairs: dict[str, Future[Pair]] = {}
+        self._previews = {key: earlier.previews[key] for key in known if key in earlier.previews}
+        self._pending: Future[list[Image]] | None = None
+        self._scores: dict[Key, Candidate] = {}
+        self.counts = dict.fromkeys(("generated", "regenerated", "carried", "failed", "skipped"), 0)
+        self.counts["carried"] = len(known)
+        self._shown = 0
+
+    def draw(self) -> None:
+        """Draw what is missing, and winners whose pixels are not at hand."""
+        self._show()
+        while True:
+            keys = self._plan.next_batch(self._drawer.sizer.size)
+            if not keys and (self._pending is None or not self._plan.needs_scores()):
+                break
+            drawn = self._drawer.draw([self._order(key) for key in keys]) if keys else None
+            # Scores of the batch before, not of this one: it is scored while the next is drawn.
+            self._collect()
+            self._pending = drawn
+            self.counts["generated"] += len(keys)
+            self._show()
+        if self.counts["carried"]:
+            self._collect()
+            self._redraw()
+
+    def commit(self, run: RunFolder, shard: int, shared: str) -> None:
+        """Choose the winners, and write the shard's files and its marker."""
+        self._collect()
+        self._choose()
+        rows = [row for id in self._prompts for row in self._final_rows(id)]
+        self.counts["failed"] = sum(row.status == "failed" for row in rows)
+        self.counts["skipped"] = sum(row.status in ("skipped", "surplus") for row in rows)
+        pairs = [self._pairs[id] for id in self._prompts if id in self._pairs]
+        tables = {
+            "candidates": candidate_table(rows),
+            "pairs": _table([p.result() for p in pairs], pair_schema()),
+            "previews": _table(
+                [self._previews[k] for k in sorted(self._previews)], preview_schema()
+            ),
+        }
+        files = [
+            run.write_table(name, shard, table) for name, table in tables.items() if len(table)
+        ]
+        prompts = list(self._prompts.values())
+        wanted = shard_fingerprint(self._recipe, shared, self._threshold, prompts)
+        firsts = [row for row in rows if row.index == 0]
+        facts = {
+            "captions": len(self._prompts),
+            "candidates": len(rows),
+            "failed": self.counts["failed"],
+            "skipped": self.counts["skipped"],
+            "truncated": sum(row.truncated for row in firsts),
+            "prompt_truncated": sum(row.prompt_truncated for row in firsts),
+            "encoding": self._encoding,
+        }
+        run.commit(STAGE, shard, wanted, files, facts)
+
+    def _carried(self, row: Candidate | None) -> Candidate | None:
+        if (
+            row is None
+            or row.clip_score is None
+            or row.fingerprint != self._prompts[row.caption_id].fingerprint
+        ):
+            return None
+        return replace(scored(row, self._recipe.scoring), status="ok", chosen=False)
+
+    def _order(self, key: Key) -> Order:
+        seed = candidate_seed(self._recipe.seed, *key)
+        return Order(*key, self._prompts[key[0]].text, seed)
+
+    def _row_of(self, image: Image) -> Candidate:
+        return row_of(image, self._prompts[image.order.id].fingerprint, self._recipe.scoring)
+
+    def _collect(self) -> None:
+        """Take the images of the batch that is being scored."""
+        if self._pending is not None:
+            for image in self._pending.result():
+                self._take(image)
+            self._pending = None
+
+    def _take(self, image: Image) -> None:
+        id, row = image.order.id, self._row_of(image)
+        is_complete = self._plan.take(row)
+        if image.pixels is not None:
+            best = self._best.get(id)
+            if best is None or rank(row) < rank(self._scores[id, best.order.index]):
+                self._best[id] = image
+                self._scores[id, row.index] = row
+            if is_sampled(id, self._recipe.report.preview_share):
+                self._previews[id, row.index] = Preview(id, row.index, thumbnail(image.pixels))
+        if is_complete:
+            # Encoded as soon as its caption is complete, so that pixels never pile up.
+            self._settle(id)
+
+    def _settle(self, id: str) -> None:
+        best = self._best.pop(id, None)
+        if best is not None and best.order.index == self._plan.winner(id):
+            self._pairs[id] = self._drawer.in_background(self._encode, best)
+
+    def _redraw(self) -> None:
+        """Draw winners again whose pixels were not kept; their rows stay, the choice was theirs."""
+        lost = []
+        for id in self._prompts:
+            self._settle(id)
+            winner = self._plan.winner(id)
+            if winner is None or id in self._pairs:
+                continue
+            kept = self._earlier.pairs.get((id, winner))
+            if kept is not None and self._earlier.encoding == self._encoding:
+                self._pairs[id] = self._drawer.in_background(lambda pair: pair, kept)
+            else:
+                lost.append((id, winner))
+        size = self._drawer.sizer.size
+        for start in range(0, len(lost), size):
+            orders = [self._order(key) for key in lost[start : start + size]]
+            for image in self._drawer.draw(orders).result():
+                if image.problem is None:
+                    pair = self._drawer.in_background(self._encode, image)
+                    self._pairs[image.order.id] = pair
+                else:
+                    self._plan.rows[image.order.id][image.order.index] = self._row_of(image)
+            self.counts["regenerated"] += len(orders)
+
+    def _choose(self) -> None:
+        for id in self._prompts:
+            self._settle(id)
+            winner = self._plan.winner(id)
+            if winner is None or id not in self._pairs:
+                continue
+            rows = self._plan.rows[id]
+            rows[winner] = replace(rows[winner], chosen=True)
+            self._previews.pop((id, winner), None)
+            self._preview_earlier_winner(id, winner)
+
+    def _preview_earlier_winner(self, id: str, winner: int) -> None:
+        """A winner that lost its place leaves a thumbnail, as any loser of a sampled caption."""
+        if not is_sampled(id, self._recipe.report.preview_share):
+            return
+        for index in range(self._count):
+            pair = self._earlier.pairs.get((id, index))
+            if pair is not None and index != winner and (id, index) not in self._previews:
+                self._previews[id, index] = Preview(id, index, thumbnail(decode(pair.image)))
+
+    def _final_rows(self, id: str) -> list[Candidate]:
+        """A caption's rows, those that were not needed among them."""
+        rows, unneeded = self._plan.rows[id], self._plan.unneeded(id)
+        for index in unneeded:
+            if index in rows:
+                rows[index] = replace(rows[index], status="surplus")
+            else:
+                order = self._order((id, index))
+                rows[index] = Candidate(
+                    id, index, order.seed, "skipped", self._prompts[id].fingerprint
+                )
+        return [rows[index] for index in range(self._count)]
+
+    def _encode(self, image: Image) -> Pair:
+        import numpy as np
+
+        assert image.pixels is not None
+        assert image.image_embedding is not None
+        assert image.text_embedding is not None
+        settings = self._recipe.generation.image
+        height, width = image.pixels.shape[:2]
+        return Pair(
+            caption_id=image.order.id,
+            index=image.order.index,
+            image=encode(image.pixels, settings),
+            format=settings.format,
+            width=width,
+            height=height,
+            image_embedding=image.image_embedding.astype(np.float16),
+            text_embedding=image.text_embedding.astype(np.float16),
+        )
+
+    def _show(self) -> None:
+        """Tell how many candidates need no more work."""
+        done = self.counts["carried"] + self.counts["generated"]
+        if self._threshold is not None:
+            rows, plan = self._plan.rows, self._plan
+            done += sum(n not in rows[id] for id in self._prompts for n in plan.unneeded(id))
+        self._progress.advance(done - self._shown)
+        self._shown = done
+
+
+def _table(records: Sequence[object], schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    columns = {name: [getattr(record, name) for record in records] for name in schema.names}
+    return pa.Table.from_pydict(columns, schema)

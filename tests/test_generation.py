@@ -1,0 +1,271 @@
+"""Generation through the pipeline with models that cost nothing: what is drawn, and when."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from fake_models import FakeClip, FakeGenerator, FakeSsim
+from synthvlm import Pipeline, Recipe
+from synthvlm.errors import GenerationError, OutOfMemoryError, RecipeError
+from synthvlm.generators.base import GeneratedImages
+from synthvlm.scorers.base import Scores
+from synthvlm.stages.models import Models
+from synthvlm.store import RunFolder
+
+CAPTIONS = [f"A red kite number {n} flies over the green hill, near the sea." for n in range(40)]
+
+
+class Generator(FakeGenerator):
+    """Counts what it draws, and fails where it is told to."""
+
+    def __init__(self, most: int = 1000, fails: frozenset[int] = frozenset()) -> None:
+        self.most, self.fails = most, fails
+        self.batches: list[int] = []
+
+    @property
+    def drawn(self) -> int:
+        return sum(self.batches)
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
+        if len(prompts) > self.most:
+            raise OutOfMemoryError(f"no memory for {len(prompts)} images")
+        if any(seed % 13 in self.fails for seed in seeds):
+            raise GenerationError("this seed fails")
+        self.batches.append(len(prompts))
+        return super().generate(prompts, seeds)
+
+
+@pytest.fixture
+def generator(monkeypatch: pytest.MonkeyPatch) -> Generator:
+    generator = Generator()
+    use(monkeypatch, generator)
+    return generator
+
+
+def use(monkeypatch: pytest.MonkeyPatch, generator: Any, clip: Any = None) -> None:
+    models = Models(generator, clip or FakeClip(), FakeSsim())  # type: ignore[arg-type]
+    monkeypatch.setattr(Models, "load", classmethod(lambda cls, recipe: models))
+
+
+def generate(out: Path, *changes: str, captions: int = 40, progress: Any = None) -> dict[Any, Any]:
+    """Generate, and give the candidate rows by key."""
+    out.parent.mkdir(exist_ok=True)
+    file = out.parent / "captions.txt"
+    file.write_text("\n".join(CAPTIONS[:captions]) + "\n")
+    changes = ("run.shard_size=16", "curation.rules.special_char_ratio=null", *changes)
+    recipe = Recipe.load("tiny", captions=[file], overrides=changes)
+    Pipeline(recipe, out, progress=progress).run("generate")
+    files = sorted((out / "candidates").glob("*.parquet"))
+    rows = [row for file in files for row in pq.read_table(file).to_pylist()]
+    return {(row["caption_id"], row["index"]): row for row in rows}
+
+
+def essence(rows: dict[Any, Any]) -> dict[Any, Any]:
+    return {key: (row["status"], row["chosen"], row["score"]) for key, row in rows.items()}
+
+
+ADAPTIVE = "generation.adaptive={threshold: 1.0}"
+
+
+def test_adaptive_depends_on_neither_batches_nor_shards(
+    tmp_path: Path, generator: Generator
+) -> None:
+    whole = generate(tmp_path / "whole", "generation.candidates=6")
+    drawn = generator.drawn
+    found = [
+        essence(generate(tmp_path / f"{n}", "generation.candidates=6", ADAPTIVE, *changes))
+        for n, changes in enumerate(
+            [("run.batch_size=1",), ("run.batch_size=7",), ("run.batch_size=8", "run.shard_size=5")]
+        )
+    ]
+    assert found[0] == found[1] == found[2]
+    assert generator.drawn < drawn + 3 * drawn
+    by_hand = {}
+    for id in {key[0] for key in whole}:
+        scores = [whole[id, n]["score"] for n in range(6)]
+        stop = next((n for n, score in enumerate(scores) if score >= 1.0), 5)
+        winner = max(range(stop + 1), key=lambda n: (scores[n], -n))
+        for n in range(6):
+            by_hand[id, n] = (
+                ("ok", n == winner, scores[n]) if n <= stop else ("skipped", False, None)
+            )
+    assert found[0] == by_hand
+
+
+def test_a_higher_threshold_draws_what_it_needs_and_a_lower_one_nothing(
+    tmp_path: Path, generator: Generator
+) -> None:
+    for turn, threshold in enumerate((0.6, 1.0, 0.6, 1.2)):
+        adaptive = f"generation.adaptive={{threshold: {threshold}}}"
+        before = generator.drawn
+        rows = generate(tmp_path / "run", adaptive)
+        drawn = generator.drawn - before
+        fresh = generate(tmp_path / f"fresh-{turn}", adaptive)
+        drawn_afresh = generator.drawn - before - drawn
+        assert [r["chosen"] for r in rows.values()] == [r["chosen"] for r in fresh.values()]
+        surplus = [r for r in rows.values() if r["status"] == "surplus"]
+        if turn == 2:
+            # What a higher threshold had drawn does not count; winners that fell away are redrawn.
+            assert surplus
+            assert drawn < 40
+        elif turn:
+            assert drawn < drawn_afresh
+
+
+def test_a_threshold_is_calibrated_once_and_kept(tmp_path: Path, generator: Generator) -> None:
+    adaptive = "generation.adaptive={sample: 8, keep_gain: 0.8}"
+    generate(tmp_path / "run", adaptive, "generation.candidates=6", captions=20)
+    marker = RunFolder(tmp_path / "run").markers("calibrate")[0]
+    threshold = marker.facts["threshold"]
+    assert marker.facts["captions"] == 8
+    assert marker.facts["gain_kept"] >= 0.8
+    before = generator.drawn
+    rows = generate(tmp_path / "run", adaptive, "generation.candidates=6", captions=40)
+    assert RunFolder(tmp_path / "run").markers("calibrate")[0].facts["threshold"] == threshold
+    fixed = f"generation.adaptive={{threshold: {threshold!r}}}"
+    after = generator.drawn
+    same = generate(tmp_path / "other", fixed, "generation.candidates=6")
+    assert [row["chosen"] for row in rows.values()] == [row["chosen"] for row in same.values()]
+    assert after - before < generator.drawn - after
+
+
+def test_what_calibration_drew_is_not_drawn_again(tmp_path: Path, generator: Generator) -> None:
+    adaptive = "generation.adaptive={sample: 40, keep_gain: 1.0}"
+    generate(tmp_path / "run", adaptive, "generation.candidates=5")
+    # All candidates of all captions, and each winner once more, for its pixels.
+    assert generator.drawn == 40 * 5 + 40
+
+
+class Notes:
+    """Progress that keeps what is noted."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def start(self, *ignored: Any) -> None: ...
+
+    def advance(self, *ignored: Any) -> None: ...
+
+    def finish(self, *ignored: Any) -> None: ...
+
+    def note(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize("size", ["8", "auto"])
+def test_out_of_memory_halves_the_batch_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
+) -> None:
+    use(monkeypatch, plain := Generator())
+    expected = essence(generate(tmp_path / "plain"))
+    use(monkeypatch, small := Generator(most=3))
+    notes = Notes()
+    rows = generate(tmp_path / "small", f"run.batch_size={size}", progress=notes)
+    assert essence(rows) == expected
+    assert small.drawn == plain.drawn
+    assert max(small.batches) <= 3
+    if size == "8":
+        assert [line for line in notes.lines if "do not fit" in line] == [
+            "note: 8 images at a time do not fit into memory, going on with 4",
+            "note: 4 images at a time do not fit into memory, going on with 2",
+        ]
+
+
+def test_a_single_image_that_does_not_fit_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Generator(most=0))
+    rows = generate(tmp_path / "run", "run.max_failed_share=1.0", captions=3)
+    assert {row["status"] for row in rows.values()} == {"failed"}
+    assert {row["problem"] for row in rows.values()} == {"no memory for 1 images"}
+    use(monkeypatch, Generator())
+    assert {row["status"] for row in generate(tmp_path / "run", captions=3).values()} == {"ok"}
+
+
+def test_failing_candidates_spoil_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Generator())
+    expected = generate(tmp_path / "plain")
+    use(monkeypatch, Generator(fails=frozenset({3, 7})))
+    rows = generate(tmp_path / "run", "run.max_failed_share=1.0")
+    failed = {key for key, row in rows.items() if row["status"] == "failed"}
+    assert failed == {key for key, row in expected.items() if row["seed"] % 13 in (3, 7)}
+    assert all(rows[key]["score"] == expected[key]["score"] for key in rows if key not in failed)
+
+
+def test_scoring_goes_on_while_the_next_batch_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored, drawing = threading.Event(), threading.Event()
+
+    class Waiting(Generator):
+        def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
+            if len(self.batches) == 1:
+                drawing.set()
+                # The first batch is scored only now that the second is being drawn.
+                assert scored.wait(20)
+            return super().generate(prompts, seeds)
+
+    class Clip(FakeClip):
+        def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
+            assert drawing.wait(20)
+            scores = super().score(images, captions)
+            scored.set()
+            return scores
+
+    use(monkeypatch, Waiting(), Clip())
+    assert len(generate(tmp_path / "run", captions=16)) == 64
+
+
+def test_a_scorer_that_fails_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(FakeClip):
+        def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
+            raise RuntimeError("broken scorer")
+
+    use(monkeypatch, Generator(), Broken())
+    with pytest.raises(RuntimeError, match="broken scorer"):
+        generate(tmp_path / "run")
+    use(monkeypatch, Generator())
+    assert len(generate(tmp_path / "run")) == 160
+
+
+def test_the_time_of_drawing_is_told(tmp_path: Path, generator: Generator) -> None:
+    generate(tmp_path / "run")
+    events = [e for e in RunFolder(tmp_path / "run").events() if e["event"] == "shard"]
+    assert len(events) == 3
+    assert all(0 <= event["drawing_s"] <= event["seconds"] for event in events)
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    for change, told in (
+        ("run.batch_size=0", "batch_size must be at least 1"),
+        ("run.batch_size=many", "run.batch_size"),
+        ("generation.adaptive={sample: 1}", "generation.adaptive.sample"),
+    ):
+        with pytest.raises(RecipeError, match=told):
+            Recipe.load("tiny", overrides=[change])
+
+
+def test_pixels_of_winners_are_theirs(tmp_path: Path, generator: Generator) -> None:
+    rows = generate(tmp_path / "run", "run.batch_size=5")
+    pairs = [
+        row
+        for file in sorted((tmp_path / "run" / "pairs").glob("*.parquet"))
+        for row in pq.read_table(file).to_pylist()
+    ]
+    assert len(pairs) == 40
+    for pair in pairs:
+        row = rows[pair["caption_id"], pair["index"]]
+        text = CAPTIONS[int(pair["caption_id"].rsplit("-", 1)[1])]
+        image = FakeGenerator().generate([text], [row["seed"]]).pixels
+        assert FakeClip().score(image, [text]).values[0] == row["clip_score"]
+        assert np.isclose(FakeSsim().score(image, [text]).values[0], row["ssim_score"])
