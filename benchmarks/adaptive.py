@@ -3,10 +3,10 @@
     python benchmarks/adaptive.py [--captions 500] [--candidates 8]
 
 Held-out captions get all their candidates once. From their scores follows what fixed best-of-k and
-adaptive best-of-k with any threshold would have chosen (a threshold that is calibrated on the whole
-set, which no run can do); whether a chosen picture is wholly right is decided by
-`synthvlm.tiny.checker`, by its pixels. Then a real run of `generation.adaptive` calibrates itself on
-its sample, and everything that it draws is counted, the sample and redrawn winners too.
+adaptive best-of-k would have chosen, the latter calibrated on the whole set, which no run can do.
+Whether a chosen picture is wholly right is decided by `synthvlm.tiny.checker`, by its pixels. Then
+a real run of `generation.adaptive` calibrates itself on its sample, and everything that it draws is
+counted, the sample and redrawn winners too.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tiny_choosing import held_out_captions
 from synthvlm import Pipeline, Recipe
 from synthvlm.data import candidate_seed
 from synthvlm.progress import SilentProgress
-from synthvlm.stages.calibrate import choose_threshold
+from synthvlm.stages.calibrate import choose_stopping
 from synthvlm.stages.drawing import Drawer, Order
 from synthvlm.tiny.captions import Claim
 from synthvlm.tiny.checker import check
 
-CAPTION_SEED = 77
+CAPTION_SEED = 78
 Floats = npt.NDArray[np.float64]
 
 
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--captions", type=int, default=500)
     parser.add_argument("--candidates", type=int, default=8)
     parser.add_argument("--sample", type=int, default=32)
+    parser.add_argument("--keep-gain", type=float, default=0.88)
     args = parser.parse_args()
     captions, claims = held_out_captions(args.captions, CAPTION_SEED)
     count = args.candidates
@@ -89,31 +90,34 @@ def main() -> None:
             score, matches = chosen(scores, right, drawn)
             line(f"best of {k}", k, score, matches, (score - low) / (high - low))
         for keep in (0.5, 0.7, 0.8, 0.85, 0.9, 0.95):
-            threshold, images, _ = choose_threshold(scores, keep)
-            reached = scores >= threshold
+            found = choose_stopping(scores, keep)
+            so_far = np.maximum.accumulate(scores, axis=1)
+            reached = so_far >= found.threshold - found.decay * np.arange(count)
             stops = np.where(reached.any(axis=1), reached.argmax(axis=1), count - 1)
             drawn = np.arange(count) <= stops[:, None]
             score, matches = chosen(scores, right, drawn)
             gain = (score - low) / (high - low)
-            line(f"adaptive, threshold {threshold:.3f}", images, score, matches, gain)
-        adaptive = [*changes, f"generation.adaptive={{sample: {args.sample}}}"]
+            name = f"adaptive, {found.threshold:.3f} falling by {found.decay:.3f}"
+            line(name, stops.mean() + 1, score, matches, gain)
+        settings = f"{{sample: {args.sample}, keep_gain: {args.keep_gain}}}"
+        adaptive = [*changes, f"generation.adaptive={settings}"]
         recipe = Recipe.load("tiny", captions=[file], overrides=adaptive)
         run = Path(folder) / "run"
         summary = Pipeline(recipe, run).run("generate")[-1]
         images = args.sample * count + summary.counts["generated"] + summary.counts["regenerated"]
-        found, matches = [], []
+        winners, right_ones = [], []
         for part in sorted((run / "candidates").glob("*.parquet")):
-            found += [row["score"] for row in pq.read_table(part).to_pylist() if row["chosen"]]
+            winners += [row["score"] for row in pq.read_table(part).to_pylist() if row["chosen"]]
         for part in sorted((run / "pairs").glob("*.parquet")):
             for row in pq.read_table(part).to_pylist():
                 image = np.asarray(Image.open(io.BytesIO(row["image"])).convert("RGB"))
-                matches.append(check(image, claims[int(row["caption_id"].rsplit("-", 1)[1])]))
-        gain = (np.mean(found) - low) / (high - low)
+                right_ones.append(check(image, claims[int(row["caption_id"].rsplit("-", 1)[1])]))
+        gain = (np.mean(winners) - low) / (high - low)
         line(
             f"a run, calibrated on {args.sample} captions",
             images / len(captions),
-            float(np.mean(found)),
-            float(np.mean(matches)),
+            float(np.mean(winners)),
+            float(np.mean(right_ones)),
             gain,
         )
 

@@ -353,3 +353,47 @@ def test_private_names_are_rejected_and_allowed_ones_stay(tmp_path: Path) -> Non
         f"curation.rules.person_names={settings}",
     )
     assert [found[text]["rejected_by"] for text in texts] == ["person_names", None, None]
+
+
+def test_shards_change_nothing_and_the_order_of_sources_only_which_duplicate_stays(
+    tmp_path: Path,
+) -> None:
+    animals = ["fox", "owl", "cat", "dog", "hen", "bat", "elk", "ant", "cow", "pig", "bee", "yak"]
+    places = ["hill", "lake", "road", "sea", "barn", "moor"]
+    own = [
+        f"The {animal} waits, {place} behind it, for {other} and snow."
+        for animal, other in zip(animals, reversed(animals), strict=True)
+        for place in places
+    ]
+    first = write(tmp_path / "first.txt", [*own[:48], "Go, it is on.", own[2]])
+    second = write(tmp_path / "second.txt", [*own[24:], f"{own[3]} Ah, ah."])
+    changes = [
+        "curation.rules.word_count={min: 6}",
+        "curation.near_duplicates={similarity: 0.8}",
+        "curation.concepts={cap: 3, concepts: [hill, barn]}",
+    ]
+
+    def verdicts(name: str, sources: list[Path], size: int) -> list[dict[str, Any]]:
+        recipe = Recipe.load(
+            "tiny", captions=sources, overrides=[f"run.shard_size={size}", *changes]
+        )
+        Pipeline(recipe, tmp_path / name).run("curate")
+        files = sorted((tmp_path / name / "captions").glob("*.parquet"))
+        return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+    whole = verdicts("whole", [first, second], 1000)
+    reasons = {"word_count", "duplicate", "near_duplicate", "concepts"}
+    assert {row["rejected_by"] for row in whole} == {None, *reasons}
+    assert verdicts("threes", [first, second], 3) == whole
+    assert verdicts("sevens", [first, second], 7) == whole
+    turned = verdicts("turned", [second, first], 1000)
+
+    def before_concepts(rows: list[dict[str, Any]]) -> set[str]:
+        # Concepts pick by a hash of the id, which names the source.
+        kept = [row["text"] for row in rows if row["rejected_by"] in (None, "concepts")]
+        return {text.removesuffix(" Ah, ah.") for text in kept}  # of the two, either may stay
+
+    assert before_concepts(turned) == before_concepts(whole)
+    source = {row["text"]: row["source"] for row in turned if row["rejected_by"] is None}
+    shared = set(own[24:48]) & set(source)
+    assert {source[text] for text in shared} == {"second"}

@@ -124,13 +124,13 @@ def test_a_threshold_is_calibrated_once_and_kept(tmp_path: Path, generator: Gene
     adaptive = "generation.adaptive={sample: 8, keep_gain: 0.8}"
     generate(tmp_path / "run", adaptive, "generation.candidates=6", captions=20)
     marker = RunFolder(tmp_path / "run").markers("calibrate")[0]
-    threshold = marker.facts["threshold"]
+    threshold, decay = marker.facts["threshold"], marker.facts["decay"]
     assert marker.facts["captions"] == 8
     assert marker.facts["gain_kept"] >= 0.8
     before = generator.drawn
     rows = generate(tmp_path / "run", adaptive, "generation.candidates=6", captions=40)
     assert RunFolder(tmp_path / "run").markers("calibrate")[0].facts["threshold"] == threshold
-    fixed = f"generation.adaptive={{threshold: {threshold!r}}}"
+    fixed = f"generation.adaptive={{threshold: {threshold!r}, decay: {decay!r}}}"
     after = generator.drawn
     same = generate(tmp_path / "other", fixed, "generation.candidates=6")
     assert [row["chosen"] for row in rows.values()] == [row["chosen"] for row in same.values()]

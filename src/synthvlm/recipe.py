@@ -55,10 +55,19 @@ class AdaptiveSettings(Settings):
     threshold: float | None = Field(
         None, description="Score with which a caption is done; null: calibrated on a sample."
     )
+    decay: float = Field(
+        0.0, ge=0.0, description="How much lower the threshold is for every further candidate."
+    )
     keep_gain: float = Field(
         0.9, gt=0.0, le=1.0, description="Share of best-of-k's gain that calibration keeps."
     )
     sample: int = Field(64, ge=8, description="Captions that calibration draws all candidates of.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.threshold is None and self.decay:
+            raise ValueError("decay is of no use without threshold: calibration finds both")
+        return self
 
 
 class GenerationSettings(Settings):

@@ -1,4 +1,4 @@
-"""The score with which a caption is done."""
+"""The scores with which a caption is done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from synthvlm.stages.calibrate import Sample, choose_threshold
+from synthvlm.stages.calibrate import Sample, choose_stopping
 from synthvlm.stages.prompts import Prompt
 
 SCORES = arrays(
@@ -18,36 +18,44 @@ SCORES = arrays(
 )
 
 
-def outcome(scores: np.ndarray, threshold: float) -> tuple[float, float]:
-    """Mean score of the winners, and images per caption, caption by caption."""
+def outcome(scores: np.ndarray, threshold: float, decay: float) -> tuple[float, float]:
+    """Mean score of the winners, and images per caption, order by order and caption by caption."""
     winners, images = [], []
+    count = scores.shape[1]
     for row in scores:
-        stop = next((n for n, score in enumerate(row) if score >= threshold), len(row) - 1)
-        winners.append(row[: stop + 1].max())
-        images.append(stop + 1)
+        for turn in range(count):
+            order = [row[(n + turn) % count] for n in range(count)]
+            stop = next(
+                (n for n in range(count) if max(order[: n + 1]) >= threshold - decay * n), count - 1
+            )
+            winners.append(max(order[: stop + 1]))
+            images.append(stop + 1)
     return float(np.mean(winners)), float(np.mean(images))
 
 
 @given(SCORES, st.sampled_from([0.5, 0.9, 1.0]))
-def test_it_is_the_lowest_score_that_keeps_the_gain(scores: np.ndarray, keep: float) -> None:
-    threshold, images, share = choose_threshold(scores, keep)
-    first, best = scores[:, 0].mean(), scores.max(axis=1).mean()
-    kept, expected_images = outcome(scores, threshold)
-    assert images == pytest.approx(expected_images)
-    assert kept >= first + keep * (best - first) - 1e-12
-    if best > first:
-        assert share == pytest.approx((kept - first) / (best - first))
-    lower = [score for score in np.unique(scores) if score < threshold]
-    for score in lower:
-        assert outcome(scores, score)[0] < first + keep * (best - first) + 1e-12
+def test_the_gain_is_kept_by_no_more_images_than_a_constant_threshold_needs(
+    scores: np.ndarray, keep: float
+) -> None:
+    found = choose_stopping(scores, keep)
+    first, best = scores.mean(), scores.max(axis=1).mean()
+    kept, images = outcome(scores, found.threshold, found.decay)
+    assert found.images == pytest.approx(images)
+    assert kept >= first + keep * (best - first) - 1e-9
+    if best > first + 1e-9:
+        assert found.gain == pytest.approx((kept - first) / (best - first))
+    for score in np.unique(scores):
+        constant, needed = outcome(scores, score, 0.0)
+        if constant >= first + keep * (best - first) + 1e-9:
+            assert found.images <= needed + 1e-9
 
 
-def test_failures_are_left_out() -> None:
+def test_failures_never_win_and_stop_nothing() -> None:
     nan = np.nan
-    threshold, images, share = choose_threshold(np.array([[0.1, 0.9], [nan, 0.5], [nan, nan]]), 1.0)
-    assert (threshold, images, share) == (0.5, 2.0, 1.0)
+    found = choose_stopping(np.array([[0.1, 0.9], [nan, 0.5], [nan, nan]]), 1.0)
+    assert found.gain == pytest.approx(1.0)
     with pytest.raises(ValueError, match="no candidate"):
-        choose_threshold(np.array([[nan]]), 0.9)
+        choose_stopping(np.array([[nan]]), 0.9)
 
 
 def test_a_sample_does_not_depend_on_the_order() -> None:

@@ -26,7 +26,8 @@ def drawn(
     """Draw to the end, each batch taken when the next one is already chosen."""
     ids = [f"c{n}" for n in range(len(scores))]
     rows = {(id, i): row((id, i), scores[n][i]) for n, id in enumerate(ids) for i in range(4)}
-    plan = CandidatePlan(ids, 4, threshold, {key: rows[key] for key in known if key in rows})
+    thresholds = None if threshold is None else [threshold - n for n in range(4)]
+    plan = CandidatePlan(ids, 4, thresholds, {key: rows[key] for key in known if key in rows})
     asked: list[Key] = []
     waiting: list[Key] = []
     while True:
@@ -47,17 +48,14 @@ def test_the_outcome_depends_on_scores_alone(
     plan, asked = drawn(scores, size, threshold, set())
     assert len(asked) == len(set(asked))
     for n, of_caption in enumerate(scores):
-        last = next(
-            (
-                i
-                for i, score in enumerate(of_caption)
-                if None not in (score, threshold) and score >= threshold
-            ),
-            3,
-        )
-        usable = [
-            (-score, i) for i, score in enumerate(of_caption[: last + 1]) if score is not None
-        ]
+        last, best = 3, float("-inf")
+        for i, score in enumerate(of_caption):
+            best = best if score is None else max(best, score)
+            if threshold is not None and best >= threshold - i:
+                last = i
+                break
+        drawn_scores = enumerate(of_caption[: last + 1])
+        usable = [(-score, i) for i, score in drawn_scores if score is not None]
         assert plan.winner(f"c{n}") == (min(usable)[1] if usable else None)
         assert [i for id, i in asked if id == f"c{n}"] == list(range(last + 1))
         assert list(plan.unneeded(f"c{n}")) == list(range(last + 1, 4))
@@ -84,6 +82,6 @@ def test_candidates_of_a_caption_are_neighbours_unless_scores_decide() -> None:
     scores: list[list[float | None]] = [[0.0, 0.0, 0.0, 0.0]] * 3
     _, asked = drawn(scores, 6, None, set())
     assert asked[:5] == [("c0", 0), ("c0", 1), ("c0", 2), ("c0", 3), ("c1", 0)]
-    _, asked = drawn(scores, 2, 1.0, set())
+    _, asked = drawn(scores, 2, 9.0, set())
     # The third caption goes in while the first two wait for their scores.
     assert asked[:4] == [("c0", 0), ("c1", 0), ("c2", 0), ("c0", 1)]

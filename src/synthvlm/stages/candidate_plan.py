@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from synthvlm.data import Candidate
@@ -15,17 +16,18 @@ Key = tuple[str, int]
 class CandidatePlan:
     """The candidates of a shard.
 
-    Without a threshold every caption gets all its candidates. With one, a caption is done with the
-    first candidate, in the order of their numbers, whose score reaches it: those behind are not
-    drawn, and do not count if an earlier attempt had drawn them. So which candidate wins depends on
-    neither the batch size nor the shards nor what was drawn before.
+    Without thresholds every caption gets all its candidates. With a threshold for each number, a
+    caption is done with the first candidate, in the order of their numbers, with which the best
+    score so far reaches its threshold: those behind are not drawn, and do not count if an earlier
+    attempt had drawn them. So which candidate wins depends on neither the batch size nor the shards
+    nor what was drawn before.
     """
 
     def __init__(
         self,
         ids: Sequence[str],
         count: int,
-        threshold: float | None,
+        thresholds: Sequence[float] | None,
         known: Mapping[Key, Candidate],
     ) -> None:
         """Plan ``count`` candidates for each caption, some of which may be known."""
@@ -33,7 +35,7 @@ class CandidatePlan:
             id: {index: known[id, index] for index in range(count) if (id, index) in known}
             for id in ids
         }
-        self._count, self._threshold = count, threshold
+        self._count, self._thresholds = count, thresholds
         self._in_work: set[Key] = set()
         self._open = {id: None for id in ids if not self.is_complete(id)}
 
@@ -65,7 +67,7 @@ class CandidatePlan:
 
     def needs_scores(self) -> bool:
         """Whether what is drawn next depends on scores that are not there yet."""
-        return self._threshold is not None
+        return self._thresholds is not None
 
     def counting(self, id: str) -> int:
         """How many of a caption's candidates are there, up to the first that is missing."""
@@ -92,7 +94,7 @@ class CandidatePlan:
 
     def _wanted(self, id: str) -> Iterator[Key]:
         first = self.counting(id)
-        if self._threshold is None:
+        if self._thresholds is None:
             missing = [n for n in range(first, self._count) if n not in self.rows[id]]
         else:
             missing = [first]
@@ -103,11 +105,13 @@ class CandidatePlan:
 
     def _reached(self, id: str) -> int | None:
         """Number of the candidate with which a caption is done; None where there is none."""
-        if self._threshold is None:
+        if self._thresholds is None:
             return None
+        best = -math.inf
         for index in range(self.counting(id)):
             score = self.rows[id][index].score
-            if score is not None and score >= self._threshold:
+            best = best if score is None else max(best, score)
+            if best >= self._thresholds[index]:
                 return index
         return None
 

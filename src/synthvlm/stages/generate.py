@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from synthvlm.errors import TooManyFailuresError
-from synthvlm.stages.calibrate import Sample, threshold_of
+from synthvlm.stages.calibrate import Sample, thresholds_of
 from synthvlm.stages.generation_worker import GenerationWorker
 from synthvlm.stages.prompts import STAGE, image_fingerprint, read_prompts, shard_fingerprint
 from synthvlm.stages.summary import StageSummary
@@ -50,13 +50,13 @@ def generate(
     sample = Sample(adaptive.sample if adaptive is not None else 0)
     for marker in captions.values() if adaptive is not None else ():
         sample.add(read_prompts(run, marker, shared))
-    threshold, calibrated = threshold_of(run, recipe, engine, shared, sample, progress)
+    thresholds, calibrated = thresholds_of(run, recipe, engine, shared, sample, progress)
     stale: list[int] = []
     wanted, upheld = 0, 0
     for shard, marker in captions.items():
         prompts = read_prompts(run, marker, shared)
         wanted += len(prompts)
-        if _is_current(done.get(shard), shard_fingerprint(recipe, shared, threshold, prompts)):
+        if _is_current(done.get(shard), shard_fingerprint(recipe, shared, thresholds, prompts)):
             upheld += len(prompts)
         else:
             stale.append(shard)
@@ -67,7 +67,7 @@ def generate(
     allowed = math.ceil(recipe.run.max_failed_share * total)
 
     def make_worker() -> GenerationWorker:
-        return GenerationWorker(run, recipe, captions, done, calibrated, threshold, progress)
+        return GenerationWorker(run, recipe, captions, done, calibrated, thresholds, progress)
 
     for result in engine.run(make_worker, stale):
         for name in counts:

@@ -33,13 +33,13 @@ class GenerationWorker:
         captions: Mapping[int, Marker],
         done: Mapping[int, Marker],
         calibrated: Mapping[Key, Candidate],
-        threshold: float | None,
+        thresholds: tuple[float, ...] | None,
         progress: Progress,
     ) -> None:
         """Take the run, the resolved recipe, and the markers of captions and earlier attempts."""
         self._run, self._recipe, self._progress = run, recipe, progress
         self._captions, self._done = captions, done
-        self._calibrated, self._threshold = calibrated, threshold
+        self._calibrated, self._thresholds = calibrated, thresholds
         self._shared = image_fingerprint(recipe)
 
     def __call__(self, shards: Iterable[int]) -> Iterator[ShardResult]:
@@ -69,7 +69,7 @@ class GenerationWorker:
             read_prompts(self._run, self._captions[shard], self._shared),
             Earlier.read(self._run, self._done.get(shard)),
             self._calibrated,
-            self._threshold,
+            self._thresholds,
             drawer,
             self._progress,
         )

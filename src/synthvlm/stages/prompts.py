@@ -66,8 +66,8 @@ def _choice(recipe: Recipe) -> tuple[object, ...]:
 
 
 def shard_fingerprint(
-    recipe: Recipe, shared: str, threshold: float | None, prompts: Sequence[Prompt]
+    recipe: Recipe, shared: str, thresholds: tuple[float, ...] | None, prompts: Sequence[Prompt]
 ) -> str:
     """What a whole shard depends on: its prompts, and the choice among their candidates."""
-    choice = (*_choice(recipe), threshold)
+    choice = (*_choice(recipe), thresholds)
     return fingerprint(STAGE, shared, choice, [p.fingerprint for p in prompts])

@@ -46,7 +46,7 @@ class ShardAttempt:
         prompts: Sequence[Prompt],
         earlier: Earlier,
         calibrated: Mapping[Key, Candidate],
-        threshold: float | None,
+        thresholds: tuple[float, ...] | None,
         drawer: Drawer,
         progress: Progress,
     ) -> None:
@@ -57,14 +57,15 @@ class ShardAttempt:
             prompts: The shard's kept captions.
             earlier: What an earlier attempt left.
             calibrated: Candidates that calibration drew, without their pixels.
-            threshold: Score with which a caption is done; None: no such score.
+            thresholds: Best score so far with which a caption is done, for each candidate's
+                number; None: all candidates are drawn.
             drawer: Draws and scores.
             progress: Shows candidates done.
         """
         self._recipe, self._earlier = recipe, earlier
         self._drawer, self._progress = drawer, progress
         self._prompts = {prompt.id: prompt for prompt in prompts}
-        self._threshold = threshold
+        self._thresholds = thresholds
         self._count = recipe.generation.candidates
         image = recipe.generation.image
         self._encoding = f"{image.format}-{image.quality}"
@@ -73,7 +74,7 @@ class ShardAttempt:
             for key in ((id, index) for id in self._prompts for index in range(self._count))
             if (row := self._carried(earlier.candidates.get(key) or calibrated.get(key)))
         }
-        self._plan = CandidatePlan(list(self._prompts), self._count, threshold, known)
+        self._plan = CandidatePlan(list(self._prompts), self._count, thresholds, known)
         self._best: dict[str, Image] = {}
         self._pairs: dict[str, Future[Pair]] = {}
         self._previews = {key: earlier.previews[key] for key in known if key in earlier.previews}
@@ -119,7 +120,7 @@ class ShardAttempt:
             run.write_table(name, shard, table) for name, table in tables.items() if len(table)
         ]
         prompts = list(self._prompts.values())
-        wanted = shard_fingerprint(self._recipe, shared, self._threshold, prompts)
+        wanted = shard_fingerprint(self._recipe, shared, self._thresholds, prompts)
         firsts = [row for row in rows if row.index == 0]
         facts = {
             "captions": len(self._prompts),
@@ -253,7 +254,7 @@ class ShardAttempt:
     def _show(self) -> None:
         """Tell how many candidates need no more work."""
         done = self.counts["carried"] + self.counts["generated"]
-        if self._threshold is not None:
+        if self._thresholds is not None:
             rows, plan = self._plan.rows, self._plan
             done += sum(n not in rows[id] for id in self._prompts for n in plan.unneeded(id))
         self._progress.advance(done - self._shown)
