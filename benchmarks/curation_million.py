@@ -3,7 +3,7 @@
     python benchmarks/curation_million.py CAPTIONS.txt [--captions 1000000] [--set KEY=VALUE]
 
 The captions are made by putting halves of real ones together: few are equal, and of a million about
-a fifth are near-duplicates of an earlier one.
+a fifth are near-duplicates of an earlier one. `--write FILE` keeps them, for benchmarks/curation.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="real captions, one a line")
     parser.add_argument("--captions", type=int, default=1_000_000)
     parser.add_argument("--set", action="append", default=[], help="one more change of the recipe")
+    parser.add_argument("--write", type=Path, help="write the captions there, and do no more")
     args = parser.parse_args()
+    if args.write is not None:
+        write_captions(args.source, args.captions, args.write)
+        return
     with tempfile.TemporaryDirectory() as folder:
         captions = Path(folder) / "captions.txt"
         write_captions(args.source, args.captions, captions)

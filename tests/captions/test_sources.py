@@ -241,7 +241,7 @@ def test_parquet_of_other_types(tmp_path: Path) -> None:
             "a.json, line 2, column 13: invalid JSON",
         ),
         ("a.json", b"", "invalid JSON"),
-        ("a.json", b'{"caption": "x"}', "expected a JSON list of objects; .* set format to jsonl"),
+        ("a.json", b'{"caption": "x"}', "expected a JSON list of objects, .* set format to jsonl"),
         ("a.txt", "x".encode("utf-16"), "is UTF-16; save the file as UTF-8"),
         ("a.csv", "caption\nx".encode("utf-16"), "save the file as UTF-8"),
         ("a.parquet", b"no parquet", "not a usable Parquet file"),

@@ -332,3 +332,15 @@ def test_llava_conversations(tmp_path: Path) -> None:
     ]
     (image,) = read_images(path, format="llava", image_field="image", rows=[1])
     assert "there is no field 'image'" in (image.problem or "")
+
+
+def test_an_object_with_one_list_is_read_as_that_list(tmp_path: Path) -> None:
+    path = tmp_path / "questions.json"
+    path.write_text('{"info": {"year": 2015}, "questions": [{"question": "a"}, {"question": "b"}]}')
+    captions = list(read_captions(path, name="v", text_field="question", normalize=str))
+    assert [caption.text for caption in captions] == ["a", "b"]
+    path.write_text('{"images": [{"id": 1}], "annotations": [{"caption": "a"}]}')
+    with pytest.raises(
+        CaptionSourceError, match=r"several lists, 'images' and 'annotations'; .*coco"
+    ):
+        list(read_captions(path, name="v", normalize=str))

@@ -6,7 +6,7 @@ A source is one file or a glob of files, local or on any fsspec file system, com
 =============== =================================================================================
 ``txt``         a caption a line
 ``jsonl``       a JSON object a line
-``json``        a list of objects
+``json``        a list of objects, or an object with one such list
 ``csv``         comma-separated and quoted, with a header
 ``tsv``         tab-separated and never quoted, with a header
 ``parquet``     columns

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO
 
-from synthvlm.captions.readers.json_lists import items_of_list, items_of_lists
+from synthvlm.captions.readers.json_lists import items_of_document, items_of_list, items_of_lists
 from synthvlm.captions.readers.records import Fields, Record, record_of_object
 from synthvlm.errors import CaptionSourceError
 
@@ -14,8 +14,8 @@ __all__ = ["read_coco", "read_json", "read_llava"]
 
 
 def read_json(file: BinaryIO, fields: Fields) -> Iterator[Record]:
-    """A list of objects."""
-    for number, value in enumerate(items_of_list(file, fields.path), 1):
+    """A list of objects, or an object with one such list, as VQAv2's files of questions are."""
+    for number, value in enumerate(items_of_document(file, fields.path), 1):
         yield record_of_object(number, value, fields)
 
 

@@ -15,7 +15,7 @@ import orjson
 from synthvlm.captions.readers.records import MAX_ITEM_BYTES, without_mark
 from synthvlm.errors import CaptionSourceError
 
-__all__ = ["items_of_list", "items_of_lists"]
+__all__ = ["items_of_document", "items_of_list", "items_of_lists"]
 
 _CHUNK_BYTES = 1 << 18
 #: Of an object of lists; one of millions of keys is something else, and would take hours.
@@ -35,6 +35,40 @@ def items_of_list(file: BinaryIO, path: str) -> Iterator[Any]:
     buffer.expect_start(b"[", "a JSON list of objects")
     yield from _items(buffer)
     buffer.expect_end()
+
+
+def items_of_document(file: BinaryIO, path: str) -> Iterator[Any]:
+    """The items of a file that is one JSON list, or one JSON object with one list in it.
+
+    Raises:
+        CaptionSourceError: It is neither, or not to its end; the message names line and column.
+    """
+    start = file.read(_CHUNK_BYTES)
+    file.seek(0)
+    if without_mark(start, path).lstrip(_SPACE)[:1] != b"{":
+        yield from items_of_list(file, path)
+        return
+    found: str | None = None
+    for key, item in items_of_lists(file, path, _Everything()):
+        if found is not None and key != found:
+            raise CaptionSourceError(
+                f"{path}: the object holds several lists, {found!r} and {key!r}; if these are COCO "
+                f"captions, set format to coco"
+            )
+        found = key
+        yield item
+    if found is None:
+        raise CaptionSourceError(
+            f"{path}: expected a JSON list of objects, or an object with one; if it is an object a "
+            f"line, set format to jsonl"
+        )
+
+
+class _Everything:
+    """Holds any key."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
 
 
 def items_of_lists(file: BinaryIO, path: str, keys: Container[str]) -> Iterator[tuple[str, Any]]:
