@@ -3,7 +3,7 @@
     python benchmarks/curation_million.py CAPTIONS.txt [--captions 1000000] [--set KEY=VALUE]
 
 The captions are made by putting halves of real ones together: few are equal, and of a million about
-a fifth are near-duplicates of an earlier one. `--write FILE` keeps them, for benchmarks/curation.py.
+a fifth are near-duplicates of an earlier one. `--write FILE` makes them for benchmarks/curation.py.
 """
 
 from __future__ import annotations

@@ -70,6 +70,13 @@ class AdaptiveSettings(Settings):
         return self
 
 
+class EarlyRejectionSettings(Settings):
+    """Drop candidates part-way whose preview is worse than one of a lower number."""
+
+    after: float = Field(0.4, gt=0.0, lt=1.0, description="Share of the steps before the preview.")
+    margin: float = Field(0.0, ge=0.0, description="How much worse (CLIPScore) it may be.")
+
+
 class GenerationSettings(Settings):
     """Text to image."""
 
@@ -91,6 +98,9 @@ class GenerationSettings(Settings):
     candidates: int = Field(4, ge=1, description="Images per caption, of which the best is kept.")
     adaptive: AdaptiveSettings | None = Field(
         None, description="Draw fewer candidates of captions that are done early; null: all."
+    )
+    early_rejection: EarlyRejectionSettings | None = Field(
+        None, description="Drop candidates part-way that will lose; null: finish all."
     )
     refiner: RefinerSettings | None = None
     image: ImageSettings = ImageSettings()

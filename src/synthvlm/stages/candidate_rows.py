@@ -18,21 +18,28 @@ __all__ = ["candidate_table", "row_of", "scored"]
 
 
 def row_of(image: Image, fingerprint: str, weights: ScoringSettings) -> Candidate:
-    """The row of an image that was drawn, or failed."""
+    """The row of an image that was drawn, dropped part-way, or failed."""
     order = image.order
     row = Candidate(
         caption_id=order.id,
         index=order.index,
         seed=order.seed,
-        status="ok" if image.problem is None else "failed",
+        status=_status(image),
         fingerprint=fingerprint,
         clip_score=image.clip_score,
         ssim_score=image.ssim_score,
         truncated=image.truncated,
         prompt_truncated=image.prompt_truncated,
+        preview_score=image.preview_score,
         problem=image.problem,
     )
-    return row if image.problem is not None else scored(row, weights)
+    return scored(row, weights) if row.status == "ok" else row
+
+
+def _status(image: Image) -> str:
+    if image.problem is not None:
+        return "failed"
+    return "dropped" if image.pixels is None else "ok"
 
 
 def scored(row: Candidate, weights: ScoringSettings) -> Candidate:

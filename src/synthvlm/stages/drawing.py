@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from synthvlm.errors import GenerationError, OutOfMemoryError
+from synthvlm.generators.base import Screen
 from synthvlm.stages.batch_size import BatchSizer
 from synthvlm.stages.models import Models
 
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from synthvlm.generators.base import GeneratedImages
+    from synthvlm.generators.base import GeneratedImages, ScreeningGenerator
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
+    from synthvlm.stages.early_rejection import PreviewRule
 
 __all__ = ["Drawer", "Image", "Order"]
 
@@ -45,7 +48,8 @@ class Image:
     Attributes:
         order: The order.
         problem: Why there is no image; the fields below are then None.
-        pixels: uint8, shape (height, width, 3).
+        pixels: uint8, shape (height, width, 3); None, and so are scores and embeddings, if it was
+            dropped part-way.
         clip_score: 0 .. 1.
         ssim_score: -1 .. 1.
         image_embedding: The scorer's, unit length.
@@ -63,6 +67,16 @@ class Image:
     text_embedding: np.ndarray | None = None
     truncated: bool = False
     prompt_truncated: bool = False
+    preview_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """A part of a batch: its images, or why there are none; and scores of their previews."""
+
+    orders: list[Order]
+    images: GeneratedImages | str
+    previews: list[float] | None = None
 
 
 class Drawer:
@@ -78,6 +92,7 @@ class Drawer:
         self._models: Models | None = None
         self.sizer = BatchSizer(recipe.run.batch_size)
         self.drawing_s = 0.0
+        self._clip_lock = Lock()  # previews are scored on the drawing thread
 
     def __enter__(self) -> Self:
         """Start the threads."""
@@ -100,11 +115,11 @@ class Drawer:
         """Do CPU work, such as encoding an image, beside all else."""
         return self._encoding.submit(work, *arguments)
 
-    def draw(self, orders: Sequence[Order]) -> Future[list[Image]]:
+    def draw(self, orders: Sequence[Order], rule: PreviewRule | None = None) -> Future[list[Image]]:
         """Draw a batch now; it is scored, in the order of the calls, while the caller goes on.
 
         An image that fails spoils no other one: a batch that fails, or does not fit into memory,
-        is drawn again in smaller ones.
+        is drawn again in smaller ones. Under a rule, images may be dropped part-way.
 
         Raises:
             ModelError: A model cannot be loaded.
@@ -116,39 +131,54 @@ class Drawer:
                     "note: the generator draws by no seed of ours: no image of "
                     "this run can be made again"
                 )
-        drawn = self._draw(list(orders))
+        drawn = self._draw(list(orders), rule)
         return self._scoring.submit(self._score, drawn)
 
-    def _draw(self, orders: list[Order]) -> list[tuple[list[Order], GeneratedImages | str]]:
-        """Parts of the batch with their images, or the reason why there are none."""
-        assert self._models is not None
+    def _draw(self, orders: list[Order], rule: PreviewRule | None) -> list[_Drawn]:
+        """The batch in one or more parts."""
         began = time.monotonic()
         try:
-            images = self._models.generator.generate(
-                [order.prompt for order in orders], [order.seed for order in orders]
-            )
+            drawn = self._generate(orders, rule)
         except OutOfMemoryError as error:
             if len(orders) == 1:
-                return [(orders, str(error))]
+                return [_Drawn(orders, str(error))]
             size = self.sizer.ran_out(len(orders))
             self._progress.note(
                 f"note: {len(orders)} images at a time do not fit into memory, going on with {size}"
             )
-            return self._parts(orders, size)
+            return self._parts(orders, size, rule)
         except GenerationError as error:
-            return [(orders, str(error))] if len(orders) == 1 else self._parts(orders, 1)
+            if len(orders) == 1:
+                return [_Drawn(orders, str(error))]
+            return self._parts(orders, 1, rule)
         finally:
             self.drawing_s += time.monotonic() - began
         self.sizer.drew(len(orders), time.monotonic() - began)
-        return [(orders, images)]
+        return [drawn]
 
-    def _parts(
-        self, orders: list[Order], size: int
-    ) -> list[tuple[list[Order], GeneratedImages | str]]:
+    def _generate(self, orders: list[Order], rule: PreviewRule | None) -> _Drawn:
+        assert self._models is not None
+        prompts, seeds = [order.prompt for order in orders], [order.seed for order in orders]
+        settings = self._recipe.generation.early_rejection
+        if rule is None or settings is None:
+            return _Drawn(orders, self._models.generator.generate(prompts, seeds))
+        scores: list[float] = []
+
+        def keep(previews: torch.Tensor) -> list[bool]:
+            assert self._models is not None
+            with self._clip_lock:
+                scores[:] = self._models.clip.score(previews, prompts).values.tolist()
+            return rule.keep([(order.id, order.index) for order in orders], scores)
+
+        generator = cast("ScreeningGenerator", self._models.generator)
+        images = generator.generate_screened(prompts, seeds, Screen(settings.after, keep))
+        return _Drawn(orders, images, scores or None)
+
+    def _parts(self, orders: list[Order], size: int, rule: PreviewRule | None) -> list[_Drawn]:
         drawn = []
         while orders:
             size = min(size, self.sizer.size)  # a part may not fit either
-            drawn += self._draw(orders[:size])
+            drawn += self._draw(orders[:size], rule)
             orders = orders[size:]
         return drawn
 
@@ -159,37 +189,48 @@ class Drawer:
         if isinstance(self._recipe.run.threads, int):
             torch.set_num_threads(self._recipe.run.threads)
 
-    def _score(self, drawn: list[tuple[list[Order], GeneratedImages | str]]) -> list[Image]:
+    def _score(self, drawn: list[_Drawn]) -> list[Image]:
         found: list[Image] = []
-        for orders, images in drawn:
-            if isinstance(images, str):
-                found += [Image(order, images) for order in orders]
-            else:
-                with _own_stream(images.pixels):
-                    found += self._score_images(orders, images)
+        for part in drawn:
+            if isinstance(part.images, str):
+                found += [Image(order, part.images) for order in part.orders]
+                continue
+            finished = part.images.finished or (True,) * len(part.orders)
+            previews: Sequence[float | None] = part.previews or [None] * len(part.orders)
+            rows = [n for n, done in enumerate(finished) if done]
+            with _own_stream(part.images.pixels):
+                images = self._score_images(part.orders, part.images, rows) if rows else {}
+            for n, order in enumerate(part.orders):
+                image = images.get(n, Image(order))
+                found.append(replace(image, preview_score=previews[n]))
         return found
 
-    def _score_images(self, orders: list[Order], images: GeneratedImages) -> list[Image]:
+    def _score_images(
+        self, orders: list[Order], images: GeneratedImages, rows: list[int]
+    ) -> dict[int, Image]:
+        """The images of some rows of a batch."""
         import numpy as np
 
         assert self._models is not None
-        captions = [order.prompt for order in orders]
-        ssim, on_host = self._models.ssim, images.pixels.cpu()
+        captions = [orders[n].prompt for n in rows]
+        pixels_in = images.pixels[rows]
+        ssim, on_host = self._models.ssim, pixels_in.cpu()
         parts = [
             self._encoding.submit(ssim.score, on_host[n : n + 1], captions[n : n + 1])
-            for n in range(len(orders))
+            for n in range(len(rows))
         ]
-        clip = self._models.clip.score(images.pixels, captions)
+        with self._clip_lock:
+            clip = self._models.clip.score(pixels_in, captions)
         pixels = np.ascontiguousarray(on_host.permute(0, 2, 3, 1).numpy())
         cut = images.truncated or (False,) * len(orders)
         assert clip.image_embeddings is not None
         assert clip.text_embeddings is not None
         assert clip.truncated is not None
-        return [
-            Image(order, images.problems[n])
-            if images.problems[n] is not None
+        return {
+            row: Image(orders[row], images.problems[row])
+            if images.problems[row] is not None
             else Image(
-                order,
+                orders[row],
                 None,
                 pixels[n].copy(),  # a winner must not hold its batch in memory
                 float(clip.values[n]),
@@ -197,10 +238,10 @@ class Drawer:
                 clip.image_embeddings[n],
                 clip.text_embeddings[n],
                 clip.truncated[n],
-                cut[n],
+                cut[row],
             )
-            for n, order in enumerate(orders)
-        ]
+            for n, row in enumerate(rows)
+        }
 
 
 def _own_stream(pixels: torch.Tensor) -> Any:

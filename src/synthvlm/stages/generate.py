@@ -14,6 +14,7 @@ from synthvlm.errors import TooManyFailuresError
 from synthvlm.stages.calibrate import Sample, thresholds_of
 from synthvlm.stages.generation_worker import GenerationWorker
 from synthvlm.stages.prompts import STAGE, image_fingerprint, read_prompts, shard_fingerprint
+from synthvlm.stages.shard_attempt import COUNTS
 from synthvlm.stages.summary import StageSummary
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def generate(
     each = recipe.generation.candidates
     total = wanted * each
     progress.start(STAGE, total, "candidates", upheld * each)
-    counts = dict.fromkeys(("generated", "regenerated", "carried", "failed", "skipped"), 0)
+    counts = dict.fromkeys(COUNTS, 0)
     allowed = math.ceil(recipe.run.max_failed_share * total)
 
     def make_worker() -> GenerationWorker:

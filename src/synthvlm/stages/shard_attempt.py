@@ -24,6 +24,7 @@ from synthvlm.stages.candidate_plan import CandidatePlan, Key, rank
 from synthvlm.stages.candidate_rows import candidate_table, row_of, scored
 from synthvlm.stages.drawing import Drawer, Image, Order
 from synthvlm.stages.earlier import Earlier
+from synthvlm.stages.early_rejection import PreviewRule
 from synthvlm.stages.pixels import decode, encode, thumbnail
 from synthvlm.stages.prompts import STAGE, Prompt, shard_fingerprint
 
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.store import RunFolder
 
-__all__ = ["ShardAttempt"]
+__all__ = ["COUNTS", "ShardAttempt"]
+
+#: What an attempt counts, in candidates.
+COUNTS = ("generated", "regenerated", "carried", "failed", "dropped", "skipped")
 
 
 class ShardAttempt:
@@ -75,12 +79,13 @@ class ShardAttempt:
             if (row := self._carried(earlier.candidates.get(key) or calibrated.get(key)))
         }
         self._plan = CandidatePlan(list(self._prompts), self._count, thresholds, known)
+        self._rule = self._preview_rule(known)
         self._best: dict[str, Image] = {}
         self._pairs: dict[str, Future[Pair]] = {}
         self._previews = {key: earlier.previews[key] for key in known if key in earlier.previews}
         self._pending: Future[list[Image]] | None = None
         self._scores: dict[Key, Candidate] = {}
-        self.counts = dict.fromkeys(("generated", "regenerated", "carried", "failed", "skipped"), 0)
+        self.counts = dict.fromkeys(COUNTS, 0)
         self.counts["carried"] = len(known)
         self._shown = 0
 
@@ -91,7 +96,8 @@ class ShardAttempt:
             keys = self._plan.next_batch(self._drawer.sizer.size)
             if not keys and (self._pending is None or not self._plan.needs_scores()):
                 break
-            drawn = self._drawer.draw([self._order(key) for key in keys]) if keys else None
+            orders = [self._order(key) for key in keys]
+            drawn = self._drawer.draw(orders, self._rule) if orders else None
             # Scores of the batch before, not of this one: it is scored while the next is drawn.
             self._collect()
             self._pending = drawn
@@ -107,6 +113,7 @@ class ShardAttempt:
         self._choose()
         rows = [row for id in self._prompts for row in self._final_rows(id)]
         self.counts["failed"] = sum(row.status == "failed" for row in rows)
+        self.counts["dropped"] = sum(row.status == "dropped" for row in rows)
         self.counts["skipped"] = sum(row.status in ("skipped", "surplus") for row in rows)
         pairs = [self._pairs[id] for id in self._prompts if id in self._pairs]
         tables = {
@@ -126,6 +133,7 @@ class ShardAttempt:
             "captions": len(self._prompts),
             "candidates": len(rows),
             "failed": self.counts["failed"],
+            "dropped": self.counts["dropped"],
             "skipped": self.counts["skipped"],
             "truncated": sum(row.truncated for row in firsts),
             "prompt_truncated": sum(row.prompt_truncated for row in firsts),
@@ -136,11 +144,20 @@ class ShardAttempt:
     def _carried(self, row: Candidate | None) -> Candidate | None:
         if (
             row is None
-            or row.clip_score is None
+            or (row.clip_score is None and row.status != "dropped")
             or row.fingerprint != self._prompts[row.caption_id].fingerprint
         ):
             return None
+        if row.status == "dropped":
+            return row
         return replace(scored(row, self._recipe.scoring), status="ok", chosen=False)
+
+    def _preview_rule(self, known: Mapping[Key, Candidate]) -> PreviewRule | None:
+        settings = self._recipe.generation.early_rejection
+        if settings is None:
+            return None
+        previews = {k: r.preview_score for k, r in known.items() if r.preview_score is not None}
+        return PreviewRule(settings.margin, previews)
 
     def _order(self, key: Key) -> Order:
         seed = candidate_seed(self._recipe.seed, *key)

@@ -38,6 +38,7 @@ def describe(summary: StageSummary) -> str:
         more = {
             "regenerated": "regenerated",
             "carried": "kept from before",
+            "dropped": "dropped part-way",
             "skipped": "not needed",
             "failed": "failed",
         }
