@@ -18,6 +18,7 @@ from synthvlm.errors import GenerationError, OutOfMemoryError, RecipeError
 from synthvlm.generators.base import GeneratedImages, Screen
 from synthvlm.scorers.base import Scores
 from synthvlm.stages.models import Models
+from synthvlm.stages.pixels import decode
 from synthvlm.store import RunFolder
 
 CAPTIONS = [f"A red kite number {n} flies over the green hill, near the sea." for n in range(40)]
@@ -316,3 +317,40 @@ def test_a_redrawn_winner_is_not_dropped(tmp_path: Path, monkeypatch: pytest.Mon
     first = generate(tmp_path / "run", EARLY)
     second = generate(tmp_path / "run", EARLY, "generation.image.format=webp")
     assert essence(first) == essence(second)
+
+
+class Unseeded(Generator):
+    """Draws another image each time it is asked."""
+
+    reproducible = False
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
+        return super().generate(prompts, [seed + len(self.batches) for seed in seeds])
+
+
+def test_images_that_cannot_be_made_again_keep_rows_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, generator := Unseeded())
+    rows = generate(tmp_path / "run")
+    assert not any(row["reproducible"] for row in rows.values())
+    markers = RunFolder(tmp_path / "run").markers("generate").values()
+    assert sum(marker.facts["irreproducible"] for marker in markers) == 160
+    drawn = generator.drawn
+    # The winners change; their pixels are gone, and what is drawn instead has scores of its own.
+    changed = generate(tmp_path / "run", "scoring.ssim.weight=3.0")
+    assert 0 < generator.drawn - drawn < 160
+    pairs = [
+        row
+        for file in sorted((tmp_path / "run" / "pairs").glob("*.parquet"))
+        for row in pq.read_table(file).to_pylist()
+    ]
+    assert len(pairs) == 40
+    for pair in pairs:
+        text = CAPTIONS[int(pair["caption_id"].rsplit("-", 1)[1])]
+        pixels = torch.from_numpy(decode(pair["image"]).transpose(2, 0, 1).copy())[None]
+        row = changed[pair["caption_id"], pair["index"]]
+        assert row["chosen"]
+        assert FakeClip().score(pixels, [text]).values[0] == row["clip_score"]
+        best = max(changed[pair["caption_id"], n]["score"] for n in range(4))
+        assert row["score"] == best

@@ -34,14 +34,14 @@ class ScoreFacts:
         name: ``clip_score``, ``ssim_score`` or ``score``.
         everything: Of all pairs.
         selected: Of the selected ones; None where there is no selection.
-        candidates_mean: Mean over all ok candidates.
+        candidates_mean: Mean over all ok candidates; None where not all were drawn.
         cut: The lowest value that was selected, if selection cuts at this score.
     """
 
     name: str
     everything: Floats
     selected: Floats | None
-    candidates_mean: float
+    candidates_mean: float | None
     cut: float | None
 
 
@@ -154,7 +154,7 @@ def _scores(
             name,
             everything[name],
             None if chosen is None else chosen[name],
-            candidates.mean(name) or 0.0,
+            candidates.mean(name),
             cuts[name] if chosen is not None else None,
         )
         for name in CHOSEN_SCORES

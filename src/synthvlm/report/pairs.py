@@ -23,6 +23,7 @@ __all__ = ["Candidates", "join_selection", "read_candidates", "scores_of"]
 _KEY = ["caption_id", "index"]
 _PROBLEMS_SHOWN = 5
 _WINNER_COLUMNS = [*_KEY, "seed", *CHOSEN_SCORES, "truncated"]
+_COUNTED_COLUMNS = ["prompt_truncated", "status", "problem", "chosen"]
 
 
 @dataclass(slots=True)
@@ -32,8 +33,9 @@ class Candidates:
     Attributes:
         per_caption: Candidates of a caption, by the recipe.
         captions: Captions with candidates.
-        statuses: Candidates by status (ok, failed, skipped).
+        statuses: Candidates by status, as in ``Candidate.status``.
         truncated: Captions that the scorer's text tower cut off.
+        prompt_truncated: Captions that the generator's text encoders cut off.
         problems: Why candidates failed, with counts.
         sums: Sums of each score over the ok candidates.
     """
@@ -42,6 +44,7 @@ class Candidates:
     captions: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     truncated: int = 0
+    prompt_truncated: int = 0
     problems: Counter[str] = field(default_factory=Counter)
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CHOSEN_SCORES, 0.0))
     _best_sums: list[float] = field(default_factory=list)
@@ -58,8 +61,17 @@ class Candidates:
         return sorted(self.problems.items(), key=lambda item: (-item[1], item[0]))[:_PROBLEMS_SHOWN]
 
     def mean(self, score: str) -> float | None:
-        """Mean of a score over all ok candidates: what a random candidate would have."""
-        return self.sums[score] / self.statuses["ok"] if self.statuses["ok"] else None
+        """Mean of a score over all ok candidates: what a random candidate would have.
+
+        None where some were not drawn, or not to their end: those that were are no random ones.
+        """
+        ok = self.statuses["ok"]
+        return self.sums[score] / ok if ok and self.all_drawn else None
+
+    @property
+    def all_drawn(self) -> bool:
+        """Whether each caption's candidates were all drawn to their end, or failed."""
+        return self.statuses["ok"] + self.statuses["failed"] == self.total
 
     @property
     def best_of(self) -> list[float]:
@@ -67,7 +79,9 @@ class Candidates:
 
         Over the captions of which every candidate is ok, so that all numbers are of the same ones.
         """
-        return [value / self._complete for value in self._best_sums] if self._complete else []
+        if not self._complete or not self.all_drawn:
+            return []
+        return [value / self._complete for value in self._best_sums]
 
     def add(self, table: pa.Table) -> None:
         """Count a shard in."""
@@ -77,8 +91,9 @@ class Candidates:
         ids = table["caption_id"].combine_chunks().dictionary_encode()
         self.captions += len(ids.dictionary)
         self.statuses.update(table["status"].to_pylist())
-        cut = table.filter(table["truncated"])
-        self.truncated += len(pc.unique(cut["caption_id"]))
+        for name in ("truncated", "prompt_truncated"):
+            cut = pc.unique(table.filter(table[name])["caption_id"])
+            setattr(self, name, getattr(self, name) + len(cut))
         failed = table.filter(pc.equal(table["status"], "failed"))
         self.problems.update(problem or "unknown" for problem in failed["problem"].to_pylist())
         usable = table.filter(pc.equal(table["status"], "ok"))
@@ -113,7 +128,9 @@ def read_candidates(
         name = marker.file("candidates")
         if name is None:
             continue
-        table = run.read_table(name, [*_WINNER_COLUMNS, "status", "problem", "chosen"])
+        table = run.read_table(
+            name, [*_WINNER_COLUMNS, "prompt_truncated", "status", "problem", "chosen"]
+        )
         counts.add(table)
         chosen = table.filter(table["chosen"]).select(_WINNER_COLUMNS)
         parts.append(chosen.append_column("shard", pa.array([shard] * len(chosen), pa.int32())))

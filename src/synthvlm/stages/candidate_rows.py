@@ -31,6 +31,7 @@ def row_of(image: Image, fingerprint: str, weights: ScoringSettings) -> Candidat
         truncated=image.truncated,
         prompt_truncated=image.prompt_truncated,
         preview_score=image.preview_score,
+        reproducible=image.reproducible,
         problem=image.problem,
     )
     return scored(row, weights) if row.status == "ok" else row

@@ -30,6 +30,17 @@ _KNOWN_LICENSES = {
     "stabilityai/stable-diffusion-3-medium-diffusers": "stabilityai-ai-community",
 }
 
+#: What the markers of generated shards count.
+_COUNTED = (
+    "candidates",
+    "failed",
+    "dropped",
+    "skipped",
+    "truncated",
+    "prompt_truncated",
+    "irreproducible",
+)
+
 
 def card_facts(
     run: RunFolder, recipe: Recipe, captions: dict[int, Marker], generated: dict[int, Marker]
@@ -40,7 +51,7 @@ def card_facts(
     reasons = [name for name in REASONS if name in curated]
     candidates = {
         name: sum(int(marker.facts.get(name, 0)) for marker in generated.values())
-        for name in ("candidates", "failed", "truncated")
+        for name in _COUNTED
     }
     sums, pairs = _sums(run, generated)
     funnel = [
@@ -48,8 +59,11 @@ def card_facts(
         *((f"rejected: {reason}", curated[reason]) for reason in reasons),
         ("captions kept", curated["kept"]),
         ("captions longer than the scorer's text tower", candidates["truncated"]),
+        ("captions longer than the generator reads", candidates["prompt_truncated"]),
         ("candidates", candidates["candidates"]),
         ("candidates failed", candidates["failed"]),
+        ("candidates dropped part-way", candidates["dropped"]),
+        ("candidates not needed", candidates["skipped"]),
         ("pairs", pairs),
         ("pairs selected", selection.num_rows),
     ]
@@ -66,7 +80,7 @@ def card_facts(
         checks=_checks(recipe),
         personal_data_checked=recipe.curation.rules.personal_data is not None,
         names_checked=_names_checked(recipe),
-        reproducible=all(m.facts.get("reproducible", True) for m in generated.values()),
+        reproducible=not candidates["irreproducible"],
         recipe=recipe.to_yaml(),
         benchmarks=_benchmarks(recipe),
         overlapping=curated.get("benchmark_overlap", 0),

@@ -56,6 +56,8 @@ class Image:
         text_embedding: The same of the caption.
         truncated: Whether the scorer's text tower cut the caption off.
         prompt_truncated: Whether the generator's text encoders did.
+        preview_score: CLIPScore of the preview part-way, where there was one.
+        reproducible: Whether the order determines the image.
     """
 
     order: Order
@@ -68,6 +70,7 @@ class Image:
     truncated: bool = False
     prompt_truncated: bool = False
     preview_score: float | None = None
+    reproducible: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ class Drawer:
         self._models: Models | None = None
         self.sizer = BatchSizer(recipe.run.batch_size)
         self.drawing_s = 0.0
+        self._is_reproducible = True
         self._clip_lock = Lock()  # previews are scored on the drawing thread
 
     def __enter__(self) -> Self:
@@ -126,7 +130,8 @@ class Drawer:
         """
         if self._models is None:
             self._models = Models.load(self._recipe)
-            if not self._models.generator.reproducible:
+            self._is_reproducible = self._models.generator.reproducible
+            if not self._is_reproducible:
                 self._progress.note(
                     "note: the generator draws by no seed of ours: no image of "
                     "this run can be made again"
@@ -202,7 +207,9 @@ class Drawer:
                 images = self._score_images(part.orders, part.images, rows) if rows else {}
             for n, order in enumerate(part.orders):
                 image = images.get(n, Image(order))
-                found.append(replace(image, preview_score=previews[n]))
+                found.append(
+                    replace(image, preview_score=previews[n], reproducible=self._is_reproducible)
+                )
         return found
 
     def _score_images(

@@ -137,6 +137,7 @@ class ShardAttempt:
             "skipped": self.counts["skipped"],
             "truncated": sum(row.truncated for row in firsts),
             "prompt_truncated": sum(row.prompt_truncated for row in firsts),
+            "irreproducible": sum(row.score is not None and not row.reproducible for row in rows),
             "encoding": self._encoding,
         }
         run.commit(STAGE, shard, wanted, files, facts)
@@ -188,12 +189,37 @@ class ShardAttempt:
             self._settle(id)
 
     def _settle(self, id: str) -> None:
-        best = self._best.pop(id, None)
-        if best is not None and best.order.index == self._plan.winner(id):
+        """Encode the best image of a caption if it is the winner, else let go of it."""
+        best = self._best.get(id)
+        if best is None:
+            return
+        wins = best.order.index == self._plan.winner(id)
+        if wins:
             self._pairs[id] = self._drawer.in_background(self._encode, best)
+        if wins or best.reproducible:
+            del self._best[id]
 
     def _redraw(self) -> None:
-        """Draw winners again whose pixels were not kept; their rows stay, the choice was theirs."""
+        """Draw winners again whose pixels were not kept.
+
+        The row of an image that can be made again stays, for the choice was made by it. Another
+        image than before gets a row of its own, and so does a failure; another candidate may then
+        be the winner.
+        """
+        while lost := self._lost():
+            size = self._drawer.sizer.size
+            for start in range(0, len(lost), size):
+                orders = [self._order(key) for key in lost[start : start + size]]
+                for image in self._drawer.draw(orders).result():
+                    if image.problem is None and image.reproducible:
+                        pair = self._drawer.in_background(self._encode, image)
+                        self._pairs[image.order.id] = pair
+                    else:
+                        self._take(image)
+                self.counts["regenerated"] += len(orders)
+
+    def _lost(self) -> list[Key]:
+        """The winners whose pixels are not at hand."""
         lost = []
         for id in self._prompts:
             self._settle(id)
@@ -205,16 +231,7 @@ class ShardAttempt:
                 self._pairs[id] = self._drawer.in_background(lambda pair: pair, kept)
             else:
                 lost.append((id, winner))
-        size = self._drawer.sizer.size
-        for start in range(0, len(lost), size):
-            orders = [self._order(key) for key in lost[start : start + size]]
-            for image in self._drawer.draw(orders).result():
-                if image.problem is None:
-                    pair = self._drawer.in_background(self._encode, image)
-                    self._pairs[image.order.id] = pair
-                else:
-                    self._plan.rows[image.order.id][image.order.index] = self._row_of(image)
-            self.counts["regenerated"] += len(orders)
+        return lost
 
     def _choose(self) -> None:
         for id in self._prompts:
