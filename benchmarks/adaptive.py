@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ from synthvlm.tiny.captions import Claim
 from synthvlm.tiny.checker import check
 
 CAPTION_SEED = 78
+FIXED, ADAPTIVE, RUN = "best of the first k", "adaptive, known scores", "a run, all its images"
+COLOURS = {FIXED: "#888", ADAPTIVE: "#1f6fb2", RUN: "#c0392b"}
 Floats = npt.NDArray[np.float64]
 
 
@@ -62,8 +65,65 @@ def chosen(scores: Floats, right: Floats, drawn: npt.NDArray[np.bool_]) -> tuple
     return float(scores[rows, best].mean()), float(right[rows, best].mean())
 
 
-def line(name: str, images: float, score: float, right: float, gain: float) -> None:
-    print(f"| {name} | {images:.2f} | {score:.4f} | {gain:.0%} | {right:.1%} |")
+class Table:
+    """Prints a line for each choice, and keeps the points for a figure."""
+
+    def __init__(self) -> None:
+        """Print the heading."""
+        self.points: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+        print("| choice | images per caption | mean score | gain kept | true matches |")
+        print("|---|---|---|---|---|")
+
+    def line(
+        self, kind: str, name: str, images: float, score: float, right: float, gain: float
+    ) -> None:
+        """Print and keep a choice."""
+        print(f"| {name} | {images:.2f} | {score:.4f} | {gain:.0%} | {right:.1%} |")
+        self.points[kind].append((images, score, right))
+
+    def figure(self) -> str:
+        """The mean score and the true matches against images per caption, as SVG."""
+        parts = [
+            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 300" font-size="12" '
+            'font-family="sans-serif"><rect width="720" height="300" fill="white"/>'
+        ]
+        for panel, title in enumerate(("mean score", "true matches")):
+            parts.append(self._panel(60 + 350 * panel, title, panel + 1))
+        for row, (kind, colour) in enumerate(COLOURS.items()):
+            x = 60 + 230 * row
+            parts.append(f'<circle cx="{x}" cy="286" r="4" fill="{colour}"/>')
+            parts.append(f'<text x="{x + 10}" y="290">{kind}</text>')
+        return "".join([*parts, "</svg>\n"])
+
+    def _panel(self, left: int, title: str, column: int) -> str:
+        values = [point[column] for points in self.points.values() for point in points]
+        most = max(point[0] for points in self.points.values() for point in points)
+        low, high = min(values), max(values)
+
+        def place(point: tuple[float, float, float]) -> str:
+            x = left + 270 * point[0] / most
+            return f"{x:.1f},{240 - 190 * (point[column] - low) / (high - low):.1f}"
+
+        parts = [f'<text x="{left}" y="24" font-size="14">{title}</text>']
+        for n in range(int(most) + 1):
+            x = left + 270 * n / most
+            parts.append(f'<line x1="{x}" x2="{x}" y1="40" y2="244" stroke="#e4e4e4"/>')
+            parts.append(f'<text x="{x}" y="260" text-anchor="middle">{n}</text>')
+        for value in (low, (low + high) / 2, high):
+            y = 240 - 190 * (value - low) / (high - low)
+            label = f"{value:.3f}" if column == 1 else f"{value:.0%}"
+            parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{label}</text>')
+        for kind, points in self.points.items():
+            places, colour = list(map(place, points)), COLOURS[kind]
+            parts.append(
+                f'<polyline points="{" ".join(places)}" fill="none" stroke="{colour}" '
+                f'stroke-width="2"/>'
+            )
+            for spot in places:
+                x, y = spot.split(",")
+                radius = 5 if len(places) == 1 else 3
+                parts.append(f'<circle cx="{x}" cy="{y}" r="{radius}" fill="{colour}"/>')
+        return "".join(parts)
 
 
 def main() -> None:
@@ -72,6 +132,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=8)
     parser.add_argument("--sample", type=int, default=32)
     parser.add_argument("--keep-gain", type=float, default=0.88)
+    parser.add_argument("--figure", type=Path, help="write the curves there, as SVG")
     args = parser.parse_args()
     captions, claims = held_out_captions(args.captions, CAPTION_SEED)
     count = args.candidates
@@ -83,12 +144,11 @@ def main() -> None:
         fixed = Recipe.load("tiny", captions=[file], overrides=changes)
         scores, right = draw_all(fixed, captions, claims)
         low, high = scores[:, 0].mean(), scores.max(axis=1).mean()
-        print("| choice | images per caption | mean score | gain kept | true matches |")
-        print("|---|---|---|---|---|")
+        table = Table()
         for k in range(1, count + 1):
             drawn = np.broadcast_to(np.arange(count) < k, scores.shape)
             score, matches = chosen(scores, right, drawn)
-            line(f"best of {k}", k, score, matches, (score - low) / (high - low))
+            table.line(FIXED, f"best of {k}", k, score, matches, (score - low) / (high - low))
         for keep in (0.5, 0.7, 0.8, 0.85, 0.9, 0.95):
             found = choose_stopping(scores, keep)
             so_far = np.maximum.accumulate(scores, axis=1)
@@ -98,7 +158,7 @@ def main() -> None:
             score, matches = chosen(scores, right, drawn)
             gain = (score - low) / (high - low)
             name = f"adaptive, {found.threshold:.3f} falling by {found.decay:.3f}"
-            line(name, stops.mean() + 1, score, matches, gain)
+            table.line(ADAPTIVE, name, stops.mean() + 1, score, matches, gain)
         settings = f"{{sample: {args.sample}, keep_gain: {args.keep_gain}}}"
         adaptive = [*changes, f"generation.adaptive={settings}"]
         recipe = Recipe.load("tiny", captions=[file], overrides=adaptive)
@@ -113,13 +173,16 @@ def main() -> None:
                 image = np.asarray(Image.open(io.BytesIO(row["image"])).convert("RGB"))
                 right_ones.append(check(image, claims[int(row["caption_id"].rsplit("-", 1)[1])]))
         gain = (np.mean(winners) - low) / (high - low)
-        line(
+        table.line(
+            RUN,
             f"a run, calibrated on {args.sample} captions",
             images / len(captions),
             float(np.mean(winners)),
             float(np.mean(right_ones)),
             gain,
         )
+        if args.figure is not None:
+            args.figure.write_text(table.figure(), encoding="utf-8")
 
 
 if __name__ == "__main__":

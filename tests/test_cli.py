@@ -92,7 +92,10 @@ def test_unknown_attribute_of_the_package() -> None:
 
 def test_recipes_are_listed_with_a_line_each() -> None:
     lines = synthvlm_command("recipes").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["sd3", "sdxl", "tiny"]
+    names = [line.split()[0] for line in lines]
+    assert names == sorted(names)
+    assert {"flux-dev", "sd3", "sdxl", "sdxl-lightning", "tiny"} <= set(names)
+    assert len({line.index(line.split()[1]) for line in lines}) == 1, "one column"
 
 
 def test_printed_recipe_can_be_edited_and_given_back(tmp_path: Path, captions: Path) -> None:

@@ -354,3 +354,54 @@ def test_images_that_cannot_be_made_again_keep_rows_of_their_own(
         assert FakeClip().score(pixels, [text]).values[0] == row["clip_score"]
         best = max(changed[pair["caption_id"], n]["score"] for n in range(4))
         assert row["score"] == best
+
+
+class Censor:
+    """Rejects images whose first pixel is dark."""
+
+    def check(self, images: torch.Tensor) -> list[str | None]:
+        return ["dark 0.90 (limit 0.5)" if image[0, 0, 0] < 128 else None for image in images]
+
+
+def test_unsafe_candidates_never_win_and_leave_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = Models(Generator(), FakeClip(), FakeSsim(), Censor())  # type: ignore[arg-type]
+    monkeypatch.setattr(Models, "load", classmethod(lambda cls, recipe: models))
+    rows = generate(tmp_path / "run", "report.preview_share=1.0")
+    unsafe = {key for key, row in rows.items() if row["status"] == "unsafe"}
+    assert 40 < len(unsafe) < 120
+    assert not any(rows[key]["chosen"] for key in unsafe)
+    assert {rows[key]["problem"] for key in unsafe} == {"dark 0.90 (limit 0.5)"}
+    previews = [
+        (row["caption_id"], row["index"])
+        for file in (tmp_path / "run" / "previews").glob("*.parquet")
+        for row in pq.read_table(file).to_pylist()
+    ]
+    assert previews
+    assert not unsafe & set(previews)
+    drawn = models.generator.drawn  # type: ignore[attr-defined]
+    generate(tmp_path / "run", "report.preview_share=1.0")
+    assert models.generator.drawn == drawn  # type: ignore[attr-defined]
+
+
+class Blank(Generator):
+    """Some of its images are black, or of one colour."""
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
+        images = super().generate(prompts, seeds)
+        for n, seed in enumerate(seeds):
+            if seed % 5 == 0:
+                images.pixels[n] = 0
+            elif seed % 5 == 1:
+                images.pixels[n] = 200
+        return images
+
+
+def test_blank_images_are_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Blank())
+    rows = generate(tmp_path / "run", "run.max_failed_share=1.0")
+    for row in rows.values():
+        problem = {0: "the image is black", 1: "the image is of one colour"}.get(row["seed"] % 5)
+        assert row["problem"] == problem
+        assert row["status"] == ("ok" if problem is None else "failed")

@@ -1,4 +1,4 @@
-"""The built-in recipes sdxl and sd3 through the whole pipeline, on small models of their kind."""
+"""Every built-in recipe through the whole pipeline, on small random models of its kind."""
 
 from __future__ import annotations
 
@@ -6,18 +6,39 @@ import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 import random_models
+from random_pipelines import SAVERS, save_sdxl_lora
 from synthvlm import Pipeline, Recipe
+from synthvlm.recipe import builtin_recipes
 
 CAPTIONS = ["a red boat on a calm lake", "two cats asleep on a sofa", "a tall lamp by the window"]
 SMALL = [
     "generation.dtype=float32",
+    "generation.variant=null",
     "generation.height=32",
     "generation.width=32",
     "generation.candidates=2",
     "run.threads=1",
 ]
+
+#: The kind of model of each recipe.
+KINDS = {
+    "flux-dev": "flux",
+    "flux-schnell": "flux-schnell",
+    "pixart-sigma": "pixart-sigma",
+    "qwen-image": "qwen-image",
+    "sana": "sana",
+    "sd3": "sd3",
+    "sd35": "sd3",
+    "sdxl": "sdxl",
+    "sdxl-base": "sdxl",
+    "sdxl-lcm": "sdxl",
+    "sdxl-lightning": "sdxl",
+    "sdxl-turbo": "sdxl",
+    "z-image": "z-image",
+}
 
 
 def run(name: str, tmp_path: Path, clip: Path, *changes: str) -> Path:
@@ -30,26 +51,30 @@ def run(name: str, tmp_path: Path, clip: Path, *changes: str) -> Path:
     return tmp_path / "run"
 
 
-def check(out: Path) -> None:
+def test_every_recipe_is_tested_here() -> None:
+    assert KINDS.keys() | {"tiny"} == builtin_recipes().keys()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_recipe(name: str, tmp_path: Path, clip_folder: Path) -> None:
+    model = SAVERS[KINDS[name]](tmp_path / "model")
+    changes = [f"generation.model={model}"]
+    recipe = Recipe.load(name, captions=["captions.txt"])
+    if recipe.generation.steps > 10:
+        changes.append("generation.steps=2")
+    if recipe.generation.refiner is not None:
+        refiner = random_models.save_sdxl_refiner(tmp_path / "refiner")
+        changes += [
+            f"generation.refiner.model={refiner}",
+            "generation.refiner.variant=null",
+            "generation.steps=10",
+        ]
+    for number, lora in enumerate(recipe.generation.loras):
+        pytest.importorskip("peft")
+        folder = save_sdxl_lora(model, tmp_path / "lora", lora.weight_name)
+        changes.append(f"generation.loras.{number}.model={folder}")
+    out = run(name, tmp_path, clip_folder, *changes)
     entries = json.loads((out / "dataset" / "llava.json").read_text())
     assert [entry["conversations"][1]["value"] for entry in entries] == CAPTIONS
     (file,) = (out / "candidates").iterdir()
     assert pq.read_table(file).column("status").to_pylist() == ["ok"] * 6
-
-
-def test_sdxl_base_and_refiner(tmp_path: Path, clip_folder: Path) -> None:
-    base = random_models.save_sdxl(tmp_path / "base")
-    refiner = random_models.save_sdxl_refiner(tmp_path / "refiner")
-    changes = [
-        f"generation.model={base}",
-        "generation.variant=null",
-        f"generation.refiner.model={refiner}",
-        "generation.refiner.variant=null",
-        "generation.steps=10",
-    ]
-    check(run("sdxl", tmp_path, clip_folder, *changes))
-
-
-def test_sd3(tmp_path: Path, clip_folder: Path) -> None:
-    model = random_models.save_sd3(tmp_path / "sd3")
-    check(run("sd3", tmp_path, clip_folder, f"generation.model={model}", "generation.steps=2"))

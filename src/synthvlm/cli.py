@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
-from contextlib import nullcontext
-from typing import Annotated, Optional
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
 from synthvlm.errors import SynthVLMError
+
+if TYPE_CHECKING:
+    from synthvlm.progress import Progress
 
 __all__ = ["main"]
 
@@ -27,6 +31,9 @@ app = typer.Typer(
 RecipeArgument = Annotated[
     Optional[str],  # noqa: UP045
     typer.Argument(help="A built-in recipe (`synthvlm recipes`) or a YAML file.", metavar="RECIPE"),
+]
+RecipeToTry = Annotated[
+    str, typer.Argument(help="A built-in recipe or a YAML file.", metavar="RECIPE")
 ]
 CaptionsOption = Annotated[
     list[str],
@@ -65,6 +72,81 @@ _stage_command("report", "report", "Up to and including the report.")
 
 
 @app.command()
+def plan(
+    recipe: RecipeToTry,
+    captions: CaptionsOption = [],  # noqa: B006
+    changes: SetOption = [],  # noqa: B006
+    limit: LimitOption = None,
+    sample: Annotated[int, typer.Option(min=1, help="Captions to draw here.")] = 16,
+    price: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--price-per-hour", min=0, help="Of one device, in any currency."),
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="Devices that share the work.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines; nothing else.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """What a whole run will take: captions, images, hours, disk, cost; from a few tried here."""
+    with _Explained(debug, "interrupted: nothing is left behind"):
+        import json
+
+        from synthvlm.planning import plan as estimate
+        from synthvlm.progress import SilentProgress, progress_for_terminal
+        from synthvlm.recipe import Recipe
+
+        settings = Recipe.load(recipe, captions=captions, overrides=changes, limit=limit)
+        progress = SilentProgress() if as_json else progress_for_terminal()
+        with _shown(progress):
+            found = estimate(
+                settings, sample=sample, price_per_hour=price, gpus=gpus, progress=progress
+            )
+        print(json.dumps(found.values(), ensure_ascii=False) if as_json else found.text())
+
+
+@app.command()
+def tune(
+    recipe: RecipeToTry,
+    out: Annotated[str, typer.Option(help="Folder of the search: a new one, or one to resume.")],
+    grid: Annotated[
+        list[str],
+        typer.Option(help="Values to try of a setting.", metavar="generation.KEY=VALUE,VALUE"),
+    ],
+    captions: CaptionsOption = [],  # noqa: B006
+    changes: SetOption = [],  # noqa: B006
+    limit: LimitOption = None,
+    sample: Annotated[int, typer.Option(min=2, help="Captions to draw, the same for all.")] = 100,
+    candidates: Annotated[int, typer.Option(min=1, help="Images of each caption.")] = 1,
+    by: Annotated[
+        Literal["score", "score-per-second"], typer.Option(help="What is best.")
+    ] = "score",
+    debug: DebugOption = False,
+) -> None:
+    """Grid search: which settings of generation score best, on the same captions and seeds."""
+    with _Explained(debug):
+        from synthvlm.progress import progress_for_terminal
+        from synthvlm.recipe import Recipe
+        from synthvlm.tuning import parse_grid
+        from synthvlm.tuning import tune as search
+
+        settings = Recipe.load(recipe, captions=captions, overrides=changes, limit=limit)
+        progress = progress_for_terminal()
+        with _shown(progress):
+            found = search(
+                settings,
+                parse_grid(grid),
+                out,
+                sample=sample,
+                candidates=candidates,
+                by=by,
+                progress=progress,
+            )
+        print(found.text())
+        if found.best is None:
+            raise typer.Exit(1)
+        print(f"\n{found.yaml()}", end="")
+
+
+@app.command()
 def recipes(
     name: Annotated[Optional[str], typer.Argument(help="Print this one.")] = None,  # noqa: UP045
     debug: DebugOption = False,
@@ -76,8 +158,9 @@ def recipes(
         if name is not None:
             sys.stdout.write(builtin_recipe_text(name))
             return
+        width = max(map(len, builtin_recipes())) + 2
         for found, line in builtin_recipes().items():
-            print(f"{found:<8}{line}")
+            print(f"{found:<{width}}{line}")
 
 
 @app.command()
@@ -106,6 +189,9 @@ def main() -> None:
     # A name that the terminal cannot show is no reason to stop.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    # torchao, where it is installed, says at import which of its kernels are not for this machine.
+    for library in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     app()
 
 
@@ -118,7 +204,7 @@ def _run(
     until: str,
 ) -> None:
     from synthvlm.pipeline import Pipeline, resumed_recipe
-    from synthvlm.progress import LiveProgress, progress_for_terminal
+    from synthvlm.progress import progress_for_terminal
     from synthvlm.recipe import Recipe
 
     if recipe is None:
@@ -127,7 +213,7 @@ def _run(
         settings = Recipe.load(recipe, captions=captions, overrides=changes, limit=limit)
     progress = progress_for_terminal()
     pipeline = Pipeline(settings, out, progress=progress)
-    with progress if isinstance(progress, LiveProgress) else nullcontext():
+    with _shown(progress):
         pipeline.run(until)
     if until in ("export", "report"):
         progress.note(f"data set: {pipeline.folder.path('dataset')}")
@@ -135,11 +221,20 @@ def _run(
         progress.note(f"report:   {pipeline.folder.path('report/index.html')}")
 
 
+def _shown(progress: Progress) -> AbstractContextManager[object]:
+    """The time in which a progress with a display of its own has it on the terminal."""
+    from synthvlm.progress import LiveProgress
+
+    return progress if isinstance(progress, LiveProgress) else nullcontext()
+
+
 class _Explained:
     """Turns errors into one line on standard error and an exit status."""
 
-    def __init__(self, debug: bool) -> None:
-        self._debug = debug
+    def __init__(
+        self, debug: bool, interrupted: str = "interrupted: the same command resumes"
+    ) -> None:
+        self._debug, self._interrupted = debug, interrupted
 
     def __enter__(self) -> None:
         return None
@@ -152,7 +247,7 @@ class _Explained:
                 print(f"error: {line}", file=sys.stderr)
             raise typer.Exit(1) from None
         if isinstance(error, KeyboardInterrupt):
-            print("interrupted: the same command resumes", file=sys.stderr)
+            print(self._interrupted, file=sys.stderr)
             raise typer.Exit(130) from None
         # A closed pipe and typer's own are left to typer.
         if isinstance(error, Exception) and not isinstance(error, BrokenPipeError | typer.Exit):

@@ -95,8 +95,9 @@ class Candidate:
         caption_id: The caption's id.
         index: Zero-based number among the candidates of the caption.
         seed: Seed of the generator that drew the image (0 .. 2**63 - 1).
-        status: ``ok``; ``failed``; ``dropped``, part-way by its preview; ``skipped``, for the
-            caption was done before; or ``surplus``: drawn by an earlier attempt, and not needed.
+        status: ``ok``; ``failed``; ``unsafe``, says the image check; ``dropped``, part-way by its
+            preview; ``skipped``, for the caption was done before; or ``surplus``: drawn by an
+            earlier attempt, and not needed.
         fingerprint: What the image and its scores depend on.
         clip_score: Cosine similarity, clipped at 0 (0 .. 1); None unless ok.
         ssim_score: Structural similarity (-1 .. 1); None unless ok.
@@ -106,7 +107,7 @@ class Candidate:
         reproducible: Whether the seed determines the image.
         prompt_truncated: Whether the text encoders of the generator cut it off.
         chosen: Whether this is the caption's best candidate.
-        problem: Why it failed, or None.
+        problem: Why it failed or is unsafe, or None.
     """
 
     caption_id: str

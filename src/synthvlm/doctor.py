@@ -19,6 +19,8 @@ __all__ = ["Finding", "diagnose", "findings"]
 #: What each extra is for, and a module that shows whether it is there.
 _EXTRAS = {
     "t5": ("sentencepiece", "T5 text encoders (SD3, FLUX)"),
+    "lora": ("peft", "LoRAs (generation.loras)"),
+    "quantization": ("torchao", "8-bit weights (generation.quantization)"),
     "huggingface": ("datasets", "captions from data sets of the hub"),
     "language": ("py3langid", "the caption rule `language`"),
     "perplexity": ("kenlm", "the caption rule `perplexity` by KenLM"),
@@ -124,7 +126,8 @@ def _hub_models() -> Iterator[Finding]:
     for recipe in builtin_recipes():
         settings = Recipe.load(recipe, captions=["captions.txt"])
         refiner = settings.generation.refiner
-        parts = [settings.generation.model, settings.scoring.clip.model]
+        loras = [lora.model for lora in settings.generation.loras]
+        parts = [settings.generation.model, *loras, settings.scoring.clip.model]
         for name in [*parts, *([refiner.model] if refiner else [])]:
             if name != TINY:
                 names[name] = None

@@ -15,104 +15,14 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from synthvlm.errors import RecipeError
-from synthvlm.recipe_base import Settings, Share
+from synthvlm.recipe_base import TINY, Settings, Share
 from synthvlm.recipe_curation import CurationSettings
+from synthvlm.recipe_generation import GenerationSettings
 from synthvlm.recipe_problems import explain, nearest
 from synthvlm.recipe_sources import SourceSettings
 from synthvlm.recipe_yaml import apply_change, dump_yaml, parse_recipe
 
-__all__ = ["Recipe", "builtin_recipe_text", "builtin_recipes"]
-
-#: Word that names the embedded models and the bundled captions.
-TINY = "tiny"
-
-
-class RefinerSettings(Settings):
-    """A second diffusion model that takes over the last denoising steps (SDXL)."""
-
-    model: str = Field(min_length=1)
-    revision: str | None = None
-    variant: str | None = None
-    denoising_split: float = Field(0.8, gt=0.0, lt=1.0, description="Share done by the base.")
-
-
-class ImageSettings(Settings):
-    """How winners are encoded."""
-
-    format: Literal["png", "jpeg", "webp"] = "png"
-    quality: int | None = Field(None, ge=1, le=100, description="JPEG and WebP; default 95.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.format == "png" and self.quality is not None:
-            raise ValueError("png is lossless and has no quality: remove it or choose jpeg or webp")
-        return self
-
-
-class AdaptiveSettings(Settings):
-    """Adaptive best-of-k: no more candidates of a caption once one's score is good enough."""
-
-    threshold: float | None = Field(
-        None, description="Score with which a caption is done; null: calibrated on a sample."
-    )
-    decay: float = Field(
-        0.0, ge=0.0, description="How much lower the threshold is for every further candidate."
-    )
-    keep_gain: float = Field(
-        0.9, gt=0.0, le=1.0, description="Share of best-of-k's gain that calibration keeps."
-    )
-    sample: int = Field(64, ge=8, description="Captions that calibration draws all candidates of.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.threshold is None and self.decay:
-            raise ValueError("decay is of no use without threshold: calibration finds both")
-        return self
-
-
-class EarlyRejectionSettings(Settings):
-    """Drop candidates part-way whose preview is worse than one of a lower number."""
-
-    after: float = Field(0.4, gt=0.0, lt=1.0, description="Share of the steps before the preview.")
-    margin: float = Field(0.0, ge=0.0, description="How much worse (CLIPScore) it may be.")
-
-
-class GenerationSettings(Settings):
-    """Text to image."""
-
-    model: str = Field(TINY, min_length=1, description="Hub id, local folder, or `tiny`.")
-    revision: str | None = None
-    variant: str | None = Field(None, description="Weight file variant on the hub, e.g. fp16.")
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    drop_components: list[str] = Field(
-        [], description="Parts not to load, e.g. [text_encoder_3, tokenizer_3] (SD3 without T5)."
-    )
-    steps: int = Field(20, ge=1)
-    guidance_scale: float = Field(3.0, ge=0.0)
-    negative_prompt: str | None = None
-    max_sequence_length: int | None = Field(
-        None, ge=1, description="Tokens of the T5 encoder (SD3, FLUX); default: the pipeline's."
-    )
-    height: int = Field(64, ge=8)
-    width: int = Field(64, ge=8)
-    candidates: int = Field(4, ge=1, description="Images per caption, of which the best is kept.")
-    adaptive: AdaptiveSettings | None = Field(
-        None, description="Draw fewer candidates of captions that are done early; null: all."
-    )
-    early_rejection: EarlyRejectionSettings | None = Field(
-        None, description="Drop candidates part-way that will lose; null: finish all."
-    )
-    refiner: RefinerSettings | None = None
-    image: ImageSettings = ImageSettings()
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        for side in ("height", "width"):
-            if getattr(self, side) % 8:
-                raise ValueError(f"{side} must be a multiple of 8, not {getattr(self, side)}")
-        if self.refiner is not None and not round(self.steps * self.refiner.denoising_split) >= 1:
-            raise ValueError("refiner.denoising_split leaves the base model no step")
-        return self
+__all__ = ["TINY", "Recipe", "builtin_recipe_text", "builtin_recipes"]
 
 
 class ClipSettings(Settings):
@@ -327,7 +237,7 @@ def builtin_recipes() -> dict[str, str]:
     """Names of the built-in recipes and the first line of each."""
     folder = resources.files("synthvlm") / "recipes"
     found = {}
-    for entry in sorted(folder.iterdir(), key=lambda item: item.name):
+    for entry in sorted(folder.iterdir(), key=lambda item: item.name.removesuffix(".yaml")):
         if entry.name.endswith(".yaml"):
             first = entry.read_text(encoding="utf-8").split("\n", 1)[0]
             found[entry.name.removesuffix(".yaml")] = first.lstrip("# ")

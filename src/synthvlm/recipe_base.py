@@ -6,7 +6,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Settings", "Share"]
+__all__ = ["TINY", "Settings", "Share"]
+
+#: Word that names the embedded models and the bundled captions.
+TINY = "tiny"
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
 from synthvlm.recipe_base import Settings
+from synthvlm.recipe_endpoints import EndpointSettings
 
 __all__ = [
     "AlignmentSettings",
@@ -16,7 +15,6 @@ __all__ = [
     "Bounds",
     "ConceptSettings",
     "CurationSettings",
-    "EndpointSettings",
     "ImageTextBounds",
     "JudgeBounds",
     "NearDuplicateSettings",
@@ -107,32 +105,6 @@ class ImageTextBounds(Bounds):
     model: str = Field(min_length=1, description="Hub id or local folder.")
     revision: str | None = None
     batch_size: int = Field(16, ge=1)
-
-
-class EndpointSettings(Settings):
-    """An OpenAI-compatible endpoint (vLLM, llama.cpp server, a hosted one)."""
-
-    url: str = Field(min_length=1, description="Base URL, e.g. http://localhost:8000/v1.")
-    api_key_env: str = Field(
-        "OPENAI_API_KEY", description="Name of the environment variable that holds the key."
-    )
-    concurrency: int = Field(16, ge=1, description="Requests under way at a time.")
-    timeout_s: float = Field(120.0, gt=0.0, description="Longest wait for a reply, seconds.")
-    seed: int | None = Field(0, description="Sent along; null for servers that refuse a seed.")
-    replies: str | None = Field(
-        None, description="Local folder where replies are kept; default: in the run folder."
-    )
-    max_requests: int | None = Field(None, ge=1, description="Budget of one invocation.")
-    max_tokens: int | None = Field(None, ge=1, description="Budget of one invocation.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        # The messages do not repeat the value: it may be a secret in the wrong place.
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
-            raise ValueError("api_key_env must be the name of an environment variable, no key")
-        if "@" in urlsplit(self.url).netloc:
-            raise ValueError("url must hold no user or password: recipes are written to disk")
-        return self
 
 
 class JudgeBounds(Bounds):

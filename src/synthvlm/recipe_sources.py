@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from synthvlm.recipe_base import Settings
-from synthvlm.recipe_curation import EndpointSettings
+from synthvlm.recipe_endpoints import EndpointSettings
 
 __all__ = ["ConceptWriterSettings", "ImageCaptionerSettings", "SourceSettings"]
 

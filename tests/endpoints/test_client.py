@@ -21,7 +21,13 @@ from synthvlm.endpoints.client import (
     Request,
 )
 from synthvlm.endpoints.replies import ReplyStore
-from synthvlm.endpoints.responses import Failure, Kind, read_response, retry_after_seconds
+from synthvlm.endpoints.responses import (
+    Failure,
+    Kind,
+    Response,
+    read_completion,
+    retry_after_seconds,
+)
 from synthvlm.endpoints.testing import Answer, Body, Cut, FakeEndpoint, Say, Status
 from synthvlm.errors import ModelError, RecipeError
 
@@ -97,7 +103,15 @@ def test_requests_are_drawn_only_as_they_can_be_sent() -> None:
 
 @pytest.mark.parametrize(
     "failure",
-    [Status(500), Status(503), Status(429), Cut(), Body(b"<html>busy</html>"), Body(b'{"a": 1}')],
+    [
+        Status(500),
+        Status(503),
+        Status(429),
+        Cut(),
+        Body(b"<html>busy</html>"),
+        Body(b'{"a": 1}'),
+        Body(b"[" * 10**5),
+    ],
 )
 def test_what_passes_is_tried_again(failure: Answer) -> None:
     with FakeEndpoint("Yes", script=[failure, failure]) as server:
@@ -409,11 +423,14 @@ def test_dropping_the_replies_cancels_what_is_in_work() -> None:
         (b'{"error": "b"}', "b"),
         (b'{"detail": "c"}', "c"),
         (b'{"message": "d\\n e"}', "d e"),
+        (b'{"detail": [{"loc": ["body", "size"], "msg": "no size"}]}', "size: no size"),
+        (b'{"detail": [{"loc": 1, "msg": "f"}]}', "body: f"),
+        (b'{"detail": [1]}', "[1]"),
         (b"plain \xff", "plain \ufffd"),
         (b"[1]", "[1]"),
         (b"", "(nothing)"),
     ],
 )
 def test_what_the_server_said_in_any_form(content: bytes, words: str) -> None:
-    failure = read_response(400, {}, content)
+    failure = read_completion(Response(400, {}, content))
     assert failure == Failure(Kind.REFUSED, f"HTTP 400: {words}")

@@ -3,67 +3,68 @@
 from __future__ import annotations
 
 import functools
+import gc
+import re
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.utils.torch_utils import randn_tensor
 
-import random_models
-from synthvlm.errors import GenerationError, ModelError
+from random_pipelines import SAVERS
+from synthvlm.errors import GenerationError, ModelError, OutOfMemoryError, RecipeError
 from synthvlm.generators.diffusers import DiffusersGenerator
+from synthvlm.generators.pipeline_facts import PROMPT_FACTS
 
-SETTINGS: dict[str, Any] = {
-    "device": "cpu",
-    "dtype": "float32",
-    "steps": 4,
-    "guidance_scale": 5.0,
-    "height": 32,
-    "width": 32,
-}
-KINDS = ("sd", "sdxl", "sdxl+refiner", "sd3", "sd3-without-t5")
-
+Folder = Callable[[str], Path]
 Make = Callable[..., DiffusersGenerator]
 
+KINDS = (*(name for name in SAVERS if name != "refiner"), "sdxl+refiner", "sd3-without-t5")
+PROMPTS = ["a red circle", "a red circle", "a blue star above two green squares"]
 
-@pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    base = tmp_path_factory.mktemp("models")
-    folders = {
-        "sd": random_models.save_sd(base / "sd"),
-        "sdxl": random_models.save_sdxl(base / "sdxl"),
-        "refiner": random_models.save_sdxl_refiner(base / "refiner"),
-        "sd3": random_models.save_sd3(base / "sd3"),
-    }
+#: Guided by a negative prompt, where that is not what guidance_scale does.
+GUIDED = {
+    "flux": {"call": {"true_cfg_scale": 3.0}, "negative_prompt": "blurry and more than that"},
+    "qwen-image": {"call": {"true_cfg_scale": 3.0}, "negative_prompt": " "},
+}
 
-    def build(kind: str, **changes: object) -> DiffusersGenerator:
-        options = {**SETTINGS, **changes}
-        name, _, refined = kind.partition("+")
-        name, _, dropped = name.partition("-without-")
-        if refined:
-            options["refiner"] = str(folders["refiner"])
-        if dropped:
-            options["drop_components"] = ["text_encoder_3", "tokenizer_3"]
-        return DiffusersGenerator(str(folders[name]), **options)
 
-    build.folders = folders  # type: ignore[attr-defined]
-    return build
+def differences(one: torch.Tensor, other: torch.Tensor) -> int:
+    return int((one.int() - other.int()).abs().max())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_is_determined_by_prompt_and_seed_alone(make: Make, kind: str) -> None:
-    generator = make(kind)
-    prompts = ["a red circle", "a red circle", "a blue star"]
-    together = generator.generate(prompts, [1, 2, 3])
+    generator = make(kind, **GUIDED.get(kind, {}))
+    together = generator.generate(PROMPTS, [1, 2, 3])
     assert together.pixels.dtype == torch.uint8
     assert together.pixels.shape == (3, 3, 32, 32)
     assert together.problems == (None, None, None)
+    assert together.truncated == (False, False, False)
     assert generator.reproducible
-    for row, (prompt, seed) in enumerate(zip(prompts, [1, 2, 3], strict=True)):
-        alone = generator.generate([prompt], [seed]).pixels[0]
-        assert (alone.int() - together.pixels[row].int()).abs().max() <= 2
-    assert not torch.equal(together.pixels[0], together.pixels[1])
+    for row, (prompt, seed) in enumerate(zip(PROMPTS, [1, 2, 3], strict=True)):
+        alone = make(kind, **GUIDED.get(kind, {})).generate([prompt], [seed]).pixels[0]
+        assert differences(alone, together.pixels[row]) <= 2
+    assert differences(together.pixels[0], together.pixels[1]) > 20
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_are_those_of_the_pipeline_called_plainly(
+    make: Make, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = make(kind, **GUIDED.get(kind, {})).generate(PROMPTS, [1, 2, 3])
+    for name in list(PROMPT_FACTS):
+        monkeypatch.delitem(PROMPT_FACTS, name)
+    if "flux2" in kind:  # unknown, a class that takes an image is refused
+        monkeypatch.setattr("synthvlm.generators.diffusers.check_text_to_image", lambda *_: None)
+    plain = make(kind, **GUIDED.get(kind, {})).generate(PROMPTS, [1, 2, 3])
+    assert differences(ours.pixels, plain.pixels) <= 2
+    if "+" not in kind:
+        assert plain.truncated == (False, False, False)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,7 +79,7 @@ def test_a_prompt_is_encoded_once_for_all_its_candidates(
         @functools.wraps(original)
         def spy(*args: Any, _original: Any = original, **kwargs: Any) -> Any:
             if isinstance(kwargs.get("prompt"), list):
-                encoded.extend(kwargs["prompt"])
+                encoded.extend(text for text in kwargs["prompt"] if text)
             return _original(*args, **kwargs)
 
         monkeypatch.setattr(pipeline, "encode_prompt", spy)
@@ -88,12 +89,30 @@ def test_a_prompt_is_encoded_once_for_all_its_candidates(
     assert sorted(encoded) == ["a"] * copies + ["b"] * copies
 
 
-def test_the_prompt_and_the_negative_prompt_matter(make: Make) -> None:
-    one = make("sdxl").generate(["a red circle"], [1]).pixels
-    other = make("sdxl").generate(["two yellow stars"], [1]).pixels
-    negative = make("sdxl", negative_prompt="blurry").generate(["a red circle"], [1]).pixels
-    assert not torch.equal(one, other)
-    assert not torch.equal(one, negative)
+def test_the_prompt_matters(make: Make) -> None:
+    for kind in KINDS:
+        generator = make(kind)
+        images = generator.generate(["a red circle", "two yellow stars"], [1, 1])
+        assert not torch.equal(*images.pixels), kind
+
+
+@pytest.mark.parametrize("kind", ["sdxl", "chroma", "sana", "z-image", "lumina2", *GUIDED])
+def test_the_negative_prompt_matters(make: Make, kind: str) -> None:
+    guided = {**GUIDED.get(kind, {}), "negative_prompt": "very blurry"}
+    negative = make(kind, **guided).generate(["a red circle"], [1]).pixels
+    guided["negative_prompt"] = "a blue star"
+    assert not torch.equal(make(kind, **guided).generate(["a red circle"], [1]).pixels, negative)
+
+
+def test_a_negative_prompt_that_does_nothing_is_refused(make: Make) -> None:
+    for kind, words in (
+        ("flux", "call.true_cfg_scale of a FluxPipeline is above 1"),
+        ("sana-sprint", "a SanaSprintPipeline takes no generation.negative_prompt"),
+    ):
+        with pytest.raises(ModelError, match=words.removeprefix("a ")):
+            make(kind, negative_prompt="blurry")
+    with pytest.raises(ModelError, match="guidance_scale of a StableDiffusionXLPipeline is above"):
+        make("sdxl", negative_prompt="blurry", guidance_scale=0.0)
 
 
 def test_the_refiner_does_the_last_steps(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,9 +130,61 @@ def test_the_refiner_does_the_last_steps(make: Make, monkeypatch: pytest.MonkeyP
     assert steps == {"base": 8, "refiner": 2}
 
 
-def test_without_guidance(make: Make) -> None:
-    images = make("sdxl", guidance_scale=1.0).generate(["a", "b"], [1, 2])
-    assert images.problems == (None, None)
+@pytest.mark.parametrize("kind", ["sdxl", "flux-schnell", "z-image", "pixart-sigma", "sd3"])
+@pytest.mark.parametrize("guidance_scale", [0.0, 1.0])
+def test_without_guidance(make: Make, kind: str, guidance_scale: float) -> None:
+    generator = make(kind, guidance_scale=guidance_scale, steps=1)
+    assert generator.generate(["a", "b"], [1, 2]).problems == (None, None)
+
+
+def test_the_size_is_obeyed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without binning; 64 x 32 is no size that these classes were trained in.
+    for kind in ("pixart-sigma", "sana", "sana-sprint"):
+        images = make(kind, height=64, width=32).generate(["a"], [1])
+        assert images.pixels.shape == (1, 3, 64, 32)
+    with pytest.raises(ModelError, match="draws 32 x 32 pixels where generation asks for 32 x 34"):
+        make("qwen-image", height=34).generate(["a"], [1])
+    with pytest.raises(GenerationError, match="divisible by 32 but are 40 and 32"):
+        make("sana", height=40).generate(["a"], [1])
+
+
+def test_arguments_of_the_call(make: Make) -> None:
+    plain = make("sd").generate(["a"], [1]).pixels
+    noisy = make("sd", call={"eta": 1.0}).generate(["a"], [1]).pixels
+    assert not torch.equal(plain, noisy)
+    plain = make("sdxl").generate(["a"], [1]).pixels
+    skipped = make("sdxl", call={"clip_skip": 1}).generate(["a"], [1]).pixels
+    assert not torch.equal(plain, skipped), "it is encode_prompt that makes use of it"
+    bare = make("sana", call={"complex_human_instruction": None}).generate(["a"], [1]).pixels
+    assert not torch.equal(make("sana").generate(["a"], [1]).pixels, bare)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "ending"),
+    [
+        ("flux", "true_cfg", ", did you mean 'true_cfg_scale'?"),
+        ("z-image", "cfg_normalisation", ", did you mean 'cfg_normalization'?"),
+        ("sd", "steps", " (valid: clip_skip, eta, guidance_rescale)"),
+        ("sd", "generator", " (valid: clip_skip, eta, guidance_rescale)"),
+        ("sd", "prompt_embeds", " (valid: clip_skip, eta, guidance_rescale)"),
+    ],
+)
+def test_arguments_that_a_call_does_not_take(make: Make, kind: str, name: str, ending: str) -> None:
+    line = rf"^generation\.call\.{name}: a \w+Pipeline has no such setting{re.escape(ending)}$"
+    with pytest.raises(RecipeError, match=line):
+        make(kind, call={name: 1})
+
+
+def test_offload_needs_a_device_to_offload_from(make: Make) -> None:
+    with pytest.raises(RecipeError, match=r"^generation\.offload is for a GPU"):
+        make("sd", offload="model")
+
+
+def test_one_image_at_a_time_is_decoded_where_that_is_asked(make: Make) -> None:
+    generator = make("sd", vae_slicing=True)
+    assert generator._pipeline.vae.use_slicing
+    whole = make("sd").generate(PROMPTS, [1, 2, 3])
+    assert differences(generator.generate(PROMPTS, [1, 2, 3]).pixels, whole.pixels) <= 1
 
 
 def test_a_nan_image_is_named(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,22 +205,104 @@ def test_a_failing_pipeline_is_explained(make: Make, monkeypatch: pytest.MonkeyP
     generator = make("sd")
 
     def fail(*args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError("out of memory\nand more")
+        raise RuntimeError("shapes do not match\nand more")
 
     monkeypatch.setattr(generator._pipeline.unet, "forward", fail)
-    with pytest.raises(GenerationError, match=r"^StableDiffusionPipeline failed: out of memory$"):
+    with pytest.raises(GenerationError, match=r"^\w+Pipeline failed: shapes do not match$") as told:
         generator.generate(["a"], [1])
+    assert not isinstance(told.value, OutOfMemoryError)
 
 
-def test_models_that_cannot_be_used_are_refused(make: Make, tmp_path: Path) -> None:
-    folders: dict[str, Path] = make.folders  # type: ignore[attr-defined]
+def allocate(*args: Any, **kwargs: Any) -> Any:
+    return torch.empty(2**60)  # the CPU's allocator, for real
+
+
+def run_out(*args: Any, **kwargs: Any) -> Any:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nand more")
+
+
+@pytest.mark.parametrize("failing", [allocate, run_out])
+@pytest.mark.parametrize("kind", ["sd", "sana"])  # Sana's pipeline swallows some
+def test_a_lack_of_memory_is_named_and_leaves_nothing_behind(
+    make: Make, monkeypatch: pytest.MonkeyPatch, failing: Any, kind: str
+) -> None:
+    generator = make(kind)
+    vae = generator._pipeline.vae
+    expected = generator.generate(PROMPTS, [1, 2, 3]).pixels
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def decode(latents: torch.Tensor, **kwargs: Any) -> Any:
+        work = latents + 1  # what a batch holds when it fails
+        held.append(weakref.ref(work))
+        vae.to(torch.float64)  # as SDXL's pipeline does, in half precision
+        return failing(work)
+
+    with monkeypatch.context() as patch, torch.no_grad():
+        patch.setattr(vae, "decode", decode)
+        if kind == "sana" and failing is run_out:
+            patch.setattr("warnings.warn", lambda *_, **__: None)  # it tells of it that way
+        gc.disable()  # freed by what we do, not by luck
+        try:
+            with pytest.raises(OutOfMemoryError, match=r"^\w+Pipeline ran out of memory: ") as told:
+                generator.generate(PROMPTS, [1, 2, 3])
+        finally:
+            gc.enable()
+    assert "\n" not in str(told.value)
+    assert told.value.__context__ is None, "a traceback would hold the batch's tensors"
+    assert [work() for work in held] == [None]
+    assert differences(generator.generate(PROMPTS, [1, 2, 3]).pixels, expected) == 0
+
+
+def test_an_unknown_class_gets_plain_prompts(
+    make: Make, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    negative = make("sd", negative_prompt="blurry").generate(PROMPTS, [1, 2, 3])
+    monkeypatch.delitem(PROMPT_FACTS, StableDiffusionPipeline.__name__)
+    generator = make("sd", negative_prompt="blurry")
+    images = generator.generate([*PROMPTS, "a" * 100], [1, 2, 3, 4])
+    assert differences(images.pixels[:3], negative.pixels) <= 2
+    assert images.truncated == (False, False, False, True)
+
+
+def test_step_noise_comes_from_the_seeds(make: Make) -> None:
+    options = {"scheduler": "LCMScheduler", "steps": 4, "guidance_scale": 0.0}
+    generator = make("sdxl", **options)
+    torch.manual_seed(7)
+    together = generator.generate(PROMPTS, [1, 2, 3]).pixels
+    assert generator.reproducible
+    for row in range(3):
+        alone = generator.generate([PROMPTS[row]], [row + 1]).pixels[0]
+        assert differences(alone, together[row]) <= 2
+    # And it is there: the same start noise with other step noise is another image.
+    start = [torch.Generator("cpu").manual_seed(1)]
+    noise = randn_tensor((1, 4, 16, 16), generator=start, dtype=torch.float32)
+    arguments, _ = generator._encoders[0].arguments(PROMPTS[:1])
+    images = [
+        generator._pipeline(
+            **generator._calls[0],
+            **arguments,
+            height=32,
+            width=32,
+            latents=noise.clone(),
+            generator=torch.Generator("cpu").manual_seed(seed),
+            output_type="pt",
+        ).images
+        for seed in (1, 2)
+    ]
+    assert not torch.equal(*images)
+
+
+def test_models_that_cannot_be_used_are_refused(
+    make: Make, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SAVERS, "empty", lambda _: tmp_path)
     with pytest.raises(ModelError, match="holds no model_index"):
-        DiffusersGenerator(str(tmp_path), **SETTINGS)
+        make("empty")
     with pytest.raises(ModelError, match="not a text-to-image pipeline"):
-        DiffusersGenerator(str(folders["refiner"]), **SETTINGS)
+        make("refiner")
     with pytest.raises(ModelError, match="not a refiner"):
-        DiffusersGenerator(str(folders["sdxl"]), refiner=str(folders["sd"]), **SETTINGS)
+        make("sdxl", refiner=str(folder("sd")))
     with pytest.raises(ModelError, match="cannot hand over"):
-        DiffusersGenerator(str(folders["sd"]), refiner=str(folders["refiner"]), **SETTINGS)
+        make("sd+refiner")
     with pytest.raises(ModelError, match="max_sequence_length"):
-        DiffusersGenerator(str(folders["sd"]), max_sequence_length=512, **SETTINGS)
+        make("sd", max_sequence_length=512)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFilter
+from safetensors.torch import load_file, save_file
 from skimage.metrics import structural_similarity
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
@@ -127,4 +129,13 @@ def test_a_folder_that_is_no_clip_model_is_refused(tmp_path: Path, clip_folder: 
         ClipScorer(str(tmp_path))
     (tmp_path / "config.json").write_text((clip_folder / "config.json").read_text())
     with pytest.raises(ModelError, match="cannot load the CLIP model"):
+        ClipScorer(str(tmp_path))
+
+
+def test_a_clip_model_that_lacks_weights_is_refused(tmp_path: Path, clip_folder: Path) -> None:
+    shutil.copytree(clip_folder, tmp_path, dirs_exist_ok=True)
+    weights = load_file(clip_folder / "model.safetensors")
+    del weights["visual_projection.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"CLIP model .*no weights visual_projection\.weight"):
         ClipScorer(str(tmp_path))

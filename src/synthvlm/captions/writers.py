@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from synthvlm.captions.chat import ChatModel, ChatReply, ask_in_order
 from synthvlm.captions.decoding import decode_image
-from synthvlm.captions.pretrained import load_pretrained
+from synthvlm.pretrained import PilImageProcessor, load_pretrained
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -102,7 +102,7 @@ class ImageCaptioner:
         self._model: Any
         self._tokenizer: Any
         self._processor: Any
-        classes = [AutoModelForImageTextToText, AutoTokenizer, _PilImageProcessor]
+        classes = [AutoModelForImageTextToText, AutoTokenizer, PilImageProcessor]
         self._model, self._tokenizer, self._processor = load_pretrained(
             classes, "image-to-text", model, device, dtype, revision
         )
@@ -136,16 +136,6 @@ class ImageCaptioner:
             return Written("", f"the caption was cut off after {limit} tokens (max_new_tokens)")
         said = [token for token in tokens if token != self._image_token]
         return _caption(self._tokenizer.decode(said, skip_special_tokens=True))
-
-
-class _PilImageProcessor:
-    """``AutoImageProcessor`` by PIL: the other backend, where installed, resizes otherwise."""
-
-    @staticmethod
-    def from_pretrained(model: str, **options: Any) -> Any:
-        from transformers import AutoImageProcessor
-
-        return AutoImageProcessor.from_pretrained(model, backend="pil", **options)
 
 
 class EndpointCaptioner:

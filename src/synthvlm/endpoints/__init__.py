@@ -1,1 +1,1 @@
-"""Models behind OpenAI-compatible HTTP endpoints: the client, the store of replies, and a fake."""
+"""Models behind OpenAI-compatible HTTP endpoints: the clients, the store of replies, and a fake."""

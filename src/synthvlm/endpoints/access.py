@@ -65,4 +65,4 @@ def check_base_url(url: str) -> str:
         )
     if parts.scheme not in ("http", "https") or not plain or url != "".join(url.split()):
         raise RecipeError(f"{url!r} is no address of an endpoint; {example}")
-    return url.rstrip("/").removesuffix("/chat/completions")
+    return url.rstrip("/").removesuffix("/chat/completions").removesuffix("/images/generations")

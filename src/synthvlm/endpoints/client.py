@@ -6,35 +6,26 @@ once is kept and never paid for again, and a budget is a hard stop.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import random
-import time
 from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
-from synthvlm.endpoints.access import check_base_url, key_from_environment
+from synthvlm.endpoints.access import check_base_url
 from synthvlm.endpoints.replies import ReplyStore, reply_key
-from synthvlm.endpoints.responses import Completion, Failure, Kind, read_response
+from synthvlm.endpoints.responses import Completion, Failure, Response, read_completion
 from synthvlm.endpoints.threads import iterate
-from synthvlm.errors import MissingExtraError, ModelError, SynthVLMError
-
-if TYPE_CHECKING:
-    import httpx2
+from synthvlm.endpoints.transport import (
+    Budget,
+    BudgetExceededError,
+    EndpointError,
+    Job,
+    Known,
+    Transport,
+)
 
 __all__ = ["BudgetExceededError", "EndpointClient", "EndpointError", "Reply", "Request"]
-
-_MAX_REASON_CHARS = 300
-_MAX_CONNECT_S = 10.0
-
-
-class EndpointError(ModelError):
-    """The endpoint cannot be used: not reached, key refused, unknown model, no credit."""
-
-
-class BudgetExceededError(SynthVLMError):
-    """The budget is used up; what was paid for was handed back, and is in the store."""
 
 
 class Request(NamedTuple):
@@ -83,8 +74,6 @@ class EndpointClient:
     ``max_total_tokens`` is reached go beyond it. A reply from the store costs nothing.
 
     Attributes:
-        requests_sent: Requests sent so far, repetitions included.
-        tokens_used: Tokens reported so far.
         replies_stored: Replies that came from the store.
     """
 
@@ -126,25 +115,30 @@ class EndpointClient:
             MissingExtraError: The HTTP library is not installed.
             ValueError: A number is out of its range.
         """
-        if concurrency < 1 or max_tries < 1 or timeout_s <= 0 or backoff_s < 0:
-            raise ValueError("concurrency and max_tries must be at least 1, times above 0")
-        _require_http()
-        self._url = check_base_url(base_url) + "/chat/completions"
-        self._key = key_from_environment(api_key_env)
+        self._budget = Budget(max_requests, max_total_tokens)
+        self._transport = Transport(
+            check_base_url(base_url) + "/chat/completions",
+            api_key_env=api_key_env,
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+            max_tries=max_tries,
+            backoff_s=backoff_s,
+            max_wait_s=max_wait_s,
+            budget=self._budget,
+        )
         self._model = model
-        self._concurrency = concurrency
-        self._timeout_s = timeout_s
-        self._max_tries = max_tries
-        self._backoff_s = backoff_s
-        self._max_wait_s = max_wait_s
-        self._max_requests = max_requests
-        self._max_total_tokens = max_total_tokens
         self._store = store
-        self._not_before = 0.0
-        self._failure: SynthVLMError | None = None
-        self.requests_sent = 0
-        self.tokens_used = 0
         self.replies_stored = 0
+
+    @property
+    def requests_sent(self) -> int:
+        """Requests sent so far, repetitions included."""
+        return self._budget.requests
+
+    @property
+    def tokens_used(self) -> int:
+        """Tokens reported so far."""
+        return self._budget.tokens
 
     def ask_all(
         self, requests: Iterable[tuple[Hashable, Sequence[Mapping[str, Any]], Mapping[str, Any]]]
@@ -166,105 +160,38 @@ class EndpointClient:
         self, requests: Iterable[tuple[Hashable, Sequence[Mapping[str, Any]], Mapping[str, Any]]]
     ) -> AsyncIterator[tuple[Hashable, Reply]]:
         """``ask_all`` for callers with an event loop."""
-        self._failure = None
-        self._stopped = asyncio.Event()
-        source = iter(requests)
-        pending: set[asyncio.Task[tuple[Hashable, Reply]]] = set()
-        drained = False
-        async with self._http() as http:
-            try:
-                while True:
-                    while len(pending) < self._concurrency and not (drained or self._failure):
-                        item = next(source, None)
-                        if item is None:
-                            drained = True
-                            break
-                        request = Request(*item)
-                        key = reply_key(self._model, request.messages, request.sampling)
-                        if (stored := self._stored(key)) is not None:
-                            yield request.key, stored
-                        elif not self._budget_is_used_up():
-                            pending.add(asyncio.create_task(self._ask(http, request, key)))
-                    if not pending:
-                        break
-                    done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                    for task in done:
-                        try:
-                            answer = task.result()
-                        except (EndpointError, BudgetExceededError) as error:
-                            self._fail(error)
-                        else:
-                            yield answer
-            finally:
-                for task in pending:
-                    task.cancel()
-                await asyncio.gather(*pending, return_exceptions=True)
-        if self._failure is not None:
-            raise self._failure
+        async for answer in self._transport.answers(self._jobs(requests)):
+            yield answer
 
-    async def _ask(
-        self, http: httpx2.AsyncClient, request: Request, key: bytes
-    ) -> tuple[Hashable, Reply]:
-        """Ask until there is a reply or a problem."""
-        fields = {"model": self._model, "messages": list(request.messages), **request.sampling}
-        # ASCII escapes: unlike UTF-8 they have a form for lone surrogates.
-        body = json.dumps(fields).encode("ascii")
-        reached = True
-        reason = ""
-        for tries in range(1, self._max_tries + 1):
-            await self._pause(self._not_before - time.monotonic())
-            if self._failure is not None or self._budget_is_used_up():
-                assert self._failure is not None
-                raise self._failure
-            self.requests_sent += 1
-            outcome, reached = await self._try(http, body)
-            if isinstance(outcome, Completion):
-                return request.key, self._paid(key, outcome)
-            reason = self._clean(outcome.reason)
-            if outcome.kind is Kind.UNUSABLE:
-                raise EndpointError(f"{self._url}: {reason}")
-            if outcome.kind is Kind.REFUSED:
-                return request.key, Reply("", problem=f"{self._url}: {reason}")
-            if tries < self._max_tries:
-                await self._wait(tries, outcome)
-        reason = f"{self._url}: {reason} (tried {self._max_tries} times)"
-        if not reached:
-            raise EndpointError(f"{reason}; is the server running, and the address right?")
-        return request.key, Reply("", problem=reason)
+    def _jobs(
+        self, requests: Iterable[tuple[Hashable, Sequence[Mapping[str, Any]], Mapping[str, Any]]]
+    ) -> Iterator[Job[Reply] | Known[Reply]]:
+        for item in requests:
+            request = Request(*item)
+            key = reply_key(self._model, request.messages, request.sampling)
+            if (stored := self._stored(key)) is not None:
+                yield Known(request.key, stored)
+                continue
+            fields = {"model": self._model, "messages": list(request.messages), **request.sampling}
+            # ASCII escapes: unlike UTF-8 they have a form for lone surrogates.
+            body = json.dumps(fields).encode("ascii")
+            yield Job(request.key, body, partial(self._take, key), _no_reply)
 
-    async def _try(
-        self, http: httpx2.AsyncClient, body: bytes
-    ) -> tuple[Completion | Failure, bool]:
-        """Send a request once; what came of it, and whether the server was reached."""
-        import httpx2
-
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                response = await http.post(self._url, content=body)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
-            reason = f"cannot be reached: {str(error) or 'no connection in time'}"
-            return Failure(Kind.PASSING, reason), False
-        except (TimeoutError, httpx2.TimeoutException):
-            reason = f"no answer within {self._timeout_s:g} s"
-            return Failure(Kind.PASSING, reason), True
-        except httpx2.RequestError as error:
-            reason = f"the connection was cut: {str(error) or type(error).__name__}"
-            return Failure(Kind.PASSING, reason), True
-        return read_response(response.status_code, response.headers, response.content), True
+    def _take(self, key: bytes, response: Response) -> Reply | Failure:
+        """Read, count and store a reply."""
+        completion = read_completion(response)
+        return completion if isinstance(completion, Failure) else self._paid(key, completion)
 
     def _paid(self, key: bytes, completion: Completion) -> Reply:
-        """Count and store a reply."""
         if self._store is not None:
             tokens = completion.tokens or 0
             self._store.put(key, completion.text, completion.finish_reason, tokens)
         if completion.tokens is not None:
-            self.tokens_used += completion.tokens
-        elif self._max_total_tokens is not None:
-            self._fail(
-                EndpointError(
-                    f"{self._url}: the server reports no token usage, so the token budget cannot "
-                    "be held; limit the number of requests instead"
-                )
+            self._budget.tokens += completion.tokens
+        elif self._budget.max_tokens is not None:
+            self._transport.stop(
+                "the server reports no token usage, so the token budget cannot be held; limit the "
+                "number of requests instead"
             )
         return Reply(completion.text, completion.finish_reason)
 
@@ -275,79 +202,6 @@ class EndpointClient:
         self.replies_stored += 1
         return Reply(found.text, found.finish_reason, stored=True)
 
-    def _budget_is_used_up(self) -> bool:
-        """Whether no request may be sent any more; then that is the failure, too."""
-        requests, tokens = self._max_requests, self._max_total_tokens
-        if (requests is None or self.requests_sent < requests) and (
-            tokens is None or self.tokens_used < tokens
-        ):
-            return False
-        limit = f"{requests:,} requests" if requests is not None else ""
-        if tokens is not None:
-            limit += f"{' or ' if limit else ''}{tokens:,} tokens"
-        self._fail(
-            BudgetExceededError(
-                f"{self._url}: the budget of {limit} is used up, after {self.requests_sent:,} "
-                f"requests and {self.tokens_used:,} tokens; raise it and run again, what was "
-                "answered and stored is not asked again"
-            )
-        )
-        return True
 
-    async def _wait(self, tries: int, failure: Failure) -> None:
-        """Wait before the next try, as long as the server says or ever longer."""
-        asked = failure.retry_after_s
-        if asked is None:
-            backoff = min(self._max_wait_s, self._backoff_s * 2 ** (tries - 1))
-            await self._pause(backoff * random.uniform(0.5, 1.0))
-            return
-        if asked > self._max_wait_s:
-            raise EndpointError(
-                f"{self._url}: {self._clean(failure.reason)}: the server asks to wait {asked:.0f} "
-                f"s, the longest wait is {self._max_wait_s:g} s; run again later"
-            )
-        self._not_before = max(self._not_before, time.monotonic() + asked)
-        # Not all at the same moment.
-        await self._pause(asked + random.uniform(0.0, 0.1 * self._backoff_s))
-
-    async def _pause(self, seconds: float) -> None:
-        """Sleep, but no longer than until the first failure that ends it all."""
-        if seconds > 0:
-            try:
-                await asyncio.wait_for(self._stopped.wait(), seconds)
-            except TimeoutError:
-                return
-
-    def _fail(self, error: SynthVLMError) -> None:
-        self._failure = self._failure or error
-        self._stopped.set()
-
-    def _clean(self, reason: str) -> str:
-        """A reason in which the key, which some servers echo, does not stand; of bounded length."""
-        reason = self._key.masked(reason)
-        if len(reason) > _MAX_REASON_CHARS:
-            reason = reason[:_MAX_REASON_CHARS] + " ..."
-        return reason
-
-    def _http(self) -> httpx2.AsyncClient:
-        import httpx2
-
-        return httpx2.AsyncClient(
-            headers={"Content-Type": "application/json", **self._key.headers()},
-            # Shorter than the whole, so that a dead address is told from a slow model.
-            timeout=httpx2.Timeout(
-                self._timeout_s, connect=min(_MAX_CONNECT_S, self._timeout_s / 2)
-            ),
-            limits=httpx2.Limits(
-                max_connections=self._concurrency, max_keepalive_connections=self._concurrency
-            ),
-        )
-
-
-def _require_http() -> None:
-    try:
-        import httpx2  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "endpoints need the package httpx2: pip install 'synthvlm[endpoint]'"
-        ) from error
+def _no_reply(problem: str) -> Reply:
+    return Reply("", problem=problem)

@@ -1,4 +1,4 @@
-"""What an HTTP response to a chat request means: a reply, or which kind of failure."""
+"""What an HTTP response means: an answer, or which kind of failure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,19 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any
 
-__all__ = ["Completion", "Failure", "Kind", "read_response", "retry_after_seconds"]
+__all__ = [
+    "Completion",
+    "Failure",
+    "Kind",
+    "Response",
+    "ServerError",
+    "excerpt",
+    "parsed",
+    "read_completion",
+    "read_failure",
+    "read_server_error",
+    "retry_after_seconds",
+]
 
 #: Statuses that are about the endpoint (key, account, address, model), whatever the request holds.
 _ABOUT_THE_ENDPOINT = frozenset({401, 402, 404, 405})
@@ -26,6 +38,15 @@ class Kind(Enum):
     PASSING = "try again"
     REFUSED = "this request never will be answered; others may"
     UNUSABLE = "no request will be answered"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An HTTP response as it came."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +79,77 @@ class Failure:
     retry_after_s: float | None = None
 
 
-def read_response(status: int, headers: Mapping[str, str], content: bytes) -> Completion | Failure:
-    """Read a response; never raises, whatever it holds."""
-    if status == 200:
-        completion = _completion(content)
-        # A body that is no completion was most likely cut, or is a proxy's page in between.
-        reason = f"the answer is no chat completion: {_excerpt(content)}"
-        return completion or Failure(Kind.PASSING, reason)
-    code, said = _error(content)
-    reason = f"HTTP {status}: {said}"
-    if status in _ABOUT_THE_ENDPOINT or code == _NO_CREDIT or status < 400:
+@dataclass(frozen=True, slots=True)
+class ServerError:
+    """What a server said about an error, in any of the usual forms.
+
+    Attributes:
+        code: OpenAI's ``error.code``, or None.
+        field: The field of the request that is at fault, or None: OpenAI's ``error.param``, or
+            from FastAPI's ``detail``.
+        said: The message in one line; of a body in no usual form, the body.
+    """
+
+    code: str | None
+    field: str | None
+    said: str
+
+
+def read_completion(response: Response) -> Completion | Failure:
+    """Read the response to a chat request; never raises, whatever it holds."""
+    if response.status != 200:
+        return read_failure(response, read_server_error(response.content))
+    # A body that is no completion was most likely cut, or is a proxy's page in between.
+    reason = f"the answer is no chat completion: {excerpt(response.content)}"
+    return _completion(response.content) or Failure(Kind.PASSING, reason)
+
+
+def read_failure(response: Response, error: ServerError) -> Failure:
+    """What a response with another status than 200 means, whatever was asked for."""
+    status = response.status
+    reason = f"HTTP {status}: {error.said}"
+    if status in _ABOUT_THE_ENDPOINT or error.code == _NO_CREDIT or status < 400:
         return Failure(Kind.UNUSABLE, reason)
     if status in _PASSING or status >= 500:
-        return Failure(Kind.PASSING, reason, retry_after_seconds(headers.get("Retry-After")))
+        wait = retry_after_seconds(response.headers.get("Retry-After"))
+        return Failure(Kind.PASSING, reason, wait)
     return Failure(Kind.REFUSED, reason)
+
+
+def read_server_error(content: bytes) -> ServerError:
+    """What the body of an error says; never raises."""
+    body = parsed(content)
+    error = body.get("error", body) if isinstance(body, dict) else body
+    if isinstance(error, dict):
+        if (invalid := _validation_error(error.get("detail"))) is not None:
+            return invalid
+        code, field = error.get("code"), error.get("param")
+        for name in ("message", "detail", "error"):
+            if error.get(name):
+                return ServerError(
+                    None if code is None else str(code),
+                    field if isinstance(field, str) else None,
+                    _line(str(error[name])),
+                )
+    return ServerError(None, None, _line(error) if isinstance(error, str) else excerpt(content))
+
+
+def _validation_error(detail: Any) -> ServerError | None:
+    """FastAPI's list of what is wrong with a request: the first of it."""
+    first = detail[0] if isinstance(detail, list) and detail else None
+    if not isinstance(first, dict) or "msg" not in first:
+        return None
+    where = first.get("loc")
+    field = str(where[1]) if isinstance(where, list) and len(where) > 1 else None
+    return ServerError(None, field, _line(f"{field or 'body'}: {first['msg']}"))
+
+
+def parsed(content: bytes) -> Any:
+    """The JSON value of a body; None where it is none."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def retry_after_seconds(value: str | None) -> float | None:
@@ -89,11 +167,11 @@ def retry_after_seconds(value: str | None) -> float | None:
 
 
 def _completion(content: bytes) -> Completion | None:
+    answer = parsed(content)
     try:
-        answer = json.loads(content)
         choice = answer["choices"][0]
         text = choice["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (KeyError, IndexError, TypeError):
         return None
     if not isinstance(text, str | None):
         return None
@@ -113,22 +191,8 @@ def _tokens(usage: Any) -> int | None:
     return prompt + reply if isinstance(prompt, int) and isinstance(reply, int) else None
 
 
-def _error(content: bytes) -> tuple[str | None, str]:
-    """The code and the message of an error body in any of the usual forms."""
-    try:
-        body = json.loads(content)
-    except ValueError:
-        return None, _excerpt(content)
-    error = body.get("error", body) if isinstance(body, dict) else body
-    if isinstance(error, dict):
-        code = error.get("code")
-        for name in ("message", "detail", "error"):
-            if error.get(name):
-                return str(code), _line(str(error[name]))
-    return None, _line(error) if isinstance(error, str) else _excerpt(content)
-
-
-def _excerpt(content: bytes) -> str:
+def excerpt(content: bytes) -> str:
+    """The beginning of a body in one line."""
     # Far more than is shown, so that a key that is echoed is whole when it is masked.
     return _line(content[:20_000].decode("utf-8", "replace")) or "(nothing)"
 

@@ -1,8 +1,8 @@
 """A fake endpoint: an HTTP server on this machine that answers by a script and not by a model.
 
 It is for tests, and for trying a recipe out before paying for it. Its replies say nothing about
-any caption, and it says so: the model is called ``fake``. It can misbehave in every way in which
-real endpoints do.
+any caption, its pictures show none, and it says so: the model is called ``fake``. It can misbehave
+in every way in which real endpoints do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Answer", "Body", "Cut", "FakeEndpoint", "Received", "Say", "Status"]
+from synthvlm.endpoints.fake_images import Draw, Link, image_answer, is_image_request
+
+__all__ = [
+    "Answer",
+    "Body",
+    "Cut",
+    "Draw",
+    "FakeEndpoint",
+    "ImageAnswer",
+    "Link",
+    "Received",
+    "Say",
+    "Status",
+]
+
+_CHAT = "/v1/chat/completions"
+_IMAGES = "/v1/images/generations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +53,12 @@ class Status:
     message: str = "the fake endpoint was told to fail"
     retry_after: str | None = None
     error_code: str | None = None
+    error_param: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Status 200, half of a chat completion, and the connection is cut."""
+    """Status 200, half of an answer, and the connection is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +69,9 @@ class Body:
 
 
 Answer = str | Say | Status | Cut | Body
+ImageAnswer = Draw | Link | Status | Cut | Body
+
+_PICTURE = Draw()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +90,9 @@ class Received:
 
 
 class FakeEndpoint:
-    """A server of ``POST /v1/chat/completions`` on 127.0.0.1, in threads of this process.
+    """A server of chat completions and of image generations, in threads of this process.
+
+    It answers ``POST /v1/chat/completions`` and ``POST /v1/images/generations`` on 127.0.0.1.
 
     Use it as a context manager::
 
@@ -87,7 +109,8 @@ class FakeEndpoint:
         self,
         answer: Answer | Callable[[list[dict[str, Any]]], Answer] = "Yes",
         *,
-        script: Sequence[Answer] = (),
+        image: ImageAnswer | Callable[[dict[str, Any]], ImageAnswer] = _PICTURE,
+        script: Sequence[Answer | ImageAnswer] = (),
         api_key: str | None = None,
         reports_usage: bool = True,
     ) -> None:
@@ -96,12 +119,14 @@ class FakeEndpoint:
         Args:
             answer: The answer to each request, or a function of the messages (called in several
                 threads) that gives it. A plain string is said.
+            image: The answer to each image request, or a function of the request's body.
             script: Answers to the first requests, one each, in the order in which they come.
             api_key: What clients must bring; None is anything. A wrong one is answered by 401 with
                 the wrong key in the message, as careless servers do.
             reports_usage: Whether replies tell tokens. A token is a word of messages or reply.
         """
         self._answer = answer
+        self._image = image
         self._script = list(script)
         self._api_key = api_key
         self._reports_usage = reports_usage
@@ -131,50 +156,82 @@ class FakeEndpoint:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop; requests in work are cut."""
+        """Stop."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop to serve, as a server that dies does: requests in work are cut."""
         self._closing.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
     def _reply(self, handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
+        if self._closing.is_set():
+            _cut(handler)
+            return
         with self._lock:
             self._in_work += 1
             self.most_concurrent = max(self.most_concurrent, self._in_work)
             self.received.append(Received(body, dict(handler.headers), time.monotonic()))
+            number = len(self.received)
             scripted = self._script.pop(0) if self._script else None
         try:
-            answer = scripted or self._decide(handler, body["messages"])
+            answer = scripted or self._decide(handler, body)
             if isinstance(answer, str):
                 answer = Say(answer)
-            if isinstance(answer, Say):
+            if isinstance(answer, Say | Draw):
                 self._closing.wait(answer.delay_s)
         finally:
             # Before the reply is written: its reader may already send the next request.
             with self._lock:
                 self._in_work -= 1
-        self._write(handler, answer, body["messages"])
+        if self._closing.is_set():
+            _cut(handler)
+        else:
+            self._write(handler, answer, body, number)
 
-    def _decide(self, handler: BaseHTTPRequestHandler, messages: list[dict[str, Any]]) -> Answer:
+    def _decide(
+        self, handler: BaseHTTPRequestHandler, body: dict[str, Any]
+    ) -> Answer | ImageAnswer:
         given = handler.headers.get("Authorization", "").removeprefix("Bearer ")
         if self._api_key is not None and given != self._api_key:
             return Status(401, f"Incorrect API key provided: {given}")
-        return self._answer(messages) if callable(self._answer) else self._answer
+        if handler.path == _IMAGES:
+            return self._image(body) if callable(self._image) else self._image
+        return self._answer(body["messages"]) if callable(self._answer) else self._answer
 
     def _write(
-        self, handler: BaseHTTPRequestHandler, answer: Answer, messages: list[dict[str, Any]]
+        self,
+        handler: BaseHTTPRequestHandler,
+        answer: Answer | ImageAnswer,
+        body: dict[str, Any],
+        number: int,
     ) -> None:
         if isinstance(answer, Status):
-            error = {"message": answer.message, "type": "fake", "code": answer.error_code}
+            error = {
+                "message": answer.message,
+                "type": "fake",
+                "param": answer.error_param,
+                "code": answer.error_code,
+            }
             headers = {"Retry-After": answer.retry_after} if answer.retry_after else {}
             _send(handler, answer.code, json.dumps({"error": error}).encode(), headers)
         elif isinstance(answer, Body):
             _send(handler, 200, answer.content, {})
         elif isinstance(answer, Cut):
-            content = json.dumps(self._completion(Say("Yes"), messages)).encode()
+            whole = Draw() if handler.path == _IMAGES else Say("Yes")
+            content = json.dumps(self._content(whole, body, number)).encode()
             _send(handler, 200, content, {}, cut_at=len(content) // 2)
-        elif isinstance(answer, Say):
-            _send(handler, 200, json.dumps(self._completion(answer, messages)).encode(), {})
+        elif isinstance(answer, Say | Draw | Link):
+            _send(handler, 200, json.dumps(self._content(answer, body, number)).encode(), {})
+
+    def _content(
+        self, answer: Say | Draw | Link, body: dict[str, Any], number: int
+    ) -> dict[str, Any]:
+        if isinstance(answer, Say):
+            return self._completion(answer, body["messages"])
+        return image_answer(answer, body, number)
 
     def _completion(self, said: Say, messages: list[dict[str, Any]]) -> dict[str, Any]:
         message = {"role": "assistant", "content": said.text}
@@ -212,14 +269,16 @@ def _handler(endpoint: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if self.path != "/v1/chat/completions":
+            if self.path not in (_CHAT, _IMAGES):
                 _send(self, 404, b'{"error": {"message": "no such path"}}', {})
                 return
             try:
                 body = json.loads(content)
-                list(body["messages"])
+                fits = is_image_request(body) if self.path == _IMAGES else list(body["messages"])
             except (ValueError, KeyError, TypeError):
-                _send(self, 400, b'{"error": {"message": "not a chat request"}}', {})
+                fits = False
+            if not fits:
+                _send(self, 400, b'{"error": {"message": "not a request of this kind"}}', {})
                 return
             endpoint._reply(self, body)
 
@@ -244,6 +303,10 @@ def _send(
     handler.end_headers()
     handler.wfile.write(content[:cut_at])
     if cut_at is not None:
-        handler.wfile.flush()
-        handler.close_connection = True
-        handler.connection.shutdown(socket.SHUT_RDWR)
+        _cut(handler)
+
+
+def _cut(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.flush()
+    handler.close_connection = True
+    handler.connection.shutdown(socket.SHUT_RDWR)

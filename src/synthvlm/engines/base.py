@@ -16,8 +16,9 @@ class ShardResult:
     Attributes:
         shard: Its number.
         counts: For people, e.g. images generated.
-        seconds: From its begin to its commit; shards overlap.
-        drawing_s: Of these, how long the generator was at work.
+        seconds: The worker's turn at it, without the loading of models; its files are written
+            while the next shard has its turn.
+        drawing_s: Of these, how long the generator was at work; the rest it waited.
     """
 
     shard: int

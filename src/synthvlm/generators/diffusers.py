@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.errors import GenerationError, ModelError
-from synthvlm.generators.base import GeneratedImages
+from synthvlm.errors import ModelError
+from synthvlm.generators.base import GeneratedImages, Screen
+from synthvlm.generators.denoiser import (
+    compile_denoiser,
+    lay_out_channels_last,
+    quantize_denoiser,
+)
+from synthvlm.generators.failures import guarded, quiet
+from synthvlm.generators.loras import Lora, fuse_loras
+from synthvlm.generators.pipelines import (
+    check_call,
+    check_offload,
+    check_refiner,
+    check_text_to_image,
+    load_pipeline,
+    place,
+    slice_decoder,
+)
+from synthvlm.generators.prompt_encoding import PromptEncoder
+from synthvlm.generators.schedulers import change_scheduler, is_seeded
+from synthvlm.generators.screening import Screening, check_can_screen
+from synthvlm.generators.token_limits import watched
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["DiffusersGenerator"]
-
-_CLASSIC = ("prompt_embeds", "negative_prompt_embeds")
-_POOLED = (*_CLASSIC, "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
-
-#: What ``encode_prompt`` of a pipeline class returns, as arguments of its ``__call__``. A class
-#: that is not listed gets plain prompts, and encodes a prompt for each of its images.
-ENCODED_PROMPT = {
-    "StableDiffusionPipeline": _CLASSIC,
-    "StableDiffusionXLPipeline": _POOLED,
-    "StableDiffusionXLImg2ImgPipeline": _POOLED,
-    "StableDiffusion3Pipeline": _POOLED,
-}
-
-#: Schedulers that draw their step noise from a source of their own.
-_UNSEEDED_SCHEDULERS = {"DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler"}
 
 
 class DiffusersGenerator:
@@ -37,6 +40,9 @@ class DiffusersGenerator:
 
     Each image has a CPU generator of its own, which serves its start noise and its step noise:
     an image does not depend on the batch it was drawn in beyond rounding.
+
+    Attributes:
+        reproducible: Whether all noise comes from the seeds.
     """
 
     def __init__(
@@ -58,6 +64,16 @@ class DiffusersGenerator:
         refiner_revision: str | None = None,
         refiner_variant: str | None = None,
         denoising_split: float = 0.8,
+        scheduler: str | None = None,
+        scheduler_options: Mapping[str, bool | int | float | str | None] | None = None,
+        loras: Sequence[Lora] = (),
+        call: Mapping[str, bool | int | float | str | None] | None = None,
+        quantization: str | None = None,
+        offload: str = "none",
+        channels_last: bool = False,
+        vae_slicing: bool = False,
+        compile: bool = False,
+        screened: bool = False,
     ) -> None:
         """Load the pipeline.
 
@@ -66,195 +82,206 @@ class DiffusersGenerator:
             device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             dtype: ``float32``, ``float16`` or ``bfloat16``.
             steps: Denoising steps, base and refiner together.
-            guidance_scale: Classifier-free guidance; 1 and below switch it off.
+            guidance_scale: As the pipeline understands it, for pipelines that take one.
             height: In pixels.
             width: In pixels.
             revision: Of the model on the hub.
             variant: Of the weight files, e.g. ``fp16``.
             negative_prompt: What the images should not show.
-            max_sequence_length: Tokens of the T5 encoder, where the pipeline has one.
+            max_sequence_length: Tokens of the T5 or language-model encoder, where there is one.
             drop_components: Parts of the pipeline that are not loaded.
             refiner: Hub id or folder of an SDXL refiner.
             refiner_revision: Of the refiner on the hub.
             refiner_variant: Of the refiner's weight files.
             denoising_split: Share (0 .. 1) of the denoising that the base does.
+            scheduler: Scheduler class of diffusers, made from the settings of the pipeline's own,
+                and of the refiner's.
+            scheduler_options: Settings of the scheduler that are changed.
+            loras: Added to the weights of the base.
+            call: Further arguments of the pipeline's call, and of the refiner's where it has them.
+            quantization: ``int8`` or ``float8``: weights of the denoisers' linear layers.
+            offload: ``none``, ``model`` or ``sequential``: what is not at work is held in the
+                host's memory.
+            channels_last: Memory layout of 2-D convolutions.
+            vae_slicing: Decode one image at a time.
+            compile: Compile the denoisers; the first batch of a new shape then takes minutes.
+            screened: Whether ``generate_screened`` is to be used.
 
         Raises:
             ModelError: The model cannot be found, is damaged, or is no such pipeline.
+            RecipeError: A setting does not exist in this kind of pipeline, or on this device.
+            MissingExtraError: A setting needs a library that is not installed.
         """
-        self._device = device
-        self._dtype = dtype
+        self._size = {"height": height, "width": width}
         self._split = denoising_split
-        self._pipeline = self._load(model, revision, variant, drop_components)
-        self._settings: dict[str, Any] = {
-            "num_inference_steps": steps,
-            "guidance_scale": guidance_scale,
-        }
-        self._negative_prompt = negative_prompt
+        check_offload(device, offload)
+        self._pipeline = load_pipeline(
+            model, dtype=dtype, revision=revision, variant=variant, drop_components=drop_components
+        )
+        check_text_to_image(self._pipeline, model)
         accepted = inspect.signature(self._pipeline.__call__).parameters
-        if "prompt" not in accepted or "image" in accepted:
-            raise ModelError(
-                f"{model} is a {type(self._pipeline).__name__}, not a text-to-image pipeline"
-            )
-        self._max_sequence_length = max_sequence_length
         if max_sequence_length is not None and "max_sequence_length" not in accepted:
             raise ModelError(
                 f"{type(self._pipeline).__name__} has no generation.max_sequence_length: remove it"
             )
-        self._size = {"height": height, "width": width}
+        check_call(self._pipeline, call or {})
         self._refiner = None
         if refiner is not None:
-            if "denoising_end" not in accepted:
-                raise ModelError(f"{model} cannot hand over to a refiner: remove it")
-            self._refiner = self._load(refiner, refiner_revision, refiner_variant)
-            if "denoising_start" not in inspect.signature(self._refiner.__call__).parameters:
-                raise ModelError(f"{refiner} is a {type(self._refiner).__name__}, not a refiner")
-        self._encoded: dict[str, dict[str, dict[str, torch.Tensor]]] = {}
-        self.reproducible = all(
-            type(p.scheduler).__name__ not in _UNSEEDED_SCHEDULERS for p in self._pipelines()
-        )
+            self._refiner = load_pipeline(
+                refiner, dtype=dtype, revision=refiner_revision, variant=refiner_variant
+            )
+            check_refiner(self._pipeline, model, self._refiner, refiner)
+        fuse_loras(self._pipeline, loras)
+        for pipeline in self._pipelines():
+            change_scheduler(pipeline, scheduler, scheduler_options or {})
+            if quantization is not None:
+                quantize_denoiser(pipeline, quantization, "cpu" if offload != "none" else device)
+            if channels_last:
+                lay_out_channels_last(pipeline)
+            if vae_slicing:
+                slice_decoder(pipeline)
+            place(pipeline, device, offload)
+            if compile:
+                compile_denoiser(pipeline)
+        if screened:
+            check_can_screen(self._pipeline)
+        self.reproducible = all(is_seeded(pipeline) for pipeline in self._pipelines())
+        settings: dict[str, Any] = {
+            "num_inference_steps": steps,
+            "guidance_scale": guidance_scale,
+        }
+        if max_sequence_length is not None:
+            settings["max_sequence_length"] = max_sequence_length
+        settings |= call or {}
+        self._calls = [_arguments(pipeline, settings) for pipeline in self._pipelines()]
+        self._encoders = [
+            PromptEncoder(pipeline, device=device, call=call, negative_prompt=negative_prompt)
+            for pipeline, call in zip(self._pipelines(), self._calls, strict=True)
+        ]
+        self._decoder_dtypes = [pipeline.vae.dtype for pipeline in self._with_decoder()]
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
         """Draw one image for each (prompt, seed); equal neighbouring prompts are encoded once.
 
+        An image is ``truncated`` if every text encoder saw only the beginning of its prompt: one
+        that takes more (the T5 of SD3 and FLUX) makes up for the others.
+
         Raises:
+            OutOfMemoryError: The batch is too large for the device.
             GenerationError: The pipeline failed on this batch.
+            ModelError: The pipeline draws in another size than asked.
         """
+        return self._generate(prompts, seeds, None)
+
+    def generate_screened(
+        self, prompts: Sequence[str], seeds: Sequence[int], screen: Screen
+    ) -> GeneratedImages:
+        """As ``generate``, but only the images that the screen keeps are finished."""
+        return self._generate(prompts, seeds, screen)
+
+    def _generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], screen: Screen | None
+    ) -> GeneratedImages:
         import torch
 
-        with torch.inference_mode(), _quiet(), _explained(type(self._pipeline).__name__):
-            generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-            arguments = {**self._settings, "generator": generators, "output_type": "pt"}
-            if self._refiner is None:
-                images = self._pipeline(
-                    **self._prompts(self._pipeline, prompts), **self._size, **arguments
-                ).images
-            else:
-                latents = self._pipeline(
-                    **self._prompts(self._pipeline, prompts),
-                    **self._size,
-                    **{**arguments, "output_type": "latent"},
-                    denoising_end=self._split,
-                ).images
-                images = self._refiner(
-                    **self._prompts(self._refiner, prompts),
-                    **arguments,
-                    image=latents,
-                    denoising_start=self._split,
-                ).images
+        with torch.inference_mode(), quiet():
+            images, truncated, kept = guarded(
+                type(self._pipeline).__name__,
+                lambda: self._draw(prompts, seeds, screen),
+                self._recover,
+            )
+            self._check_size(images)
             finite = images.isfinite().flatten(1).all(1).tolist()
             pixels = (images.nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8)
-        problems = tuple(None if good else "the image holds NaN or infinity" for good in finite)
-        return GeneratedImages(pixels, problems)
+        found = [None if good else "the image holds NaN or infinity" for good in finite]
+        if kept is None:
+            return GeneratedImages(pixels, tuple(found), truncated)
+        whole = pixels.new_zeros((len(prompts), *pixels.shape[1:]))
+        problems: list[str | None] = [None] * len(prompts)
+        for row, number in enumerate(kept):
+            whole[number], problems[number] = pixels[row], found[row]
+        finished = tuple(number in kept for number in range(len(prompts)))
+        return GeneratedImages(whole, tuple(problems), truncated, finished)
+
+    def warm_up(self, batch_size: int) -> None:
+        """Draw a batch for nothing: a compiled denoiser is then compiled for that batch size.
+
+        Raises:
+            GenerationError: As ``generate``.
+        """
+        self.generate(["a"] * batch_size, range(batch_size))
+
+    def _draw(
+        self, prompts: Sequence[str], seeds: Sequence[int], screen: Screen | None
+    ) -> tuple[torch.Tensor, tuple[bool, ...], list[int] | None]:
+        """Images (n, 3, height, width), 0 .. 1; which prompts were cut off; which were kept."""
+        import torch
+
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        encoder = self._encoders[0]
+        arguments, truncated = encoder.arguments(prompts)
+        call = {**self._calls[0], **arguments, **self._size, "generator": generators}
+        output: dict[str, Any] = {"output_type": "pt"}
+        if self._refiner is not None:
+            output = {"output_type": "latent", "denoising_end": self._split}
+        kept: list[int] | None = None
+        with watched(self._pipeline, encoder.max_sequence_length) as seen:
+            if screen is None:
+                images = self._pipeline(**call, **output).images
+            else:
+                with Screening(self._pipeline, screen, len(prompts), self._base_steps()) as watch:
+                    images = self._pipeline(**call, **output, **watch.arguments).images
+                kept = watch.kept
+        if not encoder.encodes:
+            truncated = seen.truncated(len(prompts))
+        if kept == []:
+            images = torch.zeros((0, 3, self._size["height"], self._size["width"]))
+        if self._refiner is None or kept == []:
+            return images, truncated, kept
+        if kept is not None:
+            prompts, generators = [prompts[n] for n in kept], [generators[n] for n in kept]
+        arguments, _ = self._encoders[1].arguments(prompts)
+        images = self._refiner(
+            **self._calls[1],
+            **arguments,
+            generator=generators,
+            output_type="pt",
+            image=images,
+            denoising_start=self._split,
+        ).images
+        return images, truncated, kept
+
+    def _base_steps(self) -> int:
+        """Steps of the base model."""
+        steps: int = self._calls[0]["num_inference_steps"]
+        return steps if self._refiner is None else int(steps * self._split)
+
+    def _recover(self) -> None:
+        """After a failure: decoders that were brought to single precision stayed there."""
+        for pipeline in self._pipelines():
+            pipeline.maybe_free_model_hooks()
+        for pipeline, dtype in zip(self._with_decoder(), self._decoder_dtypes, strict=True):
+            if pipeline.vae.dtype != dtype:
+                pipeline.vae.to(dtype)
+
+    def _check_size(self, images: torch.Tensor) -> None:
+        height, width = images.shape[-2:]
+        if {"height": height, "width": width} != self._size:
+            raise ModelError(
+                f"a {type(self._pipeline).__name__} draws {width} x {height} pixels where "
+                f"generation asks for {self._size['width']} x {self._size['height']}: ask for that"
+            )
 
     def _pipelines(self) -> list[Any]:
         return [self._pipeline] if self._refiner is None else [self._pipeline, self._refiner]
 
-    def _load(
-        self,
-        model: str,
-        revision: str | None,
-        variant: str | None,
-        drop_components: Sequence[str] = (),
-    ) -> Any:
-        import torch
-        from diffusers import DiffusionPipeline
-
-        if Path(model).is_dir() and not (Path(model) / "model_index.json").is_file():
-            raise ModelError(f"{model} holds no model_index.json: not a diffusers pipeline")
-        try:
-            with _quiet():
-                pipeline = DiffusionPipeline.from_pretrained(
-                    model,
-                    revision=revision,
-                    variant=variant,
-                    dtype=getattr(torch, self._dtype),
-                    use_safetensors=True,
-                    **dict.fromkeys(drop_components),
-                )
-                return self._prepared(pipeline)
-        except ModelError:
-            raise
-        except Exception as error:
-            raise ModelError(
-                f"cannot load the diffusion model {model}: {_first_line(error)} "
-                f"(`synthvlm doctor` checks what is reachable; weights must be safetensors)"
-            ) from error
-
-    def _prepared(self, pipeline: Any) -> Any:
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline.to(self._device)
-
-    def _prompts(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Any]:
-        """The arguments of a pipeline's call that stand for the prompts."""
-        import torch
-
-        kind = type(pipeline).__name__
-        names = ENCODED_PROMPT.get(kind)
-        if names is None:
-            plain: dict[str, Any] = {"prompt": list(prompts)}
-            accepted = inspect.signature(pipeline.__call__).parameters
-            if self._negative_prompt is not None and "negative_prompt" in accepted:
-                plain["negative_prompt"] = [self._negative_prompt] * len(prompts)
-            if self._max_sequence_length is not None:
-                plain["max_sequence_length"] = self._max_sequence_length
-            return plain
-        known = self._encoded.get(kind, {})
-        unique = list(dict.fromkeys(prompts))
-        fresh = [prompt for prompt in unique if prompt not in known]
-        if fresh:
-            known = {**known, **self._encode(pipeline, names, fresh)}
-        # Candidates of a caption are neighbours: what this batch does not use is not used again.
-        known = self._encoded[kind] = {prompt: known[prompt] for prompt in unique}
-        used = [name for name in names if name in known[prompts[0]]]
-        return {name: torch.stack([known[prompt][name] for prompt in prompts]) for name in used}
-
-    def _encode(
-        self, pipeline: Any, names: Sequence[str], prompts: list[str]
-    ) -> dict[str, dict[str, torch.Tensor]]:
-        accepted = inspect.signature(pipeline.encode_prompt).parameters
-        arguments: dict[str, Any] = {"prompt": prompts, "device": self._device}
-        for extra in ("prompt_2", "prompt_3"):
-            if extra in accepted:
-                arguments[extra] = prompts
-        arguments["num_images_per_prompt"] = 1
-        arguments["do_classifier_free_guidance"] = self._settings["guidance_scale"] > 1
-        if self._negative_prompt is not None:
-            arguments["negative_prompt"] = [self._negative_prompt] * len(prompts)
-        if self._max_sequence_length is not None and "max_sequence_length" in accepted:
-            arguments["max_sequence_length"] = self._max_sequence_length
-        values = dict(zip(names, pipeline.encode_prompt(**arguments), strict=True))
-        return {
-            prompt: {name: value[row] for name, value in values.items() if value is not None}
-            for row, prompt in enumerate(prompts)
-        }
+    def _with_decoder(self) -> list[Any]:
+        return [pipeline for pipeline in self._pipelines() if hasattr(pipeline, "vae")]
 
 
-@contextlib.contextmanager
-def _explained(kind: str) -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise GenerationError(f"{kind} failed: {_first_line(error)}") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' loading bars and remarks out of our display."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    loggings = (diffusers_logging, transformers_logging)
-    levels = [logging.get_verbosity() for logging in loggings]
-    for logging in loggings:
-        logging.disable_progress_bar()
-        logging.set_verbosity(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logging, level in zip(loggings, levels, strict=True):
-            logging.set_verbosity(level)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _arguments(pipeline: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of all calls of a pipeline: of the settings, those that it takes."""
+    accepted = inspect.signature(pipeline.__call__).parameters
+    # Images are drawn in the size that is asked for, from the prompt as it is.
+    fixed = {"use_resolution_binning": False, "clean_caption": False}
+    return {name: value for name, value in {**fixed, **settings}.items() if name in accepted}

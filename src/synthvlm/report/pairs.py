@@ -71,7 +71,7 @@ class Candidates:
     @property
     def all_drawn(self) -> bool:
         """Whether each caption's candidates were all drawn to their end, or failed."""
-        return self.statuses["ok"] + self.statuses["failed"] == self.total
+        return sum(self.statuses[status] for status in ("ok", "failed", "unsafe")) == self.total
 
     @property
     def best_of(self) -> list[float]:

@@ -71,6 +71,9 @@ def _sharded(stage: str, entries: list[dict[str, Any]]) -> StageTime:
     if sums["failed"]:
         parts.append(f"{sums['failed']:,} failed")
     seconds = sum(float(e.get("seconds", 0)) for e in entries)
+    drawing_s = sum(float(e.get("drawing_s", 0)) for e in entries)
+    if seconds and drawing_s:
+        parts.append(f"the generator waited {max(0.0, 1 - drawing_s / seconds):.1%} of the time")
     items = sums["generated"] + sums["regenerated"]
     unit = "images" if stage == _GENERATE else "items"
     return StageTime(stage, seconds, items, unit, "; ".join(parts))

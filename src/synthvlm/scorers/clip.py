@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.errors import ModelError
+from synthvlm.pretrained import load_pretrained
 from synthvlm.scorers.base import Scores
 
 if TYPE_CHECKING:
@@ -14,6 +13,9 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["ClipScorer"]
+
+#: Captions whose embeddings are kept: a caption's candidates come in batches near each other.
+_KEPT_TEXTS = 256
 
 
 class ClipScorer:
@@ -35,26 +37,15 @@ class ClipScorer:
         Raises:
             ModelError: The model cannot be found, is damaged, or is no CLIP model.
         """
-        import torch
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
-        from transformers.utils import logging
 
-        if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
-            raise ModelError(f"{model} holds no config.json: not a CLIP model")
-        logging.disable_progress_bar()
-        try:
-            self._model: Any = CLIPModel.from_pretrained(
-                model, revision=revision, dtype=torch.float32, use_safetensors=True
-            )
-            self._tokenizer: Any = CLIPTokenizer.from_pretrained(model, revision=revision)
-            self._processor: Any = CLIPImageProcessorPil.from_pretrained(model, revision=revision)
-        except Exception as error:
-            line = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelError(
-                f"cannot load the CLIP model {model}: {line} "
-                f"(`synthvlm doctor` checks what is reachable; weights must be safetensors)"
-            ) from error
-        self._model.to(device).eval()
+        self._model: Any
+        self._tokenizer: Any
+        self._processor: Any
+        classes = [CLIPModel, CLIPTokenizer, CLIPImageProcessorPil]
+        self._model, self._tokenizer, self._processor = load_pretrained(
+            classes, "CLIP", model, device, "float32", revision
+        )
         self._device = device
         self._prefix = prefix
         self._max_tokens: int = self._model.config.text_config.max_position_embeddings
@@ -88,12 +79,12 @@ class ClipScorer:
 
         unique = list(dict.fromkeys(captions))
         fresh = [caption for caption in unique if caption not in self._texts]
-        known = self._texts
-        if fresh:
-            known = {**known, **self._embed_fresh(fresh)}
-        # Candidates of a caption are neighbours: what this batch does not use is not used again.
-        self._texts = {caption: known[caption] for caption in unique}
+        new = self._embed_fresh(fresh) if fresh else {}
+        for caption in unique:  # the last used come last
+            self._texts[caption] = new[caption] if caption in new else self._texts.pop(caption)
         rows = [self._texts[caption] for caption in captions]
+        for caption in list(self._texts)[: max(0, len(self._texts) - _KEPT_TEXTS)]:
+            del self._texts[caption]
         return np.stack([vector for vector, _ in rows]), tuple(cut for _, cut in rows)
 
     def _embed_fresh(self, captions: list[str]) -> dict[str, tuple[np.ndarray, bool]]:

@@ -32,7 +32,7 @@ def row_of(image: Image, fingerprint: str, weights: ScoringSettings) -> Candidat
         prompt_truncated=image.prompt_truncated,
         preview_score=image.preview_score,
         reproducible=image.reproducible,
-        problem=image.problem,
+        problem=image.problem or image.unsafe,
     )
     return scored(row, weights) if row.status == "ok" else row
 
@@ -40,6 +40,8 @@ def row_of(image: Image, fingerprint: str, weights: ScoringSettings) -> Candidat
 def _status(image: Image) -> str:
     if image.problem is not None:
         return "failed"
+    if image.unsafe is not None:
+        return "unsafe"
     return "dropped" if image.pixels is None else "ok"
 
 

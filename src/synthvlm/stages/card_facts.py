@@ -34,6 +34,7 @@ _KNOWN_LICENSES = {
 _COUNTED = (
     "candidates",
     "failed",
+    "unsafe",
     "dropped",
     "skipped",
     "truncated",
@@ -62,6 +63,7 @@ def card_facts(
         ("captions longer than the generator reads", candidates["prompt_truncated"]),
         ("candidates", candidates["candidates"]),
         ("candidates failed", candidates["failed"]),
+        ("candidates rejected as unsafe", candidates["unsafe"]),
         ("candidates dropped part-way", candidates["dropped"]),
         ("candidates not needed", candidates["skipped"]),
         ("pairs", pairs),

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from synthvlm.errors import GenerationError, OutOfMemoryError
 from synthvlm.generators.base import Screen
@@ -48,6 +48,7 @@ class Image:
     Attributes:
         order: The order.
         problem: Why there is no image; the fields below are then None.
+        unsafe: Why the image check rejects it; it has scores and no pixels.
         pixels: uint8, shape (height, width, 3); None, and so are scores and embeddings, if it was
             dropped part-way.
         clip_score: 0 .. 1.
@@ -62,6 +63,7 @@ class Image:
 
     order: Order
     problem: str | None = None
+    unsafe: str | None = None
     pixels: np.ndarray | None = None
     clip_score: float | None = None
     ssim_score: float | None = None
@@ -87,14 +89,15 @@ class Drawer:
 
     Attributes:
         drawing_s: Seconds that the generator was at work.
+        loading_s: Seconds that it took to load the models.
     """
 
     def __init__(self, recipe: Recipe, progress: Progress) -> None:
         """Models are loaded for the first batch."""
         self._recipe, self._progress = recipe, progress
         self._models: Models | None = None
-        self.sizer = BatchSizer(recipe.run.batch_size)
-        self.drawing_s = 0.0
+        self.sizer = BatchSizer(_batch_size(recipe))
+        self.drawing_s = self.loading_s = 0.0
         self._is_reproducible = True
         self._clip_lock = Lock()  # previews are scored on the drawing thread
 
@@ -129,7 +132,9 @@ class Drawer:
             ModelError: A model cannot be loaded.
         """
         if self._models is None:
+            began = time.monotonic()
             self._models = Models.load(self._recipe)
+            self.loading_s = time.monotonic() - began
             self._is_reproducible = self._models.generator.reproducible
             if not self._is_reproducible:
                 self._progress.note(
@@ -187,6 +192,13 @@ class Drawer:
             orders = orders[size:]
         return drawn
 
+    def _unsafe(self, pixels: torch.Tensor) -> Sequence[str | None]:
+        """Why the image check rejects each image, or None."""
+        assert self._models is not None
+        if self._models.image_check is None:
+            return [None] * len(pixels)
+        return self._models.image_check.check(pixels)
+
     def _prepare_thread(self) -> None:
         import torch
 
@@ -218,6 +230,8 @@ class Drawer:
         """The images of some rows of a batch."""
         import numpy as np
 
+        from synthvlm.scorers.image_checks import blank_images
+
         assert self._models is not None
         captions = [orders[n].prompt for n in rows]
         pixels_in = images.pixels[rows]
@@ -230,16 +244,21 @@ class Drawer:
             clip = self._models.clip.score(pixels_in, captions)
         pixels = np.ascontiguousarray(on_host.permute(0, 2, 3, 1).numpy())
         cut = images.truncated or (False,) * len(orders)
+        blank = blank_images(pixels_in)
+        unsafe = self._unsafe(pixels_in)
+        problems = [images.problems[row] or blank[n] for n, row in enumerate(rows)]
         assert clip.image_embeddings is not None
         assert clip.text_embeddings is not None
         assert clip.truncated is not None
         return {
-            row: Image(orders[row], images.problems[row])
-            if images.problems[row] is not None
+            row: Image(orders[row], problems[n])
+            if problems[n] is not None
             else Image(
                 orders[row],
                 None,
-                pixels[n].copy(),  # a winner must not hold its batch in memory
+                unsafe[n],
+                # A winner must not hold its batch in memory.
+                pixels[n].copy() if unsafe[n] is None else None,
                 float(clip.values[n]),
                 float(parts[n].result().values[0]),
                 clip.image_embeddings[n],
@@ -249,6 +268,14 @@ class Drawer:
             )
             for n, row in enumerate(rows)
         }
+
+
+def _batch_size(recipe: Recipe) -> Literal["auto"] | int:
+    """The recipe's; of an endpoint many requests, for the slowest one ends a batch."""
+    endpoint, size = recipe.generation.endpoint, recipe.run.batch_size
+    if endpoint is None:
+        return size
+    return max(4 * endpoint.concurrency, size if isinstance(size, int) else 0)
 
 
 def _own_stream(pixels: torch.Tensor) -> Any:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from synthvlm.endpoints.client import EndpointClient
-    from synthvlm.recipe_curation import EndpointSettings
+    from synthvlm.recipe_endpoints import EndpointSettings
     from synthvlm.store import RunFolder
 
 __all__ = ["endpoint_client"]

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from synthvlm.engines.base import ShardResult
+from synthvlm.errors import SynthVLMError
 from synthvlm.stages.drawing import Drawer
 from synthvlm.stages.earlier import Earlier
 from synthvlm.stages.prompts import image_fingerprint, read_prompts
@@ -53,13 +54,22 @@ class GenerationWorker:
         ):
             writes: Future[ShardResult] | None = None
             for shard in shards:
-                began, drawn_before = time.monotonic(), drawer.drawing_s
+                began, loaded = time.monotonic(), drawer.loading_s
+                drawn = drawer.drawing_s
                 attempt = self._attempt(shard, drawer)
-                attempt.draw()
+                try:
+                    attempt.draw()
+                except SynthVLMError as error:
+                    if attempt.counts["generated"]:
+                        # What was drawn may have been paid for; the rest is tried again.
+                        attempt.give_up(f"not drawn: {error}")
+                        attempt.commit(self._run, shard, self._shared)
+                    raise
+                seconds = time.monotonic() - began - (drawer.loading_s - loaded)
                 if writes is not None:
                     yield writes.result()
-                spent = drawer.drawing_s - drawn_before
-                writes = writing.submit(self._commit, shard, attempt, began, spent)
+                drawing_s = drawer.drawing_s - drawn
+                writes = writing.submit(self._commit, shard, attempt, seconds, drawing_s)
             if writes is not None:
                 yield writes.result()
 
@@ -75,8 +85,7 @@ class GenerationWorker:
         )
 
     def _commit(
-        self, shard: int, attempt: ShardAttempt, began: float, drawing_s: float
+        self, shard: int, attempt: ShardAttempt, seconds: float, drawing_s: float
     ) -> ShardResult:
         attempt.commit(self._run, shard, self._shared)
-        seconds = round(time.monotonic() - began, 3)
-        return ShardResult(shard, attempt.counts, seconds, round(drawing_s, 3))
+        return ShardResult(shard, attempt.counts, round(seconds, 3), round(drawing_s, 3))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-    from synthvlm.recipe import ImageSettings
+    from synthvlm.recipe_generation import ImageSettings
 
 __all__ = ["decode", "encode", "thumbnail"]
 

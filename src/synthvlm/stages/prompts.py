@@ -47,9 +47,17 @@ def image_fingerprint(recipe: Recipe) -> str:
     scoring = recipe.scoring.model_dump(mode="json")
     for scorer in scoring.values():
         del scorer["weight"]
-    image["model"] = model_identity(pipeline_path(settings.model))
+    if settings.endpoint is None:
+        image["model"] = model_identity(pipeline_path(settings.model))
+    else:
+        endpoint = settings.endpoint
+        image["endpoint"] = (endpoint.send_seed, endpoint.extra)
+    if settings.safety is not None:
+        image["safety"]["model"] = model_identity(settings.safety.model)
     if settings.refiner is not None:
         image["refiner"]["model"] = model_identity(settings.refiner.model)
+    for lora in image["loras"]:
+        lora["model"] = model_identity(lora["model"])
     scoring["clip"]["model"] = model_identity(clip_path(recipe.scoring.clip.model))
     return fingerprint("image", recipe.seed, image, scoring)
 

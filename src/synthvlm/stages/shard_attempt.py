@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["COUNTS", "ShardAttempt"]
 
 #: What an attempt counts, in candidates.
-COUNTS = ("generated", "regenerated", "carried", "failed", "dropped", "skipped")
+COUNTS = ("generated", "regenerated", "carried", "failed", "unsafe", "dropped", "skipped")
+
+#: Candidates that are done with, without a score that could win.
+_AS_THEY_ARE = ("unsafe", "dropped")
 
 
 class ShardAttempt:
@@ -107,13 +110,22 @@ class ShardAttempt:
             self._collect()
             self._redraw()
 
+    def give_up(self, problem: str) -> None:
+        """Record what is left to draw as failed."""
+        self._collect()
+        for id in self._prompts:
+            for index in range(self._count):
+                if index not in self._plan.rows[id] and index not in self._plan.unneeded(id):
+                    self._take(Image(self._order((id, index)), problem))
+
     def commit(self, run: RunFolder, shard: int, shared: str) -> None:
         """Choose the winners, and write the shard's files and its marker."""
         self._collect()
         self._choose()
         rows = [row for id in self._prompts for row in self._final_rows(id)]
         self.counts["failed"] = sum(row.status == "failed" for row in rows)
-        self.counts["dropped"] = sum(row.status == "dropped" for row in rows)
+        for status in _AS_THEY_ARE:
+            self.counts[status] = sum(row.status == status for row in rows)
         self.counts["skipped"] = sum(row.status in ("skipped", "surplus") for row in rows)
         pairs = [self._pairs[id] for id in self._prompts if id in self._pairs]
         tables = {
@@ -133,6 +145,7 @@ class ShardAttempt:
             "captions": len(self._prompts),
             "candidates": len(rows),
             "failed": self.counts["failed"],
+            "unsafe": self.counts["unsafe"],
             "dropped": self.counts["dropped"],
             "skipped": self.counts["skipped"],
             "truncated": sum(row.truncated for row in firsts),
@@ -145,11 +158,11 @@ class ShardAttempt:
     def _carried(self, row: Candidate | None) -> Candidate | None:
         if (
             row is None
-            or (row.clip_score is None and row.status != "dropped")
+            or (row.clip_score is None and row.status not in _AS_THEY_ARE)
             or row.fingerprint != self._prompts[row.caption_id].fingerprint
         ):
             return None
-        if row.status == "dropped":
+        if row.status in _AS_THEY_ARE:
             return row
         return replace(scored(row, self._recipe.scoring), status="ok", chosen=False)
 

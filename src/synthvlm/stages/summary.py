@@ -38,6 +38,7 @@ def describe(summary: StageSummary) -> str:
         more = {
             "regenerated": "regenerated",
             "carried": "kept from before",
+            "unsafe": "unsafe",
             "dropped": "dropped part-way",
             "skipped": "not needed",
             "failed": "failed",

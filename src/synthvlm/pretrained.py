@@ -8,7 +8,13 @@ from typing import Any
 
 from synthvlm.errors import ModelError
 
-__all__ = ["check_unicode", "first_line", "load_pretrained"]
+__all__ = [
+    "PilImageProcessor",
+    "architectures",
+    "check_unicode",
+    "first_line",
+    "load_pretrained",
+]
 
 
 def load_pretrained(
@@ -36,8 +42,7 @@ def load_pretrained(
     import torch
     from transformers.utils import logging
 
-    if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
-        raise ModelError(f"{model} holds no config.json: not a {kind} model")
+    _check_folder(kind, model)
     logging.disable_progress_bar()
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what it would warn of, missing weights, is an error here
@@ -55,12 +60,53 @@ def load_pretrained(
         others = [other.from_pretrained(model, **options) for other in classes[1:]]
         return [loaded.to(device).eval(), *others]
     except Exception as error:
-        raise ModelError(
-            f"cannot load the {kind} model {model}: {first_line(error)} "
-            f"(`synthvlm doctor` checks what is reachable; weights must be safetensors)"
-        ) from error
+        raise _cannot_load(kind, model, error) from error
     finally:
         logging.set_verbosity(verbosity)
+
+
+def architectures(kind: str, model: str, revision: str | None) -> list[str]:
+    """Names of the classes that a model's ``config.json`` says it is of; no weights are read.
+
+    Args:
+        kind: What the model is, for messages.
+        model: A hub id or folder.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        ModelError: It cannot be found, or is damaged.
+    """
+    from transformers import PreTrainedConfig
+
+    _check_folder(kind, model)
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(model, revision=revision)
+    except Exception as error:
+        raise _cannot_load(kind, model, error) from error
+    return list(config.get("architectures") or [])
+
+
+def _check_folder(kind: str, model: str) -> None:
+    if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
+        raise ModelError(f"{model} holds no config.json: not a {kind} model")
+
+
+def _cannot_load(kind: str, model: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"cannot load the {kind} model {model}: {first_line(error)} "
+        f"(`synthvlm doctor` checks what is reachable; weights must be safetensors)"
+    )
+
+
+class PilImageProcessor:
+    """``AutoImageProcessor`` by PIL: the other backend, where installed, resizes otherwise."""
+
+    @staticmethod
+    def from_pretrained(model: str, **options: Any) -> Any:
+        """As ``AutoImageProcessor.from_pretrained``."""
+        from transformers import AutoImageProcessor
+
+        return AutoImageProcessor.from_pretrained(model, backend="pil", **options)
 
 
 def check_unicode(text: str) -> None:

@@ -1,0 +1,331 @@
+"""Generation side by side: SynthVLM and the loop of the authors' published code, same images.
+
+    python benchmarks/generation.py [--captions 48] [--candidates 4]
+    python benchmarks/generation.py --model sdxl-random --peak-tflops 989
+
+From curated captions to selected pairs, with the same models, steps, seeds and scores. Ours is
+`Pipeline.run("select")` in a folder where `run("curate")` is done; theirs is `official_loop.py`,
+which says what it is faithful to. After a warm-up of both they take turns, and take turns at going
+first. The figures leave loading out, which a large data set does once: the calls that load models
+are timed on both sides and subtracted. The ratio with loading stands beside.
+
+`tiny` runs the embedded models on the CPU. SynthVLM scores and encodes beside drawing, and so uses
+more than one core even with one thread; the processor seconds show that, and `taskset -c 0` takes
+it away. With more threads than idle cores, threads that wait for each other spoil either side.
+
+`sdxl-random` runs random weights of the size of SDXL and CLIP ViT-B/32 at 1024x1024 on a GPU, the
+base model doing all 60 steps. The share of time that the GPU waits is 1 - drawing / all, drawing
+being the time in calls of the generator, which the run's events tell; what the GPU waits within
+such a call is not seen. Model FLOP utilisation counts the UNet alone.
+
+`--set` changes the recipe of both sides, e.g. `--set generation.image.format=jpeg`: the published
+code names its files .jpg. The default, PNG, is ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import random_sdxl
+import torch
+from diffusers.utils import logging
+from loading_clock import Times, timed
+from official_loop import Entry, OfficialLoop
+from tiny_choosing import held_out_captions
+
+from synthvlm import Pipeline, Recipe
+from synthvlm.data import candidate_seed
+from synthvlm.tiny import clip_path, pipeline_path
+
+CAPTION_SEED = 79
+WARM_UP_CAPTIONS = 2
+SDXL_CAPTIONS = 8
+TINY = ("generation.dtype=float32", "run.device=cpu")
+SDXL = (
+    "generation.dtype=float16",
+    "generation.steps=60",
+    "generation.guidance_scale=20",
+    "generation.height=1024",
+    "generation.width=1024",
+    "scoring.ssim.side=768",
+    "scoring.ssim.model_input_side=336",
+    "run.batch_size=4",
+    "run.device=cuda",
+)
+SUFFIXES = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn of one side.
+
+    Attributes:
+        times: How long it took.
+        scores: CLIPScore and SSIMScore of each candidate.
+        winners: The best candidate of each caption.
+        selected: The captions of the selected pairs.
+        drawing_s: Seconds in calls of the generator, where they are told.
+    """
+
+    times: Times
+    scores: dict[Key, tuple[float, float]]
+    winners: set[Key]
+    selected: set[str]
+    drawing_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What both sides work with, and on."""
+
+    recipe: Recipe
+    captions: list[str]
+    pipeline: Path
+    clip: Path
+    device: str
+    loaders: int
+    folder: Path
+
+    def ours(self, name: str, count: int) -> Turn:
+        """SynthVLM on the first captions."""
+        out = self.folder / f"ours-{name}"
+        run = Pipeline(self.recipe.changed(limit=count), out)
+        kept = run.run("curate")[-1].counts["kept"]
+        if kept != count:
+            raise SystemExit(f"curation kept {kept} of {count} captions: all were meant to pass")
+        times = timed(lambda: run.run("select"))
+        rows = read(out.glob("candidates/*.parquet"))
+        failed = [row["problem"] for row in rows if row["status"] != "ok"]
+        if failed:
+            raise SystemExit(f"{len(failed)} candidates failed: {failed[0]}")
+        for row in rows:
+            assert row["seed"] == self._seed(row["caption_id"], row["index"])
+        events = [event for event in run.folder.events() if event["event"] == "shard"]
+        drawing = [e.get("drawing_s") for e in events if e["stage"] == "generate"]
+        return Turn(
+            times,
+            {(r["caption_id"], r["index"]): (r["clip_score"], r["ssim_score"]) for r in rows},
+            {(row["caption_id"], row["index"]) for row in rows if row["chosen"]},
+            {row["caption_id"] for row in read([out / "selection.parquet"])},
+            None if None in drawing else sum(s or 0.0 for s in drawing),
+        )
+
+    def theirs(self, name: str, count: int) -> Turn:
+        """The published code's loop on the first captions."""
+        settings = self.recipe.generation
+        entries = [
+            Entry(
+                id,
+                k,
+                caption,
+                self._seed(id, k),
+                f"part_{k}/{id}.{SUFFIXES[settings.image.format]}",
+            )
+            for id, caption in zip(ids(count), self.captions[:count], strict=True)
+            for k in range(settings.candidates)
+        ]
+        found: list[Any] = []
+
+        def work() -> None:
+            loop = OfficialLoop(
+                self.recipe, self.pipeline, self.clip, device=self.device, loaders=self.loaders
+            )
+            found.extend(loop.run(entries, self.folder / f"theirs-{name}"))
+
+        times = timed(work)
+        scores, winners, selected = found
+        return Turn(
+            times,
+            {(s.caption_id, s.index): (s.clip_score, s.ssim_score) for s in scores},
+            {(score.caption_id, score.index) for score in winners},
+            {score.caption_id for score in selected},
+        )
+
+    def _seed(self, id: str, index: int) -> int:
+        return candidate_seed(self.recipe.seed, id, index)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--captions", type=int, help=f"default 48; sdxl-random: {SDXL_CAPTIONS}")
+    parser.add_argument("--candidates", type=int, default=4, help="of each caption (default 4)")
+    parser.add_argument("--model", choices=("tiny", "sdxl-random"), default="tiny")
+    parser.add_argument("--turns", type=int, default=3, help="of each side (default 3)")
+    parser.add_argument("--threads", type=int, default=1, help="of each side (default 1)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--peak-tflops", type=float, help="the GPU's, half precision, dense")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all figures")
+    arguments = parser.parse_args()
+    logging.set_verbosity_error()
+    machine = describe_machine(arguments.threads)
+    print(machine)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if arguments.model == "sdxl-random":
+            sizes = random_sdxl.check(folder / "check")
+            print(", ".join(f"{part} {count / 1e6:,.1f}M" for part, count in sizes.items()))
+            if not torch.cuda.is_available():
+                print("not measured: no GPU")
+                return 0
+        bench = prepare(arguments, folder)
+        ours, theirs = take_turns(bench, arguments.turns)
+        figures = report(bench, ours, theirs)
+    if arguments.model == "sdxl-random":
+        figures |= report_gpu(bench, ours, arguments.peak_tflops)
+    if arguments.json:
+        given = {name: str(value) for name, value in vars(arguments).items()}
+        result = {"machine": machine, "arguments": given, **figures}
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def prepare(arguments: argparse.Namespace, folder: Path) -> Bench:
+    """Captions, models and recipe."""
+    is_tiny = arguments.model == "tiny"
+    count = arguments.captions or (48 if is_tiny else SDXL_CAPTIONS)
+    captions = held_out_captions(count, CAPTION_SEED)[0]
+    file = folder / "captions.jsonl"
+    with file.open("w", encoding="utf-8") as stream:
+        for id, caption in zip(ids(count), captions, strict=True):
+            stream.write(json.dumps({"id": id, "caption": caption}) + "\n")
+    changes = [f"generation.candidates={arguments.candidates}", f"run.threads={arguments.threads}"]
+    if is_tiny:
+        pipeline, clip = pipeline_path(), clip_path()
+        changes += TINY
+    else:
+        pipeline, clip = random_sdxl.save(folder / "models", "cuda", torch.float16)
+        changes += [*SDXL, f"generation.model={pipeline}", f"scoring.clip.model={clip}"]
+    recipe = Recipe.load("tiny", captions=[file], overrides=[*changes, *arguments.set])
+    settings = recipe.generation
+    if settings.refiner or settings.adaptive or settings.negative_prompt:
+        raise SystemExit("official_loop.py knows no refiner, adaptive or negative_prompt")
+    torch.set_num_threads(arguments.threads)
+    # Processes that read images cost more than they save where images are small.
+    device, loaders = ("cpu", 0) if is_tiny else ("cuda", 8)
+    return Bench(recipe, captions, pipeline, clip, device, loaders, folder)
+
+
+def take_turns(bench: Bench, count: int) -> tuple[list[Turn], list[Turn]]:
+    """The turns of either side."""
+    captions = len(bench.captions)
+    warm_up = min(WARM_UP_CAPTIONS, captions)
+    bench.ours("warm-up", warm_up)
+    bench.theirs("warm-up", warm_up)
+    ours: list[Turn] = []
+    theirs: list[Turn] = []
+    for number in range(count):
+        sides = [(bench.ours, ours), (bench.theirs, theirs)]
+        for side, turns in sides if number % 2 == 0 else reversed(sides):
+            turns.append(side(str(number), captions))
+    return ours, theirs
+
+
+def report(bench: Bench, ours: list[Turn], theirs: list[Turn]) -> dict[str, Any]:
+    """Print rates, ratios, and whether the two agree."""
+    settings, captions = bench.recipe.generation, len(bench.captions)
+    images, selected = captions * settings.candidates, len(ours[-1].selected)
+    print(
+        f"{captions} captions, {settings.candidates} candidates each, {settings.steps} steps, "
+        f"{settings.width}x{settings.height}, {settings.image.format}; {selected} pairs selected"
+    )
+    print("\n| | seconds | processor s | loading, s | images/s | selected pairs/s |")
+    print("|---|---|---|---|---|---|")
+    sides = {"SynthVLM": [turn.times for turn in ours], "loop": [turn.times for turn in theirs]}
+    for name, times in sides.items():
+        work = statistics.median(t.work_s for t in times)
+        loading = statistics.median(t.loading_s for t in times)
+        processor = statistics.median(t.processor_s for t in times)
+        print(f"| {name} | {work:.2f} | {processor:.2f} | {loading:.2f} ", end="")
+        print(f"| {images / work:.2f} | {selected / work:.2f} |")
+    pairs = list(zip(*sides.values(), strict=True))
+    ratios = {
+        "seconds": [their.work_s / our.work_s for our, their in pairs],
+        "processor seconds": [their.processor_s / our.processor_s for our, their in pairs],
+        "seconds with loading": [their.seconds / our.seconds for our, their in pairs],
+    }
+    print(f"\nmedians of {len(pairs)} turns, the range of turns in brackets; loop / SynthVLM:")
+    for name, values in ratios.items():
+        middle = statistics.median(values)
+        print(f"- {name}: {middle:.2f} ({min(values):.2f} to {max(values):.2f})")
+    agreement = compare(ours[-1], theirs[-1])
+    print(", ".join(f"{name}: {value:.2g}" for name, value in agreement.items()))
+    turns = {name: [asdict(t) for t in times] for name, times in sides.items()}
+    counts = {"images": images, "selected": selected}
+    return {**counts, "turns": turns, "ratios": ratios, "agreement": agreement}
+
+
+def report_gpu(bench: Bench, ours: list[Turn], peak_tflops: float | None) -> dict[str, Any]:
+    """Print the share of time that the GPU waits, and its FLOP utilisation, of our side."""
+    settings, seconds = bench.recipe.generation, sum(turn.times.work_s for turn in ours)
+    drawing = [turn.drawing_s for turn in ours if turn.drawing_s is not None]
+    figures: dict[str, Any] = {}
+    if len(drawing) < len(ours):
+        print("share of time that the GPU waits: not told by the run's events")
+    else:
+        figures["gpu_waits"] = 1 - sum(drawing) / seconds
+        print(f"share of time that the GPU waits: {figures['gpu_waits']:.1%}")
+    flops = random_sdxl.step_flops(settings.height, settings.width) * settings.steps
+    images = len(bench.captions) * settings.candidates * len(ours)
+    figures["tflop_per_image"] = flops / 1e12
+    figures["tflops"] = flops * images / seconds / 1e12
+    print(f"denoising: {flops / 1e12:.1f} TFLOP per image, {figures['tflops']:.1f} TFLOP/s")
+    if peak_tflops is None:
+        print("model FLOP utilisation: wants --peak-tflops")
+    else:
+        figures["model_flop_utilisation"] = figures["tflops"] / peak_tflops
+        print(f"model FLOP utilisation: {figures['model_flop_utilisation']:.1%}")
+    return figures
+
+
+def compare(ours: Turn, theirs: Turn) -> dict[str, float]:
+    """How far the two sides' results are apart."""
+    assert ours.scores.keys() == theirs.scores.keys()
+    gaps = [
+        abs(one - other)
+        for key, scores in ours.scores.items()
+        for one, other in zip(scores, theirs.scores[key], strict=True)
+    ]
+    return {
+        "largest difference of a score": max(gaps),
+        "winners that differ": len(ours.winners - theirs.winners),
+        "selected captions that differ": len(ours.selected - theirs.selected),
+    }
+
+
+def ids(count: int) -> list[str]:
+    return [f"caption-{number}" for number in range(count)]
+
+
+def read(files: Iterable[Path]) -> list[dict[str, Any]]:
+    return [row for file in sorted(files) for row in pq.read_table(file).to_pylist()]
+
+
+def describe_machine(threads: int) -> str:
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((x.split(": ")[1] for x in lines if x.startswith("model name")), model)
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = f"load {os.getloadavg()[0]:.1f}, " if hasattr(os, "getloadavg") else ""
+    return (
+        f"machine: {gpu}{model}, {usable} of {os.cpu_count()} cores, {threads} threads, {load}"
+        f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

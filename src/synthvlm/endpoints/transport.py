@@ -1,0 +1,310 @@
+"""HTTP to an endpoint: many requests at a time, tried again as long as that helps, within a budget.
+
+What the requests say and what the responses mean is the business of the clients that use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+from synthvlm.endpoints.access import key_from_environment
+from synthvlm.endpoints.responses import Failure, Kind, Response
+from synthvlm.errors import MissingExtraError, ModelError, SynthVLMError
+
+if TYPE_CHECKING:
+    import httpx2
+
+__all__ = ["Budget", "BudgetExceededError", "EndpointError", "Job", "Known", "Transport"]
+
+_MAX_REASON_CHARS = 300
+_MAX_CONNECT_S = 10.0
+
+_Answer = TypeVar("_Answer")
+
+
+class EndpointError(ModelError):
+    """The endpoint cannot be used: not reached, key refused, unknown model, no credit."""
+
+
+class BudgetExceededError(SynthVLMError):
+    """The budget is used up; what was paid for was handed back."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """What may be spent, and what was.
+
+    Attributes:
+        max_requests: Requests to send at most, None for no limit.
+        max_tokens: Tokens at which to stop, None for no limit.
+        requests: Requests sent so far, repetitions included.
+        tokens: Tokens reported so far.
+    """
+
+    max_requests: int | None
+    max_tokens: int | None = None
+    requests: int = 0
+    tokens: int = 0
+
+    def is_used_up(self) -> bool:
+        """Whether no request may be sent any more."""
+        return (self.max_requests is not None and self.requests >= self.max_requests) or (
+            self.max_tokens is not None and self.tokens >= self.max_tokens
+        )
+
+    def __str__(self) -> str:
+        limits = [f"{self.max_requests:,} requests"] if self.max_requests is not None else []
+        spent = f"{self.requests:,} requests"
+        if self.max_tokens is not None:
+            limits.append(f"{self.max_tokens:,} tokens")
+            spent += f" and {self.tokens:,} tokens"
+        return f"the budget of {' or '.join(limits)} is used up, after {spent}"
+
+
+class Known(NamedTuple, Generic[_Answer]):
+    """An answer that needs no request, and the caller's name for it."""
+
+    key: Hashable
+    answer: _Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[_Answer]):
+    """A request to send.
+
+    Attributes:
+        key: The caller's name for it; comes back with the answer.
+        body: The request, as JSON.
+        take: Makes the answer of a response, in the moment in which it comes; or says why not.
+        give_up: Makes the answer of the reason why there is none.
+    """
+
+    key: Hashable
+    body: bytes
+    take: Callable[[Response], _Answer | Failure]
+    give_up: Callable[[str], _Answer]
+
+
+class Transport:
+    """Sends requests to one URL; used for one ``answers`` at a time.
+
+    Failures are of three kinds. What passes (connection lost or cut, no answer in time, and what
+    the client calls passing) is tried again, with exponential backoff and jitter, or after as long
+    as ``Retry-After`` says, which then holds all requests; after ``max_tries`` it is a problem of
+    that request. What is refused is a problem of that request at once. What is wrong with the
+    endpoint itself (never reached, and what the client calls so) ends it all with
+    ``EndpointError``.
+
+    A request that is sent counts against the budget, whether it is answered or not.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key_env: str,
+        concurrency: int,
+        timeout_s: float,
+        max_tries: int,
+        backoff_s: float,
+        max_wait_s: float,
+        budget: Budget,
+    ) -> None:
+        """Describe the endpoint; nothing is sent yet.
+
+        Args:
+            url: Where requests are posted.
+            api_key_env: Environment variable that holds the key; none is sent if it is not set.
+            concurrency: Requests in work at one time, at least 1.
+            timeout_s: Seconds for one try, from connecting to the last byte.
+            max_tries: Tries of a request, at least 1.
+            backoff_s: Seconds (more or less) before the second try; doubles with each further one.
+            max_wait_s: Longest wait. A server that asks for a longer one is left alone
+                (``EndpointError``); own backoff grows no further.
+            budget: What may be spent; holds for the life of this object.
+
+        Raises:
+            RecipeError: The key cannot be sent.
+            MissingExtraError: The HTTP library is not installed.
+            ValueError: A number is out of its range.
+        """
+        if concurrency < 1 or max_tries < 1 or timeout_s <= 0 or backoff_s < 0:
+            raise ValueError("concurrency and max_tries must be at least 1, times above 0")
+        _require_http()
+        self._url = url
+        self._key = key_from_environment(api_key_env)
+        self._concurrency = concurrency
+        self._timeout_s = timeout_s
+        self._max_tries = max_tries
+        self._backoff_s = backoff_s
+        self._max_wait_s = max_wait_s
+        self._budget = budget
+        self._not_before = 0.0
+        self._failure: SynthVLMError | None = None
+
+    async def answers(
+        self, jobs: Iterable[Job[_Answer] | Known[_Answer]]
+    ) -> AsyncIterator[tuple[Hashable, _Answer]]:
+        """Give (key, answer) as answers come, in any order.
+
+        Jobs are drawn as they can be sent, so memory is bounded however many there are. Dropping
+        the iterator cancels those in work.
+
+        Raises:
+            EndpointError: The endpoint cannot be used, after the answers of requests in work.
+            BudgetExceededError: Likewise, if a request is left and the budget is used up.
+        """
+        self._failure = None
+        self._stopped = asyncio.Event()
+        source = iter(jobs)
+        pending: set[asyncio.Task[tuple[Hashable, _Answer]]] = set()
+        drained = False
+        async with self._http() as http:
+            try:
+                while True:
+                    while len(pending) < self._concurrency and not (drained or self._failure):
+                        job = next(source, None)
+                        if job is None:
+                            drained = True
+                        elif isinstance(job, Known):
+                            yield job.key, job.answer
+                        elif not self._budget_is_used_up():
+                            pending.add(asyncio.create_task(self._ask(http, job)))
+                    if not pending:
+                        break
+                    done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        try:
+                            answer = task.result()
+                        except (EndpointError, BudgetExceededError) as error:
+                            self._fail(error)
+                        else:
+                            yield answer
+            finally:
+                for task in pending:
+                    task.cancel()
+                await asyncio.gather(*pending, return_exceptions=True)
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self, reason: str) -> None:
+        """Send nothing more: the endpoint cannot be used for this reason."""
+        self._fail(EndpointError(f"{self._url}: {reason}"))
+
+    async def _ask(self, http: httpx2.AsyncClient, job: Job[_Answer]) -> tuple[Hashable, _Answer]:
+        """Ask until there is an answer or a problem."""
+        reached = True
+        reason = ""
+        for tries in range(1, self._max_tries + 1):
+            await self._pause(self._not_before - time.monotonic())
+            if self._failure is not None or self._budget_is_used_up():
+                assert self._failure is not None
+                raise self._failure
+            self._budget.requests += 1
+            response, reached = await self._try(http, job.body)
+            outcome = response if isinstance(response, Failure) else job.take(response)
+            if not isinstance(outcome, Failure):
+                return job.key, outcome
+            reason = f"{self._url}: {self._clean(outcome.reason)}"
+            if outcome.kind is Kind.UNUSABLE:
+                raise EndpointError(reason)
+            if outcome.kind is Kind.REFUSED:
+                return job.key, job.give_up(reason)
+            if tries < self._max_tries:
+                await self._wait(tries, reason, outcome.retry_after_s)
+        reason = f"{reason} (tried {self._max_tries} times)"
+        if not reached:
+            raise EndpointError(f"{reason}; is the server running, and the address right?")
+        return job.key, job.give_up(reason)
+
+    async def _try(self, http: httpx2.AsyncClient, body: bytes) -> tuple[Response | Failure, bool]:
+        """Send a request once; what came of it, and whether the server was reached."""
+        import httpx2
+
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await http.post(self._url, content=body)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
+            reason = f"cannot be reached: {str(error) or 'no connection in time'}"
+            return Failure(Kind.PASSING, reason), False
+        except (TimeoutError, httpx2.TimeoutException):
+            reason = f"no answer within {self._timeout_s:g} s"
+            return Failure(Kind.PASSING, reason), True
+        except httpx2.RequestError as error:
+            reason = f"the connection was cut: {str(error) or type(error).__name__}"
+            return Failure(Kind.PASSING, reason), True
+        return Response(response.status_code, response.headers, response.content), True
+
+    def _budget_is_used_up(self) -> bool:
+        """Whether no request may be sent any more; then that is the failure, too."""
+        if not self._budget.is_used_up():
+            return False
+        self._fail(
+            BudgetExceededError(
+                f"{self._url}: {self._budget}; raise it and run again, what was kept is not asked "
+                "for again"
+            )
+        )
+        return True
+
+    async def _wait(self, tries: int, reason: str, asked: float | None) -> None:
+        """Wait before the next try, as long as the server asks or ever longer."""
+        if asked is None:
+            backoff = min(self._max_wait_s, self._backoff_s * 2 ** (tries - 1))
+            await self._pause(backoff * random.uniform(0.5, 1.0))
+            return
+        if asked > self._max_wait_s:
+            raise EndpointError(
+                f"{reason}: the server asks to wait {asked:.0f} s, the longest wait is "
+                f"{self._max_wait_s:g} s; run again later"
+            )
+        self._not_before = max(self._not_before, time.monotonic() + asked)
+        # Not all at the same moment.
+        await self._pause(asked + random.uniform(0.0, 0.1 * self._backoff_s))
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but no longer than until the first failure that ends it all."""
+        if seconds > 0:
+            try:
+                await asyncio.wait_for(self._stopped.wait(), seconds)
+            except TimeoutError:
+                return
+
+    def _fail(self, error: SynthVLMError) -> None:
+        self._failure = self._failure or error
+        self._stopped.set()
+
+    def _clean(self, reason: str) -> str:
+        """A reason in which the key, which some servers echo, does not stand; of bounded length."""
+        reason = self._key.masked(reason)
+        if len(reason) > _MAX_REASON_CHARS:
+            reason = reason[:_MAX_REASON_CHARS] + " ..."
+        return reason
+
+    def _http(self) -> httpx2.AsyncClient:
+        import httpx2
+
+        return httpx2.AsyncClient(
+            headers={"Content-Type": "application/json", **self._key.headers()},
+            # Shorter than the whole, so that a dead address is told from a slow model.
+            timeout=httpx2.Timeout(
+                self._timeout_s, connect=min(_MAX_CONNECT_S, self._timeout_s / 2)
+            ),
+            limits=httpx2.Limits(
+                max_connections=self._concurrency, max_keepalive_connections=self._concurrency
+            ),
+        )
+
+
+def _require_http() -> None:
+    try:
+        import httpx2  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "endpoints need the package httpx2: pip install 'synthvlm[endpoint]'"
+        ) from error

@@ -1,0 +1,151 @@
+"""Any model behind an OpenAI-compatible image endpoint (vLLM-Omni, SGLang, LocalAI, hosted)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from synthvlm.errors import RecipeError, SynthVLMError
+from synthvlm.generators.base import GeneratedImages
+from synthvlm.generators.decoding import decode_picture
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["EndpointGenerator", "ImageModel", "ImageReply"]
+
+#: Fields of a request that are set from the generator's own arguments.
+_OWN_FIELDS = ("model", "prompt", "n", "size", "response_format", "seed")
+
+#: Servers keep seeds in 64, 53 (JavaScript), 32 or 31 bits; all of them take 31.
+_SEED_MASK = 2**31 - 1
+
+
+class ImageReply(Protocol):
+    """What became of a request."""
+
+    @property
+    def data(self) -> bytes:
+        """The encoded picture; b"" if there is a problem."""
+        ...
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is none, or None."""
+        ...
+
+
+class ImageModel(Protocol):
+    """A model that draws, such as ``synthvlm.endpoints.images.ImageClient``."""
+
+    def draw_all(
+        self, requests: Iterable[tuple[Hashable, str, Mapping[str, Any]]]
+    ) -> Iterator[tuple[Hashable, ImageReply]]:
+        """Give (key, reply) for each (key, prompt, further fields), in any order.
+
+        Raises:
+            SynthVLMError: No more can be drawn at all; all replies that came were given before.
+        """
+        ...
+
+
+class EndpointGenerator:
+    """Draws images by requests to an endpoint, one image each, many at a time.
+
+    A batch should be several times the client's concurrency: at its end the client waits for the
+    slowest. A picture of another size than asked is a problem of that image; it is not resized.
+
+    Attributes:
+        reproducible: Whether seeds are sent. That they determine the image, and that prompts are
+            drawn as they are, is up to the server.
+    """
+
+    def __init__(
+        self,
+        model: ImageModel,
+        *,
+        width: int,
+        height: int,
+        response_format: str | None = "b64_json",
+        send_seed: bool = True,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Draw by a model.
+
+        Args:
+            model: The model.
+            width: In pixels.
+            height: In pixels.
+            response_format: Sent along; None for servers that refuse the field.
+            send_seed: Whether each image's seed is sent, its lower 31 bits; False for servers that
+                refuse the field.
+            extra: Further fields of each request, as the server takes them:
+                ``num_inference_steps``, ``guidance_scale``, ``negative_prompt``, ``quality`` ...
+
+        Raises:
+            RecipeError: ``extra`` holds a field that is set by other means, or no JSON.
+        """
+        extra = extra or {}
+        if taken := sorted(set(_OWN_FIELDS) & extra.keys()):
+            raise RecipeError(f"extra must not hold {', '.join(taken)}: set by other settings")
+        try:
+            json.dumps(dict(extra), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise RecipeError(f"extra cannot be sent: {error}") from error
+        self._model = model
+        self._width, self._height = width, height
+        self._fields: dict[str, Any] = {"n": 1, "size": f"{width}x{height}"}
+        if response_format is not None:
+            self._fields["response_format"] = response_format
+        self._fields |= extra
+        self._failure: SynthVLMError | None = None
+        self.reproducible = send_seed
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
+        """Draw one image for each (prompt, seed).
+
+        If the endpoint can no longer be used when part of the batch is drawn, that part is handed
+        back, the rest as problems, and the next call raises the error.
+
+        Raises:
+            SynthVLMError: The endpoint cannot be used (``ModelError``), or its budget is used up.
+        """
+        import torch
+
+        if self._failure is not None:
+            raise self._failure
+        pixels = torch.zeros((len(prompts), 3, self._height, self._width), dtype=torch.uint8)
+        problems: dict[int, str | None] = {}
+        try:
+            for row, reply in self._model.draw_all(self._requests(prompts, seeds)):
+                assert isinstance(row, int)
+                problems[row] = self._put(pixels[row], reply)
+        except SynthVLMError as error:
+            if None not in problems.values():
+                raise
+            self._failure = error
+        unasked = f"not drawn: {self._failure}"
+        return GeneratedImages(
+            pixels, tuple(problems.get(row, unasked) for row in range(len(prompts)))
+        )
+
+    def _requests(
+        self, prompts: Sequence[str], seeds: Sequence[int]
+    ) -> Iterator[tuple[int, str, dict[str, Any]]]:
+        for row, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+            own = {"seed": seed & _SEED_MASK} if self.reproducible else {}
+            yield row, prompt, {**self._fields, **own}
+
+    def _put(self, pixels: torch.Tensor, reply: ImageReply) -> str | None:
+        """Decode a picture into its place (3, height, width); returns the problem, if any."""
+        import torch
+
+        if reply.problem is not None:
+            return reply.problem
+        try:
+            picture = decode_picture(reply.data, self._width, self._height)
+        except ValueError as error:
+            return str(error)
+        pixels.copy_(torch.from_numpy(picture).permute(2, 0, 1))
+        return None

@@ -1,0 +1,98 @@
+"""What a library says when it fails, as errors of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from synthvlm.errors import GenerationError, OutOfMemoryError, SynthVLMError
+
+__all__ = ["first_line", "guarded", "quiet"]
+
+Result = TypeVar("Result")
+
+#: Beside torch.OutOfMemoryError: the CPU's allocator, cuBLAS, and the driver when it is asked.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "not enough memory: you tried to allocate",
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+#: Loggers of libraries; torchao's tell of kernels that this machine has no use for.
+_REMARKING = ("diffusers", "transformers", "peft", "torchao", "torch.utils._pytree")
+
+
+def guarded(kind: str, work: Callable[[], Result], recover: Callable[[], None]) -> Result:
+    """The result of a pipeline's work; ``recover`` is called when it failed.
+
+    Args:
+        kind: The pipeline's class, for messages.
+        work: Draws a batch.
+        recover: Brings the pipeline back to a state from which it can draw.
+
+    Raises:
+        OutOfMemoryError: The device's memory did not suffice; what the batch held is free again.
+        GenerationError: It failed otherwise.
+    """
+    try:
+        return work()
+    except SynthVLMError:
+        raise
+    except Exception as error:  # libraries raise anything for a prompt that they cannot take
+        problem = first_line(error)
+        if not _is_out_of_memory(error):
+            recover()
+            raise GenerationError(f"{kind} failed: {problem}") from error
+    # The error is gone here, and with it the tensors that its traceback held.
+    recover()
+    _empty_caches()
+    raise OutOfMemoryError(f"{kind} ran out of memory: {problem}")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    # Pipelines of Sana swallow the decoder's lack of memory, and then miss its image.
+    if isinstance(error, UnboundLocalError):
+        return "'image'" in str(error)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
+
+
+def _empty_caches() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' loading bars and remarks out of our display."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_progress_bar()
+    loggers = [logging.getLogger(name) for name in _REMARKING]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,186 @@
+"""Pipelines of diffusers: loaded, checked, and put where they run."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from synthvlm.errors import ModelError, RecipeError
+from synthvlm.generators.failures import first_line, quiet
+from synthvlm.generators.pipeline_facts import PROMPT_FACTS
+
+__all__ = [
+    "check_call",
+    "check_offload",
+    "check_refiner",
+    "check_text_to_image",
+    "load_pipeline",
+    "nearest",
+    "place",
+    "slice_decoder",
+]
+
+#: Arguments of a call that are set by other means, or not by a plain value.
+_OWN_ARGUMENTS = {
+    "callback", "callback_on_step_end", "callback_on_step_end_tensor_inputs", "callback_steps",
+    "clean_caption", "crops_coords_top_left", "denoising_end", "denoising_start", "generator",
+    "guidance_scale", "height", "image", "kwargs", "latents", "max_sequence_length", "mu",
+    "num_images_per_prompt", "num_inference_steps", "output_type", "return_dict", "self", "sigmas",
+    "timesteps", "use_resolution_binning", "width",
+}  # fmt: skip
+
+
+def load_pipeline(
+    model: str,
+    *,
+    dtype: str,
+    revision: str | None = None,
+    variant: str | None = None,
+    drop_components: Sequence[str] = (),
+) -> Any:
+    """Load a pipeline into the host's memory.
+
+    Args:
+        model: Hub id or folder.
+        dtype: ``float32``, ``float16`` or ``bfloat16``.
+        revision: Of the model on the hub.
+        variant: Of the weight files, e.g. ``fp16``.
+        drop_components: Parts that are not loaded.
+
+    Raises:
+        ModelError: It cannot be found, or is damaged.
+    """
+    import torch
+
+    if Path(model).is_dir() and not (Path(model) / "model_index.json").is_file():
+        raise ModelError(f"{model} holds no model_index.json: not a diffusers pipeline")
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of diffusers, about diffusers
+            from diffusers import DiffusionPipeline
+
+            pipeline = DiffusionPipeline.from_pretrained(
+                model,
+                revision=revision,
+                variant=variant,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                **dict.fromkeys(drop_components),
+            )
+    except Exception as error:
+        raise ModelError(
+            f"cannot load the diffusion model {model}: {first_line(error)} "
+            f"(`synthvlm doctor` checks what is reachable; weights must be safetensors)"
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def check_text_to_image(pipeline: Any, model: str) -> None:
+    """Check that a pipeline draws from a prompt alone.
+
+    Raises:
+        ModelError: It does not.
+    """
+    accepted = _call_parameters(pipeline)
+    kind = type(pipeline).__name__
+    # Known classes that take an image do without one; a refiner is known, but does not.
+    needs_image = "image" in accepted and (kind not in PROMPT_FACTS or "strength" in accepted)
+    if "prompt" not in accepted or needs_image:
+        raise ModelError(f"{model} is a {kind}, not a text-to-image pipeline")
+
+
+def check_refiner(pipeline: Any, model: str, refiner: Any, refiner_model: str) -> None:
+    """Check that one pipeline can hand over to another part-way.
+
+    Raises:
+        ModelError: It cannot.
+    """
+    if "denoising_end" not in _call_parameters(pipeline):
+        raise ModelError(f"{model} cannot hand over to a refiner: remove it")
+    if "denoising_start" not in _call_parameters(refiner):
+        raise ModelError(f"{refiner_model} is a {type(refiner).__name__}, not a refiner")
+
+
+def check_call(pipeline: Any, call: Mapping[str, Any]) -> None:
+    """Check that a pipeline's call takes further arguments.
+
+    Raises:
+        RecipeError: It does not take one of them, or that one is set by other means.
+    """
+    valid = sorted(
+        name
+        for name in _call_parameters(pipeline)
+        if name not in _OWN_ARGUMENTS
+        and not name.endswith(("_embeds", "_mask", "_kwargs"))
+        and not name.startswith(("prompt", "negative_prompt", "ip_adapter", "negative_ip_adapter"))
+    )
+    for name in call:
+        if name not in valid:
+            raise RecipeError(
+                f"generation.call.{name}: a {type(pipeline).__name__} has no such setting"
+                f"{nearest(name, valid)}"
+            )
+
+
+def check_offload(device: str, offload: str) -> None:
+    """Check that there is a device to offload from.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    if offload != "none" and device == "cpu":
+        raise RecipeError("generation.offload is for a GPU: set it to none, or run.device")
+
+
+def place(pipeline: Any, device: str, offload: str) -> None:
+    """Put a pipeline where it runs.
+
+    Args:
+        pipeline: The pipeline, in the host's memory.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        offload: ``none``; ``model``: one part at a time is on the device; ``sequential``: one
+            layer at a time.
+
+    Raises:
+        ModelError: The pipeline cannot be put there.
+    """
+    try:
+        if offload == "model":
+            pipeline.enable_model_cpu_offload(device=device)
+        elif offload == "sequential":
+            pipeline.enable_sequential_cpu_offload(device=device)
+        else:
+            pipeline.to(device)
+    except Exception as error:
+        raise ModelError(
+            f"cannot put the {type(pipeline).__name__} on {device}: {first_line(error)} "
+            "(generation.offload and generation.quantization need less memory)"
+        ) from error
+
+
+def slice_decoder(pipeline: Any) -> None:
+    """Have a pipeline decode one image at a time.
+
+    Raises:
+        RecipeError: It cannot.
+    """
+    try:
+        pipeline.vae.enable_slicing()
+    except (AttributeError, NotImplementedError):
+        kind = type(pipeline).__name__
+        raise RecipeError(f"generation.vae_slicing: a {kind} cannot, set it to false") from None
+
+
+def nearest(name: str, valid: Sequence[str]) -> str:
+    """The end of a message about an unknown name: the nearest valid one, or all."""
+    close = get_close_matches(name, valid, n=1)
+    return f", did you mean {close[0]!r}?" if close else f" (valid: {', '.join(valid)})"
+
+
+def _call_parameters(pipeline: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(pipeline.__call__).parameters

@@ -1,0 +1,67 @@
+"""The recipe's settings of OpenAI-compatible endpoints."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from synthvlm.recipe_base import Settings
+
+__all__ = ["EndpointSettings", "ImageEndpointSettings"]
+
+
+class _Endpoint(Settings):
+    """Where an endpoint is, and how it is asked."""
+
+    url: str = Field(min_length=1, description="Base URL, e.g. http://localhost:8000/v1.")
+    api_key_env: str = Field(
+        "OPENAI_API_KEY", description="Name of the environment variable that holds the key."
+    )
+    concurrency: int = Field(16, ge=1, description="Requests under way at a time.")
+    timeout_s: float = Field(120.0, gt=0.0, description="Longest wait for a reply, seconds.")
+    max_requests: int | None = Field(None, ge=1, description="Budget of one invocation.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        # The messages do not repeat the value: it may be a secret in the wrong place.
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
+            raise ValueError("api_key_env must be the name of an environment variable, no key")
+        if "@" in urlsplit(self.url).netloc:
+            raise ValueError("url must hold no user or password: recipes are written to disk")
+        return self
+
+
+class EndpointSettings(_Endpoint):
+    """A chat endpoint (vLLM, llama.cpp server, a hosted one)."""
+
+    seed: int | None = Field(0, description="Sent along; null for servers that refuse a seed.")
+    replies: str | None = Field(
+        None, description="Local folder where replies are kept; default: in the run folder."
+    )
+    max_tokens: int | None = Field(None, ge=1, description="Budget of one invocation.")
+
+
+class ImageEndpointSettings(_Endpoint):
+    """An image endpoint (vLLM-Omni, SGLang, LocalAI, a hosted one)."""
+
+    concurrency: int = Field(8, ge=1, description="Requests under way at a time.")
+    timeout_s: float = Field(300.0, gt=0.0, description="Longest wait for an image, seconds.")
+    send_seed: bool = Field(True, description="False for servers that refuse a seed.")
+    response_format: Literal["b64_json"] | None = Field(
+        "b64_json", description="null for servers that refuse the field."
+    )
+    extra: dict[str, Any] = Field(
+        {}, description="Further fields of each request, e.g. {num_inference_steps: 30}."
+    )
+
+    @model_validator(mode="after")
+    def _check_extra(self) -> Self:
+        try:
+            json.dumps(self.extra, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"extra cannot be sent: {error}") from error
+        return self

@@ -1,0 +1,52 @@
+"""Which batches are timed, and what is shown meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from synthvlm.progress import SilentProgress
+from synthvlm.trials.clock import Lap, StageClock, full_batches
+
+
+@pytest.mark.parametrize(
+    ("sizes", "counted"),
+    [
+        ([8, 8, 8, 4], [1, 2]),  # the first warms up, the last is not full
+        ([8, 4, 4, 4], [2, 3]),  # the first did not fit into memory
+        ([1, 1, 2, 2, 4, 4, 8, 2, 2], [5]),  # a size that was being sought
+        ([8], []),
+        ([8, 3], []),
+        ([], []),
+    ],
+)
+def test_full_batches(sizes: list[int], counted: list[int]) -> None:
+    laps = [Lap(size, float(number)) for number, size in enumerate(sizes)]
+    assert [lap.seconds for lap in full_batches(laps)] == counted
+
+
+class Shown(SilentProgress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def finish(self, stage: str, line: str) -> None:
+        self.lines.append(line)
+
+    def note(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_laps_are_kept_by_stage_and_lines_of_hidden_stages_are_not_shown() -> None:
+    shown = Shown()
+    clock = StageClock(shown, hidden=("measure",))
+    for stage in ("measure", "generate"):
+        clock.start(stage, 4, "captions")
+        for amount in (0, 3, 1):
+            clock.advance(amount)
+        clock.finish(stage, f"{stage} is done")
+        clock.note("  a detail")
+    clock.note("note: something")
+    assert {stage: [lap.amount for lap in laps] for stage, laps in clock.laps.items()} == {
+        "measure": [3, 1],
+        "generate": [3, 1],
+    }
+    assert shown.lines == ["generate is done", "note: something"]
