@@ -52,7 +52,8 @@ def test_help(arguments: list[str]) -> None:
 
 def test_help_lists_every_command() -> None:
     text = synthvlm_command("--help").stdout
-    for name in ("run", "curate", "generate", "select", "export", "report", "recipes", "doctor"):
+    stages = ("run", "curate", "generate", "select", "export", "report")
+    for name in (*stages, "plan", "tune", "recipes", "doctor"):
         assert re.search(rf"^│ {name} ", text, re.MULTILINE), name
 
 

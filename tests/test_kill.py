@@ -69,7 +69,7 @@ def content(folder: Path) -> dict[str, Any]:
 def strays(folder: Path) -> set[str]:
     """Files of the run that no marker names."""
     store = RunFolder(folder)
-    stages = ("measure", "curate", "generate", "select", "export", "dataset")
+    stages = ("measure", "curate", "calibrate", "generate", "select", "export", "dataset")
     named = {f.path for stage in stages for m in store.markers(stage).values() for f in m.files}
     present = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     return {
@@ -217,6 +217,25 @@ def test_killed_at_every_change_of_the_run_folder(tmp_path: Path, start_from: st
     assert done.code == 0, done.err
     folders = sorted(folder.glob("killed-*"))
     assert len(folders) > 30, "the run folder changes more often than that"
+    for out in folders:
+        assert_same_run(out, undisturbed)
+
+
+def test_killed_at_every_change_while_best_of_k_adapts(tmp_path: Path) -> None:
+    captions = write_captions(tmp_path / "captions.txt", 12)
+    adaptive = "generation.adaptive={sample: 8, keep_gain: 0.8}"
+    command: list[str | Path] = ["run", "tiny", "--captions", captions, *FAKE_MODELS]
+    command += setting("generation.candidates=4", adaptive)
+    undisturbed = tmp_path / "undisturbed"
+    assert run([*command, "--out", undisturbed], tmp_path, use_fake_models).code == 0
+    statuses = {row["status"] for row in content(undisturbed)["candidates"]}
+    assert statuses >= {"ok", "skipped"}
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    done = call(partial(kill_everywhere, command, None, folder), tmp_path)
+    assert done.code == 0, done.err
+    folders = sorted(folder.glob("killed-*"))
+    assert len(folders) > 30
     for out in folders:
         assert_same_run(out, undisturbed)
 

@@ -147,24 +147,25 @@ class Drawer:
     def _draw(self, orders: list[Order], rule: PreviewRule | None) -> list[_Drawn]:
         """The batch in one or more parts."""
         began = time.monotonic()
+        failure: GenerationError | None = None
         try:
             drawn = self._generate(orders, rule)
-        except OutOfMemoryError as error:
-            if len(orders) == 1:
-                return [_Drawn(orders, str(error))]
+        except GenerationError as error:
+            failure = error
+        seconds = time.monotonic() - began
+        self.drawing_s += seconds
+        if failure is None:
+            self.sizer.drew(len(orders), seconds)
+            return [drawn]
+        if len(orders) == 1:
+            return [_Drawn(orders, str(failure))]
+        size = 1
+        if isinstance(failure, OutOfMemoryError):
             size = self.sizer.ran_out(len(orders))
             self._progress.note(
                 f"note: {len(orders)} images at a time do not fit into memory, going on with {size}"
             )
-            return self._parts(orders, size, rule)
-        except GenerationError as error:
-            if len(orders) == 1:
-                return [_Drawn(orders, str(error))]
-            return self._parts(orders, 1, rule)
-        finally:
-            self.drawing_s += time.monotonic() - began
-        self.sizer.drew(len(orders), time.monotonic() - began)
-        return [drawn]
+        return self._parts(orders, size, rule)
 
     def _generate(self, orders: list[Order], rule: PreviewRule | None) -> _Drawn:
         assert self._models is not None

@@ -171,9 +171,10 @@ def _rule_hours(trial: Trial) -> Iterator[Estimate]:
 
 def _run_bytes(trial: Trial, kept: Estimate) -> Estimate:
     size, candidates = trial.footprint, trial.recipe.generation.candidates
-    captions = trial.pool.read * size.caption
+    shards = math.ceil(trial.pool.read / trial.recipe.run.shard_size)
+    fixed = trial.pool.read * size.caption + shards * size.shard
     each = size.pair + candidates * size.candidate
-    return combine(lambda n, image: captions + n * (each + image), kept, size.image)
+    return combine(lambda n, image: fixed + n * (each + image), kept, size.image)
 
 
 def _dataset_bytes(trial: Trial, kept: Estimate) -> Estimate:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from synthvlm.data import Candidate
 from synthvlm.stages.calibrate import choose_stopping
 from synthvlm.stages.candidate_plan import CandidatePlan
+from synthvlm.store import table_bytes
 from synthvlm.trials.intervals import Estimate, mean_of
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from synthvlm.recipe import Recipe
     from synthvlm.store import RunFolder
 
@@ -22,15 +25,17 @@ __all__ = ["Footprint", "candidate_rows", "images_per_caption"]
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes in a run folder, Parquet's own at the end of each file aside.
+    """Bytes in a run folder.
 
     Attributes:
+        shard: Of the files of a shard, whatever they hold.
         caption: Of an input caption, in ``measures/`` and ``captions/``.
         candidate: Of a candidate, in ``candidates/``.
         pair: Of a pair beside its image, in ``pairs/``.
         image: Of an encoded image.
     """
 
+    shard: float
     caption: float
     candidate: float
     pair: float
@@ -38,25 +43,24 @@ class Footprint:
 
     @classmethod
     def of(cls, generated: RunFolder, curated: RunFolder) -> Footprint:
-        """Weigh the files of two local run folders; at least one pair must be there."""
-        pairs = _files(generated, "generate", "pairs")
-        tables = [generated.read_table(name, ["image"]) for name in pairs]
-        images = [len(image) for table in tables for image in table["image"].to_pylist()]
+        """Weigh the tables of two run folders; at least one pair must be there."""
+        pairs = _table(generated, "generate", "pairs")
+        measured = _weigh(_table(curated, "measure", "measures"))
+        judged = _weigh(_table(curated, "curate", "captions"))
+        drawn = _weigh(_table(generated, "generate", "candidates"))
+        paired = _weigh(pairs.drop_columns(["image"]))
         return cls(
-            sum(
-                _row_bytes(curated, _files(curated, stage, folder))
-                for stage, folder in (("measure", "measures"), ("curate", "captions"))
-            ),
-            _row_bytes(generated, _files(generated, "generate", "candidates")),
-            max(0.0, _row_bytes(generated, pairs) - sum(images) / len(images)),
-            mean_of(images),
+            sum(one.file for one in (measured, judged, drawn, paired)),
+            measured.row + judged.row,
+            drawn.row,
+            paired.row,
+            mean_of([len(image) for image in pairs["image"].to_pylist()]),
         )
 
 
 def candidate_rows(run: RunFolder) -> list[Candidate]:
     """All candidates of a run folder, in the order of shards."""
-    names = _files(run, "generate", "candidates")
-    return [Candidate(**row) for name in names for row in run.read_table(name).to_pylist()]
+    return [Candidate(**row) for row in _table(run, "generate", "candidates").to_pylist()]
 
 
 def images_per_caption(rows: Sequence[Candidate], recipe: Recipe) -> Estimate:
@@ -85,20 +89,23 @@ def images_per_caption(rows: Sequence[Candidate], recipe: Recipe) -> Estimate:
     return Estimate(needed.value, max(1.0, needed.low), min(float(count), needed.high))
 
 
-def _files(run: RunFolder, stage: str, folder: str) -> list[str]:
+def _table(run: RunFolder, stage: str, folder: str) -> pa.Table:
+    """The rows of all shards of a stage; at least one must have a file there."""
+    import pyarrow as pa
+
     names = [marker.file(folder) for _, marker in sorted(run.markers(stage).items())]
-    return [name for name in names if name is not None]
+    return pa.concat_tables(run.read_table(name) for name in names if name is not None)
 
 
-def _row_bytes(run: RunFolder, names: Sequence[str]) -> float:
-    """Bytes per row, without the files' own descriptions, which weigh little in large files."""
-    import pyarrow.parquet as pq
+class _Weight(NamedTuple):
+    """Bytes of a file without rows, and of a row."""
 
-    size = rows = 0
-    for name in names:
-        path = run.path(name)
-        facts = pq.read_metadata(path)
-        listed = run.listing(name.split("/", 1)[0])[name]
-        size += listed - facts.serialized_size
-        rows += facts.num_rows
-    return size / rows if rows else 0.0
+    file: float
+    row: float
+
+
+def _weigh(table: pa.Table) -> _Weight:
+    """The line through the sizes of a file with one row and of one with all."""
+    one, whole = len(table_bytes(table.slice(0, 1))), len(table_bytes(table))
+    row = (whole - one) / (len(table) - 1) if len(table) > 1 else float(one)
+    return _Weight(one - row, row)
