@@ -250,3 +250,24 @@ def test_a_kill_while_writing_pays_nothing_twice(
         expected = curate(undisturbed, again)
     files = sorted((tmp_path / "run" / "captions").glob("*.parquet"))
     assert [row for file in files for row in pq.read_table(file).to_pylist()] == expected
+
+
+def test_a_concept_that_failed_shifts_nothing_wrongly(tmp_path: Path) -> None:
+    names = ["dog", "cat", "hen", "owl", "fox", "elk", "bat", "yak"]
+    (tmp_path / "concepts.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    fails = [True]
+
+    def answer(messages: list[dict[str, Any]]) -> Any:
+        if fails[0] and '"dog"' in messages[-1]["content"]:
+            return Status(400)
+        return tell(messages)
+
+    with FakeEndpoint(answer) as server:
+        writer = {**captioner(server), "captions_per_concept": 4}
+        sources = source(tmp_path / "concepts.txt", concept_writer=writer)
+        rows = curate(tmp_path / "run", sources, "run.max_failed_share=0.5")
+        assert sum(row["rejected_by"] == "unreadable" for row in rows) == 1
+        fails[0] = False
+        rows = curate(tmp_path / "run", sources, "run.max_failed_share=0.5")
+        assert [row["id"] for row in rows] == [f"own-{n}" for n in range(32)]
+        assert rows == curate(tmp_path / "fresh", sources)

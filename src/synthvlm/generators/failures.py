@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from synthvlm.errors import GenerationError, OutOfMemoryError, SynthVLMError
 
-__all__ = ["first_line", "guarded", "quiet"]
+__all__ = ["empty_caches", "first_line", "guarded", "is_out_of_memory", "quiet"]
 
 Result = TypeVar("Result")
 
@@ -44,16 +44,17 @@ def guarded(kind: str, work: Callable[[], Result], recover: Callable[[], None]) 
         raise
     except Exception as error:  # libraries raise anything for a prompt that they cannot take
         problem = first_line(error)
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             recover()
             raise GenerationError(f"{kind} failed: {problem}") from error
     # The error is gone here, and with it the tensors that its traceback held.
     recover()
-    _empty_caches()
+    empty_caches()
     raise OutOfMemoryError(f"{kind} ran out of memory: {problem}")
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of a library says that the device's memory did not suffice."""
     import torch
 
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
@@ -64,7 +65,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
-def _empty_caches() -> None:
+def empty_caches() -> None:
+    """Give back the memory that torch holds in reserve."""
     import torch
 
     gc.collect()

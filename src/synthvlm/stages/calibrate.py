@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ import numpy as np
 
 from synthvlm.data import Candidate, candidate_seed, fingerprint
 from synthvlm.engines.base import ShardResult
-from synthvlm.stages.candidate_rows import candidate_table, row_of
-from synthvlm.stages.drawing import Drawer, Image, Order
+from synthvlm.errors import SynthVLMError, TooManyFailuresError
+from synthvlm.stages.candidate_rows import candidate_table, carried, row_of
+from synthvlm.stages.drawing import Drawer, Order
+from synthvlm.stages.early_rejection import PreviewRule
 from synthvlm.stages.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["STAGE", "Sample", "Stopping", "choose_stopping", "thresholds_of"]
 
 STAGE = "calibrate"
+
+#: After so many images of the sample, what there is is committed.
+_KEPT_EVERY = 64
 
 #: The decays that are tried, in standard deviations of the scores of a caption's candidates.
 _DECAYS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
@@ -172,7 +178,7 @@ def _falling(threshold: float, decay: float, count: int) -> tuple[float, ...]:
 
 
 class _Worker:
-    """Draws all candidates of the sample, and commits their scores and the threshold."""
+    """Draws all candidates of the sample, and commits their scores and the thresholds."""
 
     def __init__(
         self,
@@ -182,42 +188,87 @@ class _Worker:
         wanted: str,
         progress: Progress,
     ) -> None:
-        self._run, self._recipe, self._prompts = run, recipe, prompts
-        self._wanted, self._progress = wanted, progress
+        self._run, self._recipe, self._progress = run, recipe, progress
+        self._prompts, self._wanted = {prompt.id: prompt for prompt in prompts}, wanted
+        self._rows: dict[Key, Candidate] = {}
 
     def __call__(self, shards: Iterable[int]) -> Iterator[ShardResult]:
-        recipe = self._recipe
-        fingerprints = {prompt.id: prompt.fingerprint for prompt in self._prompts}
         for shard in shards:
             began = time.monotonic()
-            with Drawer(recipe, self._progress) as drawer:
-                rows = [
-                    row_of(image, fingerprints[image.order.id], recipe.scoring)
-                    for image in self._images(drawer)
-                ]
-            self._commit(shard, rows)
+            self._rows = self._earlier(shard)
+            self._progress.advance(len(self._rows))
+            with Drawer(self._recipe, self._progress) as drawer:
+                try:
+                    drawn = self._draw(shard, drawer)
+                except (SynthVLMError, KeyboardInterrupt):
+                    self._keep(shard)
+                    raise
+            self._commit(shard)
             seconds = round(time.monotonic() - began, 3)
-            yield ShardResult(shard, {"generated": len(rows)}, seconds, drawer.drawing_s)
+            yield ShardResult(shard, {"generated": drawn}, seconds, round(drawer.drawing_s, 3))
 
-    def _images(self, drawer: Drawer) -> Iterator[Image]:
-        count = self._recipe.generation.candidates
+    def _earlier(self, shard: int) -> dict[Key, Candidate]:
+        """What a calibration that was stopped, or had other settings, left of the sample."""
+        marker = self._run.markers(STAGE).get(shard)
+        name = None if marker is None else marker.file(STAGE)
+        found = {}
+        for values in [] if name is None else self._run.read_table(name).to_pylist():
+            row = Candidate(**values)
+            prompt = self._prompts.get(row.caption_id)
+            if prompt is None or row.fingerprint != prompt.fingerprint:
+                continue
+            kept = carried(row, self._recipe.scoring)
+            if kept is not None and row.index < self._recipe.generation.candidates:
+                found[row.caption_id, row.index] = kept
+        return found
+
+    def _draw(self, shard: int, drawer: Drawer) -> int:
+        """Draw what is missing; returns how many that were."""
+        early = self._recipe.generation.early_rejection
+        previews = {
+            key: row.preview_score
+            for key, row in self._rows.items()
+            if row.preview_score is not None
+        }
+        rule = None if early is None else PreviewRule(early.margin, previews)
         orders = [
-            Order(
-                prompt.id, index, prompt.text, candidate_seed(self._recipe.seed, prompt.id, index)
-            )
-            for prompt in self._prompts
-            for index in range(count)
+            Order(id, index, prompt.text, candidate_seed(self._recipe.seed, id, index))
+            for id, prompt in self._prompts.items()
+            for index in range(self._recipe.generation.candidates)
+            if (id, index) not in self._rows
         ]
-        while orders:
-            size = drawer.sizer.size
-            batch, orders = orders[:size], orders[size:]
-            yield from drawer.draw(batch).result()
+        start = 0
+        while start < len(orders):
+            batch = orders[start : start + drawer.sizer.size]
+            for image in drawer.draw(batch, rule).result():
+                fingerprint = self._prompts[image.order.id].fingerprint
+                row = row_of(image, fingerprint, self._recipe.scoring)
+                self._rows[row.caption_id, row.index] = row
+            if start // _KEPT_EVERY < (start + len(batch)) // _KEPT_EVERY:
+                self._keep(shard)
+            start += len(batch)
             self._progress.advance(len(batch))
+        return len(orders)
 
-    def _commit(self, shard: int, rows: Sequence[Candidate]) -> None:
-        adaptive = self._recipe.generation.adaptive
+    def _keep(self, shard: int) -> None:
+        """Commit what there is for the next run, not as a calibration."""
+        if self._rows:
+            file = self._run.write_table(STAGE, shard, candidate_table(self._rows.values()))
+            self._run.commit(STAGE, shard, f"unfinished {self._wanted}", [file])
+
+    def _commit(self, shard: int) -> None:
+        adaptive, count = self._recipe.generation.adaptive, self._recipe.generation.candidates
         assert adaptive is not None
-        count = self._recipe.generation.candidates
+        failed = [row for row in self._rows.values() if row.status == "failed"]
+        allowed = math.ceil(self._recipe.run.max_failed_share * len(self._rows))
+        rows = [self._rows[id, index] for id in self._prompts for index in range(count)]
+        if len(failed) > allowed or all(row.score is None for row in rows):
+            self._keep(shard)
+            raise TooManyFailuresError(
+                f"calibrate: {len(failed)} of {len(rows)} candidates failed, more than "
+                f"run.max_failed_share ({self._recipe.run.max_failed_share}) allows"
+                + (f"; the first: {failed[0].problem}" if failed else "; none has a score")
+            )
         scores = np.array([np.nan if r.score is None else r.score for r in rows])
         found = choose_stopping(scores.reshape(-1, count), adaptive.keep_gain)
         file = self._run.write_table(STAGE, shard, candidate_table(rows))

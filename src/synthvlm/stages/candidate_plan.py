@@ -57,6 +57,7 @@ class CandidatePlan:
         self.rows[row.caption_id][row.index] = row
         self._in_work.discard((row.caption_id, row.index))
         if not self.is_complete(row.caption_id):
+            self._open[row.caption_id] = None  # one that was done may be so no more
             return False
         self._open.pop(row.caption_id, None)
         return True
@@ -64,6 +65,10 @@ class CandidatePlan:
     def is_complete(self, id: str) -> bool:
         """Whether nothing of a caption is left to draw."""
         return self.counting(id) == self._count or self._reached(id) is not None
+
+    def is_drawn(self) -> bool:
+        """Whether all captions are complete."""
+        return not self._open
 
     def needs_scores(self) -> bool:
         """Whether what is drawn next depends on scores that are not there yet."""

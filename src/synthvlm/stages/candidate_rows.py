@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from synthvlm.recipe import ScoringSettings
     from synthvlm.stages.drawing import Image
 
-__all__ = ["candidate_table", "row_of", "scored"]
+__all__ = ["REJECTED", "candidate_table", "carried", "row_of"]
+
+#: Candidates that are done with, and cannot win.
+REJECTED = ("unsafe", "dropped")
 
 
 def row_of(image: Image, fingerprint: str, weights: ScoringSettings) -> Candidate:
@@ -34,7 +37,16 @@ def row_of(image: Image, fingerprint: str, weights: ScoringSettings) -> Candidat
         reproducible=image.reproducible,
         problem=image.problem or image.unsafe,
     )
-    return scored(row, weights) if row.status == "ok" else row
+    return _scored(row, weights) if row.status == "ok" else row
+
+
+def carried(row: Candidate, weights: ScoringSettings) -> Candidate | None:
+    """The row of an earlier attempt, as it counts now; None where it must be drawn again."""
+    if row.status in REJECTED:
+        return row
+    if row.clip_score is None:
+        return None
+    return replace(_scored(row, weights), status="ok", chosen=False)
 
 
 def _status(image: Image) -> str:
@@ -45,7 +57,7 @@ def _status(image: Image) -> str:
     return "dropped" if image.pixels is None else "ok"
 
 
-def scored(row: Candidate, weights: ScoringSettings) -> Candidate:
+def _scored(row: Candidate, weights: ScoringSettings) -> Candidate:
     """A usable row with its score: clip.weight * CLIPScore + ssim.weight * SSIMScore."""
     assert row.clip_score is not None
     assert row.ssim_score is not None

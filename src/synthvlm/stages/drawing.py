@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from threading import Lock
 from types import TracebackType
@@ -77,11 +77,15 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """A part of a batch: its images, or why there are none; and scores of their previews."""
+    """A part of a batch: its images, or why there are none; and scores of their previews.
+
+    On a GPU also an event with which the images are there.
+    """
 
     orders: list[Order]
     images: GeneratedImages | str
     previews: list[float] | None = None
+    ready: Any = None
 
 
 class Drawer:
@@ -99,6 +103,7 @@ class Drawer:
         self.sizer = BatchSizer(_batch_size(recipe))
         self.drawing_s = self.loading_s = 0.0
         self._is_reproducible = True
+        self._stream: Any = None
         self._clip_lock = Lock()  # previews are scored on the drawing thread
 
     def __enter__(self) -> Self:
@@ -172,7 +177,8 @@ class Drawer:
         prompts, seeds = [order.prompt for order in orders], [order.seed for order in orders]
         settings = self._recipe.generation.early_rejection
         if rule is None or settings is None:
-            return _Drawn(orders, self._models.generator.generate(prompts, seeds))
+            images = self._models.generator.generate(prompts, seeds)
+            return _Drawn(orders, images, ready=_ready(images))
         scores: list[float] = []
 
         def keep(previews: torch.Tensor) -> list[bool]:
@@ -183,7 +189,7 @@ class Drawer:
 
         generator = cast("ScreeningGenerator", self._models.generator)
         images = generator.generate_screened(prompts, seeds, Screen(settings.after, keep))
-        return _Drawn(orders, images, scores or None)
+        return _Drawn(orders, images, scores or None, _ready(images))
 
     def _parts(self, orders: list[Order], size: int, rule: PreviewRule | None) -> list[_Drawn]:
         drawn = []
@@ -216,14 +222,47 @@ class Drawer:
             finished = part.images.finished or (True,) * len(part.orders)
             previews: Sequence[float | None] = part.previews or [None] * len(part.orders)
             rows = [n for n, done in enumerate(finished) if done]
-            with _own_stream(part.images.pixels):
-                images = self._score_images(part.orders, part.images, rows) if rows else {}
+            with self._beside_the_drawing(part):
+                images = self._score_rows(part.orders, part.images, rows) if rows else {}
             for n, order in enumerate(part.orders):
                 image = images.get(n, Image(order))
                 found.append(
                     replace(image, preview_score=previews[n], reproducible=self._is_reproducible)
                 )
         return found
+
+    def _score_rows(
+        self, orders: list[Order], images: GeneratedImages, rows: list[int]
+    ) -> dict[int, Image]:
+        """The images of some rows of a batch, in smaller parts where memory does not suffice."""
+        from synthvlm.generators.failures import empty_caches, first_line, is_out_of_memory
+
+        try:
+            return self._score_images(orders, images, rows)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            problem = f"there is no memory to score it: {first_line(error)}"
+        empty_caches()
+        if len(rows) == 1:
+            return {rows[0]: Image(orders[rows[0]], problem)}
+        self.sizer.ran_out(len(rows))
+        half = len(rows) // 2
+        first = self._score_rows(orders, images, rows[:half])
+        return first | self._score_rows(orders, images, rows[half:])
+
+    def _beside_the_drawing(self, part: _Drawn) -> AbstractContextManager[Any]:
+        """On a GPU a stream of its own, which would otherwise wait for the next batch."""
+        if part.ready is None:
+            return nullcontext()
+        import torch
+
+        if self._stream is None:
+            assert not isinstance(part.images, str)
+            device = part.images.pixels.device
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream.wait_event(part.ready)
+        return torch.cuda.stream(self._stream)
 
     def _score_images(
         self, orders: list[Order], images: GeneratedImages, rows: list[int]
@@ -279,10 +318,12 @@ def _batch_size(recipe: Recipe) -> Literal["auto"] | int:
     return max(4 * endpoint.concurrency, size if isinstance(size, int) else 0)
 
 
-def _own_stream(pixels: torch.Tensor) -> Any:
-    """On a GPU a stream beside that of the drawing, which would otherwise be waited for."""
-    if pixels.device.type != "cuda":
-        return nullcontext()
+def _ready(images: GeneratedImages) -> Any:
+    """On a GPU an event behind the drawing of images; else None."""
+    if images.pixels.device.type != "cuda":
+        return None
     import torch
 
-    return torch.cuda.stream(torch.cuda.Stream(pixels.device))  # type: ignore[no-untyped-call]
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(images.pixels.device))
+    return event

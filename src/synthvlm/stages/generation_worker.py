@@ -59,17 +59,19 @@ class GenerationWorker:
                 attempt = self._attempt(shard, drawer)
                 try:
                     attempt.draw()
-                except SynthVLMError as error:
+                except (SynthVLMError, KeyboardInterrupt) as error:
                     if attempt.counts["generated"]:
                         # What was drawn may have been paid for; the rest is tried again.
-                        attempt.give_up(f"not drawn: {error}")
+                        attempt.give_up(f"not drawn: {error or 'interrupted'}")
                         attempt.commit(self._run, shard, self._shared)
                     raise
                 seconds = time.monotonic() - began - (drawer.loading_s - loaded)
-                if writes is not None:
-                    yield writes.result()
                 drawing_s = drawer.drawing_s - drawn
+                # Before anything is given back: whoever stops here has drawn it.
+                before = writes
                 writes = writing.submit(self._commit, shard, attempt, seconds, drawing_s)
+                if before is not None:
+                    yield before.result()
             if writes is not None:
                 yield writes.result()
 

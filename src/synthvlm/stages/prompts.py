@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["STAGE", "Prompt", "image_fingerprint", "read_prompts", "shard_fingerprint"]
 
 STAGE = "generate"
+#: Settings of generation that an image does not depend on, beyond rounding.
+_NOT_PIXELS = {"candidates", "adaptive", "image", "offload", "vae_slicing", "channels_last"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def read_prompts(run: RunFolder, captions: Marker, shared: str) -> list[Prompt]:
 def image_fingerprint(recipe: Recipe) -> str:
     """What every image and its scores depend on, beside the caption and the index."""
     settings = recipe.generation
-    image = settings.model_dump(exclude={"candidates", "adaptive", "image"}, mode="json")
+    image = settings.model_dump(exclude=_NOT_PIXELS, mode="json")
     scoring = recipe.scoring.model_dump(mode="json")
     for scorer in scoring.values():
         del scorer["weight"]

@@ -21,7 +21,7 @@ from synthvlm.data import (
     preview_schema,
 )
 from synthvlm.stages.candidate_plan import CandidatePlan, Key, rank
-from synthvlm.stages.candidate_rows import candidate_table, row_of, scored
+from synthvlm.stages.candidate_rows import REJECTED, candidate_table, carried, row_of
 from synthvlm.stages.drawing import Drawer, Image, Order
 from synthvlm.stages.earlier import Earlier
 from synthvlm.stages.early_rejection import PreviewRule
@@ -39,9 +39,6 @@ __all__ = ["COUNTS", "ShardAttempt"]
 
 #: What an attempt counts, in candidates.
 COUNTS = ("generated", "regenerated", "carried", "failed", "unsafe", "dropped", "skipped")
-
-#: Candidates that are done with, without a score that could win.
-_AS_THEY_ARE = ("unsafe", "dropped")
 
 
 class ShardAttempt:
@@ -76,11 +73,14 @@ class ShardAttempt:
         self._count = recipe.generation.candidates
         image = recipe.generation.image
         self._encoding = f"{image.format}-{image.quality}"
-        known = {
-            key: row
-            for key in ((id, index) for id in self._prompts for index in range(self._count))
-            if (row := self._carried(earlier.candidates.get(key) or calibrated.get(key)))
-        }
+        known: dict[Key, Candidate] = {}
+        for key in ((id, index) for id in self._prompts for index in range(self._count)):
+            for rows in (earlier.candidates, calibrated):
+                row = self._carried(rows.get(key))
+                if row is not None:
+                    known.setdefault(key, row)
+        if recipe.generation.early_rejection is not None:
+            known = self._judged_alike(known)
         self._plan = CandidatePlan(list(self._prompts), self._count, thresholds, known)
         self._rule = self._preview_rule(known)
         self._best: dict[str, Image] = {}
@@ -90,11 +90,22 @@ class ShardAttempt:
         self._scores: dict[Key, Candidate] = {}
         self.counts = dict.fromkeys(COUNTS, 0)
         self.counts["carried"] = len(known)
-        self._shown = 0
+        self._shown = self._unfinished = 0
 
     def draw(self) -> None:
         """Draw what is missing, and winners whose pixels are not at hand."""
         self._show()
+        while True:
+            self._draw_missing()
+            if not self.counts["carried"] and self._rule is None:
+                return  # whatever the last scores are, nothing is left to draw
+            self._collect()
+            lost = self._lost()
+            if not lost and self._plan.is_drawn():
+                return
+            self._redraw(lost)
+
+    def _draw_missing(self) -> None:
         while True:
             keys = self._plan.next_batch(self._drawer.sizer.size)
             if not keys and (self._pending is None or not self._plan.needs_scores()):
@@ -106,13 +117,11 @@ class ShardAttempt:
             self._pending = drawn
             self.counts["generated"] += len(keys)
             self._show()
-        if self.counts["carried"]:
-            self._collect()
-            self._redraw()
 
     def give_up(self, problem: str) -> None:
-        """Record what is left to draw as failed."""
+        """Record what is left to draw as failed; the next run tries it again."""
         self._collect()
+        self._unfinished = len(self._lost())
         for id in self._prompts:
             for index in range(self._count):
                 if index not in self._plan.rows[id] and index not in self._plan.unneeded(id):
@@ -124,7 +133,7 @@ class ShardAttempt:
         self._choose()
         rows = [row for id in self._prompts for row in self._final_rows(id)]
         self.counts["failed"] = sum(row.status == "failed" for row in rows)
-        for status in _AS_THEY_ARE:
+        for status in REJECTED:
             self.counts[status] = sum(row.status == status for row in rows)
         self.counts["skipped"] = sum(row.status in ("skipped", "surplus") for row in rows)
         pairs = [self._pairs[id] for id in self._prompts if id in self._pairs]
@@ -140,31 +149,30 @@ class ShardAttempt:
         ]
         prompts = list(self._prompts.values())
         wanted = shard_fingerprint(self._recipe, shared, self._thresholds, prompts)
-        firsts = [row for row in rows if row.index == 0]
         facts = {
             "captions": len(self._prompts),
             "candidates": len(rows),
-            "failed": self.counts["failed"],
+            "failed": self.counts["failed"] + self._unfinished,
             "unsafe": self.counts["unsafe"],
             "dropped": self.counts["dropped"],
             "skipped": self.counts["skipped"],
-            "truncated": sum(row.truncated for row in firsts),
-            "prompt_truncated": sum(row.prompt_truncated for row in firsts),
+            "truncated": len({row.caption_id for row in rows if row.truncated}),
+            "prompt_truncated": len({row.caption_id for row in rows if row.prompt_truncated}),
             "irreproducible": sum(row.score is not None and not row.reproducible for row in rows),
             "encoding": self._encoding,
         }
         run.commit(STAGE, shard, wanted, files, facts)
 
     def _carried(self, row: Candidate | None) -> Candidate | None:
-        if (
-            row is None
-            or (row.clip_score is None and row.status not in _AS_THEY_ARE)
-            or row.fingerprint != self._prompts[row.caption_id].fingerprint
-        ):
+        if row is None or row.fingerprint != self._prompts[row.caption_id].fingerprint:
             return None
-        if row.status in _AS_THEY_ARE:
-            return row
-        return replace(scored(row, self._recipe.scoring), status="ok", chosen=False)
+        return carried(row, self._recipe.scoring)
+
+    def _judged_alike(self, known: dict[Key, Candidate]) -> dict[Key, Candidate]:
+        """Without captions of which a candidate failed: others were judged without its preview."""
+        earlier = self._earlier.candidates.values()
+        failed = {row.caption_id for row in earlier if row.status == "failed"}
+        return {key: row for key, row in known.items() if key[0] not in failed}
 
     def _preview_rule(self, known: Mapping[Key, Candidate]) -> PreviewRule | None:
         settings = self._recipe.generation.early_rejection
@@ -212,36 +220,42 @@ class ShardAttempt:
         if wins or best.reproducible:
             del self._best[id]
 
-    def _redraw(self) -> None:
-        """Draw winners again whose pixels were not kept.
+    def _redraw(self, lost: Sequence[Key]) -> None:
+        """Draw candidates again whose pixels are wanted.
 
         The row of an image that can be made again stays, for the choice was made by it. Another
-        image than before gets a row of its own, and so does a failure; another candidate may then
-        be the winner.
+        image than before gets a row of its own, and so does a failure; then another candidate may
+        be the winner, or the caption no longer done.
         """
-        while lost := self._lost():
-            size = self._drawer.sizer.size
-            for start in range(0, len(lost), size):
-                orders = [self._order(key) for key in lost[start : start + size]]
-                for image in self._drawer.draw(orders).result():
-                    if image.problem is None and image.reproducible:
-                        pair = self._drawer.in_background(self._encode, image)
-                        self._pairs[image.order.id] = pair
-                    else:
-                        self._take(image)
-                self.counts["regenerated"] += len(orders)
+        size = self._drawer.sizer.size
+        for start in range(0, len(lost), size):
+            orders = [self._order(key) for key in lost[start : start + size]]
+            for image in self._drawer.draw(orders).result():
+                row = self._plan.rows[image.order.id][image.order.index]
+                if row.status == "ok" and image.pixels is not None and image.reproducible:
+                    pair = self._drawer.in_background(self._encode, image)
+                    self._pairs[image.order.id] = pair
+                else:
+                    self._take(image)
+            self.counts["regenerated"] += len(orders)
 
     def _lost(self) -> list[Key]:
-        """The winners whose pixels are not at hand."""
+        """Winners whose pixels are not at hand; and what was dropped of captions without any."""
         lost = []
         for id in self._prompts:
+            if not self._plan.is_complete(id):
+                continue
             self._settle(id)
             winner = self._plan.winner(id)
+            if winner is None:
+                rows = self._plan.rows[id].values()
+                lost += [(id, row.index) for row in rows if row.status == "dropped"]
             if winner is None or id in self._pairs:
                 continue
             kept = self._earlier.pairs.get((id, winner))
             if kept is not None and self._earlier.encoding == self._encoding:
                 self._pairs[id] = self._drawer.in_background(lambda pair: pair, kept)
+                self._best.pop(id, None)
             else:
                 lost.append((id, winner))
         return lost
@@ -261,18 +275,22 @@ class ShardAttempt:
         """A winner that lost its place leaves a thumbnail, as any loser of a sampled caption."""
         if not is_sampled(id, self._recipe.report.preview_share):
             return
-        for index in range(self._count):
+        for index, row in self._plan.rows[id].items():
             pair = self._earlier.pairs.get((id, index))
-            if pair is not None and index != winner and (id, index) not in self._previews:
+            before = self._earlier.candidates.get((id, index))
+            if pair is None or before is None or before.fingerprint != row.fingerprint:
+                continue
+            if row.status == "ok" and index != winner and (id, index) not in self._previews:
                 self._previews[id, index] = Preview(id, index, thumbnail(decode(pair.image)))
 
     def _final_rows(self, id: str) -> list[Candidate]:
         """A caption's rows, those that were not needed among them."""
         rows, unneeded = self._plan.rows[id], self._plan.unneeded(id)
         for index in unneeded:
-            if index in rows:
+            status = rows[index].status if index in rows else "failed"
+            if status == "ok":
                 rows[index] = replace(rows[index], status="surplus")
-            else:
+            elif status not in REJECTED:
                 order = self._order((id, index))
                 rows[index] = Candidate(
                     id, index, order.seed, "skipped", self._prompts[id].fingerprint

@@ -1,7 +1,8 @@
 """Captions that models write: of a source's images, or of a source's concepts.
 
-Captions of images are committed in parts, so that none is written twice. Captions of concepts come
-out of the kept replies of their endpoint again, at no cost.
+Captions of images are committed in parts; what an endpoint says is kept besides, so a kill costs at
+most a part of a model that runs here. Captions of concepts come out of the kept replies of their
+endpoint again, at no cost.
 """
 
 from __future__ import annotations

@@ -1,0 +1,254 @@
+"""Generation when things go wrong, or change, half way: nothing is lost, and nothing wrong wins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from fake_models import FakeClip, FakeSsim
+from synthvlm.errors import GenerationError, SynthVLMError, TooManyFailuresError
+from synthvlm.generators.base import GeneratedImages
+from synthvlm.scorers.base import Scores
+from synthvlm.stages.models import Models
+from synthvlm.store import RunFolder
+from test_generation import (
+    ADAPTIVE,
+    CAPTIONS,
+    EARLY,
+    Censor,
+    Generator,
+    Screener,
+    Unseeded,
+    essence,
+    generate,
+    use,
+)
+
+ONE_BY_ONE = "run.batch_size=1"
+
+
+class Budget(Generator):
+    """Ends the run when its budget is used up, as an endpoint does."""
+
+    left = 10**9
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
+        if self.left < len(prompts):
+            raise SynthVLMError("the budget is used up")
+        self.left -= len(prompts)
+        return super().generate(prompts, seeds)
+
+
+def pairs(out: Path) -> dict[str, int]:
+    files = sorted((out / "pairs").glob("*.parquet"))
+    rows = [row for file in files for row in pq.read_table(file).to_pylist()]
+    return {row["caption_id"]: row["index"] for row in rows}
+
+
+def censored(monkeypatch: pytest.MonkeyPatch, generator: Generator) -> None:
+    models = Models(generator, FakeClip(), FakeSsim(), Censor())  # type: ignore[arg-type]
+    monkeypatch.setattr(Models, "load", classmethod(lambda cls, recipe: models))
+
+
+def test_an_end_while_winners_are_drawn_again_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, generator := Budget())
+    out = tmp_path / "run"
+    generate(out, captions=16)
+    more = ["generation.candidates=8", "generation.image.format=webp", ONE_BY_ONE]
+    generator.left = 16 * 4 + 3  # the new candidates, and few of the winners
+    with pytest.raises(SynthVLMError, match="budget"):
+        generate(out, *more, captions=16)
+    generator.left = 10**9
+    rows = generate(out, *more, captions=16)
+    assert len(pairs(out)) == 16
+    assert essence(rows) == essence(generate(tmp_path / "fresh", *more, captions=16))
+
+
+def test_a_calibrated_run_that_ends_early_loses_no_pair_and_pays_for_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adaptive = ["generation.adaptive={sample: 8, keep_gain: 0.9}", ONE_BY_ONE]
+    use(monkeypatch, probe := Generator())
+    expected = essence(generate(tmp_path / "probe", *adaptive, captions=16))
+    use(monkeypatch, generator := Budget())
+    for budget in [10, 15, 12] + [9] * 20:
+        generator.left = budget
+        try:
+            rows = generate(tmp_path / "run", *adaptive, captions=16)
+            break
+        except SynthVLMError:
+            continue
+    assert essence(rows) == expected
+    assert len(pairs(tmp_path / "run")) == 16
+    # Beside what a whole run draws, winners whose pixels an unfinished shard did not keep.
+    assert generator.drawn <= probe.drawn + 16
+
+
+def test_an_unsafe_candidate_stays_unsafe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    censored(monkeypatch, Generator())
+    for changes in (["generation.adaptive={threshold: 1.2}"],
+                    ["generation.adaptive={threshold: 0.5}"], []):  # fmt: skip
+        rows = generate(tmp_path / "run", *changes)
+        rejected = [row for row in rows.values() if row["problem"] is not None]
+        assert rejected
+        assert {row["status"] for row in rejected} == {"unsafe"}
+    assert essence(rows) == essence(generate(tmp_path / "fresh"))
+
+
+def test_no_picture_of_an_unsafe_candidate_is_kept_from_before_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Generator())
+    generate(tmp_path / "run", "report.preview_share=1.0")
+    censored(monkeypatch, Generator())
+    changes = ["report.preview_share=1.0", "generation.safety.model=org/check"]
+    rows = generate(tmp_path / "run", *changes)
+    shown = {
+        (row["caption_id"], row["index"])
+        for file in (tmp_path / "run" / "previews").glob("*.parquet")
+        for row in pq.read_table(file).to_pylist()
+    }
+    unsafe = {key for key, row in rows.items() if row["status"] == "unsafe"}
+    assert unsafe
+    assert not unsafe & shown
+
+
+def test_a_winner_that_cannot_be_drawn_again_gives_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Generator())
+    first = generate(tmp_path / "run", ADAPTIVE)
+    use(monkeypatch, Generator(fails=frozenset({3})))
+    changes = [ADAPTIVE, "generation.image.format=webp", "run.max_failed_share=1.0"]
+    rows = generate(tmp_path / "run", *changes)
+    failed = {key for key, row in rows.items() if row["status"] == "failed"}
+    assert {key for key, row in first.items() if row["chosen"]} & failed
+    assert len(pairs(tmp_path / "run")) >= 38
+    for id, index in pairs(tmp_path / "run").items():
+        assert rows[id, index]["status"] == "ok"
+    # Another image than before, a rejected one too, is no crash either.
+    use(monkeypatch, Unseeded())
+    generate(tmp_path / "other", ADAPTIVE)
+    generate(tmp_path / "other", ADAPTIVE, "generation.image.format=webp")
+    assert len(pairs(tmp_path / "other")) == 40
+    use(monkeypatch, Generator())
+    generate(tmp_path / "third")
+    censored(monkeypatch, Generator())
+    rows = generate(tmp_path / "third", "generation.image.format=webp")
+    assert any(row["status"] == "unsafe" for row in rows.values())
+    assert all(rows[id, n]["status"] == "ok" for id, n in pairs(tmp_path / "third").items())
+
+
+def test_what_was_drawn_is_committed_before_a_run_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bad(Generator):
+        def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
+            if any(f"number {n} flies" in prompt for prompt in prompts for n in range(8)):
+                raise GenerationError("no kites today")
+            return super().generate(prompts, seeds)
+
+    use(monkeypatch, generator := Bad())
+    with pytest.raises(TooManyFailuresError):
+        generate(tmp_path / "run")
+    markers = RunFolder(tmp_path / "run").markers("generate").values()
+    committed = sum(m.facts["candidates"] - m.facts["failed"] for m in markers)
+    assert committed == generator.drawn
+
+
+def test_an_interruption_keeps_what_was_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(Generator):
+        def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
+            if self.drawn >= 24:
+                raise KeyboardInterrupt
+            return super().generate(prompts, seeds)
+
+    use(monkeypatch, Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        generate(tmp_path / "run")
+    use(monkeypatch, generator := Generator())
+    rows = generate(tmp_path / "run")
+    assert generator.drawn <= 160 - 24 + 16
+    assert essence(rows) == essence(generate(tmp_path / "fresh"))
+
+
+def test_out_of_memory_while_scoring_is_halved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(FakeClip):
+        most = 3
+
+        def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
+            if len(images) > self.most:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+            return super().score(images, captions)
+
+    use(monkeypatch, generator := Generator(), clip := Small())
+    rows = generate(tmp_path / "run", "run.batch_size=8")
+    assert max(generator.batches[-5:]) < 8
+    use(monkeypatch, Generator())
+    assert essence(rows) == essence(generate(tmp_path / "plain"))
+    clip.most = 0
+    use(monkeypatch, Generator(), clip)
+    rows = generate(tmp_path / "none", "run.max_failed_share=1.0", captions=2)
+    assert all("no memory to score it" in row["problem"] for row in rows.values())
+
+
+def test_calibration_that_fails_says_so_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Generator(most=0))
+    with pytest.raises(
+        TooManyFailuresError, match=r"calibrate: 32 of 32 candidates failed.*no memory"
+    ):
+        generate(tmp_path / "run", "generation.adaptive={sample: 8}")
+    assert not RunFolder(tmp_path / "run").markers("generate")
+
+
+def test_the_sample_is_screened_as_all_captions_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Screener())
+    own = "generation.adaptive={sample: 20, keep_gain: 0.8}"
+    found = generate(tmp_path / "found", EARLY, own, "generation.candidates=6")
+    facts = RunFolder(tmp_path / "found").markers("calibrate")[0].facts
+    given = f"{{threshold: {facts['threshold']!r}, decay: {facts['decay']!r}}}"
+    changes = [EARLY, f"generation.adaptive={given}", "generation.candidates=6"]
+    same = generate(tmp_path / "given", *changes)
+    assert [row["chosen"] for row in found.values()] == [row["chosen"] for row in same.values()]
+
+
+def test_a_failure_before_its_preview_changes_nothing_once_it_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Flaky(Screener):
+        def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
+            if any(seed % 13 in (3, 7) for seed in seeds):
+                raise GenerationError("not now")
+            return super().generate(prompts, seeds)
+
+    changes = [EARLY, "generation.candidates=6", "run.max_failed_share=1.0"]
+    use(monkeypatch, Flaky())
+    generate(tmp_path / "run", *changes)
+    use(monkeypatch, Screener())
+    rows = generate(tmp_path / "run", *changes)
+    assert essence(rows) == essence(generate(tmp_path / "fresh", *changes))
+
+
+def test_a_caption_whose_leader_is_unsafe_gets_what_was_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    censored(monkeypatch, Screener())
+    generate(tmp_path / "plain")
+    rows = generate(tmp_path / "run", EARLY)
+    assert pairs(tmp_path / "run").keys() == pairs(tmp_path / "plain").keys()
+    assert any(row["status"] == "dropped" for row in rows.values())
+    assert len(CAPTIONS) > len(pairs(tmp_path / "run")) > 20
