@@ -405,3 +405,21 @@ def test_blank_images_are_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         problem = {0: "the image is black", 1: "the image is of one colour"}.get(row["seed"] % 5)
         assert row["problem"] == problem
         assert row["status"] == ("ok" if problem is None else "failed")
+
+
+class Compiled(Generator):
+    """Notes the batch size that it is warmed up for."""
+
+    warmed: int | None = None
+
+    def warm_up(self, batch_size: int) -> None:
+        assert not self.batches
+        self.warmed = batch_size
+
+
+def test_a_compiled_model_is_warmed_up_before_the_first_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, generator := Compiled())
+    generate(tmp_path / "run", "generation.compile=true", "run.batch_size=5", captions=4)
+    assert generator.warmed == 5

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from synthvlm.generators.base import GeneratedImages, ScreeningGenerator
+    from synthvlm.generators.diffusers import DiffusersGenerator
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.stages.early_rejection import PreviewRule
@@ -93,7 +94,7 @@ class Drawer:
 
     Attributes:
         drawing_s: Seconds that the generator was at work.
-        loading_s: Seconds that it took to load the models.
+        loading_s: Seconds that it took to load the models, and to compile them.
     """
 
     def __init__(self, recipe: Recipe, progress: Progress) -> None:
@@ -139,6 +140,9 @@ class Drawer:
         if self._models is None:
             began = time.monotonic()
             self._models = Models.load(self._recipe)
+            if self._recipe.generation.compile:
+                self._progress.note("note: compiling, which takes minutes; then it goes faster")
+                cast("DiffusersGenerator", self._models.generator).warm_up(self.sizer.size)
             self.loading_s = time.monotonic() - began
             self._is_reproducible = self._models.generator.reproducible
             if not self._is_reproducible:
