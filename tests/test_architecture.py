@@ -41,7 +41,7 @@ ALLOWED = {
     "engines": set(),
     "tiny": set(),
     "report": {*FREE, "recipe", "store", "progress", "stages"},
-    "doctor": {"recipe", "stages"},
+    "doctor": {"errors", "recipe", "stages"},
     "stages": {
         *FREE, "captions", "endpoints", "engines", "exporters", "generators", "progress",
         "recipe", "recipe_curation", "recipe_endpoints", "recipe_generation", "recipe_sources",

@@ -32,6 +32,7 @@ __all__ = [
     "pair_schema",
     "preview_schema",
     "selection_schema",
+    "table_of",
     "written_schema",
 ]
 
@@ -272,6 +273,14 @@ def selection_schema() -> pa.Schema:
             ("shard", pa.int32()),
         ]
     )
+
+
+def table_of(records: Sequence[object], schema: pa.Schema) -> pa.Table:
+    """Records as a table: its columns are their attributes."""
+    import pyarrow as pa
+
+    columns = {name: [getattr(record, name) for record in records] for name in schema.names}
+    return pa.Table.from_pydict(columns, schema)
 
 
 def fingerprint(*parts: object) -> str:

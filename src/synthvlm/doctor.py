@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from synthvlm.errors import first_line
 from synthvlm.recipe import TINY, Recipe, builtin_recipes
 
 __all__ = ["Finding", "diagnose", "findings"]
@@ -69,7 +70,9 @@ def _libraries() -> Iterator[Finding]:
         try:
             __import__(name)
         except (ImportError, RuntimeError) as error:
-            yield Finding("broken", name, f"{_line(error)}: pip install --force-reinstall {name}")
+            yield Finding(
+                "broken", name, f"{first_line(error)}: pip install --force-reinstall {name}"
+            )
         else:
             yield Finding("ok", name, version(name))
     if importlib.util.find_spec("torchvision") is not None:
@@ -82,7 +85,7 @@ def _device() -> Finding:
     try:
         import torch
     except (ImportError, RuntimeError) as error:
-        return Finding("broken", "device", _line(error))
+        return Finding("broken", "device", first_line(error))
     if torch.cuda.is_available():
         facts = torch.cuda.get_device_properties(0)
         count = torch.cuda.device_count()
@@ -164,7 +167,3 @@ def _hub_problem(name: str) -> str | None:
             "(e.g. refs/pr/N, which the hub's converter opens on request)"
         )
     return None
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

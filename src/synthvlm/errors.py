@@ -15,6 +15,7 @@ __all__ = [
     "RunFolderError",
     "SynthVLMError",
     "TooManyFailuresError",
+    "first_line",
 ]
 
 
@@ -52,3 +53,8 @@ class TooManyFailuresError(SynthVLMError):
 
 class MissingExtraError(SynthVLMError):
     """An optional dependency is needed; the message holds the command that installs it."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind: other people's messages are long."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from synthvlm.errors import ModelError
+from synthvlm.errors import ModelError, first_line
 
 __all__ = [
     "PilImageProcessor",
     "architectures",
     "check_unicode",
-    "first_line",
     "load_pretrained",
 ]
 
@@ -119,8 +118,3 @@ def check_unicode(text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(f"the text is no valid Unicode: {error.reason}") from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in a line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

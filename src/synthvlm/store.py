@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.data import digest
-from synthvlm.errors import RunFolderError
+from synthvlm.errors import RunFolderError, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -317,7 +317,7 @@ class RunFolder:
                 if isinstance(error, OSError) and (error.errno or type(error) is not OSError):
                     raise  # the file system's: decoders raise plain OSError without a number
                 raise RunFolderError(
-                    f"{self.path(name)} is damaged ({_first_line(error)}): delete it and run again"
+                    f"{self.path(name)} is damaged ({first_line(error)}): delete it and run again"
                 ) from None
 
 
@@ -345,7 +345,7 @@ def _explain(error: OSError) -> str:
         errno.EEXIST: "what is there is not a folder; choose another folder",
     }.get(error.errno or 0)
     if advice is None:
-        return error.strerror or _first_line(error)
+        return error.strerror or first_line(error)
     return f"{advice} (what is finished is kept)"
 
 
@@ -354,10 +354,6 @@ def _folder_within(path: str) -> str:
     if posixpath.isabs(path) or posixpath.normpath(path) != path or path.startswith(".."):
         raise ValueError(path)
     return path.split("/", 1)[0]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _json(value: Any) -> bytes:

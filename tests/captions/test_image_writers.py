@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from transformers import (
 
 from random_captioner import SIDE, SMALL, WORDS, end_on, save_blip, save_words
 from synthvlm.captions import decoding
-from synthvlm.captions.writers import EndpointCaptioner, ImageCaptioner, Written, write_captions
+from synthvlm.captions.writers import EndpointCaptioner, ImageCaptioner, Written
 from synthvlm.endpoints.client import EndpointClient
 from synthvlm.endpoints.replies import ReplyStore
 from synthvlm.endpoints.testing import Answer, FakeEndpoint, Say, Status
@@ -197,35 +196,16 @@ def test_replies_that_are_no_captions(answer: Answer, problem: str) -> None:
     assert str(written.problem).startswith(problem)
 
 
-def test_a_stream_of_images_in_batches_and_a_rerun_for_nothing(tmp_path: Path) -> None:
-    drawn = 0
-
-    def images() -> Iterator[tuple[int, bytes]]:
-        nonlocal drawn
-        for number in range(10):
-            drawn += 1
-            yield number, png("red" if number % 3 else "blue", size=(20, 20 + number))
-
+def test_a_rerun_asks_for_nothing(tmp_path: Path) -> None:
+    images = [png("red" if n % 3 else "blue", size=(20, 20 + n)) for n in range(10)]
     with FakeEndpoint(sees) as server:
         for _ in range(2):
-            drawn = 0
             with ReplyStore(tmp_path) as store:
-                captioner = EndpointCaptioner(endpoint(server, store=store))
-                stream = write_captions(captioner, images(), batch_size=4)
-                assert next(stream)[0] == 0
-                assert drawn == 4
-                rest = list(stream)
-            assert [key for key, _ in rest] == list(range(1, 10))
-            assert [one.text for _, one in rest] == [
-                "A red picture." if number % 3 else "A blue picture." for number in range(1, 10)
+                written = EndpointCaptioner(endpoint(server, store=store)).write(images)
+            assert [one.text for one in written] == [
+                "A red picture." if n % 3 else "A blue picture." for n in range(10)
             ]
             assert len(server.received) == 10
-
-
-def test_a_batch_holds_at_least_one() -> None:
-    asking = EndpointCaptioner(EndpointClient("http://127.0.0.1:1/v1", "m"))
-    with pytest.raises(ValueError, match="at least 1"):
-        next(write_captions(asking, [], batch_size=0))
 
 
 def test_a_decompression_bomb_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

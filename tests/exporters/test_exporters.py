@@ -73,8 +73,10 @@ def test_the_same_pairs_give_the_same_files(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", EXPORTERS)
-def test_no_pairs_at_all(name: str, write: Write) -> None:
+def test_no_pairs_at_all(name: str, tmp_path: Path, write: Write) -> None:
     EXPORTERS[name]().finish([], write)
+    files = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == ({"llava.json": b"[]\n"} if name == "llava" else {})
 
 
 def test_llava_json(tmp_path: Path, write: Write) -> None:

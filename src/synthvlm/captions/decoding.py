@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthvlm.pretrained import first_line
+from synthvlm.errors import first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image

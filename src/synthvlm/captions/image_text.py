@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from synthvlm.captions.decoding import decode_image
 from synthvlm.captions.model_rules import Measured, Subject
-from synthvlm.errors import ModelError
-from synthvlm.pretrained import check_unicode, first_line, load_pretrained
+from synthvlm.errors import ModelError, first_line
+from synthvlm.pretrained import check_unicode, load_pretrained
 
 if TYPE_CHECKING:
     import torch

@@ -11,8 +11,7 @@ import numpy as np
 from synthvlm.captions.judge_prompt import SYSTEM_MESSAGE, check_prompt, judge_messages
 from synthvlm.captions.model_rules import Measured, Subject
 from synthvlm.captions.perplexity import CausalLm, by_length
-from synthvlm.errors import ModelError
-from synthvlm.pretrained import first_line
+from synthvlm.errors import ModelError, first_line
 
 __all__ = ["LocalJudge"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from synthvlm.errors import ModelError
-from synthvlm.pretrained import first_line, load_pretrained
+from synthvlm.errors import ModelError, first_line
+from synthvlm.pretrained import load_pretrained
 
 __all__ = ["NameTagger"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from synthvlm.captions.model_rules import Measured, Subject
-from synthvlm.errors import MissingExtraError, ModelError
-from synthvlm.pretrained import check_unicode, first_line, load_pretrained
+from synthvlm.errors import MissingExtraError, ModelError, first_line
+from synthvlm.pretrained import check_unicode, load_pretrained
 
 if TYPE_CHECKING:
     import torch

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synthvlm.captions.chat import ChatModel, ChatReply, ask_in_order
@@ -22,7 +21,6 @@ __all__ = [
     "ImageCaptioner",
     "ImageWriter",
     "Written",
-    "write_captions",
 ]
 
 #: What a chat model is asked with an image.
@@ -54,26 +52,6 @@ class ImageWriter(Protocol):
     def write(self, images: Sequence[bytes]) -> list[Written]:
         """Caption n encoded images, in their order; one that fails spoils no other."""
         ...
-
-
-def write_captions(
-    writer: ImageWriter, images: Iterable[tuple[Hashable, bytes]], batch_size: int = 32
-) -> Iterator[tuple[Hashable, Written]]:
-    """Caption any number of (key, encoded image), in their order, ``batch_size`` at a time.
-
-    A batch is drawn when its first caption is asked for. For an endpoint, whose slowest reply ends
-    a batch, take many times its concurrency.
-
-    Raises:
-        SynthVLMError: The model cannot be used (any more).
-        ValueError: The batch size is below 1.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    source = iter(images)
-    while batch := list(islice(source, batch_size)):
-        written = writer.write([image for _, image in batch])
-        yield from ((key, one) for (key, _), one in zip(batch, written, strict=True))
 
 
 class ImageCaptioner:

@@ -7,6 +7,8 @@ import warnings
 
 import numpy as np
 
+from synthvlm.errors import first_line
+
 __all__ = ["decode_picture"]
 
 # Not all that Pillow opens: for EPS, say, it would start Ghostscript.
@@ -42,5 +44,4 @@ def decode_picture(data: bytes, width: int, height: int) -> np.ndarray:
     except UnidentifiedImageError as error:  # its own message holds an address in memory
         raise ValueError("the picture cannot be used: it is no PNG, JPEG or WebP") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error ...
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"the picture cannot be used: {said}") from error
+        raise ValueError(f"the picture cannot be used: {first_line(error)}") from error

@@ -6,8 +6,8 @@ import importlib.util
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.errors import MissingExtraError, ModelError
-from synthvlm.generators.failures import first_line, quiet
+from synthvlm.errors import MissingExtraError, ModelError, first_line
+from synthvlm.generators.failures import quiet
 
 if TYPE_CHECKING:
     import torch

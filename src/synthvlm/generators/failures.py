@@ -8,9 +8,9 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from synthvlm.errors import GenerationError, OutOfMemoryError, SynthVLMError
+from synthvlm.errors import GenerationError, OutOfMemoryError, SynthVLMError, first_line
 
-__all__ = ["empty_caches", "first_line", "guarded", "is_out_of_memory", "quiet"]
+__all__ = ["empty_caches", "guarded", "is_out_of_memory", "quiet"]
 
 Result = TypeVar("Result")
 
@@ -93,8 +93,3 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthvlm.errors import MissingExtraError, ModelError
-from synthvlm.generators.failures import first_line, quiet
+from synthvlm.errors import MissingExtraError, ModelError, first_line
+from synthvlm.generators.failures import quiet
 
 __all__ = ["Lora", "fuse_loras"]
 

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from synthvlm.errors import ModelError, RecipeError
-from synthvlm.generators.failures import first_line, quiet
+from synthvlm.errors import ModelError, RecipeError, first_line
+from synthvlm.generators.failures import quiet
 from synthvlm.generators.pipeline_facts import PROMPT_FACTS
 
 __all__ = [

@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from synthvlm.errors import RecipeError
-from synthvlm.generators.failures import first_line, quiet
+from synthvlm.errors import RecipeError, first_line
+from synthvlm.generators.failures import quiet
 from synthvlm.generators.pipelines import nearest
 
 __all__ = ["change_scheduler", "is_seeded"]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthvlm.data import Candidate, candidate_seed, fingerprint
+from synthvlm.data import Candidate, candidate_schema, candidate_seed, fingerprint, table_of
 from synthvlm.engines.base import ShardResult
 from synthvlm.errors import SynthVLMError, TooManyFailuresError
-from synthvlm.stages.candidate_rows import candidate_table, carried, row_of
+from synthvlm.stages.candidate_rows import carried, row_of
 from synthvlm.stages.drawing import Drawer, Order
 from synthvlm.stages.early_rejection import PreviewRule
 from synthvlm.stages.prompts import Prompt
@@ -253,7 +253,9 @@ class _Worker:
     def _keep(self, shard: int) -> None:
         """Commit what there is for the next run, not as a calibration."""
         if self._rows:
-            file = self._run.write_table(STAGE, shard, candidate_table(self._rows.values()))
+            file = self._run.write_table(
+                STAGE, shard, table_of(list(self._rows.values()), candidate_schema())
+            )
             self._run.commit(STAGE, shard, f"unfinished {self._wanted}", [file])
 
     def _commit(self, shard: int) -> None:
@@ -271,7 +273,7 @@ class _Worker:
             )
         scores = np.array([np.nan if r.score is None else r.score for r in rows])
         found = choose_stopping(scores.reshape(-1, count), adaptive.keep_gain)
-        file = self._run.write_table(STAGE, shard, candidate_table(rows))
+        file = self._run.write_table(STAGE, shard, table_of(rows, candidate_schema()))
         facts = {
             "threshold": found.threshold,
             "decay": found.decay,

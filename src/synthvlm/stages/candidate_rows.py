@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from synthvlm.data import Candidate, candidate_schema
+from synthvlm.data import Candidate
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from synthvlm.recipe import ScoringSettings
     from synthvlm.stages.drawing import Image
 
-__all__ = ["REJECTED", "candidate_table", "carried", "row_of"]
+__all__ = ["REJECTED", "carried", "row_of"]
 
 #: Candidates that are done with, and cannot win.
 REJECTED = ("unsafe", "dropped")
@@ -63,12 +60,3 @@ def _scored(row: Candidate, weights: ScoringSettings) -> Candidate:
     assert row.ssim_score is not None
     score = weights.clip.weight * row.clip_score + weights.ssim.weight * row.ssim_score
     return replace(row, score=score)
-
-
-def candidate_table(rows: Iterable[Candidate]) -> pa.Table:
-    """Candidate rows as a table."""
-    import pyarrow as pa
-
-    rows, schema = list(rows), candidate_schema()
-    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
-    return pa.Table.from_pydict(columns, schema)

@@ -12,7 +12,7 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-from synthvlm.errors import GenerationError, OutOfMemoryError
+from synthvlm.errors import GenerationError, OutOfMemoryError, first_line
 from synthvlm.generators.base import Screen
 from synthvlm.stages.batch_size import BatchSizer
 from synthvlm.stages.models import Models
@@ -239,7 +239,7 @@ class Drawer:
         self, orders: list[Order], images: GeneratedImages, rows: list[int]
     ) -> dict[int, Image]:
         """The images of some rows of a batch, in smaller parts where memory does not suffice."""
-        from synthvlm.generators.failures import empty_caches, first_line, is_out_of_memory
+        from synthvlm.generators.failures import empty_caches, is_out_of_memory
 
         try:
             return self._score_images(orders, images, rows)

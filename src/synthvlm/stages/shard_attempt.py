@@ -15,13 +15,15 @@ from synthvlm.data import (
     Candidate,
     Pair,
     Preview,
+    candidate_schema,
     candidate_seed,
     is_sampled,
     pair_schema,
     preview_schema,
+    table_of,
 )
 from synthvlm.stages.candidate_plan import CandidatePlan, Key, rank
-from synthvlm.stages.candidate_rows import REJECTED, candidate_table, carried, row_of
+from synthvlm.stages.candidate_rows import REJECTED, carried, row_of
 from synthvlm.stages.drawing import Drawer, Image, Order
 from synthvlm.stages.earlier import Earlier
 from synthvlm.stages.early_rejection import PreviewRule
@@ -29,8 +31,6 @@ from synthvlm.stages.pixels import decode, encode, thumbnail
 from synthvlm.stages.prompts import STAGE, Prompt, shard_fingerprint
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.store import RunFolder
@@ -87,7 +87,6 @@ class ShardAttempt:
         self._pairs: dict[str, Future[Pair]] = {}
         self._previews = {key: earlier.previews[key] for key in known if key in earlier.previews}
         self._pending: Future[list[Image]] | None = None
-        self._scores: dict[Key, Candidate] = {}
         self.counts = dict.fromkeys(COUNTS, 0)
         self.counts["carried"] = len(known)
         self._shown = self._unfinished = 0
@@ -138,10 +137,10 @@ class ShardAttempt:
         self.counts["skipped"] = sum(row.status in ("skipped", "surplus") for row in rows)
         pairs = [self._pairs[id] for id in self._prompts if id in self._pairs]
         tables = {
-            "candidates": candidate_table(rows),
-            "pairs": _table([p.result() for p in pairs], pair_schema()),
-            "previews": _table(
-                [self._previews[k] for k in sorted(self._previews)], preview_schema()
+            "candidates": table_of(rows, candidate_schema()),
+            "pairs": table_of([pair.result() for pair in pairs], pair_schema()),
+            "previews": table_of(
+                [self._previews[key] for key in sorted(self._previews)], preview_schema()
             ),
         }
         files = [
@@ -200,9 +199,8 @@ class ShardAttempt:
         is_complete = self._plan.take(row)
         if image.pixels is not None:
             best = self._best.get(id)
-            if best is None or rank(row) < rank(self._scores[id, best.order.index]):
+            if best is None or rank(row) < rank(self._plan.rows[id][best.order.index]):
                 self._best[id] = image
-                self._scores[id, row.index] = row
             if is_sampled(id, self._recipe.report.preview_share):
                 self._previews[id, row.index] = Preview(id, row.index, thumbnail(image.pixels))
         if is_complete:
@@ -324,10 +322,3 @@ class ShardAttempt:
             done += sum(n not in rows[id] for id in self._prompts for n in plan.unneeded(id))
         self._progress.advance(done - self._shown)
         self._shown = done
-
-
-def _table(records: Sequence[object], schema: pa.Schema) -> pa.Table:
-    import pyarrow as pa
-
-    columns = {name: [getattr(record, name) for record in records] for name in schema.names}
-    return pa.Table.from_pydict(columns, schema)
