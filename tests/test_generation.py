@@ -157,6 +157,8 @@ class Notes:
 
     def finish(self, *ignored: Any) -> None: ...
 
+    def crew(self, *ignored: Any) -> None: ...
+
     def note(self, line: str) -> None:
         self.lines.append(line)
 

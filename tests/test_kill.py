@@ -67,15 +67,15 @@ def content(folder: Path) -> dict[str, Any]:
 
 
 def strays(folder: Path) -> set[str]:
-    """Files of the run that no marker names."""
+    """Files of the run that no marker names; not those of the data set, which ``content`` holds."""
     store = RunFolder(folder)
-    stages = ("measure", "curate", "calibrate", "generate", "select", "export", "dataset")
+    stages = ("measure", "curate", "calibrate", "generate", "select", "export")
     named = {f.path for stage in stages for m in store.markers(stage).values() for f in m.files}
     present = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     return {
         name
         for name in present - named - {"recipe.yaml", "report/index.html"}
-        if not name.startswith(("done/", "events/"))
+        if not name.startswith(("done/", "events/", "dataset/"))
     } | {name for name in present if "/." in name or name.startswith(".")}
 
 
@@ -142,6 +142,7 @@ def die_at(number: int) -> None:
         return counted
 
     os.fsync = deadly(os.fsync)  # type: ignore[assignment]
+    os.sync = deadly(os.sync)  # type: ignore[assignment]
     RunFolder.remove = deadly(RunFolder.remove)  # type: ignore[method-assign, assignment]
 
 

@@ -12,6 +12,7 @@ import fsspec
 import pyarrow as pa
 import pytest
 
+from fake_time import FakeTime
 from synthvlm.errors import RunFolderError
 from synthvlm.store import Marker, RunFolder, table_bytes
 
@@ -248,7 +249,7 @@ def test_table_is_read_whole_by_columns_and_by_rows(run: RunFolder) -> None:
 def test_row_groups_stay_small(monkeypatch: pytest.MonkeyPatch, run: RunFolder) -> None:
     import pyarrow.parquet as pq
 
-    monkeypatch.setattr("synthvlm.store.ROW_GROUP_BYTES", 1000)
+    monkeypatch.setattr("synthvlm.tables.ROW_GROUP_BYTES", 1000)
     table = pa.table({"image": [bytes([n]) * 400 for n in range(10)]})
     file = pq.ParquetFile(pa.BufferReader(table_bytes(table)))
     assert file.num_row_groups == 5
@@ -299,6 +300,37 @@ def test_many_events_are_flushed_on_the_way(run: RunFolder) -> None:
     for number in range(1000):
         run.event("tick", number=number)
     assert run.listing("events")
+
+
+def test_events_are_flushed_every_few_seconds(tmp_path: Path) -> None:
+    time = FakeTime()
+    run = RunFolder(tmp_path, clock=time.clock)
+    run.event("first")
+    time.now += 4.9
+    run.event("second")
+    assert run.events() == []
+    time.now += 0.1
+    run.event("third")
+    assert [event["event"] for event in run.events()] == ["first", "second", "third"]
+    run.event("fourth")
+    assert len(run.events()) == 3
+    run.flush_events()
+    assert len(run.events()) == 4
+    assert len(run.listing("events")) == 2
+
+
+def test_markers_come_in_the_order_of_shards(run: RunFolder) -> None:
+    for shard in (100_000, 9, 99_999):
+        run.commit("generate", shard, "print")
+    assert list(run.markers("generate")) == [9, 99_999, 100_000]
+
+
+def test_one_marker_is_as_among_all(run: RunFolder) -> None:
+    marker, cut_off = committed(run, 3), committed(run, 4)
+    run.write(cut_off.files[1].path, b"x")
+    run.write("done/generate/00005.json", b"{")
+    assert run.marker("generate", 3) == marker
+    assert [run.marker("generate", shard) for shard in (4, 5, 6)] == [None] * 3
 
 
 def test_prepare_accepts_new_empty_and_earlier_folders(run: RunFolder) -> None:
@@ -355,7 +387,7 @@ def test_nothing_is_written_before_prepare(tmp_path: Path) -> None:
 
 def test_a_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
     one, other = RunFolder(tmp_path), RunFolder(tmp_path)
-    with one.held(), pytest.raises(RunFolderError, match="another process"), other.held():
+    with one.held(), pytest.raises(RunFolderError, match="another run"), other.held():
         pass
     with other.held():
         pass

@@ -13,7 +13,7 @@ import typer
 from synthvlm.errors import SynthVLMError
 
 if TYPE_CHECKING:
-    from synthvlm.progress import Progress
+    from synthvlm.progress import Progress, Tracker
 
 __all__ = ["main"]
 
@@ -45,6 +45,14 @@ SetOption = Annotated[
     typer.Option("--set", help="Change a setting, e.g. generation.steps=30.", metavar="KEY=VALUE"),
 ]
 LimitOption = Annotated[Optional[int], typer.Option(min=1, help="Input captions to read.")]  # noqa: UP045
+WorkersOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=1, help="Generation processes; default: one for each GPU, at least one."),
+]
+MetricsOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--metrics", help="Answer Prometheus there.", metavar="HOST:PORT"),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -55,10 +63,12 @@ def _stage_command(until: str, name: str, text: str) -> None:
         captions: CaptionsOption = [],  # noqa: B006
         changes: SetOption = [],  # noqa: B006
         limit: LimitOption = None,
+        workers: WorkersOption = None,
+        metrics: MetricsOption = None,
         debug: DebugOption = False,
     ) -> None:
         with _Explained(debug):
-            _run(recipe, captions, out, changes, limit, until)
+            _run(recipe, captions, out, changes, limit, workers, metrics, until)
 
     app.command(name, help=text)(command)
 
@@ -147,6 +157,50 @@ def tune(
 
 
 @app.command()
+def status(
+    run: Annotated[str, typer.Argument(help="The run folder.", metavar="RUN")],
+    watch: Annotated[bool, typer.Option("--watch", help="Look every 5 s until it ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines; nothing else.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Say how a run is doing, from another terminal or machine."""
+    with _Explained(debug, "no longer watching: the run goes on"):
+        from synthvlm.status import show_status
+
+        show_status(run, follow=watch, as_json=as_json)
+
+
+@app.command()
+def publish(
+    run: Annotated[str, typer.Argument(help="The run folder, its export done.", metavar="RUN")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="hf://datasets/ORG/NAME or .../NAME@REVISION; or a folder or fsspec URL.",
+            metavar="TARGET",
+        ),
+    ],
+    private: Annotated[bool, typer.Option("--private", help="On the hub: nobody else's.")] = False,
+    message: Annotated[Optional[str], typer.Option(help="On the hub: of the commits.")] = None,  # noqa: UP045
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, change nothing.")
+    ] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Copy the finished data set to the Hugging Face hub or to any folder; its card last."""
+    with _Explained(debug):
+        from synthvlm.progress import progress_for_terminal
+        from synthvlm.publishing import publish as send
+
+        progress = progress_for_terminal()
+        with _shown(progress):
+            done = send(
+                run, target, private=private, message=message, dry_run=dry_run, progress=progress
+            )
+        print(done.url)
+
+
+@app.command()
 def recipes(
     name: Annotated[Optional[str], typer.Argument(help="Print this one.")] = None,  # noqa: UP045
     debug: DebugOption = False,
@@ -201,24 +255,37 @@ def _run(
     out: str,
     changes: list[str],
     limit: int | None,
+    workers: int | None,
+    metrics: str | None,
     until: str,
 ) -> None:
+    from synthvlm.engines import make_engine
     from synthvlm.pipeline import Pipeline, resumed_recipe
-    from synthvlm.progress import progress_for_terminal
+    from synthvlm.progress import Tracker, progress_for_terminal
     from synthvlm.recipe import Recipe
 
     if recipe is None:
         settings = resumed_recipe(out, captions=captions, overrides=changes, limit=limit)
     else:
         settings = Recipe.load(recipe, captions=captions, overrides=changes, limit=limit)
-    progress = progress_for_terminal()
-    pipeline = Pipeline(settings, out, progress=progress)
-    with _shown(progress):
+    shown = progress_for_terminal()
+    progress = Tracker(shown)
+    engine = None if until == "curate" else make_engine(workers)
+    pipeline = Pipeline(settings, out, engine=engine, progress=progress)
+    with _serving(progress, metrics), _shown(shown):
         pipeline.run(until)
     if until in ("export", "report"):
         progress.note(f"data set: {pipeline.folder.path('dataset')}")
     if until == "report":
         progress.note(f"report:   {pipeline.folder.path('report/index.html')}")
+
+
+def _serving(tracker: Tracker, address: str | None) -> AbstractContextManager[object]:
+    if address is None:
+        return nullcontext()
+    from synthvlm.metrics import serve_metrics
+
+    return serve_metrics(tracker, address)
 
 
 def _shown(progress: Progress) -> AbstractContextManager[object]:

@@ -25,6 +25,9 @@ _EXTRAS = {
     "huggingface": ("datasets", "captions from data sets of the hub"),
     "language": ("py3langid", "the caption rule `language`"),
     "perplexity": ("kenlm", "the caption rule `perplexity` by KenLM"),
+    "metrics": ("prometheus_client", "--metrics, an endpoint for Prometheus"),
+    "s3": ("s3fs", "run folders and captions on s3://"),
+    "gcs": ("gcsfs", "run folders and captions on gs://"),
     "endpoint": ("httpx2", "an LLM judge behind an endpoint"),
 }
 _HUB_TIMEOUT_S = 3.0

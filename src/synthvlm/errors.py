@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "CaptionSourceError",
+    "EngineError",
     "GenerationError",
     "MissingExtraError",
     "ModelError",
@@ -49,6 +50,10 @@ class OutOfMemoryError(GenerationError):
 
 class TooManyFailuresError(SynthVLMError):
     """More rows failed than the recipe allows; what is finished is kept."""
+
+
+class EngineError(SynthVLMError):
+    """Workers cannot be had, or die whatever they are given; what is finished is kept."""
 
 
 class MissingExtraError(SynthVLMError):

@@ -6,7 +6,7 @@ captions -> measure -> curate -> generate, score, choose -> select -> export -> 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from synthvlm.engines.local import LocalEngine
 from synthvlm.errors import RecipeError, RunFolderError
-from synthvlm.progress import SilentProgress
+from synthvlm.progress import SilentProgress, Tracker
 from synthvlm.recipe import Recipe
 from synthvlm.store import RECIPE_FILE, RunFolder
 
 if TYPE_CHECKING:
     from synthvlm.engines.base import Engine
     from synthvlm.progress import Progress
+    from synthvlm.stages.models import Models
     from synthvlm.stages.summary import StageSummary
 
 __all__ = ["STAGES", "Pipeline", "resumed_recipe"]
@@ -45,6 +46,7 @@ class Pipeline:
         *,
         engine: Engine | None = None,
         progress: Progress | None = None,
+        load_models: Callable[[Recipe], Models] | None = None,
     ) -> None:
         """Take a recipe and a run folder (local path or fsspec URL); nothing is done yet.
 
@@ -53,11 +55,15 @@ class Pipeline:
             out: Where; a new folder, or that of an earlier run, which is then resumed.
             engine: Where shards run; by default in this process.
             progress: What is shown meanwhile; by default nothing.
+            load_models: Gives generation workers their generator and scorers; by default those
+                that the recipe names. An engine with workers elsewhere sends it there: it must be
+                importable.
         """
         self.recipe = recipe
         self.folder = RunFolder(out)
         self._engine = engine or LocalEngine()
         self._progress = progress or SilentProgress()
+        self._load_models = load_models
 
     def run(self, until: str = "report") -> list[StageSummary]:
         """Do the stages up to and including one; what is up to date is reused.
@@ -75,7 +81,8 @@ class Pipeline:
         if until not in STAGES:
             raise RecipeError(f"there is no stage {until!r}; there are {', '.join(STAGES)}")
         self.folder.prepare()
-        with self.folder.held():
+        state = self._progress.snapshot if isinstance(self._progress, Tracker) else None
+        with self.folder.held(state, self._progress.note):
             self._settle()
             self.folder.event("run", until=until, version=version("synthvlm"))
             try:
@@ -110,17 +117,19 @@ class Pipeline:
     def _after_curation(self, until: str, summaries: list[StageSummary]) -> None:
         from synthvlm.stages.export import export
         from synthvlm.stages.generate import generate
+        from synthvlm.stages.models import Models
         from synthvlm.stages.select import select
 
         run, progress = self.folder, self._progress
         self._settle_dtype()
         captions = run.markers("curate")
-        summaries.append(
-            self._finished(generate(run, self.recipe, self._engine, captions, progress))
-        )
+        load = self._load_models or Models.load
+        made = self._finished(generate(run, self.recipe, self._engine, captions, progress, load))
+        summaries.append(made)
         if until == "generate":
             return
-        generated = {n: m for n, m in run.markers("generate").items() if n in captions}
+        current = captions.keys() - made.set_aside
+        generated = {n: m for n, m in run.markers("generate").items() if n in current}
         summaries.append(self._finished(select(run, self.recipe, generated, progress)))
         if until == "select":
             return
@@ -159,7 +168,10 @@ class Pipeline:
         if self.recipe.generation.dtype == "auto":
             from synthvlm.stages.models import resolve_dtype
 
-            dtype = resolve_dtype("auto", self.recipe.run.device)
+            device = self.recipe.run.device
+            if device == "auto" and self._engine.gpus():
+                device = "cuda"  # the workers', whatever the driver has
+            dtype = resolve_dtype("auto", device)
             self._change({"generation": {"dtype": dtype}})
 
     def _change(self, changes: dict[str, dict[str, object]]) -> None:

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-__all__ = ["LiveProgress", "PlainProgress", "Progress", "SilentProgress", "progress_for_terminal"]
+from synthvlm.stage_state import StageMeter, StageState
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = [
+    "LiveProgress",
+    "PlainProgress",
+    "Progress",
+    "SilentProgress",
+    "Tracker",
+    "progress_for_terminal",
+]
 
 _PLAIN_INTERVAL_S = 10.0
+#: Widths of the bar in columns; where the terminal is narrow what the workers do goes first.
+_BAR, _SHORT_BAR = 32, 6
 
 
 class Progress(Protocol):
@@ -20,6 +37,16 @@ class Progress(Protocol):
 
     def advance(self, amount: int) -> None:
         """That many more units of the stage are done."""
+
+    def crew(self, workers: int, waited: float | None, failed: int) -> None:
+        """What the workers of the stage do now.
+
+        Args:
+            workers: How many there are.
+            waited: The share of their time (0 .. 1) in which the generator (the GPU) waited;
+                None where it is not known.
+            failed: Candidates that failed so far.
+        """
 
     def finish(self, stage: str, line: str) -> None:
         """A stage is done; the line says what it did."""
@@ -37,6 +64,9 @@ class SilentProgress:
     def advance(self, amount: int) -> None:
         """Ignore."""
 
+    def crew(self, workers: int, waited: float | None, failed: int) -> None:
+        """Ignore."""
+
     def finish(self, stage: str, line: str) -> None:
         """Ignore."""
 
@@ -47,34 +77,36 @@ class SilentProgress:
 class PlainProgress:
     """Plain lines on standard output: for logs, pipes and CI."""
 
-    def __init__(self) -> None:
-        """Begin with no stage."""
-        self._stage, self._unit = "", ""
-        self._total: int | None = None
-        self._done = self._earlier = 0
-        self._began = self._shown = time.monotonic()
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with no stage; the clock counts seconds and only grows."""
+        self._clock = clock
+        self._meter: StageMeter | None = None
+        self._shown = clock()
 
     def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
         """Remember the stage."""
-        self._stage, self._total, self._unit = stage, total, unit
-        self._done = self._earlier = done
-        self._began = self._shown = time.monotonic()
+        self._meter = StageMeter(stage, total, unit, done, self._clock)
+        self._shown = self._clock()
 
     def advance(self, amount: int) -> None:
         """Print a line now and then."""
-        self._done += amount
-        now = time.monotonic()
+        if self._meter is None:
+            return
+        self._meter.advance(amount)
+        now = self._clock()
         if now - self._shown >= _PLAIN_INTERVAL_S:
             self._shown = now
-            rate = (self._done - self._earlier) / (now - self._began)
-            left = ""
-            if self._total and rate:
-                left = f", {(self._total - self._done) / rate:.0f} s left"
-            of = f"/{self._total:,}" if self._total else ""
-            self.note(f"{self._stage}: {self._done:,}{of} {self._unit}, {rate:.1f}/s{left}")
+            state = self._meter.state()
+            self.note(f"{state.stage}: {state.text()}")
+
+    def crew(self, workers: int, waited: float | None, failed: int) -> None:
+        """Remember it for the next line."""
+        if self._meter is not None:
+            self._meter.crew(workers, waited, failed)
 
     def finish(self, stage: str, line: str) -> None:
         """Print the line."""
+        self._meter = None
         self.note(f"{stage}: {line}")
 
     def note(self, line: str) -> None:
@@ -83,45 +115,24 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """One live line with stage, done/total, rate and time left."""
+    """One live line with stage, done/total, rate, time left and what the workers do."""
 
     def __init__(self) -> None:
         """Set the display up; it appears with the first stage."""
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            ProgressColumn,
-            SpinnerColumn,
-            Task,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-        from rich.progress import Progress as RichProgress
-        from rich.text import Text
+        from rich.live import Live
+        from rich.spinner import Spinner
 
-        class RateColumn(ProgressColumn):
-            def render(self, task: Task) -> Text:
-                speed = task.finished_speed or task.speed
-                return Text(f"{speed:,.1f}/s" if speed else "", style="dim")
-
+        self._meter: StageMeter | None = None
         self._console = Console()
-        self._bars = RichProgress(
-            SpinnerColumn(),
-            TextColumn("{task.description:<9}"),
-            BarColumn(bar_width=32),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
-            RateColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
+        self._spinner = Spinner("dots", style="progress.spinner")
+        self._live = Live(
+            get_renderable=self._line, console=self._console, refresh_per_second=8, transient=True
         )
-        self._task: Any = None
 
     def __enter__(self) -> Self:
         """Show the display."""
-        self._bars.start()
+        self._live.start()
         return self
 
     def __exit__(
@@ -131,30 +142,64 @@ class LiveProgress:
         trace: TracebackType | None,
     ) -> None:
         """Give the terminal back."""
-        self._bars.stop()
+        self._live.stop()
 
     def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
-        """Show a new bar in place of the one before."""
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-        self._task = self._bars.add_task(stage, total=total, completed=done, unit=unit)
+        """Show the stage in place of the one before."""
+        self._meter = StageMeter(stage, total, unit, done)
 
     def advance(self, amount: int) -> None:
         """Move the bar."""
-        if self._task is not None:
-            self._bars.advance(self._task, amount)
+        if self._meter is not None:
+            self._meter.advance(amount)
+
+    def crew(self, workers: int, waited: float | None, failed: int) -> None:
+        """Show it in the line."""
+        if self._meter is not None:
+            self._meter.crew(workers, waited, failed)
 
     def finish(self, stage: str, line: str) -> None:
         """Replace the bar by a line."""
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-            self._task = None
+        self._meter = None
         # One print: the display would be drawn over the beginning of a line that has no end yet.
         self._print(("✓ ", "green"), (f"{stage:<9} ", "bold"), line)
 
     def note(self, line: str) -> None:
         """Print a line above the bar."""
         self._print(line)
+
+    def _line(self) -> Any:
+        """The line as it is now; the display asks for it from a thread of its own."""
+        meter = self._meter
+        return "" if meter is None else self._columns(meter.state())
+
+    def _columns(self, state: StageState) -> Table:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        of = f"/{state.total:,}" if state.total is not None else ""
+        left = state.seconds_left
+        before = [("", f"{state.stage:<9}")]
+        after = [
+            ("progress.download", f"{state.done:,}{of}"),
+            ("", state.unit),
+            ("dim", f"{state.rate:,.1f}/s" if state.rate else ""),
+            ("progress.remaining", "" if left is None else str(timedelta(seconds=round(left)))),
+        ]
+        room = self._console.width - 2 - sum(len(text) + 1 for _, text in before + after)
+        crew = _fitting(state.crew(), room - _SHORT_BAR - 1)
+        bar = min(_BAR, room - 1 - (len(crew) + 1 if crew else 0))
+        cells: list[Any] = [self._spinner, *_styled(before)]
+        if bar >= _SHORT_BAR:
+            pulse = state.total is None
+            total = None if pulse else float(max(state.total or 0, state.done, 1))
+            cells.append(ProgressBar(total, state.done, width=bar, pulse=pulse))
+        cells += _styled([*after, ("dim", crew)])
+        table = Table.grid(padding=(0, 1))
+        for _ in cells:
+            table.add_column(no_wrap=True)
+        table.add_row(*cells)
+        return table
 
     def _print(self, *parts: str | tuple[str, str]) -> None:
         from rich.text import Text
@@ -163,7 +208,94 @@ class LiveProgress:
         self._console.print(Text.assemble(*parts), soft_wrap=True)
 
 
+class Tracker:
+    """Progress that shows on another one what it is told, and knows how things are.
+
+    Example:
+        >>> tracker = Tracker(SilentProgress())
+        >>> tracker.start("generate", 400, "candidates")
+        >>> tracker.advance(120)
+        >>> tracker.snapshot()["done"]
+        120
+    """
+
+    def __init__(self, shown: Progress, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take what shows it, and a clock that counts seconds and only grows."""
+        self._shown, self._clock = shown, clock
+        self._lock = threading.Lock()
+        self._meter: StageMeter | None = None
+        self._finished: list[dict[str, Any]] = []
+
+    def snapshot(self) -> dict[str, Any]:
+        """How things are now, as plain values for JSON; any thread may ask.
+
+        Returns:
+            The values of ``StageState`` of the stage at work, all None where there is none, and
+            ``finished``: the stages that are done, each with ``stage``, ``line``, ``unit``,
+            ``done`` and ``total`` (the last three None where it had nothing to do).
+        """
+        with self._lock:
+            meter, finished = self._meter, [dict(stage) for stage in self._finished]
+        values = dict.fromkeys(StageState.__slots__) if meter is None else meter.state().values()
+        return {**values, "finished": finished}
+
+    def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
+        """Measure the stage."""
+        with self._lock:
+            self._meter = StageMeter(stage, total, unit, done, self._clock)
+        self._shown.start(stage, total, unit, done)
+
+    def advance(self, amount: int) -> None:
+        """Count it."""
+        meter = self._meter
+        if meter is not None:
+            meter.advance(amount)
+        self._shown.advance(amount)
+
+    def crew(self, workers: int, waited: float | None, failed: int) -> None:
+        """Remember it."""
+        meter = self._meter
+        if meter is not None:
+            meter.crew(workers, waited, failed)
+        self._shown.crew(workers, waited, failed)
+
+    def finish(self, stage: str, line: str) -> None:
+        """Remember the line."""
+        with self._lock:
+            state = None if self._meter is None else self._meter.state()
+            if state is None or state.stage != stage:
+                state = None
+            self._finished.append(
+                {
+                    "stage": stage,
+                    "line": line,
+                    "unit": state and state.unit,
+                    "done": state and state.done,
+                    "total": state and state.total,
+                }
+            )
+            self._meter = None
+        self._shown.finish(stage, line)
+
+    def note(self, line: str) -> None:
+        """Pass it on."""
+        self._shown.note(line)
+
+
 def progress_for_terminal() -> LiveProgress | PlainProgress:
     """A live display where standard output is a terminal that can show it, else plain lines."""
     shows_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
     return LiveProgress() if sys.stdout.isatty() and shows_unicode else PlainProgress()
+
+
+def _fitting(parts: list[str], room: int) -> str:
+    """The parts joined; the first ones are dropped where there is no room for all."""
+    while parts and len(", ".join(parts)) > room:
+        parts = parts[1:]
+    return ", ".join(parts)
+
+
+def _styled(cells: list[tuple[str, str]]) -> list[Any]:
+    from rich.text import Text
+
+    return [Text(text, style=style) for style, text in cells]

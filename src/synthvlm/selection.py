@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from synthvlm.data import selection_schema
@@ -11,7 +11,7 @@ from synthvlm.data import selection_schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["select_pairs"]
+__all__ = ["by_shard", "select_pairs"]
 
 
 def select_pairs(
@@ -25,7 +25,7 @@ def select_pairs(
 
     Args:
         candidates: Shard number and candidate rows (the columns of ``candidate_schema`` that
-            the selection has, and ``chosen``); losers are left out here.
+            the selection has, and ``chosen``); losers are let go of shard by shard.
         top_n: Keep that many.
         top_fraction: Keep that share (0 .. 1) of all pairs, rounded up.
         min_scores: Lowest value (inclusive) of ``clip_score``, ``ssim_score`` or ``score``.
@@ -56,3 +56,16 @@ def select_pairs(
     selected = pairs.take(order[:count] if count is not None else order)
     ranks = pa.array(range(1, selected.num_rows + 1), pa.int64())
     return total, selected.add_column(0, "rank", ranks).cast(schema)
+
+
+def by_shard(rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """Rows with a column ``shard``, shard by shard in ascending order; each in its old order."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    rows = rows.take(pc.sort_indices(rows, sort_keys=[("shard", "ascending")]))
+    shards, counts = np.unique(rows["shard"].to_numpy(), return_counts=True)
+    start = 0
+    for shard, count in zip(shards.tolist(), counts.tolist(), strict=True):
+        yield shard, rows.slice(start, count)
+        start += count

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
 
-from synthvlm.exporters import EXPORTERS, ExportedPair
+from synthvlm.exporters import EXPORTERS, ExportedPair, Write, huggingface
 from synthvlm.exporters.card import CardFacts, ModelFacts, data_set_card
 from synthvlm.exporters.llava import INSTRUCTIONS
 
@@ -42,29 +44,30 @@ def make_pair(number: int, id: str | None = None) -> ExportedPair:
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, bytes], None]:
-    def write_file(name: str, data: bytes) -> None:
+def write(tmp_path: Path) -> Write:
+    def write_file(name: str, chunks: Iterable[bytes]) -> None:
         assert not name.startswith(("/", "."))
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        path.write_bytes(b"".join(chunks))
 
     return write_file
-
-
-Write = Callable[[str, bytes], None]
 
 
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_the_same_pairs_give_the_same_files(name: str, tmp_path: Path) -> None:
     def files() -> dict[str, bytes]:
         found: dict[str, bytes] = {}
+
+        def write(name: str, chunks: Iterable[bytes]) -> None:
+            found[name] = b"".join(chunks)
+
         exporter = EXPORTERS[name]()
         kept = [
-            exporter.write_part(part, map(make_pair, numbers), found.__setitem__)
+            exporter.write_part(part, map(make_pair, numbers), write)
             for part, numbers in enumerate((range(3), range(3, 6)))
         ]
-        exporter.finish(kept, found.__setitem__)
+        exporter.finish(kept, write)
         return found
 
     first = files()
@@ -77,6 +80,55 @@ def test_no_pairs_at_all(name: str, tmp_path: Path, write: Write) -> None:
     EXPORTERS[name]().finish([], write)
     files = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert files == ({"llava.json": b"[]\n"} if name == "llava" else {})
+
+
+def test_the_llava_index_is_joined_a_part_at_a_time() -> None:
+    read: list[int] = []
+
+    def parts() -> Iterator[bytes]:
+        for number in range(3):
+            read.append(number)
+            yield f'{{"id": {number}}}'.encode()
+
+    def write(name: str, chunks: Iterable[bytes]) -> None:
+        first = list(islice(iter(chunks), 2))
+        assert (name, first, read) == ("llava.json", [b"[\n", b'{"id": 0}'], [0])
+
+    EXPORTERS["llava"]().finish(parts(), write)
+    assert read == [0]
+
+
+def test_a_parquet_file_is_written_a_row_group_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(picture(0))
+    monkeypatch.setattr(huggingface, "_ROW_GROUP_BYTES", 2 * size)
+    monkeypatch.setattr(huggingface, "_FILE_BYTES", 5 * size)
+    pulled: list[int] = []
+    files: dict[str, bytes] = {}
+    first_chunks: list[int] = []
+
+    def pairs() -> Iterator[ExportedPair]:
+        for number in range(7):
+            pulled.append(number)
+            yield make_pair(number)
+
+    def write(name: str, chunks: Iterable[bytes]) -> None:
+        data = []
+        for chunk in chunks:
+            if not data:
+                first_chunks.append(len(pulled))
+            data.append(chunk)
+        files[name] = b"".join(data)
+
+    EXPORTERS["huggingface"]().write_part(4, pairs(), write)
+    assert first_chunks == [2, 7]  # the second file begins with pair 5
+    assert list(files) == ["data/train-00004-000.parquet", "data/train-00004-001.parquet"]
+    tables = [pq.ParquetFile(io.BytesIO(data)) for data in files.values()]
+    assert [
+        [table.metadata.row_group(n).num_rows for n in range(table.num_row_groups)]
+        for table in tables
+    ] == [[2, 2, 1], [2]]
+    ids = [id for table in tables for id in table.read()["id"].to_pylist()]
+    assert ids == [f"c-{n}" for n in range(7)]
 
 
 def test_llava_json(tmp_path: Path, write: Write) -> None:
@@ -134,7 +186,7 @@ def test_load_dataset_opens_the_folder(tmp_path: Path, write: Write) -> None:
             exporter.write_part(1, map(make_pair, range(3, 5)), write),
         ]
         exporter.finish(kept, write)
-    write("README.md", card(["llava", "huggingface"]).encode())
+    write("README.md", [card(["llava", "huggingface"]).encode()])
     loaded = datasets.load_dataset(
         str(tmp_path), split="train", cache_dir=str(tmp_path.parent / "cache")
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from urllib.parse import urlsplit
 
 from synthvlm.errors import RecipeError
 
 __all__ = ["ApiKey", "check_base_url", "key_from_environment"]
+
+_MASK = "[API key]"
+_SHORTEST_SECRET = 16
 
 
 class ApiKey:
@@ -26,7 +30,18 @@ class ApiKey:
 
     def masked(self, text: str) -> str:
         """The text with the key replaced wherever it stands in it."""
-        return text.replace(self._value, "[API key]") if self._value else text
+        return text.replace(self._value, _MASK) if self._value else text
+
+    def masked_bytes(self, body: bytes) -> bytes:
+        """The body of a response likewise, as it is or as JSON writes it.
+
+        Short keys stay: those are words that servers on this machine take, and captions may hold.
+        """
+        if len(self._value) < _SHORTEST_SECRET:
+            return body
+        for form in {self._value, json.dumps(self._value)[1:-1]}:
+            body = body.replace(form.encode("ascii"), _MASK.encode("ascii"))
+        return body
 
 
 def key_from_environment(name: str) -> ApiKey:

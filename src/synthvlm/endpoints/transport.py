@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from synthvlm.endpoints.access import key_from_environment
+from synthvlm.endpoints.bodies import ACCEPTED_ENCODING, UnusableBodyError, read_body
 from synthvlm.endpoints.responses import Failure, Kind, Response
 from synthvlm.errors import MissingExtraError, ModelError, SynthVLMError
 
@@ -227,8 +228,11 @@ class Transport:
         import httpx2
 
         try:
-            async with asyncio.timeout(self._timeout_s):
-                response = await http.post(self._url, content=body)
+            async with (
+                asyncio.timeout(self._timeout_s),
+                http.stream("POST", self._url, content=body) as response,
+            ):
+                content = await read_body(response)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
             reason = f"cannot be reached: {str(error) or 'no connection in time'}"
             return Failure(Kind.PASSING, reason), False
@@ -238,7 +242,11 @@ class Transport:
         except httpx2.RequestError as error:
             reason = f"the connection was cut: {str(error) or type(error).__name__}"
             return Failure(Kind.PASSING, reason), True
-        return Response(response.status_code, response.headers, response.content), True
+        except UnusableBodyError as error:
+            return Failure(Kind.REFUSED, str(error)), True
+        return Response(
+            response.status_code, response.headers, self._key.masked_bytes(content)
+        ), True
 
     def _budget_is_used_up(self) -> bool:
         """Whether no request may be sent any more; then that is the failure, too."""
@@ -290,7 +298,11 @@ class Transport:
         import httpx2
 
         return httpx2.AsyncClient(
-            headers={"Content-Type": "application/json", **self._key.headers()},
+            headers={
+                "Content-Type": "application/json",
+                "Accept-Encoding": ACCEPTED_ENCODING,
+                **self._key.headers(),
+            },
             # Shorter than the whole, so that a dead address is told from a slow model.
             timeout=httpx2.Timeout(
                 self._timeout_s, connect=min(_MAX_CONNECT_S, self._timeout_s / 2)

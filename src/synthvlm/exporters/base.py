@@ -52,8 +52,9 @@ class ExportedPair:
         return f"{file_stem(self.id)}.{extension}"
 
 
-#: Writes a whole file of the data set: its name relative to the data set, and its bytes.
-Write = Callable[[str, bytes], None]
+#: Writes a whole file of the data set: its name relative to the data set, and its bytes, in chunks
+#: that need not be in memory together.
+Write = Callable[[str, Iterable[bytes]], None]
 
 
 class Exporter(Protocol):

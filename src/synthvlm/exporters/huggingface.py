@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import io
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from synthvlm.exporters.base import ExportedPair, Write
 
@@ -14,6 +16,8 @@ __all__ = ["HuggingFaceExporter"]
 
 #: A file is closed when its images reach this many bytes; the hub's viewer likes it below 500 MB.
 _FILE_BYTES = 400 * 2**20
+#: As much of its images is in memory at a time, and is what readers read at a time.
+_ROW_GROUP_BYTES = 64 * 2**20
 
 #: The hub's own description of the columns, which makes ``image`` a picture and not a struct.
 _FEATURES = (
@@ -36,32 +40,75 @@ class HuggingFaceExporter:
 
     def write_part(self, part: int, pairs: Iterable[ExportedPair], write: Write) -> bytes:
         """Write a part as one file, or several where its images are large."""
-        piece, size, batch = 0, 0, []
-        for pair in pairs:
-            batch.append(pair)
-            size += len(pair.image)
-            if size >= _FILE_BYTES:
-                self._write(part, piece, batch, write)
-                piece, size, batch = piece + 1, 0, []
-        if batch:
-            self._write(part, piece, batch, write)
+        left = iter(pairs)
+        for piece, first in enumerate(left):
+            write(f"data/train-{part:05d}-{piece:03d}.parquet", _file(chain([first], left)))
         return b""
 
     def finish(self, parts: Iterable[bytes], write: Write) -> None:
         """Nothing is left to do: the data-set card names the files."""
 
-    def _write(self, part: int, piece: int, pairs: list[ExportedPair], write: Write) -> None:
-        import pyarrow as pa
 
-        from synthvlm.store import table_bytes
+class _Sink(io.RawIOBase):
+    """Takes bytes, and gives them away as often as it is asked to."""
 
-        schema = _schema()
-        columns: dict[str, list[object]] = {
-            name: [getattr(pair, name) for pair in pairs] for name in schema.names
-        }
-        columns["image"] = [{"bytes": pair.image, "path": pair.file_name} for pair in pairs]
-        table = pa.Table.from_pydict(columns, schema)
-        write(f"data/train-{part:05d}-{piece:03d}.parquet", table_bytes(table))
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._written
+
+    def write(self, data: Any) -> int:
+        self._chunks.append(bytes(data))
+        self._written += len(self._chunks[-1])
+        return len(self._chunks[-1])
+
+    def taken(self) -> list[bytes]:
+        chunks, self._chunks = self._chunks, []
+        return chunks
+
+
+def _file(pairs: Iterable[ExportedPair]) -> Iterator[bytes]:
+    """A Parquet file of pairs up to ``_FILE_BYTES``; one row group is in memory at a time."""
+    import pyarrow.parquet as pq
+
+    sink = _Sink()
+    with pq.ParquetWriter(sink, _schema(), compression="zstd") as writer:
+        for group in _row_groups(pairs):
+            writer.write_table(_table(group), row_group_size=len(group))
+            yield from sink.taken()
+    yield from sink.taken()
+
+
+def _row_groups(pairs: Iterable[ExportedPair]) -> Iterator[list[ExportedPair]]:
+    group: list[ExportedPair] = []
+    size = total = 0
+    for pair in pairs:
+        group.append(pair)
+        size += len(pair.image)
+        if size >= _ROW_GROUP_BYTES or total + size >= _FILE_BYTES:
+            yield group
+            total += size
+            if total >= _FILE_BYTES:
+                return
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _table(pairs: list[ExportedPair]) -> pa.Table:
+    import pyarrow as pa
+
+    schema = _schema()
+    columns: dict[str, list[object]] = {
+        name: [getattr(pair, name) for pair in pairs] for name in schema.names if name != "image"
+    }
+    columns["image"] = [{"bytes": pair.image, "path": pair.file_name} for pair in pairs]
+    return pa.Table.from_pydict(columns, schema)
 
 
 def _schema() -> pa.Schema:

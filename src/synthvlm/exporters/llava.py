@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import orjson
 
@@ -41,14 +41,13 @@ class LlavaExporter:
         entries = []
         for pair in pairs:
             name = f"{part:05d}/{pair.file_name}"
-            write(f"images/{name}", pair.image)
+            write(f"images/{name}", [pair.image])
             entries.append(orjson.dumps(self._entry(pair, name)))
         return b",\n".join(entries)
 
     def finish(self, parts: Iterable[bytes], write: Write) -> None:
         """Join the conversations of all parts."""
-        body = b",\n".join(part for part in parts if part)
-        write(INDEX_FILE, b"[\n" + body + b"\n]\n" if body else b"[]\n")
+        write(INDEX_FILE, _joined(parts))
 
     def _entry(self, pair: ExportedPair, name: str) -> dict[str, object]:
         number = int(fingerprint("instruction", pair.id)[:8], 16) % len(self._instructions)
@@ -60,3 +59,13 @@ class LlavaExporter:
                 {"from": "gpt", "value": pair.caption},
             ],
         }
+
+
+def _joined(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """A JSON list of the entries of all parts, one part in memory at a time."""
+    before = b"[\n"
+    for part in filter(None, parts):
+        yield before
+        yield part
+        before = b",\n"
+    yield b"\n]\n" if before == b",\n" else b"[]\n"

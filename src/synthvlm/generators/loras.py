@@ -64,6 +64,11 @@ def _load(pipeline: Any, lora: Lora, name: str) -> None:
     model, weight_name = lora.model, lora.weight_name
     if Path(model).is_file():
         model, weight_name = str(Path(model).parent), Path(model).name
+    # diffusers unpickles what is named and has another ending, whatever use_safetensors says.
+    if weight_name is not None and not weight_name.endswith(".safetensors"):
+        raise ModelError(
+            f"cannot load the LoRA {lora.model}: weights must be safetensors, not {weight_name}"
+        )
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that there is more than one

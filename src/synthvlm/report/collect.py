@@ -13,6 +13,7 @@ from synthvlm.report.measures import Distribution, read_distributions
 from synthvlm.report.near_duplicates import NearDuplicate, read_near_duplicates
 from synthvlm.report.pairs import Candidates, join_selection, read_candidates, scores_of
 from synthvlm.report.throughput import StageTime, stage_times
+from synthvlm.set_aside import set_aside_notices
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -84,6 +85,7 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
                 f"pair any more. Run the stage select again."
             )
     events = run.events()
+    notices += set_aside_notices(events)
     return Facts(
         captions=funnel.captions if funnel is not None else captions,
         funnel=funnel,

@@ -90,7 +90,8 @@ class Candidates:
 
         ids = table["caption_id"].combine_chunks().dictionary_encode()
         self.captions += len(ids.dictionary)
-        self.statuses.update(table["status"].to_pylist())
+        for entry in pc.value_counts(table["status"]):
+            self.statuses[entry["values"].as_py()] += entry["counts"].as_py()
         for name in ("truncated", "prompt_truncated"):
             cut = pc.unique(table.filter(table[name])["caption_id"])
             setattr(self, name, getattr(self, name) + len(cut))

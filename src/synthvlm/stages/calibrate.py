@@ -5,25 +5,28 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from synthvlm.data import Candidate, candidate_schema, candidate_seed, fingerprint, table_of
-from synthvlm.engines.base import ShardResult
-from synthvlm.errors import SynthVLMError, TooManyFailuresError
+from synthvlm.engines.base import LostShard, ShardResult
+from synthvlm.errors import EngineError, SynthVLMError, TooManyFailuresError
 from synthvlm.stages.candidate_rows import carried, row_of
 from synthvlm.stages.drawing import Drawer, Order
 from synthvlm.stages.early_rejection import PreviewRule
+from synthvlm.stages.engine_events import note_update
 from synthvlm.stages.prompts import Prompt
 
 if TYPE_CHECKING:
-    from synthvlm.engines.base import Engine
+    from synthvlm.engines.base import Engine, Reporter
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.stages.candidate_plan import Key
+    from synthvlm.stages.models import Models
     from synthvlm.store import RunFolder
 
 __all__ = ["STAGE", "Sample", "Stopping", "choose_stopping", "thresholds_of"]
@@ -63,6 +66,7 @@ def thresholds_of(
     run: RunFolder,
     recipe: Recipe,
     engine: Engine,
+    load_models: Callable[[Recipe], Models],
     shared: str,
     sample: Sample,
     progress: Progress,
@@ -88,8 +92,14 @@ def thresholds_of(
         if not prompts:
             return None, {}
         progress.start(STAGE, len(prompts) * count, "candidates")
-        for result in engine.run(lambda: _Worker(run, recipe, prompts, wanted, progress), [0]):
-            run.event("shard", stage=STAGE, shard=0, seconds=result.seconds, **result.counts)
+        job = _Job(run, recipe, load_models, prompts, wanted)
+        for update in engine.run(job, [0], progress):
+            note_update(run, STAGE, update)
+            if isinstance(update, LostShard):
+                raise EngineError(
+                    f"{STAGE}: {update.deaths} workers died of it; the last: {update.problem}; "
+                    f"mend the cause and run again, what was drawn is kept"
+                )
         marker = run.markers(STAGE)[0]
         facts = marker.facts
         progress.finish(
@@ -177,27 +187,39 @@ def _falling(threshold: float, decay: float, count: int) -> tuple[float, ...]:
     return tuple(threshold - decay * index for index in range(count))
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What the worker needs to know; it is sent to where the worker is."""
+
+    run: RunFolder
+    recipe: Recipe
+    load_models: Callable[[Recipe], Models]
+    prompts: Sequence[Prompt]
+    wanted: str
+
+    def __call__(self, progress: Reporter) -> _Worker:
+        return _Worker(self, progress)
+
+
 class _Worker:
     """Draws all candidates of the sample, and commits their scores and the thresholds."""
 
-    def __init__(
-        self,
-        run: RunFolder,
-        recipe: Recipe,
-        prompts: Sequence[Prompt],
-        wanted: str,
-        progress: Progress,
-    ) -> None:
-        self._run, self._recipe, self._progress = run, recipe, progress
-        self._prompts, self._wanted = {prompt.id: prompt for prompt in prompts}, wanted
+    def __init__(self, job: _Job, progress: Reporter) -> None:
+        self._run, self._recipe, self._progress = job.run, job.recipe, progress
+        self._load_models = job.load_models
+        self._prompts, self._wanted = {prompt.id: prompt for prompt in job.prompts}, job.wanted
         self._rows: dict[Key, Candidate] = {}
+
+    def close(self) -> None:
+        """Nothing is held between shards."""
 
     def __call__(self, shards: Iterable[int]) -> Iterator[ShardResult]:
         for shard in shards:
             began = time.monotonic()
             self._rows = self._earlier(shard)
             self._progress.advance(len(self._rows))
-            with Drawer(self._recipe, self._progress) as drawer:
+            drawer = Drawer(self._recipe, self._progress, self._load_models)
+            with closing(drawer):
                 try:
                     drawn = self._draw(shard, drawer)
                 except (SynthVLMError, KeyboardInterrupt):

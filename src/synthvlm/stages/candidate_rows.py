@@ -19,22 +19,22 @@ REJECTED = ("unsafe", "dropped")
 
 def row_of(image: Image, fingerprint: str, weights: ScoringSettings) -> Candidate:
     """The row of an image that was drawn, dropped part-way, or failed."""
-    order = image.order
-    row = Candidate(
+    order, status = image.order, _status(image)
+    return Candidate(
         caption_id=order.id,
         index=order.index,
         seed=order.seed,
-        status=_status(image),
+        status=status,
         fingerprint=fingerprint,
         clip_score=image.clip_score,
         ssim_score=image.ssim_score,
+        score=_score(image, weights) if status == "ok" else None,
         truncated=image.truncated,
         prompt_truncated=image.prompt_truncated,
         preview_score=image.preview_score,
         reproducible=image.reproducible,
         problem=image.problem or image.unsafe,
     )
-    return _scored(row, weights) if row.status == "ok" else row
 
 
 def carried(row: Candidate, weights: ScoringSettings) -> Candidate | None:
@@ -43,7 +43,7 @@ def carried(row: Candidate, weights: ScoringSettings) -> Candidate | None:
         return row
     if row.clip_score is None:
         return None
-    return replace(_scored(row, weights), status="ok", chosen=False)
+    return replace(row, score=_score(row, weights), status="ok", chosen=False)
 
 
 def _status(image: Image) -> str:
@@ -54,9 +54,8 @@ def _status(image: Image) -> str:
     return "dropped" if image.pixels is None else "ok"
 
 
-def _scored(row: Candidate, weights: ScoringSettings) -> Candidate:
-    """A usable row with its score: clip.weight * CLIPScore + ssim.weight * SSIMScore."""
-    assert row.clip_score is not None
-    assert row.ssim_score is not None
-    score = weights.clip.weight * row.clip_score + weights.ssim.weight * row.ssim_score
-    return replace(row, score=score)
+def _score(of: Image | Candidate, weights: ScoringSettings) -> float:
+    """The score of what is usable: clip.weight * CLIPScore + ssim.weight * SSIMScore."""
+    assert of.clip_score is not None
+    assert of.ssim_score is not None
+    return weights.clip.weight * of.clip_score + weights.ssim.weight * of.ssim_score

@@ -12,12 +12,15 @@ import yaml
 from synthvlm.data import CHOSEN_SCORES, MODEL_MEASURES, TEXT_MEASURES
 from synthvlm.exporters.card import CardFacts, ModelFacts
 from synthvlm.recipe import source_name
+from synthvlm.selection import by_shard
 from synthvlm.stages.curate import REASONS, totals
 from synthvlm.stages.models import clip_path, pipeline_path
 from synthvlm.stages.select import SELECTION_FILE
 from synthvlm.stages.text_rules import bounds_of
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from synthvlm.recipe import Recipe
     from synthvlm.store import Marker, RunFolder
 
@@ -47,6 +50,8 @@ def card_facts(
     run: RunFolder, recipe: Recipe, captions: dict[int, Marker], generated: dict[int, Marker]
 ) -> CardFacts:
     """Count, average and look up what the card needs."""
+    import pyarrow.compute as pc
+
     curated = totals(captions)
     selection = run.read_table(SELECTION_FILE)
     reasons = [name for name in REASONS if name in curated]
@@ -73,10 +78,10 @@ def card_facts(
         license=recipe.export.license,
         formats=recipe.export.formats,
         models=_models(recipe),
-        sources=_sources(run, recipe, captions, selection.to_pylist()),
+        sources=_sources(run, recipe, captions, selection),
         funnel=funnel,
         scores={
-            name: (sums[name] / max(1, pairs), _mean(selection[name].to_pylist()))
+            name: (sums[name] / max(1, pairs), pc.mean(selection[name]).as_py() or 0.0)
             for name in CHOSEN_SCORES
         },
         checks=_checks(recipe),
@@ -106,26 +111,21 @@ def _sums(run: RunFolder, generated: dict[int, Marker]) -> tuple[dict[str, float
     return sums, pairs
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / max(1, len(values))
-
-
 def _sources(
-    run: RunFolder,
-    recipe: Recipe,
-    captions: dict[int, Marker],
-    selection: list[dict[str, object]],
+    run: RunFolder, recipe: Recipe, captions: dict[int, Marker], selection: pa.Table
 ) -> dict[str, int]:
+    """Selected pairs of each source; the captions are read a shard at a time."""
+    import pyarrow.compute as pc
+
     counts = Counter({source_name(source): 0 for source in recipe.sources})
-    ids_of: dict[object, set[object]] = {}
-    for row in selection:
-        ids_of.setdefault(row["shard"], set()).add(row["caption_id"])
-    for shard, ids in ids_of.items():
-        name = captions[int(str(shard))].file("captions")
+    for shard, rows in by_shard(selection.select(["shard", "caption_id"])):
+        name = captions[shard].file("captions")
         assert name is not None
-        for row in run.read_table(name, ["id", "source"]).to_pylist():
-            if row["id"] in ids:
-                counts[row["source"]] += 1
+        table = run.read_table(name, ["id", "source"])
+        for entry in pc.value_counts(
+            table["source"].filter(pc.is_in(table["id"], rows["caption_id"].combine_chunks()))
+        ):
+            counts[entry["values"].as_py()] += entry["counts"].as_py()
     return dict(counts)
 
 

@@ -9,23 +9,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from threading import Lock
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from synthvlm.errors import GenerationError, OutOfMemoryError, first_line
 from synthvlm.generators.base import Screen
 from synthvlm.stages.batch_size import BatchSizer
-from synthvlm.stages.models import Models
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from synthvlm.engines.base import Reporter
     from synthvlm.generators.base import GeneratedImages, ScreeningGenerator
     from synthvlm.generators.diffusers import DiffusersGenerator
-    from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.stages.early_rejection import PreviewRule
+    from synthvlm.stages.models import Models
 
 __all__ = ["Drawer", "Image", "Order"]
 
@@ -90,39 +89,32 @@ class _Drawn:
 
 
 class Drawer:
-    """Draws images on the caller's thread and scores them on another; use it as a context manager.
+    """Draws images on the caller's thread and scores them on another; it must be closed.
 
     Attributes:
         drawing_s: Seconds that the generator was at work.
         loading_s: Seconds that it took to load the models, and to compile them.
     """
 
-    def __init__(self, recipe: Recipe, progress: Progress) -> None:
+    def __init__(
+        self, recipe: Recipe, progress: Reporter, load_models: Callable[[Recipe], Models]
+    ) -> None:
         """Models are loaded for the first batch."""
-        self._recipe, self._progress = recipe, progress
+        self._recipe, self._progress, self._load_models = recipe, progress, load_models
         self._models: Models | None = None
         self.sizer = BatchSizer(_batch_size(recipe))
         self.drawing_s = self.loading_s = 0.0
         self._is_reproducible = True
         self._stream: Any = None
         self._clip_lock = Lock()  # previews are scored on the drawing thread
-
-    def __enter__(self) -> Self:
-        """Start the threads."""
         self._scoring = ThreadPoolExecutor(1, "scoring", self._prepare_thread)
         workers = min(_MOST_ENCODERS, max(1, (os.cpu_count() or 2) // 2))
         self._encoding = ThreadPoolExecutor(workers, "encoding")
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Let the threads finish."""
-        self._scoring.shutdown(cancel_futures=error is not None)
-        self._encoding.shutdown(cancel_futures=error is not None)
+    def close(self) -> None:
+        """Let the threads finish what they are at; nobody waits for what they have not begun."""
+        self._scoring.shutdown(cancel_futures=True)
+        self._encoding.shutdown(cancel_futures=True)
 
     def in_background(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Do CPU work, such as encoding an image, beside all else."""
@@ -139,7 +131,7 @@ class Drawer:
         """
         if self._models is None:
             began = time.monotonic()
-            self._models = Models.load(self._recipe)
+            self._models = self._load_models(self._recipe)
             if self._recipe.generation.compile:
                 self._progress.note("note: compiling, which takes minutes; then it goes faster")
                 cast("DiffusersGenerator", self._models.generator).warm_up(self.sizer.size)

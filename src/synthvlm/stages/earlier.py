@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,8 @@ from synthvlm.data import Candidate, Pair, Preview
 from synthvlm.stages.candidate_plan import Key
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from synthvlm.store import Marker, RunFolder
 
 __all__ = ["Earlier"]
@@ -30,9 +32,9 @@ class Earlier:
         if marker is None:
             return cls({}, {}, {}, None)
 
-        def rows(folder: str) -> list[dict[str, Any]]:
+        def rows(folder: str) -> Iterator[dict[str, Any]]:
             name = marker.file(folder)
-            return run.read_table(name).to_pylist() if name else []
+            yield from _rows(run.read_table(name)) if name else ()
 
         candidates = [Candidate(**row) for row in rows("candidates")]
         pairs = [Pair(**row) for row in rows("pairs")]
@@ -43,3 +45,17 @@ class Earlier:
             {(p.caption_id, p.index): p for p in previews},
             marker.facts.get("encoding"),
         )
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows of a table; an embedding is an array, for as a list it is a thousand objects."""
+    import pyarrow as pa
+
+    columns = {
+        name: (value.values.to_numpy() for value in table[name])
+        if pa.types.is_list(table.schema.field(name).type)
+        else table[name].to_pylist()
+        for name in table.column_names
+    }
+    for values in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, values, strict=True))

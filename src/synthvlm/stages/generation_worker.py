@@ -3,55 +3,87 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthvlm.engines.base import ShardResult
-from synthvlm.errors import SynthVLMError
+from synthvlm.engines.base import Reporter, ShardResult
+from synthvlm.errors import ModelError, SynthVLMError
 from synthvlm.stages.drawing import Drawer
 from synthvlm.stages.earlier import Earlier
-from synthvlm.stages.prompts import image_fingerprint, read_prompts
+from synthvlm.stages.prompts import STAGE, image_fingerprint, read_prompts
 from synthvlm.stages.shard_attempt import ShardAttempt
 
 if TYPE_CHECKING:
     from synthvlm.data import Candidate
-    from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.stages.candidate_plan import Key
+    from synthvlm.stages.models import Models
     from synthvlm.store import Marker, RunFolder
 
-__all__ = ["GenerationWorker"]
+__all__ = ["GenerationJob", "GenerationWorker"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationJob:
+    """What a generation worker needs to know; it is sent to where the worker is.
+
+    Attributes:
+        run: The run folder.
+        recipe: With dtype and threads resolved.
+        load_models: Loads what the recipe names.
+        shared: What every image depends on (``image_fingerprint``), where the run is driven.
+        captions: The markers of the curate stage.
+        calibrated: Candidates that calibration drew, without their pixels.
+        thresholds: Those of adaptive best-of-k, if it is on.
+    """
+
+    run: RunFolder
+    recipe: Recipe
+    load_models: Callable[[Recipe], Models]
+    shared: str
+    captions: Mapping[int, Marker]
+    calibrated: Mapping[Key, Candidate]
+    thresholds: tuple[float, ...] | None
+
+    def __call__(self, progress: Reporter) -> GenerationWorker:
+        """Make the worker.
+
+        Raises:
+            ModelError: The models here are not those of the driver.
+        """
+        if image_fingerprint(self.recipe) != self.shared:
+            raise ModelError(
+                "a worker's models are not those that the run was started with: the folders that "
+                "the recipe names must hold the same files on every machine"
+            )
+        return GenerationWorker(self, progress)
 
 
 class GenerationWorker:
-    """Loads its models when the first image is needed, and holds them over all its shards."""
+    """Loads its models when the first image is needed, and holds them until it is closed."""
 
-    def __init__(
-        self,
-        run: RunFolder,
-        recipe: Recipe,
-        captions: Mapping[int, Marker],
-        done: Mapping[int, Marker],
-        calibrated: Mapping[Key, Candidate],
-        thresholds: tuple[float, ...] | None,
-        progress: Progress,
-    ) -> None:
-        """Take the run, the resolved recipe, and the markers of captions and earlier attempts."""
-        self._run, self._recipe, self._progress = run, recipe, progress
-        self._captions, self._done = captions, done
-        self._calibrated, self._thresholds = calibrated, thresholds
-        self._shared = image_fingerprint(recipe)
+    def __init__(self, job: GenerationJob, progress: Reporter) -> None:
+        """Take the job; nothing is loaded yet."""
+        self._job, self._progress = job, progress
+        self._drawer: Drawer | None = None
+
+    def close(self) -> None:
+        """Let go of threads and models."""
+        if self._drawer is not None:
+            self._drawer.close()
+            self._drawer = None
 
     def __call__(self, shards: Iterable[int]) -> Iterator[ShardResult]:
         """Bring shards up to date, and yield what became of each once it is committed.
 
         A shard's files are written while the next shard's images are drawn.
         """
-        with (
-            Drawer(self._recipe, self._progress) as drawer,
-            ThreadPoolExecutor(1, "writing") as writing,
-        ):
+        if self._drawer is None:
+            self._drawer = Drawer(self._job.recipe, self._progress, self._job.load_models)
+        drawer = self._drawer
+        with ThreadPoolExecutor(1, "writing") as writing:
             writes: Future[ShardResult] | None = None
             for shard in shards:
                 began, loaded = time.monotonic(), drawer.loading_s
@@ -63,7 +95,7 @@ class GenerationWorker:
                     if attempt.counts["generated"]:
                         # What was drawn may have been paid for; the rest is tried again.
                         attempt.give_up(f"not drawn: {error or 'interrupted'}")
-                        attempt.commit(self._run, shard, self._shared)
+                        attempt.commit(self._job.run, shard, self._job.shared)
                     raise
                 seconds = time.monotonic() - began - (drawer.loading_s - loaded)
                 drawing_s = drawer.drawing_s - drawn
@@ -76,12 +108,14 @@ class GenerationWorker:
                 yield writes.result()
 
     def _attempt(self, shard: int, drawer: Drawer) -> ShardAttempt:
+        job = self._job
         return ShardAttempt(
-            self._recipe,
-            read_prompts(self._run, self._captions[shard], self._shared),
-            Earlier.read(self._run, self._done.get(shard)),
-            self._calibrated,
-            self._thresholds,
+            job.recipe,
+            read_prompts(job.run, job.captions[shard], job.shared),
+            # Read now: a worker that died may have left more than there was when the run began.
+            Earlier.read(job.run, job.run.marker(STAGE, shard)),
+            job.calibrated,
+            job.thresholds,
             drawer,
             self._progress,
         )
@@ -89,5 +123,5 @@ class GenerationWorker:
     def _commit(
         self, shard: int, attempt: ShardAttempt, seconds: float, drawing_s: float
     ) -> ShardResult:
-        attempt.commit(self._run, shard, self._shared)
+        attempt.commit(self._job.run, shard, self._job.shared)
         return ShardResult(shard, attempt.counts, round(seconds, 3), round(drawing_s, 3))

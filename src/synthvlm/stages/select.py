@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from synthvlm.data import fingerprint
@@ -11,6 +12,8 @@ from synthvlm.stages.summary import StageSummary
 from synthvlm.store import table_bytes
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.store import Marker, RunFolder
@@ -42,15 +45,9 @@ def select(
         counts = {name: int(old.facts[name]) for name in ("pairs", "selected")}
         return StageSummary(STAGE, 1, 1, counts, time.monotonic() - began)
     progress.start(STAGE, len(generated), "shards")
-    tables = []
-    for shard in sorted(generated):
-        name = generated[shard].file("candidates")
-        if name is not None:
-            tables.append((shard, run.read_table(name, _COLUMNS)))
-        progress.advance(1)
     settings = recipe.selection
     pairs, selection = select_pairs(
-        tables,
+        _candidates(run, generated, progress),
         top_n=settings.top_n,
         top_fraction=settings.top_fraction,
         min_scores=settings.min_scores.model_dump(exclude_none=True),
@@ -61,3 +58,14 @@ def select(
     seconds = time.monotonic() - began
     run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=pairs)
     return StageSummary(STAGE, 1, 0, counts, seconds)
+
+
+def _candidates(
+    run: RunFolder, generated: dict[int, Marker], progress: Progress
+) -> Iterator[tuple[int, pa.Table]]:
+    """The candidates of each shard, losers too: ten times as many rows as pairs."""
+    for shard in sorted(generated):
+        name = generated[shard].file("candidates")
+        if name is not None:
+            yield shard, run.read_table(name, _COLUMNS)
+        progress.advance(1)

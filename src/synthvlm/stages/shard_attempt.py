@@ -31,7 +31,7 @@ from synthvlm.stages.pixels import decode, encode, thumbnail
 from synthvlm.stages.prompts import STAGE, Prompt, shard_fingerprint
 
 if TYPE_CHECKING:
-    from synthvlm.progress import Progress
+    from synthvlm.engines.base import Reporter
     from synthvlm.recipe import Recipe
     from synthvlm.store import RunFolder
 
@@ -52,7 +52,7 @@ class ShardAttempt:
         calibrated: Mapping[Key, Candidate],
         thresholds: tuple[float, ...] | None,
         drawer: Drawer,
-        progress: Progress,
+        progress: Reporter,
     ) -> None:
         """Plan the attempt.
 
@@ -69,6 +69,8 @@ class ShardAttempt:
         self._recipe, self._earlier = recipe, earlier
         self._drawer, self._progress = drawer, progress
         self._prompts = {prompt.id: prompt for prompt in prompts}
+        share = recipe.report.preview_share
+        self._previewed = {prompt.id for prompt in prompts if is_sampled(prompt.id, share)}
         self._thresholds = thresholds
         self._count = recipe.generation.candidates
         image = recipe.generation.image
@@ -201,7 +203,7 @@ class ShardAttempt:
             best = self._best.get(id)
             if best is None or rank(row) < rank(self._plan.rows[id][best.order.index]):
                 self._best[id] = image
-            if is_sampled(id, self._recipe.report.preview_share):
+            if id in self._previewed:
                 self._previews[id, row.index] = Preview(id, row.index, thumbnail(image.pixels))
         if is_complete:
             # Encoded as soon as its caption is complete, so that pixels never pile up.
@@ -271,7 +273,7 @@ class ShardAttempt:
 
     def _preview_earlier_winner(self, id: str, winner: int) -> None:
         """A winner that lost its place leaves a thumbnail, as any loser of a sampled caption."""
-        if not is_sampled(id, self._recipe.report.preview_share):
+        if id not in self._previewed:
             return
         for index, row in self._plan.rows[id].items():
             pair = self._earlier.pairs.get((id, index))

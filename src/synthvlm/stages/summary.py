@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = ["StageSummary"]
@@ -18,6 +18,8 @@ class StageSummary:
         reused: Shards that were already up to date.
         counts: What was done, e.g. images generated.
         seconds: Wall time.
+        waited: Share of the workers' time in which the generator waited; None where it did nothing.
+        set_aside: Shards that were given up, for their workers died.
     """
 
     stage: str
@@ -25,6 +27,8 @@ class StageSummary:
     reused: int
     counts: Mapping[str, int]
     seconds: float
+    waited: float | None = None
+    set_aside: Sequence[int] = ()
 
 
 def describe(summary: StageSummary) -> str:
@@ -44,6 +48,10 @@ def describe(summary: StageSummary) -> str:
             "failed": "failed",
         }
         told = [f"{counts[name]:,} {words}" for name, words in more.items() if counts[name]]
+        if summary.waited is not None:
+            told.append(f"the generator waited {summary.waited:.0%} of the time")
+        if summary.set_aside:
+            told.append(f"{len(summary.set_aside):,} shards set aside")
         done = ", ".join([f"{counts['generated']:,} candidates generated", *told])
     elif summary.stage == "select":
         done = f"{counts['selected']:,} of {counts['pairs']:,} pairs selected"

@@ -53,6 +53,10 @@ class StageClock:
         if stage not in self._hidden:
             self._shown.finish(stage, line)
 
+    def crew(self, workers: int, waited: float | None, failed: int) -> None:
+        """Pass it on."""
+        self._shown.crew(workers, waited, failed)
+
     def note(self, line: str) -> None:
         """Show the line."""
         if not (self._hidden and line.startswith("  ")):  # details of a line are indented

@@ -15,7 +15,8 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from synthvlm.data import digest, fingerprint
-from synthvlm.errors import CaptionSourceError, MissingExtraError, SynthVLMError
+from synthvlm.errors import CaptionSourceError, SynthVLMError
+from synthvlm.remote_errors import hub_reason, is_hubs, missing_file_system
 
 __all__ = ["READ_ERRORS", "SourceFile", "file_system", "find_files", "reason_of", "sampled_digest"]
 
@@ -131,7 +132,7 @@ def file_system(path: str) -> tuple[Any, str]:
     try:
         fs, fs_path = url_to_fs(path)
     except ImportError as error:
-        raise MissingExtraError(f"{path}: {error}") from error
+        raise missing_file_system(path, error) from error
     except ValueError as error:
         raise CaptionSourceError(f"{path}: {error}") from error
     return fs, fs_path
@@ -153,7 +154,10 @@ def _type_of(fs: Any, fs_path: str) -> str | None:
     """
     try:
         return str(fs.info(fs_path)["type"])
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError) as error:
+        # The hub's file system says why there is nothing: a private repository, say.
+        if error.__cause__ is not None and is_hubs(error.__cause__):
+            raise OSError(hub_reason(error.__cause__)) from error
         return None
 
 
@@ -178,6 +182,8 @@ def _as_os_errors(fs: Any) -> Iterator[None]:
 
 def reason_of(error: Exception) -> str:
     """What an error says, in one line."""
+    if is_hubs(error):
+        return hub_reason(error)
     return (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
 
 

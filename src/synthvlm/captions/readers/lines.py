@@ -59,6 +59,9 @@ def _line_blocks(file: BinaryIO, path: str) -> Iterator[tuple[int, list[bytes | 
     number, rest, too_long = 1, b"", False
     chunk = without_mark(file.read(_CHUNK_BYTES), path)
     while chunk:
+        if too_long and b"\n" not in chunk:  # decompressed, a line can have gigabytes
+            chunk = file.read(_CHUNK_BYTES)
+            continue
         block, end, rest = (rest + chunk).replace(b"\r\n", b"\n").rpartition(b"\n")
         if end:
             lines: list[bytes | None] = [*block.split(b"\n")]

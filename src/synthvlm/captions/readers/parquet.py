@@ -10,8 +10,12 @@ from synthvlm.errors import CaptionSourceError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 __all__ = ["batch_rows", "read_parquet", "records_of_batch"]
+
+#: A batch holds no more, where the rows of its row group are about equally large.
+_BATCH_BYTES = 64 << 20
 
 
 def read_parquet(file: BinaryIO, fields: Fields) -> Iterator[Record]:
@@ -31,7 +35,7 @@ def read_parquet(file: BinaryIO, fields: Fields) -> Iterator[Record]:
             if fields.image is not None and (not columns or not fields.wants(end - 1)):
                 yield from map(Record, range(start + 1, end + 1))
             else:
-                size = batch_rows(fields)
+                size = _rows_at_a_time(table, group, columns, fields)
                 number = start
                 for batch in table.iter_batches(size, row_groups=[group], columns=columns):
                     yield from records_of_batch(batch, number, fields)
@@ -45,6 +49,19 @@ def read_parquet(file: BinaryIO, fields: Fields) -> Iterator[Record]:
 def batch_rows(fields: Fields) -> int:
     """Rows at a time: few where each may hold an image."""
     return 1024 if fields.image is None else 32
+
+
+def _rows_at_a_time(table: pq.ParquetFile, group: int, columns: list[str], fields: Fields) -> int:
+    """Fewer rows where they are large: compressed, a long text repeated takes next to nothing."""
+    metadata = table.metadata.row_group(group)
+    chunks = [metadata.column(number) for number in range(metadata.num_columns)]
+    size = sum(
+        chunk.total_uncompressed_size
+        for chunk in chunks
+        if {chunk.path_in_schema, chunk.path_in_schema.split(".", 1)[0]} & {*columns}
+    )
+    average = size // max(1, metadata.num_rows)
+    return max(1, min(batch_rows(fields), _BATCH_BYTES // max(1, int(average))))
 
 
 def records_of_batch(batch: pa.RecordBatch, start: int, fields: Fields) -> Iterator[Record]:

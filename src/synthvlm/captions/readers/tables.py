@@ -12,6 +12,9 @@ from synthvlm.errors import CaptionSourceError
 
 __all__ = ["read_csv", "read_tsv"]
 
+#: Several fields may stand in a line; decompressed, one can have gigabytes.
+_MAX_LINE_CHARS = 2 * MAX_ITEM_BYTES
+
 
 def read_csv(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     """Comma-separated and quoted. Strict: a stray quote is a bad row, not a guess."""
@@ -33,9 +36,20 @@ def _read_table(
     # An undecodable byte must spoil its own row only: it is carried along as a lone surrogate.
     lines = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
     try:
-        yield from _records(make_reader(lines), fields)
+        yield from _records(make_reader(_bounded(lines)), fields)
     finally:
         lines.detach()  # whoever opened the file closes it
+
+
+def _bounded(lines: io.TextIOWrapper) -> Iterator[str]:
+    """The lines; a field that the reader refuses stands for one that is too long."""
+    readline = lines.readline
+    while line := readline(_MAX_LINE_CHARS):
+        if len(line) == _MAX_LINE_CHARS:
+            while line and line[-1] not in "\r\n":
+                line = readline(_MAX_LINE_CHARS)
+            line = "-" * (csv.field_size_limit() + 1)
+        yield line
 
 
 def _records(reader: Any, fields: Fields) -> Iterator[Record]:

@@ -1,0 +1,84 @@
+"""The driver's end: what workers elsewhere say, and what they are told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from synthvlm.engines.base import Reporter, Update, WorkerChange
+from synthvlm.engines.channel import Message
+from synthvlm.engines.dispatch import Dispatch
+
+__all__ = ["Crew", "Member"]
+
+
+class Member(Protocol):
+    """A worker elsewhere."""
+
+    name: str
+
+    def reply(self, shard: int | None) -> None:
+        """Answer its ``ask``."""
+
+
+class Crew:
+    """Answers workers from the book of shards, and tells the stage what happens."""
+
+    def __init__(self, shards: Sequence[int], progress: Reporter) -> None:
+        """Begin with all shards to do."""
+        self.dispatch = Dispatch(shards)
+        self._progress = progress
+        self._idle: dict[str, Member] = {}
+        self._advanced: Counter[str] = Counter()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every shard is finished or set aside."""
+        return self.dispatch.is_over
+
+    def heard(self, member: Member, message: Message) -> Iterator[Update]:
+        """Take a message.
+
+        Raises:
+            SynthVLMError: The worker met one that stops the run.
+        """
+        kind, value = message
+        if kind == "advance":
+            self._advanced[member.name] += value
+            self._progress.advance(value)
+        elif kind == "note":
+            self._progress.note(value)
+        elif kind == "ask":
+            shard = self.dispatch.next(member.name)
+            if shard is None and value:
+                self._idle[member.name] = member
+            else:
+                member.reply(shard)
+        elif kind == "result":
+            self.dispatch.finished(member.name, value.shard)
+            self._advanced[member.name] = 0
+            yield replace(value, worker=member.name)
+        else:
+            assert kind == "error", kind
+            raise value
+
+    def died(
+        self, member: Member, problem: str, *, workers: int, blame: bool = True
+    ) -> Iterator[Update]:
+        """A worker is gone: what it had in hand goes to others, or is set aside.
+
+        Raises:
+            EngineError: Workers die one after the other, and none finishes a shard.
+        """
+        self._idle.pop(member.name, None)
+        # What it did of shards that it did not finish is done again.
+        self._progress.advance(-self._advanced.pop(member.name, 0))
+        yield WorkerChange(member.name, "died", problem)
+        yield from self.dispatch.died(member.name, problem, workers=workers, blame=blame)
+        for idle in list(self._idle.values()):
+            shard = self.dispatch.next(idle.name)
+            if shard is not None:
+                del self._idle[idle.name]
+                idle.reply(shard)

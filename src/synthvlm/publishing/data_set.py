@@ -1,0 +1,197 @@
+"""The finished data set of a run: its files by the records of the export, read and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from synthvlm.data import fingerprint
+from synthvlm.errors import RunFolderError
+from synthvlm.publishing.errors import PublishingError
+
+if TYPE_CHECKING:
+    from synthvlm.store import Marker, RunFolder
+
+__all__ = ["CARD", "DataSetFile", "FinishedDataSet", "StagedFile"]
+
+CARD = "README.md"
+_FOLDER = "dataset"
+#: What exporters write, and the part that it belongs to.
+_WRITTEN = re.compile(r"data/train-(\d+)-\d+\.parquet|images/(\d+)/[^/]+|llava\.json")
+#: Where whatever lies is taken for a part of the data set by those who read it.
+_READ_WITH_IT = re.compile(r"(data|images)/.*|llava\.json")
+_READERS = 8
+#: Larger files are read one after the other: each is in memory as a whole.
+_LARGE = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class DataSetFile:
+    """A file by its record: name in the data set, bytes, checksum (blake2b-128, hex) if it has one.
+
+    Runs that were exported before checksums were recorded have sizes alone.
+    """
+
+    name: str
+    size: int
+    checksum: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """A checked file as it is on this machine: name in the data set, path, bytes, SHA-256."""
+
+    name: str
+    path: str
+    size: int
+    sha256: bytes
+
+
+class FinishedDataSet:
+    """The data set of a run whose export is done.
+
+    Attributes:
+        identity: A hash of what the data set holds.
+        last: The files that tell of all others; the card is the last of them.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        """Find it; the records of parts are read as they are needed.
+
+        Raises:
+            PublishingError: There is none, it is not whole, or a record of it is lost.
+            RunFolderError: The folder cannot be read.
+        """
+        self._run = run
+        whole = run.markers("dataset").get(0)
+        files = {} if whole is None else self._records(whole.facts.get("files", {}))
+        if whole is None or CARD not in files or not run.exists(f"{_FOLDER}/{CARD}"):
+            raise PublishingError(
+                f"{run.url} holds no finished data set: finish it with "
+                f"`synthvlm export --out {run.url}`"
+            )
+        self._parts = run.markers("export")
+        if len(self._parts) != len(run.listing("done/export")):
+            raise self._damage("its export has lost records")
+        self._fingerprint = whole.fingerprint
+        checksums = [file.checksum for _, m in sorted(self._parts.items()) for file in m.files]
+        self.identity = fingerprint(whole.fingerprint, checksums, whole.facts.get("files"))
+        self.last = [file for name, file in files.items() if name != CARD] + [files[CARD]]
+        self.part = lru_cache(maxsize=4)(self._part)
+
+    @property
+    def url(self) -> str:
+        """Where it lies."""
+        return self._run.path(_FOLDER)
+
+    def parts(self) -> Iterator[dict[str, DataSetFile]]:
+        """The files of each part, in order, by their names."""
+        for number in sorted(self._parts):
+            yield self.part(number)
+
+    def holds(self, name: str) -> bool | None:
+        """Whether a file elsewhere belongs to this data set.
+
+        Returns:
+            True if it does; False if an exporter wrote it for another data set; None if it is
+            nothing of exporters, but would be read as a part of the data set.
+
+        Raises:
+            KeyError: Nobody would take it for a part of the data set.
+        """
+        written = _WRITTEN.fullmatch(name)
+        if written is None:
+            if _READ_WITH_IT.fullmatch(name):
+                return None
+            raise KeyError(name)
+        number = written[1] or written[2]
+        if number is None:
+            return any(file.name == name for file in self.last)
+        return int(number) in self._parts and name in self.part(int(number))
+
+    @contextmanager
+    def staged(self, files: Sequence[DataSetFile]) -> Iterator[list[StagedFile]]:
+        """Files on this machine, each compared with its record.
+
+        Raises:
+            PublishingError: One is damaged.
+            RunFolderError: One cannot be read.
+        """
+        large = threading.Lock()
+        with (
+            tempfile.TemporaryDirectory(prefix="synthvlm-publish-") as folder,
+            ThreadPoolExecutor(_READERS) as readers,
+        ):
+
+            def stage(numbered: tuple[int, DataSetFile]) -> StagedFile:
+                number, file = numbered
+                if file.size < _LARGE:
+                    return self._stage(file, Path(folder, str(number)))
+                with large:
+                    return self._stage(file, Path(folder, str(number)))
+
+            yield list(readers.map(stage, enumerate(files)))
+
+    def check_unchanged(self) -> None:
+        """Make sure that no other run has changed it since.
+
+        Raises:
+            PublishingError: One has.
+        """
+        now = self._run.markers("dataset").get(0)
+        if now is None or now.fingerprint != self._fingerprint:
+            raise PublishingError(
+                f"{self.url} was changed while it was published: run the same command again"
+            )
+
+    def _part(self, number: int) -> dict[str, DataSetFile]:
+        return self._records(orjson.loads(self._run.read(_record_name(self._parts[number]))))
+
+    def _stage(self, file: DataSetFile, copy: Path) -> StagedFile:
+        name = f"{_FOLDER}/{file.name}"
+        try:
+            data = self._run.read(name)
+        except RunFolderError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise self._damage(f"{file.name} is missing") from error
+            raise
+        checksum = hashlib.blake2b(data, digest_size=16).hexdigest()
+        if len(data) != file.size or checksum != (file.checksum or checksum):
+            raise self._damage(f"{file.name} is not what was exported")
+        path = self._run.local_path(name)
+        if path is None:
+            copy.write_bytes(data)
+            path = str(copy)
+        return StagedFile(file.name, path, len(data), hashlib.sha256(data).digest())
+
+    def _records(self, found: dict[str, Any]) -> dict[str, DataSetFile]:
+        """Of each file its size, or its size and checksum."""
+        records = {}
+        for name, record in found.items():
+            # Names become paths elsewhere, and a run folder may come from anybody.
+            if posixpath.normpath(name) != name or name.startswith(("/", "../")):
+                raise self._damage(f"its export names {name!r}")
+            size, checksum = (record, None) if isinstance(record, int) else record
+            records[name] = DataSetFile(name, size, checksum)
+        return records
+
+    def _damage(self, what: str) -> PublishingError:
+        return PublishingError(
+            f"{self.url} is damaged ({what}): run `synthvlm verify {self._run.url}`"
+        )
+
+
+def _record_name(part: Marker) -> str:
+    return next(f.path for f in part.files if f.path.startswith("export-parts/files-"))

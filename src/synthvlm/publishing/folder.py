@@ -1,0 +1,171 @@
+"""A folder, local or by any fsspec URL, as a target."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from synthvlm.errors import RunFolderError
+from synthvlm.publishing.data_set import CARD, DataSetFile, StagedFile
+from synthvlm.publishing.errors import PublishingError
+from synthvlm.remote_errors import missing_file_system
+from synthvlm.storage import DRAFT, Clock, Storage
+
+__all__ = ["FolderTarget"]
+
+#: Says which data set was last published here, whole or not.
+_RECORD = ".synthvlm-published.json"
+_WRITERS = 8
+
+
+class FolderTarget:
+    """A folder that is empty, or that a data set was published to.
+
+    A file counts as there if it has the right size and came with the same data set. That is known
+    from a hidden file, which is written before all others.
+
+    Attributes:
+        url: The folder.
+    """
+
+    is_hub = False
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        """Name the folder; nothing is read yet.
+
+        Raises:
+            MissingExtraError: Its file system needs a package that is not installed.
+            PublishingError: There is no such file system.
+        """
+        from fsspec.core import url_to_fs
+
+        try:
+            self._fs, root = url_to_fs(url)
+        except ImportError as error:
+            raise missing_file_system(url, error) from error
+        except ValueError as error:
+            raise PublishingError(f"cannot publish to {url}: {error}") from error
+        self._storage = Storage(url, clock=clock)
+        self._root = str(root).rstrip("/")
+        self._identity = ""
+        self._trusted = self._changed = False
+        self.url = url if "://" in url else str(Path(url).absolute())
+
+    def open(self, identity: str, *, write: bool) -> None:
+        """Make sure that the folder is empty, or a published data set."""
+        self._identity = identity
+        kind = self._storage.kind("")
+        if kind == "file":
+            raise PublishingError(f"cannot publish to {self.url}: it is a file; name a folder")
+        names = self._storage.children() if kind == "directory" else []
+        if _RECORD in names:
+            self._trusted = self._recorded() == identity
+            return
+        strangers = sorted(name for name in names if not name.startswith("."))
+        if strangers:
+            raise PublishingError(
+                f"cannot publish to {self.url}: it holds {strangers[0]!r}; name a new or empty "
+                "folder, or one that a data set was published to"
+            )
+        if write:
+            self._storage.make()
+
+    def lies_in(self, url: str) -> bool:
+        """Whether it is a folder, or lies in it."""
+        from fsspec.core import url_to_fs
+
+        fs, root = url_to_fs(url)
+        return type(fs) is type(self._fs) and f"{self._root}/".startswith(f"{root.rstrip('/')}/")
+
+    def names(self) -> Iterator[str]:
+        """Names of the files where data sets have theirs, a folder at a time."""
+        if self._storage.kind("llava.json") == "file":
+            yield "llava.json"
+        yield from self._storage.listing("data")
+        for info in self._storage.attempt("list", "images", self._images):
+            name = f"images/{posixpath.basename(info['name'].rstrip('/'))}"
+            if info["type"] == "directory":
+                yield from self._storage.listing(name)
+            else:
+                yield name
+
+    def doubtful(self, files: Sequence[DataSetFile]) -> list[DataSetFile]:
+        """Those that are not there, have another size or came with another data set."""
+        if not self._trusted:
+            return list(files)
+        sizes: dict[str, int | None] = {}
+        for folder in {posixpath.dirname(file.name) for file in files} - {""}:
+            sizes |= {name: e.size for name, e in self._storage.listing(folder).items()}
+        sizes |= {f.name: self._storage.size(f.name) for f in files if "/" not in f.name}
+        return [file for file in files if sizes.get(file.name) != file.size]
+
+    def missing(self, files: Sequence[StagedFile]) -> list[StagedFile]:
+        """All of them."""
+        return list(files)
+
+    def send(self, files: Sequence[StagedFile]) -> None:
+        """Copy files, some at a time."""
+        if files:
+            self._begin()
+            with ThreadPoolExecutor(_WRITERS) as writers:
+                for _ in writers.map(self._copy, files):
+                    pass
+
+    def finish(self, card: StagedFile, remove: Sequence[str]) -> None:
+        """Remove what is not of the data set, then write the card."""
+        self._begin()
+        for name in remove:
+            self._storage.remove(name)
+        if self._storage.is_local:
+            os.sync()  # the card must not outlive a loss of power that the rest does not
+        self._copy(card)
+
+    def _begin(self) -> None:
+        if not self._changed:
+            self._storage.remove(CARD)
+            self._storage.write(_RECORD, orjson.dumps({"data_set": self._identity}))
+            self._changed = True
+
+    def _copy(self, file: StagedFile) -> None:
+        target = posixpath.join(self._root, file.name)
+
+        def copy() -> None:
+            if self._storage.is_local:
+                _copy_local(file.path, Path(target))
+            else:
+                self._fs.put_file(file.path, target)
+
+        self._storage.attempt("write", file.name, copy, fresh=False)
+
+    def _recorded(self) -> str | None:
+        try:
+            found = orjson.loads(self._storage.read(_RECORD))
+            return str(found["data_set"])
+        except (RunFolderError, ValueError, KeyError, TypeError):
+            return None
+
+    def _images(self) -> list[dict[str, Any]]:
+        try:
+            return list(self._fs.ls(posixpath.join(self._root, "images"), detail=True))
+        except FileNotFoundError:
+            return []
+
+
+def _copy_local(source: str, target: Path) -> None:
+    """Copy so that a reader sees all of the file or nothing."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{uuid.uuid4().hex[:16]}{DRAFT}")
+    try:
+        shutil.copyfile(source, draft)
+        draft.replace(target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,130 @@
+"""The run's ``dataset/``, which may hold a million files: looked at a folder at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from synthvlm.store import RunFolder
+
+__all__ = ["DataSetFolder"]
+
+FOLDER = "dataset"
+#: As in the store: what a kill leaves of these is cleared when the run folder is held again.
+_DRAFT = ".draft"
+
+
+class DataSetFolder:
+    """Names are relative to ``dataset/``; hidden files do not count."""
+
+    def __init__(self, run: RunFolder) -> None:
+        """Take the run folder; ``dataset/`` need not be there yet."""
+        import fsspec
+
+        self._run = run
+        self._fs, self._root = fsspec.core.url_to_fs(run.path(FOLDER))
+        self._is_local = run.local_path(FOLDER) is not None
+
+    def contents(self) -> Iterator[tuple[str, dict[str, int]]]:
+        """Each folder, and the names and sizes of the files that lie directly in it."""
+        for path, _, files in self._fs.walk(self._root, detail=True):
+            yield self._relative(path), self._sizes(path, files)
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Names and sizes of the files that lie directly in one folder."""
+        where = self._at(folder)
+        if self._is_local:  # fsspec makes a dict of ten entries of every file
+            with suppress(FileNotFoundError), os.scandir(where) as entries:
+                files = {e.name: {"size": e.stat().st_size} for e in entries if e.is_file()}
+                return self._sizes(where, files)
+            return {}
+        for path, _, found in self._fs.walk(where, maxdepth=1, detail=True):
+            return self._sizes(path, found)
+        return {}
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        self._run.remove(f"{FOLDER}/{name}")
+
+    def write(self, name: str, chunks: Iterable[bytes]) -> tuple[int, str]:
+        """Write a file of a part, return its bytes and checksum; ``sync`` makes it last.
+
+        A kill may leave it torn; its part has no marker then, and is written again.
+        """
+        if not self._is_local:
+            return self._write_remote(name, chunks)
+        with self._failures_explained(name):
+            return self._write(self._at(name), chunks)
+
+    def write_whole(self, name: str, chunks: Iterable[bytes]) -> tuple[int, str]:
+        """Write a file of which a reader sees all or nothing, and which lasts; as ``write``."""
+        if not self._is_local:
+            return self._write_remote(name, chunks)  # all or nothing, and it lasts
+        with self._failures_explained(name):
+            target = self._at(name)
+            draft = Path(target).with_name(f".{uuid.uuid4().hex[:16]}{_DRAFT}")
+            try:
+                written = self._write(str(draft), chunks, lasting=True)
+                draft.replace(target)
+            except BaseException:
+                draft.unlink(missing_ok=True)
+                raise
+            return written
+
+    def sync(self) -> None:
+        """Let all that was written survive a loss of power.
+
+        At once: file by file it takes longer than all the rest of writing a million of them.
+        """
+        if self._is_local:
+            os.sync()
+
+    def _write_remote(self, name: str, chunks: Iterable[bytes]) -> tuple[int, str]:
+        """In one piece, which can be sent again where the store fails."""
+        stored = self._run.write(f"{FOLDER}/{name}", b"".join(chunks))
+        return stored.size, stored.checksum
+
+    def _write(
+        self, path: str, chunks: Iterable[bytes], *, lasting: bool = False
+    ) -> tuple[int, str]:
+        size, checksum = 0, hashlib.blake2b(digest_size=16)  # as of the store's files
+        with self._opened(path) as file:
+            for chunk in chunks:
+                file.write(chunk)
+                checksum.update(chunk)
+                size += len(chunk)
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
+        return size, checksum.hexdigest()
+
+    def _opened(self, path: str) -> IO[bytes]:
+        try:
+            return open(path, "wb")
+        except FileNotFoundError:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            return open(path, "wb")
+
+    def _at(self, name: str) -> str:
+        return posixpath.join(self._root, name) if name else str(self._root)
+
+    def _relative(self, path: str) -> str:
+        return path.removeprefix(self._root).strip("/")
+
+    def _sizes(self, folder: str, files: dict[str, dict[str, Any]]) -> dict[str, int]:
+        within = self._relative(folder)
+        return {
+            posixpath.join(within, name): int(info["size"] or 0)
+            for name, info in files.items()
+            if not name.startswith(".")
+        }
+
+    def _failures_explained(self, name: str) -> Any:
+        return self._run.failures_explained("write", f"{FOLDER}/{name}")

@@ -1,0 +1,197 @@
+"""Publishing to folders: local ones, other file systems, an object store; damaged runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from exported_run import Notes, content, export, send
+
+from object_store import object_store
+from synthvlm.errors import MissingExtraError
+from synthvlm.publishing import PublishingError
+from synthvlm.store import RunFolder
+
+RECORD = ".synthvlm-published.json"
+
+
+def refusal(out: Path | str, target: str | Path, **options: object) -> str:
+    with pytest.raises(PublishingError) as caught:
+        send(out, target, **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def stored(url: str) -> dict[str, bytes]:
+    """The files below a URL that are not hidden."""
+    fs, root = fsspec.core.url_to_fs(url)
+    fs.invalidate_cache()
+    return {
+        path.removeprefix(root).strip("/"): fs.cat_file(path)
+        for path in fs.find(root)
+        if "/." not in path
+    }
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "local":
+        yield str(tmp_path / "published" / "pairs")
+    elif request.param == "memory":
+        yield "memory://published/pairs"
+        fsspec.filesystem("memory").rm("/published", recursive=True)
+    else:
+        with object_store() as store:
+            yield store.url("pairs")
+
+
+def test_all_arrives_once_and_what_is_lost_again(out: Path, target: str) -> None:
+    there = content(out / "dataset")
+    notes = Notes()
+    done = send(out, target, progress=notes)
+    assert stored(target) == there
+    assert (done.files, done.sent, done.removed, done.url) == (12, 12, 0, target)
+    assert (done.sent_bytes, notes.counted) == (sum(map(len, there.values())), 12)
+    assert send(out, target).sent == 0
+    lost = next(name for name in there if name.startswith("images/00001/"))
+    fs, root = fsspec.core.url_to_fs(target)
+    fs.rm_file(f"{root}/{lost}")
+    assert send(out, target, dry_run=True).sent == 2
+    assert lost not in stored(target)
+    assert send(out, target).sent == 2  # with the card
+    assert stored(target) == there
+
+
+def test_another_data_set_replaces_all_of_an_older_one(
+    out: Path, target: str, tmp_path: Path
+) -> None:
+    send(out, target)
+    fs, root = fsspec.core.url_to_fs(target)
+    fs.pipe_file(f"{root}/LICENSE", b"mine")
+    export(out, "export.images_per_folder=5", "export.formats=[huggingface]")
+    done = send(out, target)
+    assert stored(target) == {**content(out / "dataset"), "LICENSE": b"mine"}
+    assert (done.files, done.sent, done.removed) == (3, 3, 9)
+
+
+def test_a_run_on_an_object_store_is_published_from_there(exported: Path, tmp_path: Path) -> None:
+    with object_store() as store:
+        url = store.url()
+        fs, root = fsspec.core.url_to_fs(url)
+        fs.put(str(exported), root, recursive=True)
+        send(url, tmp_path / "published")
+        assert content(tmp_path / "published") == content(exported / "dataset")
+
+
+def test_a_store_that_fails_now_and_then(exported: Path) -> None:
+    with object_store(fail_every=6, seed=3) as store:
+        send(exported, url := store.url("pairs"))
+        assert store.failures > 0
+        store.fail_every = None
+        assert stored(url) == content(exported / "dataset")
+
+
+def test_an_interrupted_copy_has_no_card_and_goes_on(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synthvlm.publishing.publication._BATCH_FILES", 4)
+
+    class Interrupted(Notes):
+        def advance(self, amount: int) -> None:
+            raise KeyboardInterrupt
+
+    to = tmp_path / "published"
+    with pytest.raises(KeyboardInterrupt):
+        send(out, to, progress=Interrupted())
+    assert len(content(to)) == 4
+    assert send(out, to).sent == 8
+    with_card = content(to)
+    # Published again over itself: the card is away while anything is sent.
+    (to / "llava.json").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        send(out, to, progress=Interrupted(), dry_run=True)
+    assert "README.md" in content(to)
+    shutil.rmtree(to / "data")
+    with pytest.raises(KeyboardInterrupt):
+        send(out, to, progress=Interrupted())
+    assert "README.md" not in content(to)
+    send(out, to)
+    assert content(to) == with_card
+
+
+@pytest.mark.parametrize("name", ["images", "data", "llava.json", "README.md"])
+@pytest.mark.parametrize("harm", ["changed", "cut off", "lost"])
+def test_a_damaged_file_stops_it(out: Path, tmp_path: Path, name: str, harm: str) -> None:
+    path = out / "dataset" / name
+    path = next(p for p in sorted(path.rglob("*")) if p.is_file()) if path.is_dir() else path
+    data = path.read_bytes()
+    if harm == "lost":
+        path.unlink()
+    else:
+        path.write_bytes(data[:-1] if harm == "cut off" else data[:-1] + bytes([data[-1] ^ 1]))
+    said = refusal(out, tmp_path / "published")
+    if name == "README.md" and harm == "lost":
+        assert f"{out} holds no finished data set: finish it with `synthvlm export" in said
+    else:
+        assert path.name in said
+        assert said.endswith(f"run `synthvlm verify {out}`")
+    assert not (tmp_path / "published" / "README.md").exists()
+
+
+def test_a_lost_record_stops_it(out: Path, tmp_path: Path) -> None:
+    sorted((out / "export-parts").glob("files-00001-*"))[0].unlink()
+    assert "has lost records): run `synthvlm verify" in refusal(out, tmp_path / "published")
+
+
+@pytest.mark.parametrize("name", ["../../stolen", "/tmp/stolen", "a/../../../stolen", "./x"])
+def test_names_do_not_lead_out_of_the_target(out: Path, tmp_path: Path, name: str) -> None:
+    run = RunFolder(out)
+    whole = run.markers("dataset")[0]
+    files = {name: 3, **whole.facts["files"]}
+    run.commit("dataset", 0, whole.fingerprint, facts={"files": files})
+    assert f"its export names {name!r}" in refusal(out, tmp_path / "published")
+
+
+def test_what_is_no_finished_run(tmp_path: Path, out: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "is not a run folder" in refusal(tmp_path / "empty", tmp_path / "published")
+    shutil.rmtree(out / "done" / "dataset")
+    assert "holds no finished data set" in refusal(out, tmp_path / "published")
+
+
+def test_a_run_that_changes_meanwhile(out: Path, tmp_path: Path) -> None:
+    class Changing(Notes):
+        def advance(self, amount: int) -> None:
+            marker = out / "done" / "dataset" / "00000.json"
+            marker.write_text(marker.read_text().replace('"fingerprint": "', '"fingerprint": "0'))
+
+    assert "was changed while it was published" in refusal(
+        out, tmp_path / "published", progress=Changing()
+    )
+    assert not (tmp_path / "published" / "README.md").exists()
+
+
+def test_folders_of_others_are_left_alone(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    assert "it holds 'notes.txt'; name a new or empty folder" in refusal(out, tmp_path / "mine")
+    assert "it is a file; name a folder" in refusal(out, tmp_path / "mine" / "notes.txt")
+    for inside in (out, out / "dataset", out / "elsewhere", f"file://{out}/x"):
+        assert "it lies in the run folder" in refusal(out, inside)
+    send(out, tmp_path / "published")
+    (tmp_path / "published" / "data" / "train-extra.parquet").write_bytes(b"mine")
+    assert "data/train-extra.parquet is there" in refusal(out, tmp_path / "published")
+
+
+def test_options_of_the_hub_are_no_options_of_a_folder(out: Path, tmp_path: Path) -> None:
+    assert "--private is of the hub alone" in refusal(out, tmp_path / "x", private=True)
+    assert "--message is of the hub alone" in refusal(out, tmp_path / "x", message="hello")
+
+
+def test_file_systems_that_are_not_there(out: Path) -> None:
+    with pytest.raises(MissingExtraError, match=r"^gs://b/x .*pip install 'synthvlm\[gcs\]'$"):
+        send(out, "gs://b/x")
+    assert "Protocol not known: nowhere" in refusal(out, "nowhere://x")

@@ -1,0 +1,172 @@
+"""The data set on disk: what is written again, what is removed, and when it counts as whole."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from commands import run
+from fake_models import use_fake_models
+from synthvlm.data import digest
+from synthvlm.errors import RunFolderError
+from synthvlm.stages.data_set_folder import DataSetFolder
+from synthvlm.store import RunFolder
+
+COMMAND = [
+    "export",
+    "tiny",
+    *("--set", "generation.model=org/fake"),
+    *("--set", "scoring.clip.model=org/fake"),
+    *("--set", "generation.candidates=2"),
+    *("--set", "selection.top_fraction=1.0"),
+    *("--set", "run.shard_size=4"),
+    *("--set", "run.threads=1"),
+    *("--set", "export.images_per_folder=3"),
+]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    captions = tmp_path / "captions.txt"
+    words = ("red", "blue", "green", "black", "white", "brown", "grey")
+    captions.write_text("".join(f"a {word} horse beside a small wooden barn\n" for word in words))
+    again(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def again(out: Path, *changes: str) -> str:
+    command = [*COMMAND, "--captions", out.parent / "captions.txt", "--out", out]
+    for change in changes:
+        command += ["--set", change]
+    result = run(command, out.parent, use_fake_models)
+    assert result.code == 0, result.err
+    return next(line for line in result.out.splitlines() if "export" in line)
+
+
+def content(out: Path) -> dict[str, tuple[bytes, int]]:
+    """Bytes of each file of the data set, and the time of its last change."""
+    folder = out / "dataset"
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def changed(before: dict[str, tuple[bytes, int]], after: dict[str, tuple[bytes, int]]) -> set[str]:
+    """Names of the files that were written again; all have the bytes that they had."""
+    assert {name: data for name, (data, _) in after.items()} == {
+        name: data for name, (data, _) in before.items()
+    }
+    return {name for name in after if after[name][1] != before[name][1]}
+
+
+@pytest.mark.parametrize("harm", ["lost", "cut off"])
+def test_a_part_without_one_of_its_images_is_written_again(out: Path, harm: str) -> None:
+    before = content(out)
+    image = sorted((out / "dataset" / "images" / "00001").iterdir())[0]
+    image.unlink() if harm == "lost" else image.write_bytes(image.read_bytes()[:-1])
+    again(out)
+    again_written = changed(before, content(out))
+    parts = {name for name in before if "/00001/" in name or "-00001-" in name}
+    assert len(parts) == 4
+    assert again_written == parts | {"README.md", "llava.json"}
+
+
+def test_a_lost_card_costs_no_part(out: Path) -> None:
+    before = content(out)
+    (out / "dataset" / "README.md").unlink()
+    again(out)
+    assert changed(before, content(out)) == {"README.md", "llava.json"}
+
+
+def test_what_belongs_to_no_part_is_removed(out: Path) -> None:
+    before = content(out)
+    for name in ("notes.txt", "images/00001/stranger.png", "images/00009/old.png", "more/x/y.bin"):
+        path = out / "dataset" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"stranger")
+    (out / "dataset" / "llava.json").unlink()
+    again(out)
+    assert content(out).keys() == before.keys()
+
+
+def test_fewer_and_other_parts_leave_nothing_behind(out: Path, tmp_path: Path) -> None:
+    again(out, "export.images_per_folder=100", "export.formats=[llava]")
+    files = content(out)
+    assert {name.rsplit("/", 1)[0] for name in files if "/" in name} == {"images/00000"}
+    assert len(json.loads(files["llava.json"][0])) == 7
+
+
+def kill_while_images_are_written(number: int) -> None:
+    import os
+
+    use_fake_models()
+    write, count = DataSetFolder.write, 0
+
+    def deadly(self: DataSetFolder, name: str, chunks: Iterable[bytes]) -> int:
+        nonlocal count
+        if count == number:
+            write(self, name, [b"".join(chunks)[:10]])  # torn
+            os.kill(os.getpid(), signal.SIGKILL)
+        count += 1
+        return write(self, name, chunks)
+
+    DataSetFolder.write = deadly  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("number", [0, 4, 8])
+def test_killed_with_a_torn_file(out: Path, tmp_path: Path, number: int) -> None:
+    wanted = {name: data for name, (data, _) in content(out).items()}
+    again(out, "export.images_per_folder=2")
+    command = [*COMMAND, "--captions", tmp_path / "captions.txt", "--out", out]
+    result = run(command, tmp_path, partial(kill_while_images_are_written, number))
+    assert result.code == -signal.SIGKILL
+    assert not (out / "dataset" / "README.md").exists()
+    again(out)
+    assert {name: data for name, (data, _) in content(out).items()} == wanted
+
+
+def test_no_marker_names_the_images(out: Path) -> None:
+    """A marker is read whole, and there may be a million images."""
+    for stage in ("export", "dataset"):
+        for marker in (out / "done" / stage).iterdir():
+            assert ".png" not in marker.read_text()
+
+
+@pytest.mark.parametrize("url", ["{}", "memory://test-data-set-folder{}"])
+def test_a_folder_at_a_time(tmp_path: Path, url: str) -> None:
+    folder = DataSetFolder(RunFolder(url.format(tmp_path)))
+    assert list(folder.contents()) in ([], [("", {})])
+    assert folder.sizes("") == {}
+    assert folder.write("images/0/a.png", [b"ab", b"c"]) == (3, digest([b"abc"]))
+    assert folder.write("images/1/b.png", [b"d"]) == (1, digest([b"d"]))
+    assert folder.write_whole("index.json", iter([b"[", b"]"])) == (2, digest([b"[]"]))
+    folder.sync()
+    assert folder.sizes("images/0") == {"images/0/a.png": 3}
+    assert folder.sizes("") == {"index.json": 2}
+    assert dict(folder.contents()) == {
+        "": {"index.json": 2},
+        "images": {},
+        "images/0": {"images/0/a.png": 3},
+        "images/1": {"images/1/b.png": 1},
+    }
+    folder.remove("images/0/a.png")
+    assert folder.sizes("images/0") == {}
+
+
+def test_a_whole_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = DataSetFolder(RunFolder(tmp_path))
+
+    def chunks() -> Iterable[bytes]:
+        yield b"half"
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunFolderError, match=r"cannot write .*index\.json: no space left"):
+        folder.write_whole("index.json", chunks())
+    assert list((tmp_path / "dataset").iterdir()) == []
