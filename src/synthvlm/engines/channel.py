@@ -90,6 +90,7 @@ class Channel:
     def _ask(self, *, idle: bool) -> int | None:
         if self._stopping.is_set():
             return None
+        self._report()
         self._send(("ask", idle))
         return self._replies.get()
 

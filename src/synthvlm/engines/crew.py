@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -31,7 +30,8 @@ class Crew:
         self.dispatch = Dispatch(shards)
         self._progress = progress
         self._idle: dict[str, Member] = {}
-        self._advanced: Counter[str] = Counter()
+        # What each worker has done of each shard that it has in hand, the last one at the end.
+        self._advanced: dict[str, dict[int, int]] = {}
 
     @property
     def is_over(self) -> bool:
@@ -46,7 +46,8 @@ class Crew:
         """
         kind, value = message
         if kind == "advance":
-            self._advanced[member.name] += value
+            of = self._advanced[member.name]
+            of[next(reversed(of))] += value
             self._progress.advance(value)
         elif kind == "note":
             self._progress.note(value)
@@ -55,10 +56,10 @@ class Crew:
             if shard is None and value:
                 self._idle[member.name] = member
             else:
-                member.reply(shard)
+                self._give(member, shard)
         elif kind == "result":
             self.dispatch.finished(member.name, value.shard)
-            self._advanced[member.name] = 0
+            self._advanced[member.name].pop(value.shard)
             yield replace(value, worker=member.name)
         else:
             assert kind == "error", kind
@@ -74,11 +75,16 @@ class Crew:
         """
         self._idle.pop(member.name, None)
         # What it did of shards that it did not finish is done again.
-        self._progress.advance(-self._advanced.pop(member.name, 0))
+        self._progress.advance(-sum(self._advanced.pop(member.name, {}).values()))
         yield WorkerChange(member.name, "died", problem)
         yield from self.dispatch.died(member.name, problem, workers=workers, blame=blame)
         for idle in list(self._idle.values()):
             shard = self.dispatch.next(idle.name)
             if shard is not None:
                 del self._idle[idle.name]
-                idle.reply(shard)
+                self._give(idle, shard)
+
+    def _give(self, member: Member, shard: int | None) -> None:
+        if shard is not None:
+            self._advanced.setdefault(member.name, {})[shard] = 0
+        member.reply(shard)
