@@ -30,7 +30,7 @@ ALLOWED = {
     "recipe_sources": {"recipe_base", "recipe_endpoints"},
     "recipe_yaml": {"errors"},
     "storage_errors": {"errors"},
-    "storage": {"errors", "storage_errors"},
+    "storage": {"errors", "marker", "storage_errors"},
     "lock": {"errors", "storage"},
     "marker": set(),
     "tables": {"errors", "storage"},
@@ -38,11 +38,13 @@ ALLOWED = {
     "remote_errors": {"errors"},
     "pretrained": {"errors"},
     "stage_state": set(),
-    "progress": {"stage_state"},
+    "terminal": set(),
+    "progress": {"stage_state", "terminal"},
     "set_aside": set(),
     "metrics": {"errors", "progress"},
     "done_markers": {"errors", "recipe", "store"},
     "status": {
+        "terminal",
         "done_markers", "errors", "pipeline", "recipe", "set_aside", "stage_state", "store",
     },
     "publishing": {*FREE, "progress", "remote_errors", "storage", "store"},
@@ -61,7 +63,9 @@ ALLOWED = {
         "recipe", "recipe_curation", "recipe_endpoints", "recipe_generation", "recipe_sources",
         "scorers", "selection", "store", "tiny",
     },
-    "pipeline": {*FREE, "engines", "progress", "recipe", "report", "stages", "store"},
+    "pipeline": {
+        *FREE, "engines", "progress", "recipe", "recipe_yaml", "report", "stages", "store",
+    },
     "trials": {
         *FREE, "captions", "pipeline", "progress", "recipe", "recipe_curation", "recipe_sources",
         "recipe_yaml", "stages", "store",
@@ -70,7 +74,7 @@ ALLOWED = {
     "tuning": {*FREE, "pipeline", "progress", "recipe", "recipe_yaml", "store", "trials"},
     "cli": {
         *FREE, "doctor", "engines", "metrics", "pipeline", "planning", "progress", "publishing",
-        "recipe", "status", "tuning", "",
+        "recipe", "status", "terminal", "tuning", "",
     },
     "__init__": {"errors", "pipeline", "recipe"},
     "__main__": {"cli"},

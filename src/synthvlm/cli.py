@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import traceback
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
 from synthvlm.errors import SynthVLMError
+from synthvlm.terminal import printable
 
 if TYPE_CHECKING:
     from synthvlm.progress import Progress, Tracker
@@ -110,7 +112,7 @@ def plan(
             found = estimate(
                 settings, sample=sample, price_per_hour=price, gpus=gpus, progress=progress
             )
-        print(json.dumps(found.values(), ensure_ascii=False) if as_json else found.text())
+        print(json.dumps(found.values()) if as_json else printable(found.text()))
 
 
 @app.command()
@@ -150,7 +152,7 @@ def tune(
                 by=by,
                 progress=progress,
             )
-        print(found.text())
+        print(printable(found.text()))
         if found.best is None:
             raise typer.Exit(1)
         print(f"\n{found.yaml()}", end="")
@@ -308,17 +310,20 @@ class _Explained:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._debug:
-            return
+            if not isinstance(error, Exception) or isinstance(error, BrokenPipeError | typer.Exit):
+                return
+            print(printable("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+            raise typer.Exit(1) from None
         if isinstance(error, SynthVLMError):
-            for line in str(error).splitlines():
-                print(f"error: {line}", file=sys.stderr)
+            for line in str(error).split("\n"):
+                print(f"error: {printable(line)}", file=sys.stderr)
             raise typer.Exit(1) from None
         if isinstance(error, KeyboardInterrupt):
             print(self._interrupted, file=sys.stderr)
             raise typer.Exit(130) from None
         # A closed pipe and typer's own are left to typer.
         if isinstance(error, Exception) and not isinstance(error, BrokenPipeError | typer.Exit):
-            text = " ".join(str(error).split())[:300]
+            text = printable(" ".join(str(error).split())[:300])
             print(
                 f"error: unexpected {type(error).__name__}: {text}; what is finished is kept; "
                 f"run again with --debug and report what it says",

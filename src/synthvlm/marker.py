@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Marker", "StoredFile", "marker_name", "shard_of"]
+__all__ = ["Marker", "StoredFile", "is_within", "marker_name", "shard_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,10 @@ class Marker:
         try:
             content = json.loads(data)
             files = tuple(StoredFile(**entry) for entry in content["files"])
-            if not all(_is_within(file.path) for file in files):
+            if not all(is_within(file.path) for file in files):
                 return None
-            return cls(content["fingerprint"], files, content["facts"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return cls(str(content["fingerprint"]), files, dict(content["facts"]))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
 
@@ -62,6 +62,7 @@ def shard_of(name: str) -> int | None:
     return int(stem) if stem.isdecimal() else None
 
 
-def _is_within(path: str) -> bool:
-    inside = not posixpath.isabs(path) and not path.startswith("..")
-    return inside and posixpath.normpath(path) == path
+def is_within(path: str) -> bool:
+    """Whether a name relative to a folder is plain, and leads to something below it."""
+    inside = not posixpath.isabs(path) and not path.startswith("..") and "\0" not in path
+    return inside and posixpath.normpath(path) == path != "."

@@ -16,6 +16,7 @@ from synthvlm.engines.local import LocalEngine
 from synthvlm.errors import RecipeError, RunFolderError
 from synthvlm.progress import SilentProgress, Tracker
 from synthvlm.recipe import Recipe
+from synthvlm.recipe_yaml import parse_recipe
 from synthvlm.store import RECIPE_FILE, RunFolder
 
 if TYPE_CHECKING:
@@ -189,15 +190,13 @@ def earlier_recipe(folder: RunFolder) -> Recipe | None:
     """The recipe that a run folder was made with, or None where there is no run yet."""
     if not folder.exists(RECIPE_FILE):
         return None
-    import yaml
-
     where = folder.path(RECIPE_FILE)
     try:
-        values = yaml.safe_load(folder.read(RECIPE_FILE))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        values = None
-    if not isinstance(values, dict):
-        raise RunFolderError(f"{where} is damaged: delete it and run again with your recipe")
+        values = parse_recipe(folder.read(RECIPE_FILE).decode("utf-8"), where)
+    except (RecipeError, UnicodeDecodeError):
+        raise RunFolderError(
+            f"{where} is damaged: delete it and run again with your recipe"
+        ) from None
     return Recipe.from_values(values, where)
 
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from synthvlm.stage_state import StageMeter, StageState
+from synthvlm.terminal import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -111,7 +112,7 @@ class PlainProgress:
 
     def note(self, line: str) -> None:
         """Print the line."""
-        print(line, flush=True)
+        print(printable(line), flush=True)
 
 
 class LiveProgress:
@@ -162,11 +163,11 @@ class LiveProgress:
         """Replace the bar by a line."""
         self._meter = None
         # One print: the display would be drawn over the beginning of a line that has no end yet.
-        self._print(("✓ ", "green"), (f"{stage:<9} ", "bold"), line)
+        self._print(("✓ ", "green"), (f"{stage:<9} ", "bold"), printable(line))
 
     def note(self, line: str) -> None:
         """Print a line above the bar."""
-        self._print(line)
+        self._print(printable(line))
 
     def _line(self) -> Any:
         """The line as it is now; the display asks for it from a thread of its own."""

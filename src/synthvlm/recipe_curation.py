@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from synthvlm.recipe_base import Settings
+from synthvlm.recipe_base import Settings, SourcePath
 from synthvlm.recipe_endpoints import EndpointSettings
 
 __all__ = [
@@ -72,7 +72,7 @@ class BenchmarkOverlapBounds(Bounds):
     """Bounds on the share of n-grams of words that occur in evaluation benchmarks."""
 
     max: float | None = 0.0
-    files: list[NonEmpty] = Field(min_length=1, description="Files, globs or fsspec URLs.")
+    files: list[SourcePath] = Field(min_length=1, description="Files, globs or fsspec URLs.")
     text_fields: list[NonEmpty] = Field(
         ["caption"], min_length=1, description="Columns or keys of texts; a file may lack some."
     )

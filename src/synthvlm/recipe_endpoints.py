@@ -30,8 +30,14 @@ class _Endpoint(Settings):
         # The messages do not repeat the value: it may be a secret in the wrong place.
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
             raise ValueError("api_key_env must be the name of an environment variable, no key")
-        if "@" in urlsplit(self.url).netloc:
-            raise ValueError("url must hold no user or password: recipes are written to disk")
+        try:
+            parts = urlsplit(self.url)
+        except ValueError:
+            raise ValueError("url is no URL") from None
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError(
+                "url must hold no user, password, query or fragment: recipes are written to disk"
+            )
         return self
 
 

@@ -43,12 +43,16 @@ def _message(problem: ErrorDetails, location: Sequence[int | str], model: type[B
     if kind == "model_type":
         return f"expected settings (KEY: VALUE), not {_excerpt(given)}"
     message = problem["msg"].removeprefix("Value error, ")
-    shown = f" (got {_excerpt(given)})" if isinstance(given, str | int | float | bool) else ""
-    return f"{message[:1].lower()}{message[1:]}{shown}"
+    secret = "password" in message
+    shown = isinstance(given, str | int | float | bool) and not secret
+    return f"{message[:1].lower()}{message[1:]}" + (f" (got {_excerpt(given)})" if shown else "")
 
 
 def _excerpt(given: object) -> str:
-    text = "nothing" if given is None else repr(given)
+    try:
+        text = "nothing" if given is None else repr(given)
+    except ValueError:  # Python writes no integer of thousands of digits
+        text = "a huge number"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from synthvlm.recipe_base import Settings
+from synthvlm.recipe_base import Settings, SourcePath
 from synthvlm.recipe_endpoints import EndpointSettings
 
 __all__ = ["ConceptWriterSettings", "ImageCaptionerSettings", "SourceSettings"]
@@ -54,8 +54,7 @@ class ConceptWriterSettings(Settings):
 class SourceSettings(Settings):
     """Where captions come from."""
 
-    path: str = Field(
-        min_length=1,
+    path: SourcePath = Field(
         description="File, glob, fsspec URL, data set of the hub, or `tiny` (bundled captions).",
     )
     name: str | None = Field(None, min_length=1, description="Stays on every row; default: stem.")
@@ -66,7 +65,7 @@ class SourceSettings(Settings):
     text_field: str = Field("caption", description="Column or key of the caption.")
     id_field: str = Field("id", description="Column or key of the id; optional in the data.")
     image_field: str | None = Field(None, description="Column or key of the original image.")
-    image_root: str | None = Field(
+    image_root: SourcePath | None = Field(
         None, description="Folder of the original images; default: that of the source."
     )
     split: str = Field("train", description="Of a Hugging Face data set.")

@@ -13,8 +13,41 @@ from synthvlm.errors import RecipeError
 __all__ = ["apply_change", "dump_yaml", "parse_recipe"]
 
 
+#: A recipe has some hundred; a list of allowed names may have thousands.
+_MAX_VALUES = 100_000
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error instead of the last one winning."""
+    """YAML of bounded size, in which a key given twice is an error and not the last one wins."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            self._check_size(node, {}, ())
+        return node
+
+    def _check_size(
+        self, node: yaml.Node, sizes: dict[int, int], above: tuple[yaml.Node, ...]
+    ) -> int:
+        """How many values a node stands for, aliases written out: ten lines can be billions."""
+        if id(node) in sizes:
+            return sizes[id(node)]
+        if any(node is other for other in above):
+            raise yaml.constructor.ConstructorError(
+                None, None, "an anchor holds itself", node.start_mark
+            )
+        inner: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            inner = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            inner = list(node.value)
+        size = 1 + sum(self._check_size(part, sizes, (*above, node)) for part in inner)
+        if size > _MAX_VALUES:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"more than {_MAX_VALUES:,} values", node.start_mark
+            )
+        sizes[id(node)] = size
+        return size
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -28,6 +61,15 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _construct_int(loader: _UniqueKeyLoader, node: yaml.ScalarNode) -> int:
+    value = int(loader.construct_yaml_int(node))
+    if abs(value) >= 2**63:  # Python reads, but does not write, thousands of digits
+        raise yaml.constructor.ConstructorError(None, None, "a huge number", node.start_mark)
+    return value
+
+
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+
 # YAML 1.1 reads 1e-3 as a string; people who write recipes mean a number.
 _UniqueKeyLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -36,17 +78,23 @@ _UniqueKeyLoader.add_implicit_resolver(
 )
 
 
+#: Marks that turn the direction of writing, so that a text looks like another one.
+_TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
 class _Dumper(yaml.SafeDumper):
     """YAML in which Unicode's own line ends are escaped: PyYAML writes but does not read them."""
 
 
 def dump_yaml(values: dict[str, Any]) -> str:
-    """Values as YAML that reads back as the same values."""
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    """Values as YAML that reads back as the same values, and shows what it holds."""
+    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    # They are in double quotes, where an escape stands for itself.
+    return _TURNING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = '"' if set(text) & set("\x85\u2028\u2029\ufeff") else None
+    style = '"' if set(text) & set("\x85\u2028\u2029\ufeff") or _TURNING.search(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
 
 

@@ -15,6 +15,7 @@ from synthvlm.done_markers import Candidates, DoneMarkers, StageShards
 from synthvlm.errors import RunFolderError
 from synthvlm.set_aside import set_aside, set_aside_notices
 from synthvlm.stage_state import StageState, duration
+from synthvlm.terminal import printable
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -198,12 +199,12 @@ def show_status(out: str, *, follow: bool = False, as_json: bool = False) -> Non
     looks = watch(run, recipe) if follow else iter([status(run, recipe)])
     if as_json:
         for look in looks:
-            print(json.dumps(look.values(), ensure_ascii=False), flush=True)
+            print(json.dumps(look.values()), flush=True)
     elif follow and sys.stdout.isatty():
         _show_live(looks)
     else:
         for look in looks:
-            print(look.text() + ("\n" if follow else ""), flush=True)
+            print(printable(look.text()) + ("\n" if follow else ""), flush=True)
 
 
 def _show_live(looks: Iterator[Status]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from synthvlm.errors import RunFolderError, SynthVLMError
+from synthvlm.marker import is_within
 from synthvlm.storage_errors import is_permanent, reason
 
 __all__ = ["DRAFT", "Clock", "Entry", "Storage"]
@@ -163,7 +164,7 @@ class Storage:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file, so that a reader sees all of it or nothing of it."""
-        target = self._at(name)
+        target = self._at(name, is_replaced=True)
         if self.is_local:
             self.attempt("write", name, lambda: _write_local(Path(target), data))
         else:
@@ -174,7 +175,7 @@ class Storage:
 
         def remove() -> None:
             try:
-                self._fs.rm_file(self._at(name))
+                self._fs.rm_file(self._at(name, is_replaced=True))
             except FileNotFoundError:
                 return
 
@@ -271,6 +272,14 @@ class Storage:
             where = self.path(name) if name else self.url
             raise RunFolderError(f"cannot {verb} {where}: {reason(error)}") from error
 
+    def check_within(self, name: str) -> None:
+        """Do nothing if a name leads to something below the root.
+
+        Raises:
+            RunFolderError: It leads out of it, by itself or by a symbolic link.
+        """
+        self._at(name)
+
     def _info(self, name: str) -> dict[str, Any] | None:
         def ask() -> dict[str, Any] | None:
             try:
@@ -280,8 +289,26 @@ class Storage:
 
         return self.attempt("read", name, ask)
 
-    def _at(self, name: str) -> str:
-        return posixpath.join(self.root, name) if name else str(self.root)
+    def _at(self, name: str, *, is_replaced: bool = False) -> str:
+        """Where a file or folder is; of one that is replaced or removed, a link itself counts.
+
+        Raises:
+            RunFolderError: The name, or a symbolic link, leads out of the root.
+        """
+        if not name:
+            return str(self.root)
+        path = posixpath.join(self.root, name)
+        if not is_within(name):
+            raise RunFolderError(f"{name!r} leads out of {self.url}: it is not touched")
+        if self.is_local:
+            root = os.path.realpath(self.root)
+            real = os.path.realpath(os.path.dirname(path) if is_replaced else path)
+            if os.path.commonpath([root, real]) != root:
+                raise RunFolderError(
+                    f"{path} leads out of the run folder by a symbolic link: remove the link "
+                    f"(to put a run on another disk, link to its whole folder)"
+                )
+        return path
 
 
 def _write_local(target: Path, data: bytes) -> None:

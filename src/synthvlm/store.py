@@ -146,6 +146,14 @@ class RunFolder:
         """Names (relative to the run folder) and sizes of all files below a folder."""
         return {name: entry.size for name, entry in self._storage.listing(folder).items()}
 
+    def check_within(self, name: str) -> None:
+        """Do nothing if a name leads to something in the folder.
+
+        Raises:
+            RunFolderError: It leads out of it, by itself or by a symbolic link.
+        """
+        self._storage.check_within(name)
+
     def failures_explained(self, verb: str, name: str) -> AbstractContextManager[None]:
         """Errors of the file system as one line; ``name`` in the folder."""
         return self._storage.explained(verb, name)
@@ -275,7 +283,7 @@ class RunFolder:
                 try:
                     event = json.loads(line)
                     found.append((float(event["time"]), event))
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     continue
         return [event for _, event in sorted(found, key=lambda pair: pair[0])]
 

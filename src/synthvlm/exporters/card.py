@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,6 +11,11 @@ from itertools import pairwise
 import yaml
 
 __all__ = ["CardFacts", "ModelFacts", "data_set_card"]
+
+#: What Markdown obeys within a line; a backslash before a backslash matters in cells, too.
+_MARKUP = re.compile(r"[\\`\[\]|!*~$&]")
+#: Control characters and marks that turn the direction of writing.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,7 @@ def data_set_card(facts: CardFacts) -> str:
         *_usage(facts.formats),
         "## Making it again",
         _reproduction(facts.reproducible),
-        f"````yaml\n{facts.recipe.replace('````', '` ` ` `')}````",
+        _fenced(facts.recipe),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -169,17 +175,25 @@ def _privacy(facts: CardFacts) -> str:
 def _contamination(facts: CardFacts) -> str:
     if not facts.benchmarks:
         return "Captions were **not** checked for overlap with evaluation benchmarks."
-    names = ", ".join(f"`{' '.join(name.split()).replace('`', '')}`" for name in facts.benchmarks)
+    names = ", ".join(_inert(name) for name in facts.benchmarks)
     return (
         f"Captions were checked for n-grams of words that occur in evaluation benchmarks: {names}. "
         f"Rejected for it: {facts.overlapping:,}. Images were not compared with any benchmark's."
     )
 
 
+def _fenced(recipe: str) -> str:
+    """The recipe in a fence that is longer than any run of backticks in it."""
+    fence = "`" * max(4, 1 + max(map(len, re.findall("`+", recipe)), default=0))
+    return f"{fence}yaml\n{recipe}{fence}"
+
+
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(_inert(cell) for cell in line) + " |" for line in lines)
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+def _inert(text: str) -> str:
+    """A text of strangers on one line, in which nothing is a link, an image, HTML or a new cell."""
+    line = " ".join(_CONTROLS.sub(" ", text).split())
+    return _MARKUP.sub(r"\\\g<0>", line).replace("<", "&lt;")

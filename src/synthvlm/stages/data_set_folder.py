@@ -31,15 +31,16 @@ class DataSetFolder:
         self._run = run
         self._fs, self._root = fsspec.core.url_to_fs(run.path(FOLDER))
         self._is_local = run.local_path(FOLDER) is not None
+        self._checked: set[str] = set()
 
     def contents(self) -> Iterator[tuple[str, dict[str, int]]]:
         """Each folder, and the names and sizes of the files that lie directly in it."""
-        for path, _, files in self._fs.walk(self._root, detail=True):
+        for path, _, files in self._fs.walk(self._at(""), detail=True):
             yield self._relative(path), self._sizes(path, files)
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Names and sizes of the files that lie directly in one folder."""
-        where = self._at(folder)
+        where = self._at(f"{folder}/").rstrip("/") if folder else self._at("")
         if self._is_local:  # fsspec makes a dict of ten entries of every file
             with suppress(FileNotFoundError), os.scandir(where) as entries:
                 files = {e.name: {"size": e.stat().st_size} for e in entries if e.is_file()}
@@ -60,14 +61,14 @@ class DataSetFolder:
         """
         if not self._is_local:
             return self._write_remote(name, chunks)
-        with self._failures_explained(name):
+        with self.failures_explained(name):
             return self._write(self._at(name), chunks)
 
     def write_whole(self, name: str, chunks: Iterable[bytes]) -> tuple[int, str]:
         """Write a file of which a reader sees all or nothing, and which lasts; as ``write``."""
         if not self._is_local:
             return self._write_remote(name, chunks)  # all or nothing, and it lasts
-        with self._failures_explained(name):
+        with self.failures_explained(name):
             target = self._at(name)
             draft = Path(target).with_name(f".{uuid.uuid4().hex[:16]}{_DRAFT}")
             try:
@@ -107,12 +108,16 @@ class DataSetFolder:
 
     def _opened(self, path: str) -> IO[bytes]:
         try:
-            return open(path, "wb")
+            return open(path, "wb", opener=_open_no_link)
         except FileNotFoundError:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            return open(path, "wb")
+            return open(path, "wb", opener=_open_no_link)
 
     def _at(self, name: str) -> str:
+        folder = posixpath.dirname(name)
+        if folder not in self._checked:
+            self._run.check_within(posixpath.join(FOLDER, folder).rstrip("/"))
+            self._checked.add(folder)
         return posixpath.join(self._root, name) if name else str(self._root)
 
     def _relative(self, path: str) -> str:
@@ -126,5 +131,11 @@ class DataSetFolder:
             if not name.startswith(".")
         }
 
-    def _failures_explained(self, name: str) -> Any:
+    def failures_explained(self, name: str) -> Any:
+        """See ``RunFolder.failures_explained``; the name is one of this folder."""
         return self._run.failures_explained("write", f"{FOLDER}/{name}")
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """As ``os.open``; a link that somebody put in a file's place is not written through."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
