@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from synthvlm.generators.base import GeneratedImages
+from synthvlm.recipe import Recipe
 from synthvlm.scorers.base import Scores
 from synthvlm.stages.models import Models
 
-__all__ = ["FakeClip", "FakeGenerator", "FakeSsim", "use_fake_models"]
+__all__ = ["FakeClip", "FakeGenerator", "FakeSsim", "load_fake_models", "use_fake_models"]
 
 SIDE = 16
 
@@ -64,7 +65,11 @@ class FakeSsim:
         return Scores(np.array(values))
 
 
+def load_fake_models(recipe: Recipe) -> Models:
+    """Fake models whatever the recipe names."""
+    return Models(FakeGenerator(), FakeClip(), FakeSsim())  # type: ignore[arg-type]
+
+
 def use_fake_models() -> None:
     """Make this process load fake models whatever the recipe names."""
-    fakes = Models(FakeGenerator(), FakeClip(), FakeSsim())  # type: ignore[arg-type]
-    Models.load = classmethod(lambda cls, recipe: fakes)  # type: ignore[assignment]
+    Models.load = classmethod(lambda cls, recipe: load_fake_models(recipe))  # type: ignore[assignment]

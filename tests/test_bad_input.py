@@ -371,10 +371,10 @@ def test_file_size_limit(tmp_path: Path, size: int) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 144 KiB."""
+    """A file system of 168 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=144k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=168k", "tmpfs", str(folder)]
     try:
         subprocess.run(mount, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):

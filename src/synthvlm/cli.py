@@ -47,9 +47,12 @@ SetOption = Annotated[
     typer.Option("--set", help="Change a setting, e.g. generation.steps=30.", metavar="KEY=VALUE"),
 ]
 LimitOption = Annotated[Optional[int], typer.Option(min=1, help="Input captions to read.")]  # noqa: UP045
+EngineOption = Annotated[
+    Literal["local", "ray"], typer.Option(help="Where images are made: here, or on a Ray cluster.")
+]
 WorkersOption = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="Generation processes; default: one for each GPU, at least one."),
+    typer.Option(min=1, help="Generation workers; default: one for each GPU, at least one."),
 ]
 MetricsOption = Annotated[
     Optional[str],  # noqa: UP045
@@ -65,12 +68,13 @@ def _stage_command(until: str, name: str, text: str) -> None:
         captions: CaptionsOption = [],  # noqa: B006
         changes: SetOption = [],  # noqa: B006
         limit: LimitOption = None,
+        engine: EngineOption = "local",
         workers: WorkersOption = None,
         metrics: MetricsOption = None,
         debug: DebugOption = False,
     ) -> None:
         with _Explained(debug):
-            _run(recipe, captions, out, changes, limit, workers, metrics, until)
+            _run(recipe, captions, out, changes, limit, engine, workers, metrics, until)
 
     app.command(name, help=text)(command)
 
@@ -257,6 +261,7 @@ def _run(
     out: str,
     changes: list[str],
     limit: int | None,
+    engine: str,
     workers: int | None,
     metrics: str | None,
     until: str,
@@ -272,8 +277,8 @@ def _run(
         settings = Recipe.load(recipe, captions=captions, overrides=changes, limit=limit)
     shown = progress_for_terminal()
     progress = Tracker(shown)
-    engine = None if until == "curate" else make_engine(workers)
-    pipeline = Pipeline(settings, out, engine=engine, progress=progress)
+    used = None if until == "curate" else make_engine(engine, workers)
+    pipeline = Pipeline(settings, out, engine=used, progress=progress)
     with _serving(progress, metrics), _shown(shown):
         pipeline.run(until)
     if until in ("export", "report"):

@@ -26,6 +26,7 @@ _EXTRAS = {
     "language": ("py3langid", "the caption rule `language`"),
     "perplexity": ("kenlm", "the caption rule `perplexity` by KenLM"),
     "metrics": ("prometheus_client", "--metrics, an endpoint for Prometheus"),
+    "ray": ("ray", "--engine ray: generation on a cluster"),
     "s3": ("s3fs", "run folders and captions on s3://"),
     "gcs": ("gcsfs", "run folders and captions on gs://"),
     "endpoint": ("httpx2", "an LLM judge behind an endpoint"),

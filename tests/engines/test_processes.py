@@ -27,7 +27,7 @@ def committed(folder: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_shard_is_done_once(tmp_path: Path, workers: int) -> None:
-    engine, told = make_engine(workers), Told()
+    engine, told = make_engine("local", workers), Told()
     assert isinstance(engine, LocalEngine if workers == 1 else ProcessEngine)
     updates = list(engine.run(ToyJob(tmp_path), range(7), told))
     assert finished(updates) == list(range(7))

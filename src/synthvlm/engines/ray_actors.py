@@ -1,0 +1,234 @@
+"""Shards over the actors of a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import count
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any
+
+from synthvlm.engines.base import MakeWorker, Reporter, Update, WorkerChange
+from synthvlm.engines.channel import Channel, Message
+from synthvlm.engines.crew import Crew
+from synthvlm.errors import EngineError, MissingExtraError, first_line
+
+__all__ = ["RayEngine"]
+
+#: How long a worker that is to stop may take to commit what it has drawn.
+_GRACE_S = 60.0
+#: How often the cluster is asked whether there is room for more workers.
+_LOOK_S = 5.0
+#: A worker that has nothing to say answers after so long.
+_PATIENCE_S = 2.0
+
+
+class RayEngine:
+    """Runs shards in Ray actors, each of which holds its models until there are no more shards.
+
+    Nodes may join and leave while it runs: a lost actor's shards go to others, and new room gets
+    a new actor.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        """Connect to the cluster of ``RAY_ADDRESS``, to one on this machine, or start one here.
+
+        Args:
+            workers: At most so many actors; by default one for each GPU of the cluster, or one for
+                each node where there is none.
+
+        Raises:
+            MissingExtraError: Ray is not installed.
+            EngineError: The cluster cannot be reached.
+        """
+        # Nothing is sent anywhere unless the user says so.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ImportError:
+            raise MissingExtraError(
+                "the engine ray needs Ray: pip install 'synthvlm[ray]'"
+            ) from None
+        self._ray, self._wanted = ray, workers
+        self._members: dict[str, _Member] = {}
+        self._names = count()
+        if not ray.is_initialized():
+            try:
+                ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise EngineError(
+                    f"no Ray cluster: {first_line(error)}; RAY_ADDRESS says which one, without it "
+                    f"one is started here"
+                ) from error
+
+    @property
+    def workers(self) -> int:
+        """How many actors there are now."""
+        return len(self._members)
+
+    def gpus(self) -> int:
+        """How many GPUs the cluster has."""
+        return int(self._ray.cluster_resources().get("GPU", 0))
+
+    def run(
+        self, make_worker: MakeWorker, shards: Sequence[int], progress: Reporter
+    ) -> Iterator[Update]:
+        """Yield the result of each shard as it finishes, and what becomes of the actors."""
+        crew = Crew(shards, progress)
+        job = self._ray.put(make_worker)
+        looked, known = time.monotonic(), -1
+        try:
+            while not crew.is_over:
+                if len(self._members) != known or time.monotonic() - looked >= _LOOK_S:
+                    looked = time.monotonic()
+                    yield from self._hire(job, crew)
+                    known = len(self._members)
+                yield from self._listen(crew)
+        finally:
+            members = list(self._members.values())
+            self._members.clear()
+            self._dismiss(members)
+
+    def _room(self) -> int:
+        """How many actors the cluster has room for."""
+        room = self.gpus() or sum(node["Alive"] for node in self._ray.nodes())
+        return room if self._wanted is None else self._wanted
+
+    def _hire(self, job: Any, crew: Crew) -> Iterator[Update]:
+        """Start actors, as many as there is room and work for."""
+        resource = "num_gpus" if self.gpus() else "num_cpus"
+        room = min(self._room() - len(self._members), crew.dispatch.waiting)
+        for _ in range(room):
+            member = _Member(str(next(self._names)), self._ray, job, resource)
+            self._members[member.name] = member
+            yield WorkerChange(member.name, "started")
+
+    def _listen(self, crew: Crew) -> Iterator[Update]:
+        """Wait for messages and deaths, and take what has come."""
+        heard = {member.messages: member for member in self._members.values()}
+        if not heard:
+            time.sleep(_LOOK_S / 10)
+            return
+        ready, _ = self._ray.wait(list(heard), timeout=_LOOK_S)
+        for reference in ready:
+            member = heard[reference]
+            try:
+                messages: list[Message] = self._ray.get(reference)
+            except self._ray.exceptions.ActorUnavailableError:
+                member.listen()  # the network, perhaps; if it is dead that is told next
+                continue
+            except self._ray.exceptions.RayError as error:
+                messages = [("crash", (_reason(error), None))]
+            for message in messages:
+                if message[0] == "crash":
+                    yield from self._bury(crew, member, message[1][0])
+                    break
+                yield from crew.heard(member, message)
+            else:
+                member.listen()
+
+    def _bury(self, crew: Crew, member: _Member, problem: str) -> Iterator[Update]:
+        """Take leave of an actor; its shards are not to blame where its node is gone, too."""
+        del self._members[member.name]
+        alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+        lost_node = member.node is not None and member.node not in alive
+        member.kill()
+        yield from crew.died(member, problem, workers=max(1, self._room()), blame=not lost_node)
+
+    def _dismiss(self, members: Sequence[_Member]) -> None:
+        """Let workers commit what they have drawn, but not for ever."""
+        try:
+            # One that still waits for room on the cluster has nothing to commit.
+            ends = [member.stop() for member in members if member.is_there()]
+            if ends:
+                self._ray.wait(ends, num_returns=len(ends), timeout=_GRACE_S)
+        finally:
+            for member in members:
+                member.kill()
+
+
+class _Member:
+    """An actor, and what the driver waits for from it."""
+
+    def __init__(self, name: str, ray: Any, job: Any, resource: str) -> None:
+        self.name, self._ray = name, ray
+        actor = ray.remote(_Actor).options(
+            max_restarts=0, max_concurrency=4, scheduling_strategy="SPREAD", **{resource: 1}
+        )
+        self._actor = actor.remote(job, os.getcwd())
+        self.node: str | None = None
+        self._where = self._actor.node.remote()
+        self.listen()
+
+    def listen(self) -> None:
+        """Ask for what the worker says next."""
+        self.is_there()
+        self.messages = self._actor.hear.remote()
+
+    def is_there(self) -> bool:
+        """Whether it has been started, and on which node."""
+        if self.node is None and self._ray.wait([self._where], timeout=0)[0]:
+            with suppress(self._ray.exceptions.RayError):
+                self.node = self._ray.get(self._where)
+        return self.node is not None
+
+    def reply(self, shard: int | None) -> None:
+        self._actor.reply.remote(shard)
+
+    def stop(self) -> Any:
+        """Ask it to stop; returns what is ready when it has."""
+        return self._actor.stop.remote()
+
+    def kill(self) -> None:
+        with suppress(Exception):  # it is gone
+            self._ray.kill(self._actor)
+
+
+class _Actor:
+    """Serves a worker on a thread, and the driver on others."""
+
+    def __init__(self, make_worker: MakeWorker, folder: str) -> None:
+        # Relative paths mean what they mean to the driver, where its folder exists here.
+        with suppress(OSError):
+            os.chdir(folder)
+        self._messages: SimpleQueue[Message] = SimpleQueue()
+        self._channel = Channel(self._messages.put)
+        self._thread = Thread(target=self._channel.serve, args=(make_worker,), daemon=True)
+        self._thread.start()
+
+    def node(self) -> str:
+        """Where this is."""
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
+
+    def hear(self) -> list[Message]:
+        """What the worker has said since."""
+        found: list[Message] = []
+        with suppress(Empty):
+            found.append(self._messages.get(timeout=_PATIENCE_S))
+            while True:
+                found.append(self._messages.get_nowait())
+        return found
+
+    def reply(self, shard: int | None) -> None:
+        """Answer the worker."""
+        self._channel.reply(shard)
+
+    def stop(self) -> None:
+        """Stop the worker, and wait until it has."""
+        self._channel.stop()
+        self._thread.join()
+
+
+def _reason(error: Exception) -> str:
+    """What Ray says of a dead actor, in a line, without its advice."""
+    text = " ".join(str(error).split())
+    detail = re.search(r"Worker exit detail: (.*?)(?: Some common causes|$)", text)
+    if detail is not None:
+        return f"its process died: {detail[1]}"
+    return text[text.find("The actor ") :][:300] if "The actor " in text else text[:300]

@@ -1,0 +1,156 @@
+"""A real Ray cluster of two nodes, each a raylet of its own, on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_jobs import Told, ToyJob
+
+from fake_models import load_fake_models
+from synthvlm.engines.base import LostShard, ShardResult, Update, WorkerChange
+from synthvlm.engines.ray_actors import RayEngine
+from synthvlm.errors import ModelError
+from synthvlm.pipeline import Pipeline
+from synthvlm.recipe import Recipe
+
+ray = pytest.importorskip("ray")
+
+
+class Nodes:
+    """The cluster; nodes join and leave."""
+
+    def __init__(self, cluster: Any) -> None:
+        self._cluster = cluster
+
+    def join(self) -> Any:
+        return self._cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+
+    def kill(self, node: Any) -> None:
+        """SIGKILL for its raylet, which takes its workers with it."""
+        node.all_processes["raylet"][0].process.kill()
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    from ray.cluster_utils import Cluster
+
+    here = Path(__file__).parent
+    before = os.environ.get("PYTHONPATH")
+    # Raylets, and so their workers, inherit it.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent)])
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # The head does no work; a node that is killed is missed soon.
+    settings = {"health_check_period_ms": 500, "health_check_failure_threshold": 2}
+    head = {"num_cpus": 0, "object_store_memory": 80 * 2**20, "_system_config": settings}
+    cluster = Cluster(initialize_head=True, head_node_args={**head, "include_dashboard": False})
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield Nodes(cluster)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture(scope="module")
+def two(nodes: Nodes) -> Nodes:
+    nodes.join()
+    nodes.join()
+    return nodes
+
+
+def of(kind: type, updates: list[Update]) -> list[Any]:
+    return [one for one in updates if isinstance(one, kind)]
+
+
+def committed(folder: Path) -> dict[str, int]:
+    return {p.name: len(p.read_text()) for p in folder.iterdir() if p.name.isdecimal()}
+
+
+def test_every_shard_is_done_once_on_two_nodes(two: Nodes, tmp_path: Path) -> None:
+    told = Told()
+    updates = list(RayEngine(2).run(ToyJob(tmp_path, pause_s=0.1), range(8), told))
+    assert sorted(one.shard for one in of(ShardResult, updates)) == list(range(8))
+    assert committed(tmp_path) == {str(n): 1 for n in range(8)}
+    assert told.done == 80
+    assert {one.worker for one in of(ShardResult, updates)} == {"0", "1"}
+    assert len(list(tmp_path.glob("closed-*"))) == 2
+
+
+def test_a_killed_worker_and_a_deadly_shard(two: Nodes, tmp_path: Path) -> None:
+    told = Told()
+    updates = list(RayEngine(2).run(ToyJob(tmp_path, once=(1,), deadly=(4,)), range(6), told))
+    assert sorted(one.shard for one in of(ShardResult, updates)) == [0, 1, 2, 3, 5]
+    (lost,) = of(LostShard, updates)
+    assert (lost.shard, lost.deaths) == (4, 3)
+    assert "process died" in lost.problem
+    assert "\n" not in lost.problem
+    assert told.done == 50
+
+
+def test_an_error_stops_the_run(two: Nodes, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="the model is gone"):
+        list(RayEngine(2).run(ToyJob(tmp_path, fatal=(0,), pause_s=0.05), range(6), Told()))
+
+
+def test_a_driver_that_stops_early_lets_workers_give_up(two: Nodes, tmp_path: Path) -> None:
+    updates: Any = RayEngine(2).run(ToyJob(tmp_path, pause_s=0.1), range(50), Told())
+    busy = set()
+    for update in updates:
+        busy |= {update.worker} if isinstance(update, ShardResult) else set()
+        if len(busy) == 2:
+            break
+    updates.close()
+    # One had just finished and was waiting for the next shard.
+    assert len(list(tmp_path.glob("given-up-*"))) in (1, 2)
+    assert len(list(tmp_path.glob("closed-*"))) == 2
+
+
+def test_nodes_leave_and_join(nodes: Nodes, two: Nodes, tmp_path: Path) -> None:
+    """A node is killed in the middle, another joins: nothing is lost, no shard is to blame."""
+    extra = nodes.join()
+    updates: list[Update] = []
+    # As many actors as nodes have room, and so one on the third.
+    for update in RayEngine(3).run(ToyJob(tmp_path, pause_s=0.1), range(30), Told()):
+        updates.append(update)
+        if len(of(ShardResult, updates)) == 4 and extra is not None:
+            nodes.kill(extra)
+            nodes.join()
+            extra = None
+    assert sorted(one.shard for one in of(ShardResult, updates)) == list(range(30))
+    assert set(committed(tmp_path)) == {str(n) for n in range(30)}
+    deaths = [one for one in of(WorkerChange, updates) if one.state == "died"]
+    assert len(deaths) == 1
+    assert len({one.worker for one in of(ShardResult, updates)}) == 4
+    assert not of(LostShard, updates)
+
+
+def test_the_same_run_as_in_one_process(two: Nodes, tmp_path: Path) -> None:
+    """The whole pipeline: the data set is the same byte for byte."""
+    captions = tmp_path / "captions.txt"
+    captions.write_text("".join(f"a small wooden barn number {n} on a hill\n" for n in range(30)))
+    settings = ["run.shard_size=4", "run.threads=1", "generation.candidates=2"]
+    settings += ["generation.model=org/fake", "scoring.clip.model=org/fake"]
+    settings += ["selection.top_fraction=1.0"]
+    recipe = Recipe.load("tiny", captions=[captions], overrides=settings)
+    for name, engine in (("one", None), ("two", RayEngine(2))):
+        out = tmp_path / name
+        Pipeline(recipe, out, engine=engine, load_models=load_fake_models).run("export")
+    files = {
+        p.relative_to(tmp_path / "one"): p.read_bytes()
+        for p in sorted((tmp_path / "one" / "dataset").rglob("*"))
+        if p.is_file()
+    }
+    assert len(files) > 10
+    for name, data in files.items():
+        assert (tmp_path / "two" / name).read_bytes() == data, name
+    selection = "selection.parquet"
+    assert (tmp_path / "two" / selection).read_bytes() == (
+        tmp_path / "one" / selection
+    ).read_bytes()
