@@ -77,7 +77,7 @@ def test_an_error_stops_the_run_and_the_others_keep_what_they_have(tmp_path: Pat
 
 def test_a_driver_that_stops_early_lets_workers_give_up(tmp_path: Path) -> None:
     updates: Iterator[Update] = ProcessEngine(2).run(
-        ToyJob(tmp_path, pause_s=0.1), range(50), Told()
+        ToyJob(tmp_path, pause_s=0.05), range(50), Told()
     )
     busy = set()
     for update in updates:

@@ -75,7 +75,7 @@ def committed(folder: Path) -> dict[str, int]:
 
 def test_every_shard_is_done_once_on_two_nodes(two: Nodes, tmp_path: Path) -> None:
     told = Told()
-    updates = list(RayEngine(2).run(ToyJob(tmp_path, pause_s=0.1), range(8), told))
+    updates = list(RayEngine(2).run(ToyJob(tmp_path, pause_s=0.05), range(8), told))
     assert sorted(one.shard for one in of(ShardResult, updates)) == list(range(8))
     assert committed(tmp_path) == {str(n): 1 for n in range(8)}
     assert told.done == 80
@@ -100,7 +100,7 @@ def test_an_error_stops_the_run(two: Nodes, tmp_path: Path) -> None:
 
 
 def test_a_driver_that_stops_early_lets_workers_give_up(two: Nodes, tmp_path: Path) -> None:
-    updates: Any = RayEngine(2).run(ToyJob(tmp_path, pause_s=0.1), range(50), Told())
+    updates: Any = RayEngine(2).run(ToyJob(tmp_path, pause_s=0.05), range(50), Told())
     busy = set()
     for update in updates:
         busy |= {update.worker} if isinstance(update, ShardResult) else set()
@@ -117,7 +117,7 @@ def test_nodes_leave_and_join(nodes: Nodes, two: Nodes, tmp_path: Path) -> None:
     extra = nodes.join()
     updates: list[Update] = []
     # As many actors as nodes have room, and so one on the third.
-    for update in RayEngine(3).run(ToyJob(tmp_path, pause_s=0.1), range(30), Told()):
+    for update in RayEngine(3).run(ToyJob(tmp_path, pause_s=0.05), range(30), Told()):
         updates.append(update)
         if len(of(ShardResult, updates)) == 4 and extra is not None:
             nodes.kill(extra)

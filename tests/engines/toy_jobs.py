@@ -39,7 +39,7 @@ class ToyJob:
         once: Shards that kill their worker the first time.
         raising: Shards at which it raises something unexpected.
         fatal: Shards at which it raises an error that stops the run.
-        pause_s: Seconds of work for each unit.
+        pause_s: Seconds of work for each unit, times one to three: workers keep no step.
         start_dies: Whether no worker gets as far as its first shard.
     """
 
@@ -82,7 +82,7 @@ class ToyWorker:
 
     def _do(self, shard: int) -> None:
         for unit in range(10):
-            time.sleep(self._job.pause_s)
+            time.sleep(self._job.pause_s * (1 + shard % 3))
             self._progress.advance(1)
             if unit == 5:
                 self._fail(shard)
