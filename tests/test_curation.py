@@ -326,7 +326,7 @@ def test_personal_data_is_rejected(tmp_path: Path) -> None:
         ),
         (
             "curation.rules.judge={model: x, min: 0, endpoint: {url: 'http://a:b@c/'}}",
-            "no user or password",
+            "no user, password",
         ),
         ("curation.concepts={cap: 0, concepts: [a]}", "curation.concepts.cap"),
     ],
