@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import sys
 import traceback
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 import typer
 
 from synthvlm.errors import SynthVLMError
-from synthvlm.terminal import printable
+from synthvlm.terminal import printable, quiet_libraries
 
 if TYPE_CHECKING:
     from synthvlm.progress import Progress, Tracker
@@ -177,6 +176,61 @@ def status(
 
 
 @app.command()
+def verify(
+    run: Annotated[str, typer.Argument(help="The run folder.", metavar="RUN")],
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Have the next run redo what is damaged.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines; nothing else.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Check that a run's files are what was written; exit status 1 if something is damaged."""
+    with _Explained(debug, "interrupted: nothing was discarded"):
+        from synthvlm.progress import SilentProgress, progress_for_terminal
+        from synthvlm.verification.command import verify_command
+
+        progress = SilentProgress() if as_json else progress_for_terminal()
+        with _shown(progress):
+            text, is_sound = verify_command(
+                run, is_discarding=discard, as_json=as_json, progress=progress
+            )
+        print(text)
+        if not is_sound:
+            raise typer.Exit(1)
+
+
+@app.command()
+def regenerate(
+    run: Annotated[str, typer.Argument(help="The run folder.", metavar="RUN")],
+    id: Annotated[str, typer.Option("--id", help="Of the caption.", metavar="CAPTION_ID")],
+    index: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=0, help="Number of a candidate; default: the winner."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All candidates that were drawn.")] = False,
+    to: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Folder for the images, as PNG.", metavar="FOLDER"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines; nothing else.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make a caption's image again and compare; exit status 1 if it is not the same."""
+    with _Explained(debug, "interrupted: the run folder is as it was"):
+        from synthvlm.progress import SilentProgress, progress_for_terminal
+        from synthvlm.regeneration import regenerate_command
+
+        progress = SilentProgress() if as_json else progress_for_terminal()
+        with _shown(progress):
+            text, is_same = regenerate_command(
+                run, id, index=index, every=every, to=to, as_json=as_json, progress=progress
+            )
+        print(text)
+        if not is_same:
+            raise typer.Exit(1)
+
+
+@app.command()
 def publish(
     run: Annotated[str, typer.Argument(help="The run folder, its export done.", metavar="RUN")],
     target: Annotated[
@@ -249,9 +303,7 @@ def main() -> None:
     # A name that the terminal cannot show is no reason to stop.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    # torchao, where it is installed, says at import which of its kernels are not for this machine.
-    for library in ("torchao", "torch.utils._pytree"):
-        logging.getLogger(library).setLevel(logging.ERROR)
+    quiet_libraries()
     app()
 
 

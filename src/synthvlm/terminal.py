@@ -1,10 +1,11 @@
-"""Text of strangers on a terminal: captions' files, ids, servers' words may hold control codes."""
+"""What others put on a terminal: texts of strangers, and what libraries say at import."""
 
 from __future__ import annotations
 
+import logging
 import re
 
-__all__ = ["printable"]
+__all__ = ["printable", "quiet_libraries"]
 
 #: Control characters (escape sequences begin with one), line ends, marks that turn the direction
 #: of writing, lone surrogates.
@@ -19,3 +20,10 @@ def printable(text: str) -> str:
     Tabs and ``\n`` stay: our own messages have them.
     """
     return _ACTIVE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def quiet_libraries() -> None:
+    """Let libraries say nothing that nobody can act upon, in a process that is ours alone."""
+    # torchao, where it is installed, says at import which of its kernels are not for this machine.
+    for library in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(library).setLevel(logging.ERROR)

@@ -15,6 +15,7 @@ from synthvlm.engines.base import MakeWorker, Reporter, Update, WorkerChange
 from synthvlm.engines.channel import Channel, Message
 from synthvlm.engines.crew import Crew
 from synthvlm.engines.local import gpu_count
+from synthvlm.terminal import quiet_libraries
 
 __all__ = ["ProcessEngine"]
 
@@ -152,6 +153,7 @@ def _serve(connection: Connection, make_worker: MakeWorker, device: str | None) 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
+    quiet_libraries()
     channel = Channel(connection.send)
     Thread(target=_listen, args=(connection, channel), daemon=True).start()
     channel.serve(make_worker)

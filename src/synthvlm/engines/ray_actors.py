@@ -16,6 +16,7 @@ from synthvlm.engines.base import MakeWorker, Reporter, Update, WorkerChange
 from synthvlm.engines.channel import Channel, Message
 from synthvlm.engines.crew import Crew
 from synthvlm.errors import EngineError, MissingExtraError, first_line
+from synthvlm.terminal import quiet_libraries
 
 __all__ = ["RayEngine"]
 
@@ -195,6 +196,7 @@ class _Actor:
         # Relative paths mean what they mean to the driver, where its folder exists here.
         with suppress(OSError):
             os.chdir(folder)
+        quiet_libraries()
         self._messages: SimpleQueue[Message] = SimpleQueue()
         self._channel = Channel(self._messages.put)
         self._thread = Thread(target=self._channel.serve, args=(make_worker,), daemon=True)
