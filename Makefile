@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test test-long check clean
 
 # Made once; made anew when what it depends on changes.
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -29,6 +29,10 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.tests-ready
 	$(BIN)/python -m pytest
+
+# Faults at hundreds of random moments: docs/reliability.md.
+test-long: $(VENV)/.tests-ready
+	$(BIN)/python -m pytest -m long
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .

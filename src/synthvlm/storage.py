@@ -181,6 +181,13 @@ class Storage:
 
         self.attempt("remove", name, remove)
 
+    def remove_drafts(self, folder: str = "") -> None:
+        """Remove what killed writers left below a folder of a local root; nobody has read it."""
+        if self.is_local:
+            with self.explained("remove", folder):
+                for draft in Path(self._at(folder)).rglob(f".*{DRAFT}"):
+                    draft.unlink(missing_ok=True)
+
     def make(self) -> None:
         """Make the root, where the file system has folders."""
         self.attempt("open", "", lambda: self._fs.makedirs(self.root, exist_ok=True))

@@ -20,7 +20,7 @@ from synthvlm.data import digest
 from synthvlm.errors import RunFolderError
 from synthvlm.lock import Lock
 from synthvlm.marker import Marker, StoredFile, marker_name, shard_of
-from synthvlm.storage import DRAFT, Clock, Entry, Storage
+from synthvlm.storage import Clock, Entry, Storage
 from synthvlm.tables import table_bytes
 
 if TYPE_CHECKING:
@@ -104,10 +104,7 @@ class RunFolder:
         """
         self._storage.note = note
         with self._lock.held(state, note, period_s):
-            if self._storage.is_local:
-                # What a killed run was just writing; hidden, so nobody has read it.
-                for draft in Path(self._storage.root).rglob(f".*{DRAFT}"):
-                    draft.unlink(missing_ok=True)
+            self._storage.remove_drafts()
             yield
 
     def lock_info(self) -> dict[str, Any] | None:
@@ -246,6 +243,8 @@ class RunFolder:
     def sweep(self, stage: str, folders: Sequence[str], keep: Mapping[int, Marker]) -> None:
         """Remove the markers of shards that are no more, then files that no marker names.
 
+        Nobody may be writing in these folders: what killed workers left half written goes, too.
+
         Raises:
             RunFolderError: They cannot be removed, or another run took the folder over.
         """
@@ -258,6 +257,8 @@ class RunFolder:
             for name in self.listing(folder):
                 if name not in named:
                     self.remove(name)
+        for folder in (f"done/{stage}", *folders):
+            self._storage.remove_drafts(folder)
 
     def event(self, kind: str, **facts: Any) -> None:
         """Note what happened, for machines; what is noted becomes a file every few seconds."""
