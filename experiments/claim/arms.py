@@ -7,7 +7,8 @@ Each arm is a LLaVA JSON file with a folder of images:
 - ``c``: as many pairs, captions and candidates taken at random from those that B chose among;
 - ``d``: as many, drawn from the web;
 - ``e``: the web's pictures, captioned by a small captioning model;
-- ``b-no-ssim``: B with an SSIM weight of 0; ``b-uncurated``: B with curation off.
+- ``b-no-ssim``: B with an SSIM weight of 0;
+- ``b-uncurated``: B with curation off, from as many captions as B's curation kept.
 
 What is there is kept: a killed command goes on where it was.
 """
@@ -24,6 +25,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pyarrow.parquet as pq
 from web import PAIRS, make_web
 
 from synthvlm import Pipeline, Recipe
@@ -81,7 +83,9 @@ def main() -> None:
         "c": build_c,
         "d": lambda: sample(web, out / "d", top, seed=4),
         "b-no-ssim": build_no_ssim,
-        "b-uncurated": lambda: pipeline(out / "b-uncurated", *CURATION_OFF),
+        "b-uncurated": lambda: pipeline(
+            out / "b-uncurated", *CURATION_OFF, f"limit={kept_captions(out / 'b')}"
+        ),
     }
     for name, build in steps.items():
         once(out, name, build)
@@ -103,6 +107,12 @@ def once(out: Path, name: str, build: Callable[[], None]) -> None:
 def _cpu_seconds() -> float:
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
+
+
+def kept_captions(run: Path) -> int:
+    """How many captions a run's curation kept."""
+    files = sorted((run / "captions").glob("*.parquet"))
+    return sum(sum(pq.read_table(file)["kept"].to_pylist()) for file in files)
 
 
 def sample(source: Path, to: Path, count: int, *, seed: int) -> None:

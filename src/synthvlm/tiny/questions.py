@@ -31,10 +31,18 @@ _SIDES: Final = {
     "below": "below",
 }
 _WORDINGS: Final[dict[Topic, tuple[str, ...]]] = {
-    "colour": ("Which color does the {} have?", "Name the color of the {}.", "The {}: which color?"),
+    "colour": (
+        "Which color does the {} have?",
+        "Name the color of the {}.",
+        "The {}: which color?",
+    ),
     "shape": ("Which shape is {}?", "Name the shape that is {}.", "Something is {}. What is it?"),
     "count": ("How many things are there?", "Count the things.", "What number of things is shown?"),
-    "size": ("How large is the {}?", "Is the {} small, medium or large?", "Name the size of the {}."),
+    "size": (
+        "How large is the {}?",
+        "Is the {} small, medium or large?",
+        "Name the size of the {}.",
+    ),
     "place": ("Where is the {}?", "In which part is the {}?", "Name the place of the {}."),
     "relation": ("What is {} the {}?", "Which thing lies {} the {}?", "Name what is {} the {}."),
     "background": (
@@ -73,29 +81,28 @@ def sample_question(scene: Scene, rng: Random, topic: Topic | None = None) -> Qu
         single thing, relations between two different ones.
     """
     possible = _topics(scene)
-    if topic is None:
-        topic = rng.choice(possible)
-    elif topic not in possible:
+    if topic is not None and topic not in possible:
         return None
-    wording = rng.choice(_WORDINGS[topic])
+    asked: Topic = rng.choice(possible) if topic is None else topic
+    wording = rng.choice(_WORDINGS[asked])
     thing = rng.choice(scene.things)
     alike = len({(t.shape, t.colour) for t in scene.things}) == 1
     noun = thing.shape if alike else rng.choice((thing.shape, f"{thing.colour} {thing.shape}"))
-    if topic == "colour":
-        return Question(topic, wording.format(thing.shape), thing.colour)
-    if topic == "shape":
-        return Question(topic, wording.format(thing.colour), thing.shape)
-    if topic == "count":
-        return Question(topic, wording, _NUMBERS[len(scene.things)])
-    if topic == "size":
-        return Question(topic, wording.format(noun), size_of(thing.radius))
-    if topic == "place":
-        return Question(topic, wording.format(noun), place_of(thing.x, thing.y))
-    if topic == "background":
-        return Question(topic, wording, scene.background)
+    if asked == "colour":
+        return Question(asked, wording.format(thing.shape), thing.colour)
+    if asked == "shape":
+        return Question(asked, wording.format(thing.colour), thing.shape)
+    if asked == "count":
+        return Question(asked, wording, _NUMBERS[len(scene.things)])
+    if asked == "size":
+        return Question(asked, wording.format(noun), size_of(thing.radius))
+    if asked == "place":
+        return Question(asked, wording.format(noun), place_of(thing.x, thing.y))
+    if asked == "background":
+        return Question(asked, wording, scene.background)
     (other,) = (t for t in scene.things if t is not thing)
     side = _SIDES[relation_of(other.x, other.y, thing.x, thing.y)]
-    return Question(topic, wording.format(side, noun), f"{other.colour} {other.shape}")
+    return Question(asked, wording.format(side, noun), f"{other.colour} {other.shape}")
 
 
 def _topics(scene: Scene) -> tuple[Topic, ...]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 from synthvlm.tiny.captions import Claim, holds, phrase, sample_claim
-from synthvlm.tiny.world import BACKGROUNDS, COLOURS, PLACES, SHAPES, Scene, Shape
+from synthvlm.tiny.world import BACKGROUNDS, COLOURS, PLACES, SHAPES, Scene
 
 __all__ = ["NOISES", "Noise", "advertisement", "noisy_caption"]
 
@@ -39,13 +39,10 @@ _GOODS: Final = ("poster", "sticker", "shirt", "mug", "wallpaper", "clip art", "
 def advertisement(rng: Random) -> str:
     """A line that sells something and says nothing of a picture."""
     offers = rng.sample(_OFFERS, rng.choice((2, 3)))
-    line = f"{rng.choice(COLOUR_WORDS)} {rng.choice(SHAPES)} {rng.choice(_GOODS)}"
+    line = f"{rng.choice(tuple(COLOURS))} {rng.choice(SHAPES)} {rng.choice(_GOODS)}"
     parts = [line, *offers]
     rng.shuffle(parts)
     return rng.choice((" - ", " | ", "! ", ", ")).join(parts) + rng.choice(("", "!", "!!!"))
-
-
-COLOUR_WORDS: Final = tuple(COLOURS)
 
 
 def noisy_caption(claim: Claim, scene: Scene, noise: Noise, rng: Random) -> str:
@@ -77,7 +74,7 @@ def _changed(claim: Claim, rng: Random) -> Claim:
     position = rng.randrange(len(claim.shapes))
     if which == "shape":
         shapes = list(claim.shapes)
-        shapes[position] = cast("Shape", rng.choice([s for s in SHAPES if s not in shapes]))
+        shapes[position] = rng.choice([s for s in SHAPES if s not in shapes])
         return replace(claim, shapes=tuple(shapes))
     if which == "place" and claim.place is not None:
         return replace(claim, place=rng.choice(PLACES))

@@ -45,9 +45,7 @@ def make_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = [
-        "".join(re.sub("</s>", " ", text) for text, _ in sample_row(rng)) for _ in range(6000)
-    ]
+    texts = ["".join(re.sub("</s>", " ", text) for text, _ in sample_row(rng)) for _ in range(6000)]
     tokenizer.train_from_iterator([*texts, *[_EVERYDAY.replace("\n", " ")] * 20], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

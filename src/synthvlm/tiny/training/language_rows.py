@@ -16,7 +16,7 @@ from synthvlm.tiny.questions import sample_question
 from synthvlm.tiny.web_captions import NOISES, noisy_caption
 from synthvlm.tiny.world import Scene, Thing, place_of, size_of
 
-__all__ = ["SYSTEM", "Row", "context", "grid", "sample_row"]
+__all__ = ["SYSTEM", "Row", "context", "facts", "grid", "sample_row"]
 
 #: Vicuna's system prompt, with which LLaVA-1.5's conversations begin.
 SYSTEM: Final = (
@@ -64,11 +64,11 @@ def context(claim: Claim, scene: Scene, rng: Random) -> str:
     how = rng.choices(("grid", "facts", "wording"), (0.6, 0.25, 0.15))[0]
     if how == "grid":
         return grid(scene, rng)
-    facts = _facts(scene, rng)
+    told = facts(scene, rng)
     if how == "facts":
-        return facts
+        return told
     # The wording alone may leave open what is asked.
-    return f"{phrase(claim, rng)} {facts}"
+    return f"{phrase(claim, rng)} {told}"
 
 
 def grid(scene: Scene, rng: Random) -> str:
@@ -87,11 +87,12 @@ def grid(scene: Scene, rng: Random) -> str:
     return " " + " ".join(words)
 
 
-def _facts(scene: Scene, rng: Random) -> str:
-    facts = [rng.choice((f"on {scene.background}", f"background {scene.background}"))]
+def facts(scene: Scene, rng: Random) -> str:
+    """A list of what is in a scene, in random order."""
+    told = [rng.choice((f"on {scene.background}", f"background {scene.background}"))]
     for thing in scene.things:
         words = [thing.colour, thing.shape, place_of(thing.x, thing.y), size_of(thing.radius)]
         rng.shuffle(words)
-        facts.append(" ".join(words))
-    rng.shuffle(facts)
-    return "; ".join(facts)
+        told.append(" ".join(words))
+    rng.shuffle(told)
+    return "; ".join(told)
