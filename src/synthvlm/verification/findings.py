@@ -126,7 +126,7 @@ class Verification:
                 yield f"  ... and {len(discarded) - _SHOWN:,} more; --json shows all"
         elif self.bad:
             yield (
-                f"{len(self.bad):,} findings of damage; have it redone, and nothing else: "
+                f"{len(self.bad):,} damaged or missing; have it redone, and nothing else: "
                 f"synthvlm verify {where} --discard, then synthvlm run --out {where}"
             )
         else:
