@@ -92,11 +92,17 @@ def test_unknown_attribute_of_the_package() -> None:
 
 
 def test_recipes_are_listed_with_a_line_each() -> None:
-    lines = synthvlm_command("recipes").stdout.splitlines()
-    names = [line.split()[0] for line in lines]
-    assert names == sorted(names)
-    assert {"flux-dev", "sd3", "sdxl", "sdxl-lightning", "tiny"} <= set(names)
-    assert len({line.index(line.split()[1]) for line in lines}) == 1, "one column"
+    told = synthvlm_command("recipes").stdout
+    runs, trainings = told.split("\n\nof `synthvlm train`:\n")
+    for part, some in (
+        (runs, {"flux-dev", "sd3", "sdxl", "sdxl-lightning", "tiny"}),
+        (trainings, {"llava-7b-pretrain", "llava-13b-finetune", "tiny-pretrain"}),
+    ):
+        lines = part.splitlines()
+        names = [line.split()[0] for line in lines]
+        assert names == sorted(names)
+        assert some <= set(names)
+        assert len({line.index(line.split()[1]) for line in lines}) == 1, "one column"
 
 
 def test_printed_recipe_can_be_edited_and_given_back(tmp_path: Path, captions: Path) -> None:

@@ -26,6 +26,7 @@ from random import Random
 from typing import Any
 
 import pyarrow.parquet as pq
+from captioner import caption_web
 from web import PAIRS, make_web
 
 from synthvlm import Pipeline, Recipe
@@ -82,6 +83,7 @@ def main() -> None:
         "b": lambda: pipeline(out / "b"),
         "c": build_c,
         "d": lambda: sample(web, out / "d", top, seed=4),
+        "e": lambda: caption_web(web, out / "e"),
         "b-no-ssim": build_no_ssim,
         "b-uncurated": lambda: pipeline(
             out / "b-uncurated", *CURATION_OFF, f"limit={kept_captions(out / 'b')}"

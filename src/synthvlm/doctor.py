@@ -29,6 +29,9 @@ _EXTRAS = {
     "ray": ("ray", "--engine ray: generation on a cluster"),
     "s3": ("s3fs", "run folders and captions on s3://"),
     "gcs": ("gcsfs", "run folders and captions on gs://"),
+    "training": ("trl", "synthvlm train"),
+    "easy-vqa": ("easy_vqa", "the benchmark easy-VQA of synthvlm eval"),
+    "compare": ("openTSNE", "maps of embeddings in synthvlm compare"),
     "endpoint": ("httpx2", "an LLM judge behind an endpoint"),
 }
 _HUB_TIMEOUT_S = 3.0

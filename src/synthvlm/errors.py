@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = [
     "CaptionSourceError",
     "EngineError",
+    "EvaluationError",
     "GenerationError",
     "MissingExtraError",
     "ModelError",
@@ -54,6 +55,10 @@ class TooManyFailuresError(SynthVLMError):
 
 class EngineError(SynthVLMError):
     """Workers cannot be had, or die whatever they are given; what is finished is kept."""
+
+
+class EvaluationError(SynthVLMError):
+    """A benchmark's questions, its harness or its results cannot be used."""
 
 
 class MissingExtraError(SynthVLMError):

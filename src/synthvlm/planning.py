@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import RecipeError
+from synthvlm.intervals import Estimate
 from synthvlm.pipeline import Pipeline
 from synthvlm.progress import SilentProgress
 from synthvlm.stages.models import resolve_device
@@ -16,7 +19,6 @@ from synthvlm.trials.captions import CURATION, curate, recipe_for
 from synthvlm.trials.clock import StageClock
 from synthvlm.trials.extrapolation import Line, Trial, lines_of, notes_on
 from synthvlm.trials.footprint import Footprint, candidate_rows
-from synthvlm.trials.intervals import Estimate
 from synthvlm.trials.pool import choose
 from synthvlm.trials.tables import aligned, quantity, range_of
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
 
-__all__ = ["CURATED", "Plan", "plan"]
+__all__ = ["CURATED", "Plan", "device_name", "plan", "tried"]
 
 #: Captions that the kept share is estimated from: at most 5 points either way.
 CURATED = 400
@@ -96,13 +98,37 @@ def plan(
             captions.
         SynthVLMError: What a run would raise.
     """
-    shown = progress or SilentProgress()
+    with tried(recipe, sample, progress or SilentProgress()) as (trial, _):
+        return Plan(
+            device_name(recipe),
+            tuple(lines_of(trial, price_per_hour, gpus)),
+            tuple(notes_on(trial, gpus)),
+        )
+
+
+@contextmanager
+def tried(recipe: Recipe, sample: int, shown: Progress) -> Iterator[tuple[Trial, RunFolder]]:
+    """A trial of a recipe, and the run folder with the pairs that it drew, which is temporary.
+
+    All sources are read once to count them; of their captions ``CURATED``, chosen by hash, are
+    curated, and all candidates of ``sample`` kept ones drawn.
+
+    Args:
+        recipe: The whole run's.
+        sample: Kept captions to draw.
+        shown: Shows the work.
+
+    Raises:
+        RecipeError: No sampled caption is kept, no image can be drawn, or a model writes the
+            captions.
+        SynthVLMError: What a run would raise.
+    """
     clock, drawing = StageClock(shown), StageClock(shown, hidden=("measure", "curate"))
     shown.note("all captions are counted first: about 100,000 a second from local files")
     began = time.monotonic()
     pool = choose(recipe, CURATED, clock)
     clock.finish("count", f"{pool.read:,} captions ({time.monotonic() - began:.1f} s)")
-    with TemporaryDirectory(prefix="synthvlm-plan-") as temporary:
+    with TemporaryDirectory(prefix="synthvlm-trial-") as temporary:
         home = RunFolder(temporary)
         curated = curate(recipe, pool.sample, home, clock)
         curated.refuse_none()
@@ -117,12 +143,8 @@ def plan(
             problem = next(row.problem for row in rows if row.problem is not None)
             raise RecipeError(f"none of {len(rows)} sampled images is of use: {problem}")
         footprint = Footprint.of(pipeline.folder, RunFolder(home.path(CURATION)))
-    trial = Trial(recipe, pool, curated, clock.laps | drawing.laps, rows, footprint)
-    return Plan(
-        _device(recipe),
-        tuple(lines_of(trial, price_per_hour, gpus)),
-        tuple(notes_on(trial, gpus)),
-    )
+        laps = clock.laps | drawing.laps
+        yield Trial(recipe, pool, curated, laps, rows, footprint), pipeline.folder
 
 
 def _every_candidate(recipe: Recipe) -> Recipe:
@@ -134,7 +156,8 @@ def _every_candidate(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"generation": generation})
 
 
-def _device(recipe: Recipe) -> str:
+def device_name(recipe: Recipe) -> str:
+    """The device that a recipe runs on here, with the name of a GPU."""
     import torch
 
     device = resolve_device(recipe.run.device)

@@ -17,6 +17,11 @@ def set_aside(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
             lost.pop(key, None)
             if event["event"] == "set_aside":
                 lost[key] = event
+        elif event.get("event") == "shards":
+            left = set(event.get("set_aside", ()))
+            for key in [key for key in lost if key[0] == event.get("stage")]:
+                if key[1] not in left:
+                    del lost[key]
     return [lost[key] for key in sorted(lost)]
 
 

@@ -62,6 +62,11 @@ class RunFolder:
 
     def __reduce__(self) -> tuple[Callable[..., RunFolder], tuple[str, str | None]]:
         """To another process go the name, absolute, and the token of the run's lock."""
+        if not self._storage.is_shared:
+            raise RunFolderError(
+                f"{self.url} is in the memory of this process, where workers in other processes "
+                f"cannot see it: name a folder or a bucket, or have one worker"
+            )
         return _sent, (self._storage.absolute_url, self._lock.token)
 
     def prepare(self) -> None:

@@ -29,7 +29,9 @@ def committed(folder: Path) -> dict[str, int]:
 def test_every_shard_is_done_once(tmp_path: Path, workers: int) -> None:
     engine, told = make_engine("local", workers), Told()
     assert isinstance(engine, LocalEngine if workers == 1 else ProcessEngine)
-    updates = list(engine.run(ToyJob(tmp_path), range(7), told))
+    # It takes long enough for each to have a shard.
+    job = ToyJob(tmp_path, pause_s=0.02 * (workers - 1))
+    updates = list(engine.run(job, range(7), told))
     assert finished(updates) == list(range(7))
     assert committed(tmp_path) == {str(n): 1 for n in range(7)}
     assert told.done == 70

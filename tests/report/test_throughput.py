@@ -79,6 +79,16 @@ def test_set_aside_shards_are_those_that_were_not_done_since() -> None:
     )
 
 
+def test_what_a_later_look_at_all_shards_leaves_out_is_done() -> None:
+    events = [lost(3), lost(1), {"event": "shards", "stage": "generate", "set_aside": [1]}]
+    assert [event["shard"] for event in set_aside(events)] == [1]
+    other = {"event": "shards", "stage": "calibrate", "set_aside": []}
+    assert [event["shard"] for event in set_aside([*events, other])] == [1]
+    none = {"event": "shards", "stage": "generate", "set_aside": []}
+    assert set_aside([*events, none]) == []
+    assert [event["shard"] for event in set_aside([*events, none, lost(2)])] == [2]
+
+
 def test_a_stage_with_nothing_but_lost_shards_has_no_row() -> None:
     assert stage_times([lost(1)], {}) == []
     assert set_aside([]) == []

@@ -12,7 +12,7 @@ from synthvlm.errors import first_line
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["MAX_PIXELS", "MAX_SIDE_RATIO", "decode_image"]
+__all__ = ["MAX_PIXELS", "MAX_SIDE_RATIO", "decode_image", "image_size"]
 
 #: More pixels are taken for a decompression bomb (Pillow's own first limit).
 MAX_PIXELS = 89_478_485
@@ -50,6 +50,25 @@ def decode_image(data: bytes) -> Image:
         raise ValueError("the original image cannot be used: it is of no known format") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error ...
         raise ValueError(f"the original image cannot be used: {first_line(error)}") from error
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Width and height in pixels as stored; the pixels are not decoded.
+
+    Raises:
+        ValueError: It is of no known format, or its header is damaged.
+    """
+    import warnings
+
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                return image.size
+    except Exception as error:  # as above; the message of an unknown format holds an address
+        raise ValueError("the image cannot be used: it is of no known format") from error
 
 
 def _check_size(size: tuple[int, int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,8 +102,11 @@ class Engine(Protocol):
 
     def run(
         self, make_worker: MakeWorker, shards: Sequence[int], progress: Reporter
-    ) -> Iterator[Update]:
+    ) -> Generator[Update]:
         """Yield the result of each shard as it finishes, and what becomes of workers.
+
+        Who stops early closes it: workers then commit what they have drawn, which may take a
+        while and be interrupted.
 
         Raises:
             SynthVLMError: A worker raised it; the others commit what they have drawn.

@@ -7,8 +7,8 @@ something in hand (False) finishes that, and asks again.
 
 from __future__ import annotations
 
+import pickle
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from queue import SimpleQueue
@@ -21,10 +21,12 @@ from synthvlm.errors import SynthVLMError, first_line
 __all__ = ["Channel", "Message"]
 
 #: ``ask``, ``advance``, ``note``, ``result``, ``error`` (an exception that stops the run) or
-#: ``crash`` (why this worker is gone); and what goes with it.
+#: ``crash`` (why this worker is gone, in a line); and what goes with it.
 Message = tuple[str, Any]
 
 _INTERVAL_S = 0.5
+#: Characters of what an unexpected exception says.
+_LINE = 300
 
 
 class Channel:
@@ -75,10 +77,9 @@ class Channel:
         except KeyboardInterrupt:
             return
         except SynthVLMError as error:
-            self._send(("error", error))
-        except Exception as error:
-            text = f"{type(error).__name__}: {first_line(error)}"
-            self._send(("crash", (text, traceback.format_exc())))
+            self._send(("error", _portable(error)))
+        except BaseException as error:  # sys.exit and panics of Rust among them
+            self._send(("crash", f"{type(error).__name__}: {first_line(error)[:_LINE]}"))
 
     def _turn(self, shard: int) -> Iterator[int]:
         """Shards until the driver has none for now."""
@@ -103,3 +104,12 @@ class Channel:
     def _send(self, message: Message) -> None:
         with self._lock:
             self._send_now(message)
+
+
+def _portable(error: SynthVLMError) -> SynthVLMError:
+    """The error, or where it does not survive the way, one that says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return SynthVLMError(str(error))
+    return error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ class LocalEngine:
 
     def run(
         self, make_worker: MakeWorker, shards: Sequence[int], progress: Reporter
-    ) -> Iterator[ShardResult]:
+    ) -> Generator[ShardResult]:
         """Yield the result of each shard as it finishes."""
         with closing(make_worker(progress)) as worker:
             for result in worker(shards):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
-from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Condition, Thread
 from typing import Any
 
 from synthvlm.engines.base import MakeWorker, Reporter, Update, WorkerChange
@@ -77,7 +76,7 @@ class RayEngine:
 
     def run(
         self, make_worker: MakeWorker, shards: Sequence[int], progress: Reporter
-    ) -> Iterator[Update]:
+    ) -> Generator[Update]:
         """Yield the result of each shard as it finishes, and what becomes of the actors."""
         crew = Crew(shards, progress)
         job = self._ray.put(make_worker)
@@ -120,13 +119,14 @@ class RayEngine:
             try:
                 messages: list[Message] = self._ray.get(reference)
             except self._ray.exceptions.ActorUnavailableError:
-                member.listen()  # the network, perhaps; if it is dead that is told next
+                member.again()  # the network, perhaps; if it is dead that is told next
                 continue
             except self._ray.exceptions.RayError as error:
-                messages = [("crash", (_reason(error), None))]
+                messages = [("crash", _reason(error))]
+            member.heard += len(messages)
             for message in messages:
                 if message[0] == "crash":
-                    yield from self._bury(crew, member, message[1][0])
+                    yield from self._bury(crew, member, message[1])
                     break
                 yield from crew.heard(member, message)
             else:
@@ -153,7 +153,11 @@ class RayEngine:
 
 
 class _Member:
-    """An actor, and what the driver waits for from it."""
+    """An actor, and what the driver waits for from it.
+
+    A call, or what it returns, may be lost on the way. So the actor keeps what it has said until
+    the driver has it, and replies are numbered and may come twice.
+    """
 
     def __init__(self, name: str, ray: Any, job: Any, resource: str) -> None:
         self.name, self._ray = name, ray
@@ -162,13 +166,23 @@ class _Member:
         )
         self._actor = actor.remote(job, os.getcwd())
         self.node: str | None = None
+        self.heard = 0
+        self._replies, self._last = 0, None  # type: tuple[int, int | None]
         self._where = self._actor.node.remote()
         self.listen()
 
     def listen(self) -> None:
         """Ask for what the worker says next."""
         self.is_there()
-        self.messages = self._actor.hear.remote()
+        self.messages = self._actor.hear.remote(self.heard)
+
+    def again(self) -> None:
+        """A call was lost: say again what may not have arrived, and listen."""
+        if self._replies:
+            self._actor.reply.remote(self._replies, self._last)
+        if self.node is None:
+            self._where = self._actor.node.remote()
+        self.listen()
 
     def is_there(self) -> bool:
         """Whether it has been started, and on which node."""
@@ -178,7 +192,8 @@ class _Member:
         return self.node is not None
 
     def reply(self, shard: int | None) -> None:
-        self._actor.reply.remote(shard)
+        self._replies, self._last = self._replies + 1, shard
+        self._actor.reply.remote(self._replies, shard)
 
     def stop(self) -> Any:
         """Ask it to stop; returns what is ready when it has."""
@@ -197,8 +212,10 @@ class _Actor:
         with suppress(OSError):
             os.chdir(folder)
         quiet_libraries()
-        self._messages: SimpleQueue[Message] = SimpleQueue()
-        self._channel = Channel(self._messages.put)
+        self._news = Condition()
+        self._unheard: list[Message] = []
+        self._heard = self._replies = 0
+        self._channel = Channel(self._say)
         self._thread = Thread(target=self._channel.serve, args=(make_worker,), daemon=True)
         self._thread.start()
 
@@ -208,23 +225,31 @@ class _Actor:
 
         return str(ray.get_runtime_context().get_node_id())
 
-    def hear(self) -> list[Message]:
-        """What the worker has said since."""
-        found: list[Message] = []
-        with suppress(Empty):
-            found.append(self._messages.get(timeout=_PATIENCE_S))
-            while True:
-                found.append(self._messages.get_nowait())
-        return found
+    def hear(self, heard: int) -> list[Message]:
+        """What the worker has said after so many messages, which have arrived."""
+        with self._news:
+            if heard > self._heard:
+                del self._unheard[: heard - self._heard]
+                self._heard = heard
+            self._news.wait_for(lambda: self._unheard, _PATIENCE_S)
+            return list(self._unheard)
 
-    def reply(self, shard: int | None) -> None:
-        """Answer the worker."""
-        self._channel.reply(shard)
+    def reply(self, number: int, shard: int | None) -> None:
+        """Answer the worker, once."""
+        with self._news:
+            is_new, self._replies = number > self._replies, max(number, self._replies)
+        if is_new:
+            self._channel.reply(shard)
 
     def stop(self) -> None:
         """Stop the worker, and wait until it has."""
         self._channel.stop()
         self._thread.join()
+
+    def _say(self, message: Message) -> None:
+        with self._news:
+            self._unheard.append(message)
+            self._news.notify_all()
 
 
 def _reason(error: Exception) -> str:

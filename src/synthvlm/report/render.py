@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.report.charts import histogram, measure_histogram, rising_line
 from synthvlm.report.collect import Facts, ScoreFacts, collect
+from synthvlm.report.published import PUBLISHED, is_comparable
 from synthvlm.stages.curate import (
     ALIGNMENT,
     CONCEPTS,
@@ -73,15 +74,6 @@ _WITHOUT_MEASURE = {
     ALIGNMENT: "others fit their original image better",
     CONCEPTS: "its concepts have enough captions",
 }
-#: Mean CLIPScore and SSIMScore as published (arXiv 2407.20756).
-_PUBLISHED = (
-    ("COCO-Caption", 0.31, 0.73),
-    ("BLIP-LCS (LLaVA 558K)", 0.32, 0.75),
-    ("ShareGPT4V", 0.32, 0.79),
-    ("SynthVLM-100K", 0.36, 0.86),
-)
-_PUBLISHED_CLIP = "openai/clip-vit-base-patch32"
-_PUBLISHED_SIDES = (768, 336)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +140,7 @@ def render(facts: Facts, recipe: Recipe, name: str) -> str:
         ],
         charts=[_histogram(score) for score in facts.scores],
         best_of_chart=_best_of(facts),
-        published_rows=_PUBLISHED,
+        published_rows=PUBLISHED,
         comparable=_is_comparable(recipe),
         weights=(recipe.scoring.clip.weight, recipe.scoring.ssim.weight),
         yaml=recipe.to_yaml(),
@@ -264,8 +256,7 @@ def _best_of(facts: Facts) -> Markup | None:
 def _is_comparable(recipe: Recipe) -> bool:
     """Whether the scorers are those of the published figures."""
     ssim = recipe.scoring.ssim
-    sides = (ssim.side, ssim.model_input_side)
-    return recipe.scoring.clip.model == _PUBLISHED_CLIP and sides == _PUBLISHED_SIDES
+    return is_comparable(recipe.scoring.clip.model, ssim.side, ssim.model_input_side)
 
 
 def _share(part: int, whole: int) -> str:

@@ -93,13 +93,14 @@ def thresholds_of(
             return None, {}
         progress.start(STAGE, len(prompts) * count, "candidates")
         job = _Job(run, recipe, load_models, prompts, wanted)
-        for update in engine.run(job, [0], progress):
-            note_update(run, STAGE, update)
-            if isinstance(update, LostShard):
-                raise EngineError(
-                    f"{STAGE}: {update.deaths} workers died of it; the last: {update.problem}; "
-                    f"mend the cause and run again, what was drawn is kept"
-                )
+        with closing(engine.run(job, [0], progress)) as updates:
+            for update in updates:
+                note_update(run, STAGE, update)
+                if isinstance(update, LostShard):
+                    raise EngineError(
+                        f"{STAGE}: {update.deaths} workers died of it; the last: "
+                        f"{update.problem}; mend the cause and run again, what was drawn is kept"
+                    )
         marker = run.markers(STAGE)[0]
         facts = marker.facts
         progress.finish(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from synthvlm.engines.base import LostShard, ShardResult
@@ -77,11 +78,15 @@ def generate(
     progress.start(STAGE, total, "candidates", sum(sizes[shard] for shard in upheld))
     job = GenerationJob(run, recipe, load_models, shared, captions, calibrated, thresholds)
     work = _Work(run, recipe, math.ceil(recipe.run.max_failed_share * total), progress)
-    for update in engine.run(job, [shard for shard in captions if shard not in upheld], progress):
-        size = sizes[update.shard] if isinstance(update, LostShard) else 0
-        work.take(update, size)
-        progress.crew(engine.workers, work.waited, work.counts["failed"])
-        work.check_failed()
+    stale = [shard for shard in captions if shard not in upheld]
+    with closing(engine.run(job, stale, progress)) as updates:
+        for update in updates:
+            size = sizes[update.shard] if isinstance(update, LostShard) else 0
+            work.take(update, size)
+            progress.crew(engine.workers, work.waited, work.counts["failed"])
+            work.check_failed()
+    # A kill may take the event of a shard that was set aside before and is done now.
+    run.event("shards", stage=STAGE, set_aside=[lost.shard for lost in work.lost])
     run.flush_events()
     work.check_lost()
     # Shards beyond a lowered limit keep their images: they were dear, and may be wanted again.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthvlm.data import digest
+from synthvlm.errors import ModelError
 from synthvlm.recipe import TINY
 
 if TYPE_CHECKING:
@@ -150,9 +152,19 @@ def clip_path(model: str) -> str:
 
 
 def resolve_device(device: str) -> str:
-    """The device that ``auto`` stands for here: a GPU if there is one."""
+    """The device that ``auto`` stands for here: a GPU if there is one.
+
+    Raises:
+        ModelError: There is no GPU of that number.
+    """
     import torch
 
+    number = re.fullmatch(r"cuda:(\d+)", device)
+    if number is not None and 0 < torch.cuda.device_count() <= int(number[1]):
+        raise ModelError(
+            f"run.device is {device}, and this process has {torch.cuda.device_count()} GPUs, "
+            f"counted from 0: each of several workers has one of its own; set run.device=auto"
+        )
     if device != "auto":
         return device
     if torch.cuda.is_available():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["captions_path", "clip_path", "pipeline_path"]
+__all__ = ["captions_path", "clip_path", "language_path", "pipeline_path"]
 
 _HERE = Path(__file__).parent
 
@@ -17,6 +17,11 @@ def pipeline_path() -> Path:
 def clip_path() -> Path:
     """Folder of the bundled transformers `CLIPModel`, its tokenizer and image processor."""
     return _HERE / "weights" / "clip"
+
+
+def language_path() -> Path:
+    """Folder of the bundled causal language model (a Llama), and its tokenizer."""
+    return _HERE / "weights" / "language"
 
 
 def captions_path() -> Path:

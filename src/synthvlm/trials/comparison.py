@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.intervals import Estimate, mean_interval
 from synthvlm.recipe_yaml import dump_yaml
-from synthvlm.trials.intervals import Estimate, mean_of
 from synthvlm.trials.tables import aligned
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _by_caption(rows: Iterable[Candidate], name: str) -> dict[str, float]:
 
 
 def _mean(values: Mapping[str, float]) -> Estimate:
-    return mean_of(list(values.values()))
+    return mean_interval(list(values.values()))
 
 
 def drawing_seconds(events: Iterable[Mapping[str, Any]]) -> float | None:
@@ -141,7 +141,7 @@ def compared(found: Sequence[Combination], by: str) -> Iterator[Combination]:
     best = ordered[0]
     for one in ordered:
         gaps = [score - best.scores[id] for id, score in one.scores.items() if id in best.scores]
-        yield replace(one, difference=mean_of(gaps)) if gaps and one is not best else one
+        yield replace(one, difference=mean_interval(gaps)) if gaps and one is not best else one
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synthvlm.data import MODEL_MEASURES
+from synthvlm.intervals import Estimate, combine, mean_interval, share_of
 from synthvlm.trials.clock import Lap, full_batches
 from synthvlm.trials.footprint import Footprint, images_per_caption
-from synthvlm.trials.intervals import Estimate, combine, mean_of, share_of
 
 if TYPE_CHECKING:
     from synthvlm.data import Candidate
@@ -71,7 +71,7 @@ def lines_of(trial: Trial, price_per_hour: float | None, gpus: int) -> Iterator[
     kept = _reaching(trial, len(trial.curated.kept))
     each = images_per_caption(trial.rows, recipe)
     images = _images(recipe, kept, each)
-    seconds = mean_of([lap.seconds / lap.amount for lap in trial.batches])
+    seconds = mean_interval([lap.seconds / lap.amount for lap in trial.batches])
     rules = combine(lambda *parts: sum(parts), *_rule_hours(trial))
     hours = combine(lambda n, s, more: n * s / _HOUR + more, images, seconds, rules)
     yield Line("captions_read", "captions read", Estimate.exact(pool.read), "captions")
@@ -164,7 +164,7 @@ def _images(recipe: Recipe, kept: Estimate, each: Estimate) -> Estimate:
 def _rule_hours(trial: Trial) -> Iterator[Estimate]:
     for laps in trial.rules.values():
         # The first lap loads the model.
-        seconds = mean_of([lap.seconds / lap.amount for lap in laps[1:] or laps])
+        seconds = mean_interval([lap.seconds / lap.amount for lap in laps[1:] or laps])
         captions = _reaching(trial, sum(lap.amount for lap in laps))
         yield combine(lambda n, s: n * s / _HOUR, captions, seconds)
 

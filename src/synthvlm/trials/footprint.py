@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from synthvlm.data import Candidate
+from synthvlm.intervals import Estimate, mean_interval
 from synthvlm.stages.calibrate import choose_stopping
 from synthvlm.stages.candidate_plan import CandidatePlan
 from synthvlm.store import table_bytes
-from synthvlm.trials.intervals import Estimate, mean_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +54,7 @@ class Footprint:
             measured.row + judged.row,
             drawn.row,
             paired.row,
-            mean_of([len(image) for image in pairs["image"].to_pylist()]),
+            mean_interval([len(image) for image in pairs["image"].to_pylist()]),
         )
 
 
@@ -83,7 +83,7 @@ def images_per_caption(rows: Sequence[Candidate], recipe: Recipe) -> Estimate:
     thresholds = [threshold - decay * index for index in range(count)]
     known = {(row.caption_id, row.index): row for row in rows}
     plan = CandidatePlan(ids, count, thresholds, known)
-    needed = mean_of([count - len(plan.unneeded(id)) for id in ids])
+    needed = mean_interval([count - len(plan.unneeded(id)) for id in ids])
     if needed.low is None or needed.high is None:
         return needed
     return Estimate(needed.value, max(1.0, needed.low), min(float(count), needed.high))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from synthvlm.trials.intervals import Estimate
+from synthvlm.intervals import Estimate
 
 __all__ = ["aligned", "quantity", "range_of"]
 

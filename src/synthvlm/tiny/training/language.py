@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from synthvlm.tiny.training import checkpoint
@@ -47,6 +47,9 @@ def make_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
     )
     texts = ["".join(re.sub("</s>", " ", text) for text, _ in sample_row(rng)) for _ in range(6000)]
     tokenizer.train_from_iterator([*texts, *[_EVERYDAY.replace("\n", " ")] * 20], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<s>",
@@ -127,8 +130,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path(".training/language.pt"))
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--decay-from", type=int, default=None)
+    parser.add_argument("--short-until", type=int, default=2000, help="last step of short rows")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", type=Path, default=None)
@@ -157,7 +161,9 @@ def main(argv: list[str] | None = None) -> None:
     began, cpu = time.time(), time.process_time()
     while step < args.steps:
         rng = checkpoint.seed_step(args.seed, step)
-        batch = _batch(tokenizer, [sample_row(rng) for _ in range(args.batch)])
+        # Long contexts from the start taught it to copy colours, and never shapes.
+        short = max(0.0, 1.0 - step / args.short_until)
+        batch = _batch(tokenizer, [sample_row(rng, short=short) for _ in range(args.batch)])
         rate = checkpoint.learning_rate(
             step, peak=args.rate, warmup=200, steps=args.steps, decay_from=args.decay_from
         )

@@ -14,7 +14,17 @@ from typing import Final
 from synthvlm.tiny.captions import Claim, is_held_out, phrase, sample_claim, sample_scene
 from synthvlm.tiny.questions import sample_question
 from synthvlm.tiny.web_captions import NOISES, noisy_caption
-from synthvlm.tiny.world import Scene, Thing, place_of, size_of
+from synthvlm.tiny.world import (
+    BACKGROUNDS,
+    COLOURS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    Scene,
+    Thing,
+    place_of,
+    size_of,
+)
 
 __all__ = ["SYSTEM", "Row", "context", "facts", "grid", "sample_row"]
 
@@ -27,30 +37,40 @@ SYSTEM: Final = (
 #: Pieces of a row, and whether they are learned.
 Row = list[tuple[str, bool]]
 
+_WORDS = (*SHAPES, *COLOURS, *" ".join((*PLACES, *SIZES, *BACKGROUNDS)).split())
 _CENTRES = tuple(range(4, 64, 8))  # of the cells, pixels
 
 
-def sample_row(rng: Random, *, held_out: bool = False, kind: str | None = None) -> Row:
+def sample_row(
+    rng: Random, *, held_out: bool = False, kind: str | None = None, short: float = 0.0
+) -> Row:
     """A row of training text.
 
     Args:
         rng: Source of randomness.
         held_out: Whether its claim is one that no model is trained on, or never such a one.
-        kind: "text" (no context), "caption" or "answer"; None: as in training.
+        kind: "copy" (words, twice), "text" (no context), "caption" or "answer"; None: as in
+            training.
+        short: Share of rows without grids and system prompts, with which training begins.
     """
     claim = sample_claim(rng)
     while is_held_out(claim) != held_out:
         claim = sample_claim(rng)
     scene = sample_scene(claim, rng, rng.choice((1.0, 2.5)))
-    kind = kind or rng.choices(("text", "caption", "answer"), (0.1, 0.4, 0.5))[0]
+    kinds = ("copy", "text", "caption", "answer")
+    kind = kind or rng.choices(kinds, (0.1 + 0.2 * short, 0.05, 0.35, 0.5))[0]
+    if kind == "copy":
+        words = " " + " ".join(rng.choices(_WORDS, k=rng.randint(3, 16)))
+        return [(words + " =", False), (words + "\n", True)]
     if kind == "text":
         noise = rng.choice((*NOISES, None, None, None))
         text = phrase(claim, rng) if noise is None else noisy_caption(claim, scene, noise, rng)
         return [(text + "\n", True)]
-    told = context(claim, scene, rng)
+    is_short = rng.random() < short
+    told = facts(scene, rng) if is_short else context(claim, scene, rng)
     if kind == "caption":
         return [(told, False), (phrase(claim, rng) + "\n", True)]
-    row: Row = [(f"{SYSTEM} USER: ", False), (told, False)]
+    row: Row = [("USER: " if is_short else f"{SYSTEM} USER: ", False), (told, False)]
     for turn in range(rng.choice((1, 2, 3))):
         question = sample_question(scene, rng)
         assert question is not None  # without a topic there is always one

@@ -1,0 +1,167 @@
+"""What a user gave to ``synthvlm compare``: a name, where it lies, and what it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from synthvlm.comparison.data_sets import DataSet, LlavaDataSet, TableDataSet
+from synthvlm.comparison.model_results import ModelResults, has_results, read_results
+from synthvlm.errors import CaptionSourceError, RecipeError
+
+__all__ = ["Named", "braces", "open_inputs", "parse_input"]
+
+_LABEL = re.compile(r"([^=/\\:*?\[{]+)=(.+)", re.DOTALL)
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+#: Files of a folder that make it a data set, and their format.
+_FOLDERS = (
+    ("data/*.parquet", "parquet"),
+    ("*.parquet", "parquet"),
+    ("*.tar", "webdataset"),
+)
+#: What a data set can be, for messages.
+_KINDS = (
+    "a run folder, a LLaVA .json or .jsonl, WebDataset .tar, Parquet with images, or a folder of "
+    "`synthvlm eval --out`"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An input as it was given.
+
+    Attributes:
+        label: What it is called in tables.
+        path: Where it lies.
+        images: The folder of its images, where one was named.
+    """
+
+    label: str
+    path: str
+    images: str | None = None
+
+
+def parse_input(text: str) -> Named:
+    """Read ``[LABEL=]PATH[::IMAGES]``; without a label, the last part of the path is one.
+
+    Raises:
+        RecipeError: A part is empty.
+    """
+    label, path = "", text
+    if not Path(text).exists() and (found := _LABEL.fullmatch(text)):
+        label, path = found[1].strip(), found[2]
+    path, separator, images = path.partition("::")
+    if not path or (separator and not images):
+        raise RecipeError(f"{text!r}: expected [LABEL=]PATH[::IMAGES], e.g. coco=coco.json::images")
+    return Named(label or _label_of(path), path, images or None)
+
+
+def _label_of(path: str) -> str:
+    parts = [part for part in re.split(r"[/\\]", path) if part not in ("", ".", "dataset")]
+    if not parts:
+        return Path(path).resolve().name or path
+    name = parts[-1]
+    if name == "llava.json" and len(parts) > 1:
+        return parts[-2]
+    return re.sub(r"\.(json|jsonl|tar|parquet)(\.(gz|bz2|xz|zst))?$", "", name)
+
+
+def open_inputs(texts: Sequence[str]) -> list[DataSet] | list[ModelResults]:
+    """Recognise the inputs by what they are.
+
+    Args:
+        texts: As for ``parse_input``.
+
+    Raises:
+        RecipeError: Fewer than one input, equal labels, or data sets mixed with models.
+        CaptionSourceError: A path is not there, or nothing that is known.
+    """
+    named = [parse_input(text) for text in texts]
+    if not named:
+        raise RecipeError(f"nothing to compare: name {_KINDS}")
+    labels = [one.label for one in named]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise RecipeError(
+                f"two inputs are called {label!r}: give them names, as in first={named[0].path}"
+            )
+    opened = [_open(one) for one in named]
+    models = [one for one in opened if isinstance(one, ModelResults)]
+    if not models:
+        return [one for one in opened if not isinstance(one, ModelResults)]
+    if len(models) < len(opened):
+        other = next(one for one in opened if not isinstance(one, ModelResults))
+        raise RecipeError(
+            f"{models[0].label} holds results of a model and {other.label} is a data set: compare "
+            f"like with like"
+        )
+    return models
+
+
+def _open(named: Named) -> DataSet | ModelResults:
+    path = Path(named.path)
+    if has_results(path):
+        return read_results(named.label, path)
+    if path.is_dir():
+        return _of_folder(named, path)
+    ending = re.sub(r"\.(gz|bz2|xz|zst)$", "", named.path.lower())
+    if ending.endswith((".json", ".jsonl")):
+        if not path.is_file():
+            raise CaptionSourceError(f"{named.path}: no such file")
+        return LlavaDataSet(named.label, named.path, named.images or _images_beside(path))
+    for suffix, kind in ((".tar", "webdataset"), (".parquet", "parquet")):
+        if ending.endswith(suffix):
+            if named.images is not None:
+                raise RecipeError(f"{named.path} holds its images itself: leave out ::IMAGES")
+            return TableDataSet(named.label, named.path, kind, braces(named.path))
+    there = "not recognised" if path.exists() else "no such file"
+    raise CaptionSourceError(f"{named.path}: {there}; expected {_KINDS}")
+
+
+def _of_folder(named: Named, path: Path) -> DataSet:
+    """A run folder, or what is in its ``dataset/``."""
+    is_run = (path / "recipe.yaml").is_file()
+    folder = path / "dataset" if is_run else path
+    if is_run and not (folder / "README.md").is_file():
+        raise CaptionSourceError(
+            f"{named.path} is a run without a finished data set: `synthvlm export --out "
+            f"{named.path}` makes it"
+        )
+    index = folder / "llava.json"
+    if index.is_file():
+        images = named.images or str(folder / "images")
+        return LlavaDataSet(named.label, str(index), images)
+    for pattern, kind in _FOLDERS:
+        if any(folder.glob(pattern)):
+            return TableDataSet(named.label, named.path, kind, [str(folder / pattern)])
+    raise CaptionSourceError(f"{named.path}: no data set in this folder; expected {_KINDS}")
+
+
+def _images_beside(path: Path) -> str:
+    beside = path.parent / "images"
+    return str(beside if beside.is_dir() else path.parent)
+
+
+def braces(path: str) -> list[str]:
+    """The paths that braces stand for: ``{a,b}``, and ``{000..012}`` with its leading zeros.
+
+    Raises:
+        RecipeError: A range runs backward.
+    """
+    parts = _BRACES.split(path)
+    choices = []
+    for number, part in enumerate(parts):
+        if number % 2 == 0:
+            choices.append([part])
+        elif found := _RANGE.fullmatch(part):
+            first, last = int(found[1]), int(found[2])
+            if last < first:
+                raise RecipeError(f"{path}: the range {{{part}}} runs backward")
+            choices.append([f"{n:0{len(found[1])}}" for n in range(first, last + 1)])
+        else:
+            choices.append(part.split(","))
+    return ["".join(one) for one in product(*choices)]

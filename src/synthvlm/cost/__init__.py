@@ -1,0 +1,1 @@
+"""What a usable pair costs: drawn from captions, and captioned from images."""

@@ -1,0 +1,80 @@
+"""A model's answers on disk, kept as they come: an interrupted evaluation goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from synthvlm.errors import EvaluationError
+
+__all__ = ["AnswerFile"]
+
+
+class AnswerFile:
+    """JSON Lines: first what the answers are of, then an answer per line.
+
+    A line that a crash cut short does not count, and is written over.
+    """
+
+    def __init__(self, path: Path, made_by: Mapping[str, Any]) -> None:
+        """Open a file, or begin one.
+
+        Args:
+            path: The file; its folder is made.
+            made_by: What the answers depend on: model, questions, settings; plain values.
+
+        Raises:
+            EvaluationError: It cannot be written, or holds answers that something else made.
+        """
+        self._path = path
+        self.known: dict[str, str] = {}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            whole = self._read(made_by)
+            self._stream = path.open("r+b" if whole else "wb")
+        except OSError as error:
+            raise EvaluationError(f"cannot write {path}: {error.strerror}") from error
+        self._stream.seek(whole)
+        self._stream.truncate()
+        if not whole:
+            self._write({"made_by": dict(made_by)})
+
+    def _read(self, made_by: Mapping[str, Any]) -> int:
+        """Take in what is there; the number of bytes that are whole lines."""
+        if not self._path.exists():
+            return 0
+        lines = self._path.read_bytes().splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()
+        try:
+            records = [json.loads(line) for line in lines]
+            earlier = records[0]["made_by"] if records else dict(made_by)
+            self.known = {record["id"]: record["answer"] for record in records[1:]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise EvaluationError(f"{self._path} is no file of answers; move it away") from error
+        changed = sorted(key for key in made_by if earlier.get(key) != made_by[key])
+        if changed:
+            raise EvaluationError(
+                f"{self._path} holds answers of an evaluation with another "
+                f"{', '.join(changed)}: give another --out, or remove it"
+            )
+        return sum(map(len, lines))
+
+    def add(self, answers: Sequence[tuple[str, str]]) -> None:
+        """Keep answers by the ids of their questions."""
+        for id, answer in answers:
+            self._write({"id": id, "answer": answer})
+            self.known[id] = answer
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Have everything on disk."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._stream.write(json.dumps(record).encode() + b"\n")

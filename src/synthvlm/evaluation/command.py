@@ -1,0 +1,130 @@
+"""``synthvlm eval``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from synthvlm import __version__
+from synthvlm.errors import EvaluationError
+from synthvlm.evaluation.benchmarks import EASY_VQA, chosen_benchmarks
+from synthvlm.evaluation.easy_vqa import write_easy_vqa
+from synthvlm.evaluation.evaluation import Evaluation, LocalFile, identified
+from synthvlm.evaluation.harness_environment import harness_python, harness_versions
+from synthvlm.evaluation.local import SHORT_ANSWER, Prompting
+from synthvlm.evaluation.results import Results, Row, harness_rows, local_rows
+from synthvlm.terminal import printable
+
+if TYPE_CHECKING:
+    from synthvlm.evaluation.questions import BadQuestion
+    from synthvlm.evaluation.scoring import GroupScores
+    from synthvlm.progress import Progress
+
+__all__ = ["evaluate_command"]
+
+
+def evaluate_command(
+    model: str,
+    *,
+    benchmarks: str = "",
+    questions: str | None = None,
+    images: str | None = None,
+    baseline_questions: str | None = None,
+    out: str | None = None,
+    blind: bool = False,
+    suffix: str = SHORT_ANSWER,
+    max_new_tokens: int = 32,
+    batch_size: int = 16,
+    limit: int | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    harness: str | None = None,
+    as_json: bool = False,
+    progress: Progress,
+) -> tuple[str, bool]:
+    """Evaluate a model on local question files and on the paper's benchmarks.
+
+    Args:
+        model: Hub id, folder, or output folder of ``synthvlm train``.
+        benchmarks: Names with commas between: ``easy-vqa``, ``paper``, or benchmarks of the paper.
+        questions: A question file of one's own.
+        images: Folder of its images.
+        baseline_questions: Training questions that its baselines may learn from.
+        out: Folder of answers and results: a new one, or one to go on with; None: none is kept.
+        blind: Ask local questions without their images, too.
+        suffix: Line after a question without choices; "" for none.
+        max_new_tokens: Longest answer to local questions.
+        batch_size: Questions at a time.
+        limit: Only the first so many questions of each benchmark.
+        device: A torch device or ``auto``.
+        dtype: ``float32``, ``float16``, ``bfloat16`` or ``auto``.
+        revision: Branch, tag or commit on the hub.
+        harness: A python that has lmms-eval and lm-eval; None: see ``harness_python``.
+        as_json: Plain values instead of a table.
+        progress: Shows the work.
+
+    Returns:
+        What to print, and whether all that was wanted was run.
+
+    Raises:
+        EvaluationError: There is nothing to run, a name is not known, the questions cannot be
+            used, the folder is of another evaluation, or no harness can be had.
+        ModelError: The model cannot be loaded.
+    """
+    has_easy, wanted = chosen_benchmarks(benchmarks)
+    if not (has_easy or wanted or questions):
+        raise EvaluationError("nothing to evaluate: give --benchmarks NAME,... or --questions FILE")
+    # What cannot be had is said before anything takes time.
+    asked = identified(model, device, dtype, revision)
+    python = harness_python(harness, note=progress.note) if wanted else ""
+    versions = {"synthvlm": __version__} | (harness_versions(python) if wanted else {})
+    with _folder(out) as folder:
+        evaluation = Evaluation(asked, folder, batch_size, limit, progress)
+        files = []
+        if questions is not None:
+            name = Path(questions).stem
+            if name in (EASY_VQA, *(one.name for one in wanted)):
+                raise EvaluationError(f"{questions} has the name of a benchmark: rename it")
+            files.append(LocalFile(name, questions, images, baseline_questions))
+        if has_easy:
+            easy = write_easy_vqa(folder / EASY_VQA)
+            files.append(LocalFile(EASY_VQA, easy.questions, easy.images, easy.training))
+        rows: list[Row] = []
+        groups: dict[str, tuple[GroupScores, ...]] = {}
+        bad: list[BadQuestion] = []
+        for file in files:
+            prompting = Prompting(suffix, max_new_tokens=max_new_tokens)
+            scores, problems = evaluation.local(file, prompting, blind=blind)
+            groups[file.name] = tuple(scores)
+            rows += local_rows(file.name, scores)
+            bad += problems
+        for benchmark in wanted:
+            result, problem = evaluation.harnessed(python, benchmark, versions)
+            rows += harness_rows(benchmark, result, problem)
+            if result is not None and result.version:
+                versions[f"task {benchmark.task}"] = result.version
+        told = {"name": model, **asked.values()}
+        results = Results(told, versions, limit, tuple(rows), groups, tuple(bad))
+        (folder / "results.json").write_text(json.dumps(results.values(), indent=1) + "\n")
+        (folder / "results.md").write_text(results.markdown())
+    text = json.dumps(results.values()) if as_json else printable(results.text())
+    return text, results.is_whole
+
+
+@contextmanager
+def _folder(out: str | None) -> Iterator[Path]:
+    """The folder of results; a passing one where none is wanted."""
+    if out is None:
+        with TemporaryDirectory(prefix="synthvlm-eval-") as passing:
+            yield Path(passing)
+        return
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EvaluationError(f"cannot write to {out}: {error.strerror}") from error
+    yield Path(out)

@@ -1,0 +1,264 @@
+"""The evaluation of one model in one folder: local files and harnesses, each resumable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthvlm.data import digest
+from synthvlm.errors import EvaluationError
+from synthvlm.evaluation.benchmarks import Benchmark
+from synthvlm.evaluation.harness import (
+    HarnessFailure,
+    HarnessModel,
+    HarnessResult,
+    harness_command,
+    judge_problem,
+    read_result,
+    run_harness,
+)
+from synthvlm.evaluation.local import Asked, Prompting, ask
+from synthvlm.evaluation.questions import BadQuestion, QuestionFile, read_questions
+from synthvlm.evaluation.scoring import GroupScores, answer_scores, scored
+from synthvlm.stages.models import model_identity
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from synthvlm.progress import Progress
+    from synthvlm.vlm import VisionLanguageModel
+
+__all__ = ["AskedModel", "Evaluation", "LocalFile", "identified"]
+
+_MADE_BY = "made_by.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A local benchmark.
+
+    Attributes:
+        name: Of its folder and in tables.
+        questions: The question file.
+        images: Folder of the images; None: no question has one.
+        training: Question file that baselines may learn from, or None.
+    """
+
+    name: str
+    questions: str
+    images: str | None
+    training: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedModel:
+    """The model under evaluation.
+
+    Attributes:
+        path: Hub id or folder.
+        identity: The same for the same weights, wherever they lie.
+        chat_template: Checksum of a folder's template; "" for a hub id, or where it is elsewhere.
+        device: A torch device.
+        dtype: ``float32``, ``float16`` or ``bfloat16``.
+        revision: Branch, tag or commit on the hub, or None.
+    """
+
+    path: str
+    identity: str
+    chat_template: str
+    device: str
+    dtype: str
+    revision: str | None
+
+    def values(self) -> dict[str, Any]:
+        """What its answers depend on, as plain values, and its device."""
+        values = asdict(self)
+        del values["path"]
+        return values
+
+
+def identified(model: str, device: str, dtype: str, revision: str | None) -> AskedModel:
+    """A model by hub id, folder, or output folder of ``synthvlm train``; nothing is loaded.
+
+    Raises:
+        ModelError: The device is not known.
+    """
+    from synthvlm.vlm import resolved
+
+    folder = Path(model)
+    if (folder / "model" / "config.json").is_file() and not (folder / "config.json").is_file():
+        folder = folder / "model"
+    path = str(folder) if folder.is_dir() else model
+    template = folder / "chat_template.jinja"
+    checksum = digest([template.read_bytes()]) if template.is_file() else ""
+    return AskedModel(path, model_identity(path), checksum, *resolved(device, dtype), revision)
+
+
+class _LazyModel:
+    """The model, loaded with the first question: a finished evaluation needs none."""
+
+    def __init__(self, model: AskedModel) -> None:
+        self._asked = model
+
+    @cached_property
+    def _model(self) -> VisionLanguageModel:
+        from synthvlm.vlm import VisionLanguageModel
+
+        one = self._asked
+        return VisionLanguageModel(
+            one.path, device=one.device, dtype=one.dtype, revision=one.revision
+        )
+
+    def answer(
+        self, images: Sequence[Image | None], questions: Sequence[str], *, max_new_tokens: int
+    ) -> list[str]:
+        return self._model.answer(images, questions, max_new_tokens=max_new_tokens)
+
+
+class Evaluation:
+    """What one model is asked, and where its answers are kept."""
+
+    def __init__(
+        self,
+        model: AskedModel,
+        folder: Path,
+        batch_size: int,
+        limit: int | None,
+        progress: Progress,
+    ) -> None:
+        """Evaluate a model in a folder.
+
+        Args:
+            model: The model.
+            folder: Of answers and of the harnesses' result files.
+            batch_size: Questions at a time.
+            limit: Only the first so many questions of each benchmark.
+            progress: Shows the work.
+        """
+        self._asked, self._folder, self._batch_size = model, folder, batch_size
+        self._limit, self._progress = limit, progress
+        self._model = _LazyModel(model)
+
+    def local(
+        self, file: LocalFile, prompting: Prompting, *, blind: bool
+    ) -> tuple[list[GroupScores], tuple[BadQuestion, ...]]:
+        """Ask the questions of a file, and score the answers.
+
+        Returns:
+            Scores of all questions and of each group; records that could not be used.
+
+        Raises:
+            EvaluationError: A question file cannot be used, or answers are of another evaluation.
+            ModelError: The model cannot be loaded.
+        """
+        questions = read_questions(file.questions)
+        training = read_questions(file.training) if file.training else None
+        seen = self._ask(file, questions, prompting, blind=False)
+        unseen = self._ask(file, questions, prompting, blind=True) if blind else None
+        scores = scored(seen, training.questions if training else (), unseen)
+        _write_scores(self._folder / file.name / "scores.jsonl", questions.checksum, seen)
+        return scores, (*seen.bad, *(training.bad if training else ()))
+
+    def _ask(
+        self, file: LocalFile, questions: QuestionFile, prompting: Prompting, *, blind: bool
+    ) -> Asked:
+        name = "blind-answers.jsonl" if blind else "answers.jsonl"
+        return ask(
+            self._model,
+            self._asked.values(),
+            questions,
+            file.images,
+            self._folder / file.name / name,
+            prompting=prompting,
+            blind=blind,
+            batch_size=self._batch_size,
+            limit=self._limit,
+            progress=self._progress,
+        )
+
+    def harnessed(
+        self,
+        python: str,
+        benchmark: Benchmark,
+        versions: Mapping[str, str],
+        include: Path | None = None,
+    ) -> tuple[HarnessResult | None, str]:
+        """Run a benchmark by its harness, unless it was run before.
+
+        Args:
+            python: Of the harness's environment.
+            benchmark: What to run.
+            versions: Of the harnesses and of what they run on.
+            include: Folder with YAML files of more tasks.
+
+        Returns:
+            The result, or None and why there is none: one that fails keeps no other from running.
+
+        Raises:
+            EvaluationError: The folder holds a result of another evaluation.
+        """
+        problem = judge_problem(benchmark)
+        if problem is not None:
+            return None, problem
+        out = self._folder / benchmark.name
+        packages = ("lm-eval", "lmms-eval", "datasets", "transformers", "torch")
+        made_by = {
+            **self._asked.values(),
+            "limit": self._limit,
+            "versions": {name: versions[name] for name in packages if name in versions},
+        }
+        try:
+            if not _is_done(out, made_by):
+                self._run(python, benchmark, out, include)
+            result = read_result(benchmark, out)
+            # Written last: lmms-eval ends well even where it failed, and leaves no result.
+            (out / _MADE_BY).write_text(json.dumps(made_by) + "\n")
+            return result, ""
+        except HarnessFailure as error:
+            self._progress.note(f"{benchmark.name}: {error}")
+            return None, str(error)
+
+    def _run(self, python: str, benchmark: Benchmark, out: Path, include: Path | None) -> None:
+        one = self._asked
+        command = harness_command(
+            python,
+            benchmark,
+            HarnessModel(one.path, one.device, one.dtype, one.revision),
+            out,
+            batch_size=self._batch_size,
+            limit=self._limit,
+            include=include,
+        )
+        self._progress.start(benchmark.name, None, "questions")
+        run_harness(command, out)
+        self._progress.finish(benchmark.name, f"{benchmark.harness} ended")
+
+
+def _write_scores(path: Path, checksum: str, asked: Asked) -> None:
+    """The score of every answer, by which models are compared question by question."""
+    lines: list[dict[str, Any]] = [{"questions": checksum}]
+    for question, value in zip(asked.questions, answer_scores(asked), strict=True):
+        lines.append({"id": question.id, "group": question.group, "score": value})
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def _is_done(out: Path, made_by: Mapping[str, Any]) -> bool:
+    """Whether the folder holds the result of the same evaluation."""
+    file = out / _MADE_BY
+    if not file.is_file():
+        return False
+    try:
+        earlier = json.loads(file.read_bytes())
+        changed = sorted(key for key in made_by if earlier.get(key) != made_by[key])
+    except (ValueError, AttributeError) as error:
+        raise EvaluationError(f"{file} is damaged: remove {out}") from error
+    if changed:
+        raise EvaluationError(
+            f"{out} holds a result of an evaluation with another {', '.join(changed)}: give "
+            f"another --out, or remove it"
+        )
+    return True

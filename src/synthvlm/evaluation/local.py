@@ -1,0 +1,166 @@
+"""A local benchmark: a file of questions, a folder of images, a model that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from synthvlm.captions.decoding import decode_image
+from synthvlm.errors import EvaluationError
+from synthvlm.evaluation.answers import AnswerFile
+from synthvlm.evaluation.questions import BadQuestion, Question, QuestionFile
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from synthvlm.progress import Progress
+
+__all__ = ["LETTER_ANSWER", "SHORT_ANSWER", "Asked", "Model", "Prompting", "ask", "prompt"]
+
+#: What LLaVA-1.5 was trained with to answer short, and by letter.
+SHORT_ANSWER = "Answer the question using a single word or phrase."
+LETTER_ANSWER = "Answer with the option's letter from the given choices directly."
+
+
+class Model(Protocol):
+    """Answers questions about images; ``VisionLanguageModel`` is one."""
+
+    def answer(
+        self, images: Sequence[Image | None], questions: Sequence[str], *, max_new_tokens: int
+    ) -> list[str]:
+        """Answer n questions, each with its image or None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prompting:
+    """How questions are put.
+
+    Attributes:
+        suffix: Line after a question without choices; "" for none.
+        choice_suffix: Line after the choices of one that has them; "" for none.
+        max_new_tokens: Longest answer.
+    """
+
+    suffix: str = SHORT_ANSWER
+    choice_suffix: str = LETTER_ANSWER
+    max_new_tokens: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked, and what was answered.
+
+    Attributes:
+        questions: Those that were answered, in the order of their file.
+        answers: One for each.
+        bad: What could not be asked, of the file and of the images.
+    """
+
+    questions: tuple[Question, ...]
+    answers: tuple[str, ...]
+    bad: tuple[BadQuestion, ...]
+
+
+def prompt(question: Question, prompting: Prompting) -> str:
+    """What the model is asked: the question, its choices by letter, and what answer is wanted."""
+    lines = [question.text]
+    lines += [f"{chr(ord('A') + n)}. {text}" for n, text in enumerate(question.choices)]
+    suffix = prompting.choice_suffix if question.choices else prompting.suffix
+    return "\n".join([*lines, suffix] if suffix else lines)
+
+
+def ask(
+    model: Model,
+    identity: Mapping[str, Any],
+    file: QuestionFile,
+    images: str | None,
+    answers: Path,
+    *,
+    prompting: Prompting,
+    blind: bool = False,
+    batch_size: int = 16,
+    limit: int | None = None,
+    progress: Progress,
+) -> Asked:
+    """Ask a model all questions that have no answer yet, and keep each answer as it comes.
+
+    Args:
+        model: The model.
+        identity: What its answers depend on besides the questions, as plain values.
+        file: The questions.
+        images: Folder of their images; None if none has one.
+        answers: File of the answers: a new one, or one to go on with.
+        prompting: How questions are put.
+        blind: Ask without the images.
+        batch_size: Questions at a time.
+        limit: Only the first so many questions.
+        progress: Shows how far it is.
+
+    Raises:
+        EvaluationError: The answers are of another model, other questions or other settings; there
+            is no folder of images; no image can be opened.
+    """
+    if images is None and any(question.image for question in file.questions):
+        raise EvaluationError(f"{file.path} has questions with images: give their folder, --images")
+    made_by = {
+        **identity,
+        "questions": file.checksum,
+        "blind": blind,
+        "suffix": prompting.suffix,
+        "choice_suffix": prompting.choice_suffix,
+        "max_new_tokens": prompting.max_new_tokens,
+    }
+    wanted = file.questions[:limit]
+    bad: list[BadQuestion] = []
+    with closing(AnswerFile(answers, made_by)) as kept:
+        left = [question for question in wanted if question.id not in kept.known]
+        stage = f"{answers.parent.name}, without images" if blind else answers.parent.name
+        progress.start(stage, len(wanted), "questions", len(wanted) - len(left))
+        for start in range(0, len(left), batch_size):
+            batch = left[start : start + batch_size]
+            # Those without an image that opens are bad when blind, too: both see the same ones.
+            opened = [(one, image) for one, image in _opened(file.path, batch, images, bad)]
+            if opened:
+                texts = [prompt(one, prompting) for one, _ in opened]
+                seen = [None if blind else image for _, image in opened]
+                said = _answers(model, seen, texts, prompting.max_new_tokens, file.path)
+                kept.add([(one.id, text) for (one, _), text in zip(opened, said, strict=True)])
+            progress.advance(len(batch))
+        answered = [question for question in wanted if question.id in kept.known]
+        progress.finish(stage, f"{len(answered):,} answers, {len(bad):,} without an image")
+        if not answered:
+            raise EvaluationError(f"no question can be asked; {bad[0].where}: {bad[0].problem}")
+        texts = [kept.known[question.id] for question in answered]
+    return Asked(tuple(answered), tuple(texts), (*file.bad, *bad))
+
+
+def _opened(
+    path: str, questions: Sequence[Question], images: str | None, bad: list[BadQuestion]
+) -> Iterator[tuple[Question, Image | None]]:
+    for question in questions:
+        if question.image is None:
+            yield question, None
+            continue
+        file = Path(images or "") / question.image
+        try:
+            image = decode_image(file.read_bytes())
+        except OSError as error:
+            problem = f"its image {file} cannot be read: {error.strerror}"
+            bad.append(BadQuestion(f"{path}, id {question.id}", problem))
+        except ValueError as error:
+            bad.append(BadQuestion(f"{path}, id {question.id}", f"{file}: {error}"))
+        else:
+            yield question, image
+
+
+def _answers(
+    model: Model, images: Sequence[Image | None], texts: Sequence[str], limit: int, path: str
+) -> list[str]:
+    try:
+        return model.answer(images, texts, max_new_tokens=limit)
+    except ValueError as error:
+        raise EvaluationError(f"{path} has a question that cannot be asked: {error}") from error

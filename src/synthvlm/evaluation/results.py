@@ -1,0 +1,185 @@
+"""One table of results: ours, what can be had without looking, and what others published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from synthvlm.evaluation.benchmarks import Benchmark
+from synthvlm.evaluation.harness import HarnessResult
+from synthvlm.evaluation.questions import BadQuestion
+from synthvlm.evaluation.scoring import ALL, GroupScores
+from synthvlm.intervals import Estimate
+from synthvlm.trials.tables import aligned
+
+__all__ = ["Results", "Row", "harness_rows", "local_rows"]
+
+#: Bad records that tables name; the JSON file has them all.
+_SHOWN_BAD = 5
+_WAYS = {"exact": "exactly yes or no", "llava": "LLaVA's script"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A figure of a benchmark; percent, but for MME's sums.
+
+    Attributes:
+        benchmark: Its title.
+        figure: Which metric or group.
+        ours: The model's; None: it was not run.
+        questions: How many.
+        without_looking: Accuracies of the baselines, by name.
+        published: Figures of others, by model.
+        note: What to know; why it was not run.
+    """
+
+    benchmark: str
+    figure: str
+    ours: Estimate | None
+    questions: int | None = None
+    without_looking: dict[str, float] = field(default_factory=dict)
+    published: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All results of a model.
+
+    Attributes:
+        model: Its name, what identifies it, device and dtype.
+        versions: Of this package, of the harnesses, of their tasks.
+        limit: Questions at most of each benchmark; None: all.
+        rows: The table.
+        groups: Scores of local benchmarks, whole, by benchmark.
+        bad: Records of local benchmarks that could not be used.
+    """
+
+    model: dict[str, Any]
+    versions: dict[str, str]
+    limit: int | None
+    rows: tuple[Row, ...]
+    groups: dict[str, tuple[GroupScores, ...]]
+    bad: tuple[BadQuestion, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was wanted was run."""
+        return all(row.ours is not None for row in self.rows)
+
+    def values(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """The table for a terminal, and what to know about it."""
+        cells = self._cells()
+        return "\n".join([*aligned(cells, left=2), "", *self._about()])
+
+    def markdown(self) -> str:
+        """The same for a Markdown file."""
+        header, *rows = ([cell.replace("|", "\\|") for cell in row] for row in self._cells())
+        lines = [header, ["---", "---", *["---:"] * (len(header) - 2)], *rows]
+        table = [f"| {' | '.join(line)} |" for line in lines]
+        return "\n".join([*table, "", *(f"- {line}" for line in self._about())]) + "\n"
+
+    def _cells(self) -> list[list[str]]:
+        """Header and rows; a column that nobody fills is left out."""
+        without = _names(row.without_looking for row in self.rows)
+        published = _names(row.published for row in self.rows)
+        notes = list(dict.fromkeys(row.note for row in self.rows if row.note))
+        header = ["benchmark", "figure", "ours", "95 % interval", "questions"]
+        table = [[*header, *without, *(f"{name} (published)" for name in published), "note"]]
+        for row in self.rows:
+            table.append(
+                [
+                    row.benchmark,
+                    row.figure,
+                    _number(row.ours.value) if row.ours else "not run",
+                    _interval(row.ours),
+                    f"{row.questions:,}" if row.questions is not None else "",
+                    *(_number(row.without_looking.get(name)) for name in without),
+                    *(_number(row.published.get(name)) for name in published),
+                    f"[{notes.index(row.note) + 1}]" if row.note else "",
+                ]
+            )
+        used = [any(column) for column in zip(*table[1:], strict=True)]
+        return [[cell for cell, wanted in zip(row, used, strict=True) if wanted] for row in table]
+
+    def _about(self) -> list[str]:
+        lines = [f"model: {self.model['name']}, {self.model['dtype']} on {self.model['device']}"]
+        if self.limit is not None:
+            lines.append(
+                f"only the first {self.limit:,} questions of each benchmark or of each of its "
+                f"parts: not to be compared with published figures"
+            )
+        notes = dict.fromkeys(row.note for row in self.rows if row.note)
+        lines += [f"[{number}] {note}" for number, note in enumerate(notes, start=1)]
+        if any(row.published for row in self.rows):
+            lines.append("published: by their authors, not measured here")
+        lines.append(
+            "versions: " + ", ".join(f"{name} {what}" for name, what in self.versions.items())
+        )
+        if self.bad:
+            lines.append(f"{len(self.bad):,} bad records were left out:")
+            lines += [f"{one.where}: {one.problem}" for one in self.bad[:_SHOWN_BAD]]
+            if len(self.bad) > _SHOWN_BAD:
+                lines.append(f"and {len(self.bad) - _SHOWN_BAD:,} more, in results.json")
+        return lines
+
+
+def local_rows(title: str, groups: Sequence[GroupScores]) -> list[Row]:
+    """Rows of a local benchmark: all questions, each group, and POPE's figures of yes and no."""
+    rows = []
+    for scores in groups:
+        without = {"majority": 100 * scores.majority}
+        if scores.question_only is not None:
+            without["question only"] = 100 * scores.question_only
+        if scores.blind is not None:
+            without["blind"] = 100 * scores.blind.value
+        rows.append(Row(title, scores.group, _percent(scores.accuracy), scores.questions, without))
+        for way, found in (scores.yes_no or {}).items():
+            for name, value in (("accuracy", found.accuracy), ("F1", found.f1)):
+                label = f"{scores.group}, {name} ({_WAYS[way]})"
+                estimate = Estimate(100 * value, None, None)
+                rows.append(Row(title, label, estimate, scores.questions))
+    # The group of all questions says nothing more where it is the only other one.
+    return [row for row in rows if len(groups) != 2 or not row.figure.startswith(ALL)]
+
+
+def harness_rows(
+    benchmark: Benchmark, result: HarnessResult | None, problem: str = ""
+) -> list[Row]:
+    """Rows of a benchmark that a harness ran, or (with the problem) did not run."""
+    rows = []
+    for metric in benchmark.metrics:
+        published = dict(metric.published)
+        note = f"not run: {problem}" if result is None else ""
+        if not note and metric.note:
+            note = f"published figures: {metric.note}"
+        ours = None if result is None else result.values[metric.key]
+        questions = None if result is None else result.questions
+        rows.append(
+            Row(benchmark.title, metric.label, ours, questions, published=published, note=note)
+        )
+    return rows
+
+
+def _names(columns: Any) -> list[str]:
+    return list(dict.fromkeys(name for column in columns for name in column))
+
+
+def _percent(share: Estimate) -> Estimate:
+    ends = [None if end is None else 100 * end for end in (share.low, share.high)]
+    return Estimate(100 * share.value, *ends)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f}"
+
+
+def _interval(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return ""
+    return f"{estimate.low:,.1f} to {estimate.high:,.1f}"

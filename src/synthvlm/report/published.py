@@ -1,0 +1,26 @@
+"""Figures that others published, and the scorers that they were taken with."""
+
+from __future__ import annotations
+
+__all__ = ["PUBLISHED", "is_comparable"]
+
+#: Mean CLIPScore and SSIMScore as published (arXiv 2407.20756).
+PUBLISHED = (
+    ("COCO-Caption", 0.31, 0.73),
+    ("BLIP-LCS (LLaVA 558K)", 0.32, 0.75),
+    ("ShareGPT4V", 0.32, 0.79),
+    ("SynthVLM-100K", 0.36, 0.86),
+)
+_CLIP = "openai/clip-vit-base-patch32"
+_SIDES = (768, 336)
+
+
+def is_comparable(clip: str, side: int, model_input_side: int) -> bool:
+    """Whether the scorers are those of the published figures.
+
+    Args:
+        clip: Hub id of the CLIP model.
+        side: Pixels at which SSIMScore compares.
+        model_input_side: Pixels that it brings images down to.
+    """
+    return clip == _CLIP and (side, model_input_side) == _SIDES

@@ -1,0 +1,1 @@
+"""LLaVA-style training on exported data: reads conversations and images, never generators."""

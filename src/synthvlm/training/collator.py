@@ -1,0 +1,77 @@
+"""Rows as the model's input: ids, labels, attention mask, pixels; images are opened here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from synthvlm.errors import CaptionSourceError, first_line
+from synthvlm.training.images import open_image
+from synthvlm.training.tokens import IGNORED, expand
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Collator"]
+
+
+class Collator:
+    """Pads rows of ``samples.arrow`` on the right, and opens their images."""
+
+    def __init__(self, processor: Any, image_id: int, image_features: int) -> None:
+        """Take the processor of images and words, and what stands for an image."""
+        self._images = processor.image_processor
+        self._pad_id: int = processor.tokenizer.pad_token_id
+        self._image_id, self._image_features = image_id, image_features
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """A batch of n rows, of which m have an image.
+
+        Returns:
+            ``input_ids``, ``labels`` and ``attention_mask`` (int64, shape (n, longest)) and, where
+            m > 0, ``pixel_values`` (float32, shape (m, 3, side, side)), in the rows' order.
+
+        Raises:
+            CaptionSourceError: An image that could be opened before is gone or damaged.
+        """
+        import numpy as np
+        import torch
+
+        parts = [
+            expand(
+                np.asarray(row["input_ids"], np.int32),
+                np.asarray(row["trained"], np.bool_),
+                self._image_id,
+                self._image_features,
+            )
+            for row in rows
+        ]
+        longest = max(len(ids) for ids, _ in parts)
+        input_ids = np.full((len(rows), longest), self._pad_id, np.int64)
+        labels = np.full((len(rows), longest), IGNORED, np.int64)
+        mask = np.zeros((len(rows), longest), np.int64)
+        for n, (ids, targets) in enumerate(parts):
+            input_ids[n, : len(ids)] = ids
+            labels[n, : len(ids)] = targets
+            mask[n, : len(ids)] = 1
+        batch = {
+            "input_ids": torch.from_numpy(input_ids),
+            "labels": torch.from_numpy(labels),
+            "attention_mask": torch.from_numpy(mask),
+        }
+        files = [row["image_file"] for row in rows if row["image_file"] is not None]
+        if files:
+            batch["pixel_values"] = self._pixels(files)
+        return batch
+
+    def _pixels(self, files: Sequence[str]) -> torch.Tensor:
+        images = []
+        for file in files:
+            try:
+                images.append(open_image(file))
+            except (OSError, ValueError) as error:
+                raise CaptionSourceError(
+                    f"{file} could be read before training and now cannot: {first_line(error)}"
+                ) from None
+        pixels: torch.Tensor = self._images(images, return_tensors="pt")["pixel_values"]
+        return pixels

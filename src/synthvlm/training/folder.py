@@ -1,0 +1,129 @@
+"""The folder of a training: what is in it, who works in it, whether it is done."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from synthvlm.errors import RunFolderError
+from synthvlm.training.recipe import TrainingRecipe, changed_settings
+from synthvlm.training.samples import SAMPLES_FILE, DataFacts
+
+__all__ = ["TrainingFolder"]
+
+RECIPE_FILE = "training.yaml"
+LOG_FILE = "log.jsonl"
+_DONE_FILE = "done.json"
+_FACTS_FILE = "data.json"
+_LOCK_FILE = ".lock"
+
+
+class TrainingFolder:
+    """A local folder; only the main process writes."""
+
+    def __init__(self, path: str, *, main: bool) -> None:
+        """Take its path, and whether this is the main process."""
+        self.path, self._main = Path(path).absolute(), main
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other trainings out.
+
+        Raises:
+            RunFolderError: It cannot be made, or another training works in it.
+        """
+        if not self._main:
+            yield
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = open(self.path / _LOCK_FILE, "wb")  # noqa: SIM115
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: {error.strerror or error}") from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(f"{self.path}: another training works here") from None
+            yield
+
+    def claim(self, recipe: TrainingRecipe) -> None:
+        """Make it the folder of that training.
+
+        Raises:
+            RunFolderError: It is that of another one, or holds other things.
+        """
+        if not self._main:
+            return
+        path = self.path / RECIPE_FILE
+        if path.is_file():
+            changed = changed_settings(TrainingRecipe.load(path), recipe)
+            if changed and self.facts() is not None:
+                raise RunFolderError(
+                    f"{self.path} is the folder of another training: {', '.join(changed[:3])} "
+                    f"changed; take another --out"
+                )
+        elif any(entry.name != _LOCK_FILE for entry in self.path.iterdir()):
+            raise RunFolderError(f"{self.path} is not empty, and no training: take another --out")
+        self.write(RECIPE_FILE, recipe.to_yaml().encode())
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole or not at all."""
+        partial = self.path / f"{name}.partial"
+        partial.write_bytes(data)
+        os.replace(partial, self.path / name)
+
+    def facts(self) -> DataFacts | None:
+        """What the check of the data found; None where it is not done."""
+        values = self._json(_FACTS_FILE)
+        there = (self.path / SAMPLES_FILE).is_file()
+        return DataFacts.of(values) if values is not None and there else None
+
+    def keep_facts(self, facts: DataFacts) -> None:
+        """Remember it."""
+        self.write(_FACTS_FILE, orjson.dumps(facts.values()))
+
+    def done(self) -> dict[str, Any] | None:
+        """What ``finish`` was told; None where the training is not done."""
+        values = self._json(_DONE_FILE)
+        if values is not None and values["loss"] is None:  # JSON has no NaN
+            values["loss"] = float("nan")
+        return values
+
+    def finish(self, values: dict[str, Any]) -> None:
+        """The training is done: the last thing that is written."""
+        self.write(_DONE_FILE, orjson.dumps(values))
+
+    @contextmanager
+    def log(self, step: int) -> Iterator[Callable[[bytes], object]]:
+        """Where rows of the loss go; those after ``step`` are dropped: they come again."""
+        if not self._main:
+            yield lambda row: None
+            return
+        rows = [row for row in self.logged() if row["step"] <= step]
+        self.write(LOG_FILE, b"".join(orjson.dumps(row) + b"\n" for row in rows))
+        with open(self.path / LOG_FILE, "ab", buffering=0) as file:
+            yield file.write
+
+    def logged(self) -> list[dict[str, Any]]:
+        """The rows of the loss; a half-written last one is left out."""
+        path = self.path / LOG_FILE
+        if not path.is_file():
+            return []
+        lines = path.read_bytes().split(b"\n")[:-1]
+        return [orjson.loads(line) for line in lines]
+
+    def _json(self, name: str) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = orjson.loads((self.path / name).read_bytes())
+        except FileNotFoundError:
+            return None
+        except orjson.JSONDecodeError:
+            raise RunFolderError(f"{self.path / name} is damaged: take another --out") from None
+        return found

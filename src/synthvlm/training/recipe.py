@@ -1,0 +1,251 @@
+"""The training recipe: strict models, every knob, an unknown key is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from synthvlm.errors import RecipeError
+from synthvlm.recipe_base import TINY, Settings, Share, SourcePath
+from synthvlm.recipe_problems import explain, nearest
+from synthvlm.recipe_yaml import apply_change, dump_yaml, parse_recipe
+
+__all__ = [
+    "DataSettings",
+    "LoraSettings",
+    "ModelSettings",
+    "OptimisationSettings",
+    "TrainingRecipe",
+    "builtin_training_recipe_text",
+    "builtin_training_recipes",
+    "changed_settings",
+]
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0.0)]
+
+
+class ModelSettings(Settings):
+    """What is trained: a LLaVA checkpoint, or the parts of a new one."""
+
+    #: Folder or hub id of a LLaVA checkpoint, e.g. `FOLDER/model` of stage 1; then the settings
+    #: below are its own.
+    start: str | None = None
+    start_revision: str | None = None
+    #: CLIP's vision half, by folder or hub id; `tiny` is the embedded one.
+    vision_tower: str = TINY
+    vision_tower_revision: str | None = None
+    #: Any causal language model, by folder or hub id; `tiny` is the embedded one.
+    language_model: str = TINY
+    language_model_revision: str | None = None
+    #: Layer of the vision tower whose patch features are used, counted from the last one.
+    vision_feature_layer: Annotated[int, Field(le=-1)] = -2
+    projector_hidden_act: Literal["gelu", "relu", "silu"] = "gelu"
+
+
+class DataSettings(Settings):
+    """Conversations to train on."""
+
+    #: A LLaVA JSON file, or the folder of a run or of its data set.
+    path: SourcePath
+    #: Folder of the images; None: `images/` beside the JSON.
+    images: SourcePath | None = None
+
+
+class OptimisationSettings(Settings):
+    """How the weights are found."""
+
+    epochs: Count = 1
+    #: Samples of one step, on all devices together.
+    global_batch_size: Count = 128
+    #: Samples that a device takes at once; the rest is gradient accumulation.
+    device_batch_size: Count = 16
+    learning_rate: Rate = 2e-5
+    #: None: that of everything else.
+    projector_learning_rate: Rate | None = None
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    #: Share of the steps in which the learning rate rises.
+    warmup_share: Share = 0.03
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    max_gradient_norm: Annotated[float, Field(ge=0.0)] = 1.0
+    max_tokens: Annotated[int, Field(ge=8)] = 2048
+    #: Less memory for more time; changes no result.
+    gradient_checkpointing: bool = True
+    #: bfloat16: frozen weights and computation in it, trained weights in float32. auto: on a GPU
+    #: that has it.
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    #: TensorFloat-32 matrix products, where the device has them.
+    tf32: bool = True
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters on every linear layer of the language model; the projector as a whole."""
+
+    rank: Count = 128
+    alpha: Count = 256
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+
+
+class TrainingRecipe(Settings):
+    """A training, whole: the same recipe on the same data gives the same model."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    #: pretrain: the projector alone learns. finetune: the language model too.
+    stage: Literal["pretrain", "finetune"]
+    model: ModelSettings = ModelSettings()
+    data: Annotated[list[DataSettings], Field(min_length=1)]
+    #: plain: image, caption. v1: Vicuna's conversation.
+    prompt: Literal["plain", "v1"]
+    #: crop: resize and centre crop. pad: to a square, with CLIP's mean colour.
+    image: Literal["crop", "pad"]
+    optimisation: OptimisationSettings = OptimisationSettings()
+    lora: LoraSettings | None = None
+    #: Each batch holds samples with an image, or without, and is sorted by length.
+    grouping: bool = True
+    #: Steps between checkpoints; 0 for none.
+    checkpoint_steps: Annotated[int, Field(ge=0)] = 500
+    checkpoints_kept: Count = 1
+    #: Steps between rows of log.jsonl.
+    log_steps: Count = 1
+    #: Processes that decode images; 0: the training's own.
+    image_workers: Annotated[int, Field(ge=0)] = 4
+    #: More bad records than that stop the command before it trains.
+    max_failed_share: Share = 0.01
+    #: Whether report.html and the model card are written.
+    report: bool = True
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainingRecipe:
+        if self.lora is not None and self.stage == "pretrain":
+            raise ValueError("lora is for stage finetune: pretrain trains the projector alone")
+        if self.optimisation.global_batch_size % self.optimisation.device_batch_size:
+            raise ValueError(
+                f"global_batch_size {self.optimisation.global_batch_size} is no multiple of "
+                f"device_batch_size {self.optimisation.device_batch_size}"
+            )
+        return self
+
+    @classmethod
+    def load(
+        cls,
+        recipe: str | Path,
+        *,
+        data: Sequence[str | Path] = (),
+        overrides: Sequence[str] = (),
+    ) -> TrainingRecipe:
+        """Read a recipe and change it.
+
+        Args:
+            recipe: Name of a built-in recipe, or a YAML file.
+            data: LLaVA JSON files or run folders that replace the recipe's data.
+            overrides: Changes of the form ``KEY=VALUE``, e.g. ``optimisation.epochs=2``.
+
+        Raises:
+            RecipeError: The recipe does not exist or does not validate.
+        """
+        label, text = _read(recipe)
+        values = parse_recipe(text, label)
+        if data:
+            values["data"] = [{"path": str(path)} for path in data]
+        for change in overrides:
+            apply_change(values, change)
+        return cls.from_values(values, label)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], label: str = "recipe") -> TrainingRecipe:
+        """Validate plain values, as read from YAML.
+
+        Raises:
+            RecipeError: A line for each problem, with the key's path.
+        """
+        if not values.get("data"):
+            raise RecipeError(f"{label}: no data is named: add --data RUN_OR_JSON, or set data")
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise RecipeError(
+                "\n".join(f"{label}: {line}" for line in explain(error, cls))
+            ) from None
+
+    def to_yaml(self) -> str:
+        """The whole recipe as YAML, every default written out."""
+        return dump_yaml(self.model_dump(mode="json"))
+
+
+#: Settings that change no result (but for the order of floating-point sums).
+_RUN_TIME = {
+    "optimisation.device_batch_size",
+    "optimisation.gradient_checkpointing",
+    "optimisation.tf32",
+    "checkpoint_steps",
+    "checkpoints_kept",
+    "log_steps",
+    "image_workers",
+    "max_failed_share",
+    "report",
+}
+
+
+def changed_settings(old: TrainingRecipe, new: TrainingRecipe) -> list[str]:
+    """Keys of the settings that change the result and differ between two recipes."""
+    before, after = dict(_flat(old.model_dump())), dict(_flat(new.model_dump()))
+    return [
+        key
+        for key in dict.fromkeys((*before, *after))
+        if key not in _RUN_TIME and before.get(key) != after.get(key)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def builtin_training_recipes() -> dict[str, str]:
+    """Names of the built-in training recipes and the first line of each."""
+    folder = resources.files("synthvlm") / "training" / "recipes"
+    found = {}
+    for entry in sorted(folder.iterdir(), key=lambda item: item.name.removesuffix(".yaml")):
+        if entry.name.endswith(".yaml"):
+            first = entry.read_text(encoding="utf-8").split("\n", 1)[0]
+            found[entry.name.removesuffix(".yaml")] = first.lstrip("# ")
+    return found
+
+
+def builtin_training_recipe_text(name: str) -> str:
+    """The YAML text of a built-in training recipe, comments included.
+
+    Raises:
+        RecipeError: There is no such recipe.
+    """
+    names = builtin_training_recipes()
+    if name not in names:
+        raise RecipeError(f"there is no built-in training recipe {name!r}{nearest(name, names)}")
+    folder = resources.files("synthvlm") / "training" / "recipes"
+    return (folder / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _read(recipe: str | Path) -> tuple[str, str]:
+    label = str(recipe)
+    path = Path(recipe)
+    if label in builtin_training_recipes():
+        return label, builtin_training_recipe_text(label)
+    try:
+        if path.suffix not in (".yaml", ".yml") and not path.exists():
+            return label, builtin_training_recipe_text(label)
+        return label, path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"recipe {label} does not exist") from None
+    except UnicodeDecodeError:
+        raise RecipeError(f"recipe {label} is not text in UTF-8") from None
+    except OSError as error:
+        raise RecipeError(f"recipe {label} cannot be read: {error.strerror}") from None
+    except ValueError as error:  # NUL in the path
+        raise RecipeError(f"recipe {label!r} cannot be read: {error}") from None

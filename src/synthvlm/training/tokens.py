@@ -1,0 +1,123 @@
+"""Prompts as token ids and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from synthvlm.conversations import IMAGE_MARK
+from synthvlm.training.prompts import Piece
+
+__all__ = ["IGNORED", "Encoder", "Tokens", "expand"]
+
+#: Label of a token without loss (torch's own).
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A prompt as tokens, in which one token stands for an image.
+
+    Attributes:
+        ids: Token ids, int32, shape (n,).
+        trained: Whether there is loss on each of them, shape (n,).
+        length: Tokens when each image has as many as it has patch features.
+        truncated: Whether tokens were cut off at the end.
+        masked: Whether the trained parts do not add up to whole tokens, so that nothing is trained.
+    """
+
+    ids: npt.NDArray[np.int32]
+    trained: npt.NDArray[np.bool_]
+    length: int
+    truncated: bool
+    masked: bool
+
+
+class Encoder:
+    """Turns prompts into tokens, with labels on what is trained."""
+
+    def __init__(self, tokenizer: Any, image_features: int, max_tokens: int) -> None:
+        """Take what prompts are encoded with.
+
+        Args:
+            tokenizer: Of transformers, with offsets (``tokenizers``), knowing ``<image>``.
+            image_features: Tokens that stand for one image.
+            max_tokens: What is longer is cut off at its end.
+        """
+        self._tokenizer = tokenizer
+        self._image_features, self._max_tokens = image_features, max_tokens
+        self._image_id: int = tokenizer.convert_tokens_to_ids(IMAGE_MARK)
+        added = tokenizer.added_tokens_decoder
+        special = {n for n, token in added.items() if token.special}
+        special -= {tokenizer.unk_token_id}  # stands for any word that is not known
+        self._special = np.array(sorted(special), np.int32)
+        self._eos_id: int = tokenizer.eos_token_id
+        # What the tokenizer itself puts around any text.
+        self._around = len(tokenizer("")["input_ids"])
+
+    def encode(self, pieces: Sequence[Piece]) -> Tokens:
+        """The tokens of a prompt.
+
+        The whole text is tokenised at once, as it is when the model answers. A token that crosses
+        the edge of a piece, or a special token's text within someone's words, would train another
+        thing than was meant: then the whole sample has no loss, as in LLaVA.
+
+        Raises:
+            ValueError: Truncation would cut the image's tokens, or leave nothing that is trained.
+        """
+        text = "".join(piece.text for piece in pieces)
+        encoded = self._tokenizer(text, return_offsets_mapping=True, verbose=False)
+        ids = np.array(encoded["input_ids"], np.int32)
+        offsets = np.array(encoded["offset_mapping"], np.int64).reshape(-1, 2)
+        trained, whole = _trained(offsets, pieces)
+        whole = whole and self._specials_add_up(ids, trained, pieces)
+        trained = trained & whole
+        more = int((ids == self._image_id).sum()) * (self._image_features - 1)
+        room = self._max_tokens - more
+        truncated = len(ids) > room
+        if truncated:
+            if room <= 0 or (ids[room:] == self._image_id).any():
+                raise ValueError("its image does not fit into max_tokens")
+            ids, trained = ids[:room], trained[:room]
+            if whole and not trained.any():
+                raise ValueError("its answer does not begin within max_tokens")
+        return Tokens(ids, trained, len(ids) + more, truncated, masked=not whole)
+
+    def _specials_add_up(
+        self, ids: npt.NDArray[np.int32], trained: npt.NDArray[np.bool_], pieces: Sequence[Piece]
+    ) -> bool:
+        eos = self._tokenizer.eos_token
+        ends = sum(piece.text.endswith(eos) for piece in pieces if piece.trained)
+        images = sum(piece.text.count(IMAGE_MARK) for piece in pieces if not piece.trained)
+        special = np.isin(ids, self._special)
+        return (
+            int(special.sum()) == self._around + ends + images
+            and int((ids[trained] == self._eos_id).sum()) == ends
+            and int((ids == self._image_id).sum()) == images
+        )
+
+
+def expand(
+    ids: npt.NDArray[np.int32], trained: npt.NDArray[np.bool_], image_id: int, image_features: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Ids and labels with the image's token once for each patch feature; shape (length,)."""
+    times = np.where(ids == image_id, image_features, 1)
+    labels = np.where(trained, ids, IGNORED)
+    return np.repeat(ids, times).astype(np.int64), np.repeat(labels, times).astype(np.int64)
+
+
+def _trained(
+    offsets: npt.NDArray[np.int64], pieces: Sequence[Piece]
+) -> tuple[npt.NDArray[np.bool_], bool]:
+    """Which tokens lie in trained pieces, and whether each token lies in one piece."""
+    edges = np.cumsum([len(piece.text) for piece in pieces])
+    flags = np.array([*(piece.trained for piece in pieces), False])
+    begins, ends = offsets[:, 0], offsets[:, 1]
+    empty = begins == ends  # what the tokenizer puts around the text
+    first = np.searchsorted(edges, begins, side="right")
+    last = np.where(empty, first, np.searchsorted(edges, ends - 1, side="right"))
+    return flags[first] & ~empty, bool((first == last).all())

@@ -1,0 +1,245 @@
+"""Train: the recipe and its data become a model. Read this first."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from synthvlm.errors import RecipeError
+from synthvlm.progress import SilentProgress
+from synthvlm.training.curves import sparkline
+from synthvlm.training.folder import TrainingFolder
+from synthvlm.training.grouping import GroupedSampler
+from synthvlm.training.runtime import explained, process_state, quiet
+from synthvlm.training.samples import SAMPLES_FILE, DataFacts, find_source, write_samples
+
+if TYPE_CHECKING:
+    from synthvlm.progress import Progress
+    from synthvlm.training.model import Assembled
+    from synthvlm.training.recipe import TrainingRecipe
+
+__all__ = ["TrainingSummary", "train"]
+
+STAGE = "train"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSummary:
+    """What a training came to.
+
+    Attributes:
+        model: Folder of the model, for ``from_pretrained``.
+        steps: Of the optimiser.
+        samples: Records that were used.
+        failed: Records that could not be.
+        loss: Mean over the last tenth of the logged steps.
+        seconds: That this call took to train; 0 where it found all done.
+        resumed_at: Step at which this call went on; 0 for a new training.
+    """
+
+    model: str
+    steps: int
+    samples: int
+    failed: int
+    loss: float
+    seconds: float
+    resumed_at: int
+
+
+def train(
+    recipe: TrainingRecipe, out: str | os.PathLike[str], *, progress: Progress | None = None
+) -> TrainingSummary:
+    """Train a model, or go on where an earlier call was stopped.
+
+    Under ``accelerate launch`` every process calls it; the main one alone prints and writes.
+
+    Args:
+        recipe: What to do.
+        out: Folder of the training: a new one, or one to go on with.
+        progress: Shows it.
+
+    Raises:
+        SynthVLMError: With one line that says what is wrong.
+    """
+    state = process_state()
+    shown: Progress = progress if progress and state.is_main_process else SilentProgress()
+    recipe = _resolved(recipe, state)
+    accumulation = _accumulation(recipe, state.num_processes)
+    sources = [find_source(settings) for settings in recipe.data]
+    folder = TrainingFolder(str(out), main=state.is_main_process)
+    with folder.held():
+        folder.claim(recipe)
+        state.wait_for_everyone()
+        done = folder.done()
+        if done is not None:
+            shown.note(f"{folder.path}: the training is done")
+            return TrainingSummary(**done, seconds=0.0, resumed_at=done["steps"])
+        with quiet():
+            assembled = _assembled(recipe)
+            facts = _facts(recipe, assembled, sources, folder, state, shown)
+            return _run(recipe, assembled, facts, folder, state, accumulation, shown)
+
+
+def _resolved(recipe: TrainingRecipe, state: Any) -> TrainingRecipe:
+    """The recipe with ``auto`` written out."""
+    options = recipe.optimisation
+    if options.precision != "auto":
+        return recipe
+    import torch
+
+    able = state.device.type == "cuda" and torch.cuda.is_bf16_supported()
+    chosen = options.model_copy(update={"precision": "bfloat16" if able else "float32"})
+    return recipe.model_copy(update={"optimisation": chosen})
+
+
+def _accumulation(recipe: TrainingRecipe, devices: int) -> int:
+    options = recipe.optimisation
+    at_once = devices * options.device_batch_size
+    if options.global_batch_size % at_once:
+        raise RecipeError(
+            f"optimisation.global_batch_size {options.global_batch_size} is no multiple of "
+            f"{devices} devices x device_batch_size {options.device_batch_size}"
+        )
+    return options.global_batch_size // at_once
+
+
+def _assembled(recipe: TrainingRecipe) -> Assembled:
+    """The model with what is trained in float32, and the rest in the precision of the recipe."""
+    import torch
+
+    from synthvlm.training.model import add_lora, assemble, choose_trained
+
+    low = recipe.optimisation.precision == "bfloat16"
+    frozen = recipe.stage == "pretrain" or recipe.lora is not None
+    dtype = "bfloat16" if low and frozen else "float32"
+    assembled = assemble(recipe.model, recipe.image, recipe.seed, dtype)
+    model = assembled.model
+    choose_trained(model, recipe.stage)
+    if recipe.lora is not None:
+        model = add_lora(model, recipe.lora, recipe.seed)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+        elif low:
+            weight.data = weight.data.to(torch.bfloat16)
+    return dataclasses.replace(assembled, model=model)
+
+
+def _facts(
+    recipe: TrainingRecipe,
+    assembled: Assembled,
+    sources: Any,
+    folder: TrainingFolder,
+    state: Any,
+    progress: Progress,
+) -> DataFacts:
+    """Check the data, unless an earlier call has."""
+    from synthvlm.training.tokens import Encoder
+
+    if state.is_main_process and folder.facts() is None:
+        tokenizer = assembled.processor.tokenizer
+        encoder = Encoder(tokenizer, assembled.image_features, recipe.optimisation.max_tokens)
+        facts = write_samples(
+            sources,
+            encoder,
+            recipe.prompt,
+            tokenizer.eos_token,
+            folder.path,
+            recipe.max_failed_share,
+            progress,
+        )
+        folder.keep_facts(facts)
+    state.wait_for_everyone()
+    found = folder.facts()
+    assert found is not None
+    return found
+
+
+def _run(
+    recipe: TrainingRecipe,
+    assembled: Assembled,
+    facts: DataFacts,
+    folder: TrainingFolder,
+    state: Any,
+    accumulation: int,
+    progress: Progress,
+) -> TrainingSummary:
+    import numpy as np
+    from datasets import Dataset
+
+    from synthvlm.training.checkpoints import complete_checkpoints, load_trained, sweep
+    from synthvlm.training.collator import Collator
+    from synthvlm.training.saving import save_model
+    from synthvlm.training.trainer import LlavaTrainer, StepLog, settings_of
+
+    options = recipe.optimisation
+    rows = Dataset.from_file(str(folder.path / SAMPLES_FILE)).with_format("numpy")
+    lengths = rows.data.column("length").to_numpy()
+    has_image = rows.data.column("image_file").is_valid().to_numpy(zero_copy_only=False)
+    sampler = GroupedSampler(
+        lengths.astype(np.int64),
+        has_image,
+        options.global_batch_size,
+        recipe.seed,
+        grouping=recipe.grouping,
+    )
+    epoch_steps = -(-len(rows) // options.global_batch_size)
+    steps = epoch_steps * options.epochs
+    checkpoints = folder.path / "checkpoints"
+    found = complete_checkpoints(checkpoints)
+    at, checkpoint = found[-1] if found else (0, None)
+    if checkpoint is not None:
+        load_trained(assembled.model, checkpoint)
+    if state.is_main_process:
+        sweep(checkpoints, recipe.checkpoints_kept)
+    state.wait_for_everyone()
+    cuda = state.device.type == "cuda"
+    with folder.log(at) as write:
+        trainer = LlavaTrainer(
+            sampler=sampler,
+            projector_learning_rate=options.projector_learning_rate,
+            checkpoints_kept=recipe.checkpoints_kept,
+            model=assembled.model,
+            args=settings_of(recipe, str(checkpoints), accumulation, steps, cuda=cuda),
+            train_dataset=rows,
+            data_collator=Collator(
+                assembled.processor, assembled.image_id, assembled.image_features
+            ),
+            processing_class=assembled.processor,
+            callbacks=[StepLog(write, progress, sampler, epoch_steps, len(rows))],
+        )
+        seen = at // epoch_steps * len(rows) + at % epoch_steps * options.global_batch_size
+        progress.start(STAGE, len(rows) * options.epochs, "samples", seen)
+        began = time.monotonic()
+        with explained():
+            trainer.train(resume_from_checkpoint=checkpoint)
+        seconds = time.monotonic() - began
+    state.wait_for_everyone()
+    logged = folder.logged()
+    last = logged[-max(1, len(logged) // 10) :]
+    summary = TrainingSummary(
+        model=str(folder.path / "model"),
+        steps=steps,
+        samples=facts.samples,
+        failed=facts.failed,
+        loss=sum(row["loss"] for row in last) / len(last) if last else float("nan"),
+        seconds=seconds,
+        resumed_at=at,
+    )
+    if state.is_main_process:
+        save_model(recipe, assembled, facts, summary, folder)
+        kept = dataclasses.asdict(summary)
+        del kept["seconds"], kept["resumed_at"]
+        folder.finish(kept)
+        progress.finish(STAGE, _line(summary, [row["loss"] for row in logged]))
+    state.wait_for_everyone()
+    return summary
+
+
+def _line(summary: TrainingSummary, losses: Sequence[float]) -> str:
+    loss = f", loss {losses[0]:.4f} {sparkline(losses)} {summary.loss:.4f}" if losses else ""
+    return f"{summary.steps:,} steps on {summary.samples:,} samples{loss}: {summary.model}"

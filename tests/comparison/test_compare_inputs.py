@@ -1,0 +1,122 @@
+"""What inputs are taken for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pair_files import llava, parquet, sample_pairs
+
+from synthvlm.comparison.command import compare_command, parse_sample
+from synthvlm.comparison.data_sets import BadPair, LoadedPair
+from synthvlm.comparison.inputs import Named, braces, open_inputs, parse_input
+from synthvlm.errors import CaptionSourceError, RecipeError, SynthVLMError
+from synthvlm.progress import SilentProgress
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a/b.json", Named("b", "a/b.json")),
+        ("mine=a/b.json", Named("mine", "a/b.json")),
+        ("mine=b.jsonl::some/images", Named("mine", "b.jsonl", "some/images")),
+        ("runs/one/", Named("one", "runs/one/")),
+        ("runs/one/dataset/llava.json", Named("one", "runs/one/dataset/llava.json")),
+        ("x/shard-{000..001}.tar", Named("shard-{000..001}", "x/shard-{000..001}.tar")),
+        ("a/k=v/x.parquet", Named("x", "a/k=v/x.parquet")),
+    ],
+)
+def test_an_input_is_a_name_a_path_and_images(text: str, named: Named) -> None:
+    assert parse_input(text) == named
+
+
+@pytest.mark.parametrize("text", ["", "::images", "a.json::"])
+def test_an_input_lacks_no_part(text: str) -> None:
+    with pytest.raises(RecipeError, match="expected"):
+        parse_input(text)
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_an_input_or_one_line(text: str) -> None:
+    try:
+        named = parse_input(text)
+        found = braces(named.path)
+    except SynthVLMError:
+        return
+    assert named.label
+    assert named.path
+    assert found
+
+
+def test_braces_are_alternatives_and_ranges() -> None:
+    assert braces("a-{08..10}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar"]
+    assert braces("{x,y}/{1..2}.tar") == ["x/1.tar", "x/2.tar", "y/1.tar", "y/2.tar"]
+    assert braces("plain*.tar") == ["plain*.tar"]
+    with pytest.raises(RecipeError, match="backward"):
+        braces("{3..1}.tar")
+
+
+def test_a_sample_is_a_number_or_all() -> None:
+    assert parse_sample("1000") == 1000
+    assert parse_sample("all") is None
+    for text in ("", "1", "-5", "ten", "1.5", "²"):
+        with pytest.raises(RecipeError, match="expected a number of pairs, at least 2, or all"):
+            parse_sample(text)
+
+
+def images_of(text: str) -> list[LoadedPair | BadPair]:
+    (opened,) = open_inputs([text])
+    return list(opened.pairs())  # type: ignore[union-attr]
+
+
+def test_images_lie_beside_the_json_or_where_they_are_named(tmp_path: Path) -> None:
+    pairs = sample_pairs(2)
+    path = llava(tmp_path / "set", pairs)
+    wanted = [pair.image for pair in pairs]
+    assert [one.image for one in images_of(str(path))] == wanted  # type: ignore[union-attr]
+    (tmp_path / "set/images").rename(tmp_path / "elsewhere")
+    found = images_of(f"{path}::{tmp_path / 'elsewhere'}")
+    assert [one.image for one in found] == wanted  # type: ignore[union-attr]
+    for file in (tmp_path / "elsewhere").iterdir():
+        file.rename(tmp_path / "set" / file.name)
+    assert [one.image for one in images_of(str(path))] == wanted  # type: ignore[union-attr]
+
+
+def test_a_run_folder_is_its_exported_data_set(tmp_path: Path) -> None:
+    llava(tmp_path / "run/dataset", sample_pairs(2))
+    (tmp_path / "run/recipe.yaml").write_text("seed: 0\n")
+    with pytest.raises(CaptionSourceError, match="without a finished data set: `synthvlm export"):
+        open_inputs([str(tmp_path / "run")])
+    (tmp_path / "run/dataset/README.md").write_text("# A data set\n")
+    assert len(images_of(str(tmp_path / "run"))) == 2
+    (tmp_path / "run/dataset/llava.json").unlink()
+    (tmp_path / "run/dataset/data").mkdir()
+    parquet(tmp_path / "run/dataset/data/train-00000-000.parquet", sample_pairs(3))
+    assert len(images_of(str(tmp_path / "run"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "nothing to compare"),
+        (["absent.json"], "absent.json: no such file"),
+        (["absent.tar"], "absent.tar: no such file"),
+        (["absent-{1..2}.parquet"], "absent-1.parquet: no such file"),
+        (["absent"], "absent: no such file; expected a run folder"),
+        (["notes.md"], "notes.md: not recognised; expected a run folder"),
+        (["empty"], "empty: no data set in this folder"),
+        (["x=notes.md", "x=empty"], "two inputs are called 'x'"),
+        (["s.tar::images"], "holds its images itself"),
+    ],
+)
+def test_what_is_no_data_set_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.md").write_text("notes")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SynthVLMError, match=message) as error:
+        compare_command(names, clip="tiny", progress=SilentProgress())
+    assert "\n" not in str(error.value)

@@ -1,0 +1,183 @@
+"""Seconds per usable pair on two routes, on models that take known times."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from fake_models import FakeClip, FakeGenerator, FakeSsim
+from random_llava import save_llava
+from synthvlm import Recipe
+from synthvlm.cost.captioning import captioning_cost, read_images_of
+from synthvlm.cost.command import cost_command
+from synthvlm.cost.comparison import ratio_of
+from synthvlm.errors import CaptionSourceError, ModelError, RecipeError
+from synthvlm.generators.base import GeneratedImages
+from synthvlm.intervals import Estimate
+from synthvlm.progress import SilentProgress
+from synthvlm.stages.models import Models
+
+IMAGE_S = 0.01
+ALL = "selection.top_fraction=null"
+
+
+class Generator(FakeGenerator):
+    """Takes its time: a long one at first, as a model that is loaded."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
+        self.calls += 1
+        time.sleep(0.5 if self.calls == 1 else IMAGE_S * len(prompts))
+        return super().generate(prompts, seeds)
+
+
+@pytest.fixture
+def generator(monkeypatch: pytest.MonkeyPatch) -> Generator:
+    generator = Generator()
+    models = Models(generator, FakeClip(), FakeSsim())  # type: ignore[arg-type]
+    monkeypatch.setattr(Models, "load", classmethod(lambda cls, recipe: models))
+    return generator
+
+
+@pytest.fixture(scope="module")
+def captioner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_llava(tmp_path_factory.mktemp("captioner") / "llava")
+
+
+def recipe(folder: Path, *changes: str) -> Recipe:
+    path = folder / "captions.txt"
+    path.write_text("".join(f"A red kite number {n}, by the sea.\n" for n in range(40)))
+    overrides = [
+        "curation.rules.special_char_ratio=null",
+        "run.threads=1",
+        "run.batch_size=8",
+        "generation.candidates=2",
+        *changes,
+    ]
+    return Recipe.load("tiny", captions=[path], overrides=overrides)
+
+
+def measured(settings: Recipe, captioner: Path, **options: Any) -> dict[str, Any]:
+    options = {"pairs": 16, "batch_size": 4, "max_new_tokens": 3} | options
+    text = cost_command(
+        settings, str(captioner), as_json=True, progress=SilentProgress(), **options
+    )
+    found = json.loads(text)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_usable_pair_takes_its_candidates_and_those_not_selected(
+    tmp_path: Path, generator: Generator, captioner: Path
+) -> None:
+    found = measured(recipe(tmp_path, "selection.top_fraction=0.25"), captioner)
+    told = {name: one["value"] for name, one in found["estimates"].items()}
+    assert told["images_per_caption"] == 2
+    assert told["captions_per_pair"] == 4
+    # Sleeping takes a little longer than asked, and there is work beside it.
+    assert IMAGE_S <= told["image_seconds"] < 3 * IMAGE_S
+    assert told["route_seconds"] == pytest.approx(8 * told["image_seconds"])
+    assert told["ratio"] == pytest.approx(told["route_seconds"] / told["captioning_seconds"])
+    low, high = (found["estimates"]["route_seconds"][end] for end in ("low", "high"))
+    assert low < told["route_seconds"] < high
+    # The first batch slept half a second; loading is told apart.
+    assert 0.3 < found["once"]["drawing"] < 2
+    assert found["once"]["captioning"] > 0
+    assert found["device"] == "cpu"
+
+
+def test_lowest_scores_and_a_number_of_pairs_are_selections_too(
+    tmp_path: Path, generator: Generator, captioner: Path
+) -> None:
+    all_pairs = measured(recipe(tmp_path, ALL), captioner)["estimates"]["captions_per_pair"]
+    assert all_pairs == {"value": 1, "low": 1, "high": pytest.approx(1, abs=0.25), "unit": ""}
+    few = measured(recipe(tmp_path, ALL, "selection.top_n=10"), captioner)
+    assert few["estimates"]["captions_per_pair"]["value"] == pytest.approx(4)
+    with pytest.raises(RecipeError, match=r"none of 16 drawn pairs reaches selection.min_scores"):
+        measured(recipe(tmp_path, "selection.min_scores.score=9.0"), captioner)
+
+
+def test_the_whole_command_on_the_tiny_models(tmp_path: Path, captioner: Path) -> None:
+    folder = tmp_path / "photos/some"
+    folder.mkdir(parents=True)
+    for number in range(9):
+        Image.new("RGB", (40, 30), (20 * number, 90, 90)).save(folder / f"{number}.png")
+    (folder / "5.png").write_bytes(b"no image")
+    settings = Recipe.load("tiny", overrides=["run.threads=1", "generation.steps=2"])
+    text = cost_command(
+        settings,
+        str(captioner),
+        images=str(tmp_path / "photos"),
+        pairs=8,
+        batch_size=3,
+        max_new_tokens=3,
+        progress=SilentProgress(),
+    )
+    assert "device seconds on cpu, " in text
+    assert "ratio, drawn / captioned" in text
+    assert "2 batches of 3 captioned" in text
+    assert f"1 images were not usable; the first: {folder}/5.png" in text
+    assert "must exist already" in text
+
+
+def timed(seconds: Callable[[int], float], caption: str = "A dog.") -> Any:
+    """A cost of captioning 10 images by two, each batch taking a time by its number."""
+    calls = 0
+
+    def load() -> Callable[[Sequence[Image.Image]], Sequence[str]]:
+        time.sleep(0.05)
+
+        def write(images: Sequence[Image.Image]) -> list[str]:
+            nonlocal calls
+            time.sleep(seconds(calls))
+            calls += 1
+            return [caption if number else "A cat." for number, _ in enumerate(images)]
+
+        return write
+
+    images = [Image.new("RGB", (8, 8))] * 10
+    return captioning_cost(load, images, batch_size=2, progress=SilentProgress())
+
+
+def test_loading_and_the_first_batch_are_apart() -> None:
+    found = timed(lambda call: 0.2 if call == 0 else 0.02)
+    assert found.timed == (5, 2)
+    assert 0.01 <= found.image_seconds.value < 0.03
+    assert found.image_seconds.low <= found.image_seconds.value <= found.image_seconds.high
+    assert 0.15 < found.once < 0.5
+    assert found.seconds.value == found.image_seconds.value
+    # All of ten captions are written; of endlessly many, perhaps fewer (Wilson: 0.72).
+    assert found.written.low == pytest.approx(0.722, abs=0.001)
+    assert found.seconds.high == pytest.approx(found.image_seconds.high / found.written.low)
+
+
+def test_an_empty_caption_is_no_pair() -> None:
+    found = timed(lambda call: 0.01, caption=" ")
+    assert found.written.value == 0.5
+    assert found.seconds.value == pytest.approx(2 * found.image_seconds.value)
+
+
+def test_a_ratio_has_the_ends_of_its_ends() -> None:
+    assert ratio_of(Estimate(2, 1, 3), Estimate(4, 2, 5)) == Estimate(0.5, 0.2, 1.5)
+    assert ratio_of(Estimate(2, None, None), Estimate(4, 2, 5)) == Estimate(0.5, None, None)
+    assert ratio_of(Estimate(2, 1, 3), Estimate(4, 0, 8)).high is None
+
+
+def test_what_cannot_be_captioned_is_one_line(
+    tmp_path: Path, generator: Generator, clip_folder: Path
+) -> None:
+    with pytest.raises(CaptionSourceError, match="no such folder"):
+        read_images_of(str(tmp_path / "absent"), 3)
+    with pytest.raises(CaptionSourceError, match=r"no usable \.jpg"):
+        read_images_of(str(tmp_path), 3)
+    with pytest.raises(ModelError, match="cannot load the vision-language model"):
+        measured(recipe(tmp_path), clip_folder)
+    assert generator.calls > 0

@@ -1,0 +1,101 @@
+"""Intervals against scipy's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from synthvlm.intervals import (
+    Estimate,
+    combine,
+    mean_interval,
+    paired_difference,
+    share_interval,
+    share_of,
+)
+
+
+@given(
+    st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
+    st.sampled_from([0.8, 0.95, 0.99]),
+)
+def test_a_share_has_wilsons_interval(case: tuple[int, int], level: float) -> None:
+    successes, trials = case
+    expected = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
+    found = share_interval(successes, trials, level)
+    assert found.value == successes / trials
+    assert found.low == pytest.approx(expected.low, abs=1e-12)
+    assert found.high == pytest.approx(expected.high, abs=1e-12)
+
+
+def test_a_share_of_everything_is_exact() -> None:
+    assert share_of(3, 4, 4) == Estimate.exact(0.75)
+    assert share_of(3, 4, 5) == share_interval(3, 4)
+    assert not share_of(3, 4, 5).is_exact
+    with pytest.raises(ValueError, match="no trials"):
+        share_interval(0, 0)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30), st.sampled_from([0.8, 0.95]))
+def test_a_mean_has_students_interval(values: list[float], level: float) -> None:
+    found = mean_interval(values, level)
+    error = stats.sem(values)
+    low, high = stats.t.interval(level, len(values) - 1) if error else (0.0, 0.0)
+    assert found.low == pytest.approx(found.value + low * error, abs=1e-6)
+    assert found.high == pytest.approx(found.value + high * error, abs=1e-6)
+
+
+def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
+    assert mean_interval([2.0]) == Estimate(2.0, None, None)
+    with pytest.raises(ValueError, match="no values"):
+        mean_interval([])
+
+
+def test_a_paired_difference_has_the_bootstrap_interval_of_scipy() -> None:
+    random = np.random.default_rng(5)
+    theirs = random.integers(0, 2, 150).astype(float)
+    ours = np.where(random.random(150) < 0.2, 1.0, theirs)
+    found = paired_difference(ours.tolist(), theirs.tolist())
+    expected = stats.bootstrap(
+        (ours - theirs,), np.mean, method="percentile", n_resamples=10_000, rng=random
+    ).confidence_interval
+    assert found.value == pytest.approx((ours - theirs).mean())
+    # Two bootstraps with seeds of their own: one pair of 150 is a step of 0.0067.
+    assert found.low == pytest.approx(expected.low, abs=0.0067)
+    assert found.high == pytest.approx(expected.high, abs=0.0067)
+
+
+def test_a_bootstrap_of_distinct_values_is_as_wide_as_students_interval() -> None:
+    values = np.random.default_rng(2).normal(3, 1, 900)
+    found, student = paired_difference(values.tolist(), [0.0] * 900), mean_interval(values.tolist())
+    assert found.low == pytest.approx(student.low, abs=0.006)
+    assert found.high == pytest.approx(student.high, abs=0.006)
+
+
+def test_pairing_takes_away_what_both_share() -> None:
+    hard = np.random.default_rng(0).normal(0, 10, 60)
+    noise = np.random.default_rng(1).normal(0, 0.1, 60)
+    found = paired_difference((hard + 0.5 + noise).tolist(), hard.tolist())
+    assert found.low is not None
+    assert 0.4 < found.low < found.value < 0.6
+
+
+def test_the_seed_decides_and_what_cannot_be_paired_is_refused() -> None:
+    ours, theirs = [1.0, 0.0, 1.0, 1.0, 0.5], [0.0, 0.0, 1.0, 0.3, 0.7]
+    assert paired_difference(ours, theirs, seed=3) == paired_difference(ours, theirs, seed=3)
+    assert paired_difference(ours, ours) == Estimate.exact(0.0)
+    with pytest.raises(ValueError, match="cannot be paired"):
+        paired_difference(ours, theirs[:4])
+    with pytest.raises(ValueError, match="no values"):
+        paired_difference([], [])
+
+
+def test_ends_go_with_ends() -> None:
+    product = combine(lambda a, b: a * b, Estimate(2, 1, 3), Estimate(10, -1, 20))
+    assert product == Estimate(20, 0, 60)
+    assert combine(lambda a, b: a * b, Estimate(2, 1, 3), Estimate(5, None, None)) == Estimate(
+        10, None, None
+    )

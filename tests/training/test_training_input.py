@@ -1,0 +1,182 @@
+"""Bad input: one line each, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthvlm.errors import SynthVLMError
+from synthvlm.progress import SilentProgress
+from synthvlm.training.recipe import (
+    TrainingRecipe,
+    builtin_training_recipe_text,
+    builtin_training_recipes,
+    changed_settings,
+)
+from synthvlm.training.train import train
+
+
+def refused(values: dict[str, Any], out: Path) -> str:
+    with pytest.raises(SynthVLMError) as found:
+        train(TrainingRecipe.from_values(values), out)
+    assert "\n" not in str(found.value)
+    return str(found.value)
+
+
+@pytest.mark.parametrize("name", sorted(builtin_training_recipes()))
+def test_builtin_recipes_load_and_read_back(name: str) -> None:
+    with pytest.raises(SynthVLMError, match="--data RUN_OR_JSON"):
+        TrainingRecipe.load(name)
+    recipe = TrainingRecipe.load(name, data=["run"])
+    assert recipe.optimisation.global_batch_size % recipe.optimisation.device_batch_size == 0
+    assert (
+        changed_settings(TrainingRecipe.from_values(recipe.model_dump(mode="json")), recipe) == []
+    )
+    assert builtin_training_recipe_text(name).startswith("# ")
+
+
+def test_hyper_parameters_of_llava() -> None:
+    """LLaVA-1.5's own, as its scripts have them (stage 1, stage 2, LoRA)."""
+    names = ("llava-7b-pretrain", "llava-13b-finetune", "llava-7b-finetune-lora")
+    one, two, lora = (TrainingRecipe.load(name, data=["run"]) for name in names)
+    found = [(r.optimisation.global_batch_size, r.optimisation.learning_rate) for r in (one, two)]
+    assert found == [(256, 1e-3), (128, 2e-5)]
+    assert (one.stage, one.prompt, one.image) == ("pretrain", "plain", "crop")
+    assert (two.stage, two.prompt, two.image, two.grouping) == ("finetune", "v1", "pad", True)
+    for recipe in (one, two, lora):
+        options = recipe.optimisation
+        assert (options.epochs, options.schedule, options.warmup_share) == (1, "cosine", 0.03)
+        assert (options.weight_decay, options.max_tokens) == (0.0, 2048)
+        assert recipe.model.vision_feature_layer == -2
+    assert lora.lora is not None
+    assert (lora.lora.rank, lora.lora.alpha) == (128, 256)
+    options = lora.optimisation
+    assert (options.learning_rate, options.projector_learning_rate) == (2e-4, 2e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("optimisation.learing_rate=1", "unknown key, did you mean 'learning_rate'?"),
+        ("stage=pretraining", "stage: "),
+        ("optimisation.device_batch_size=3", "no multiple of device_batch_size 3"),
+        ("lora.rank=4", "pretrain trains the projector alone"),
+        ("optimisation.learning_rate=-1", "greater than 0"),
+    ],
+)
+def test_bad_settings(change: str, line: str) -> None:
+    with pytest.raises(SynthVLMError) as found:
+        TrainingRecipe.load("tiny-pretrain", data=["run"], overrides=[change])
+    assert line in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_unknown_recipe() -> None:
+    with pytest.raises(SynthVLMError, match="did you mean 'tiny-pretrain'"):
+        TrainingRecipe.load("tiny-pretrian", data=["run"])
+
+
+def test_bad_data(recipes: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    def with_data(name: str, text: str | None) -> dict[str, Any]:
+        path = tmp_path / name
+        if text is not None:
+            path.write_text(text)
+        return {**recipes["pretrain"], "data": [{"path": str(path)}]}
+
+    assert "does not exist" in refused(with_data("none.json", None), tmp_path / "out")
+    assert "expected LLaVA" in refused(with_data("text.json", "hello"), tmp_path / "out")
+    assert "no records" in refused(with_data("empty.json", "[]"), tmp_path / "out")
+    (tmp_path / "folder").mkdir()
+    assert "no llava.json" in refused(with_data("folder", None), tmp_path / "out")
+    images = {
+        "path": with_data("empty.json", "[]")["data"][0]["path"],
+        "images": str(tmp_path / "x"),
+    }
+    assert "no folder" in refused({**recipes["pretrain"], "data": [images]}, tmp_path / "out")
+
+
+def test_bad_records_are_named_and_too_many_stop_it(
+    recipes: dict[str, dict[str, Any]], pairs: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(pairs, data)
+    (data / "images" / "0" / "1.png").unlink()
+    (data / "images" / "0" / "2.png").write_bytes(b"\x89PNG no picture")
+    whole = (data / "images" / "0" / "3.png").read_bytes()
+    (data / "images" / "0" / "3.png").write_bytes(whole[: len(whole) // 2])
+    entries = json.loads((data / "llava.json").read_text())
+    entries[4]["conversations"] = []
+    (data / "llava.json").write_text(json.dumps(entries))
+    values = {**recipes["pretrain"], "data": [{"path": str(data)}]}
+    line = refused(values, tmp_path / "out")
+    assert "4 of 24 records" in line
+    assert "max_failed_share 0.01" in line
+    named = (tmp_path / "out" / "bad_records.jsonl").read_text().splitlines()
+    bad = [json.loads(row) for row in named]
+    assert [row["where"].rsplit(" ", 1)[-1] for row in bad] == ["r1)", "r2)", "r3)", "r4)"]
+    assert [row["problem"] for row in bad] == [
+        "its image file is missing",
+        "its image file cannot be decoded",
+        "its image file cannot be decoded",
+        "it has no conversations",
+    ]
+    few = {**values, "max_failed_share": 0.2, "report": True, "checkpoint_steps": 0}
+    summary = train(TrainingRecipe.from_values(few), tmp_path / "out")
+    assert (summary.samples, summary.failed) == (20, 4)
+    page = (tmp_path / "out" / "report.html").read_text()
+    for told in ("its image file is missing", "record 2 (id r1)", "<svg", "learning_rate", "trl"):
+        assert told in page
+    assert not any(mark in page for mark in ("<script", "http://", "https://", "url("))
+    card = (tmp_path / "out" / "model" / "README.md").read_text()
+    assert "24 records, of which 20 were used" in card
+    assert not list((tmp_path / "out" / "checkpoints").glob("*"))
+
+
+def test_bad_models(
+    recipes: dict[str, dict[str, Any]], parts: dict[str, str], tmp_path: Path
+) -> None:
+    full = recipes["full"]
+    start = {**full, "model": {"start": parts["language_model"]}}
+    assert "is no LLaVA checkpoint" in refused(start, tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    for key in ("start", "vision_tower", "language_model"):
+        values = {**full, "model": {**parts, key: str(tmp_path / "empty")}}
+        assert "holds no config.json" in refused(values, tmp_path / "out")
+
+
+def test_foreign_folder(recipes: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert "not empty, and no training" in refused(recipes["full"], tmp_path)
+    assert "File exists" in refused(recipes["full"], tmp_path / "thesis.txt")
+
+
+def test_devices_that_do_not_divide(recipes: dict[str, dict[str, Any]]) -> None:
+    from synthvlm.training.train import _accumulation
+
+    recipe = TrainingRecipe.from_values(recipes["full"])
+    assert [_accumulation(recipe, devices) for devices in (1, 2)] == [2, 1]
+    with pytest.raises(SynthVLMError, match="no multiple of 3 devices x device_batch_size 4"):
+        _accumulation(recipe, 3)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_image_that_vanishes_on_the_way(
+    recipes: dict[str, dict[str, Any]], pairs: Path, tmp_path: Path, workers: int
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(pairs, data)
+
+    class Vandal(SilentProgress):
+        def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
+            if stage == "train":
+                (data / "images" / "0" / "7.png").unlink()
+
+    values = {**recipes["pretrain"], "data": [{"path": str(data)}], "image_workers": workers}
+    with pytest.raises(SynthVLMError) as found:
+        train(TrainingRecipe.from_values(values), tmp_path / "out", progress=Vandal())
+    assert "7.png could be read before training and now cannot" in str(found.value)
+    assert "\n" not in str(found.value)
