@@ -20,6 +20,25 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from synthvlm.tiny.training import checkpoint
 from synthvlm.tiny.training.language_rows import Row, sample_row
 
+_CARD = """---
+license: apache-2.0
+library_name: transformers
+---
+# A small Llama that reads its context
+
+Trained from scratch, on one CPU, on {rows:,} texts made while training: they tell of coloured
+shapes, in words alone, and caption them or answer questions about them in LLaVA's conversation
+format. It knows nothing else; no third party's text went into it. The weights are stored in 16
+bits; load them with the dtype you want to compute in (`torch.float32` on a CPU).
+
+Made with:
+
+```sh
+python -m synthvlm.tiny.training.language --steps 5000 --decay-from 3500
+python -m synthvlm.tiny.training.language --export FOLDER
+```
+"""
+
 __all__ = ["accuracy", "build", "main", "make_tokenizer"]
 
 VOCABULARY = 1024
@@ -148,6 +167,7 @@ def main(argv: list[str] | None = None) -> None:
         model.load_state_dict(state["averaged"])
         model.half().save_pretrained(args.export)
         tokenizer.save_pretrained(args.export)
+        (args.export / "README.md").write_text(_CARD.format(rows=state["rows"]))
         return
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
