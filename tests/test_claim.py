@@ -1,0 +1,100 @@
+"""The experiment on the paper's claim: its data are what they say, its tables add up."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CLAIM = Path(__file__).parents[1] / "experiments" / "claim"
+
+
+@pytest.fixture(autouse=True)
+def _on_the_path() -> Iterator[None]:
+    sys.path.insert(0, str(CLAIM))
+    yield
+    sys.path.remove(str(CLAIM))
+    for name in ("arms", "captioner", "questions", "run", "summary", "truth", "web"):
+        sys.modules.pop(name, None)
+
+
+def test_the_web_is_as_noisy_as_it_says(tmp_path: Path) -> None:
+    from truth import right_share
+    from web import SHARES, make_web
+
+    make_web(tmp_path / "noisy", pairs=200, seed=5)
+    make_web(tmp_path / "clean", pairs=100, noise=0.0, seed=5)
+    noisy, clean = (
+        right_share(tmp_path / name / "llava.json", tmp_path / name / "images")
+        for name in ("noisy", "clean")
+    )
+    assert clean > 0.97  # the checker passes 99 % of true drawings
+    assert noisy == pytest.approx(1 - sum(SHARES.values()), abs=0.1)
+
+
+def test_a_sample_is_part_of_the_whole(tmp_path: Path) -> None:
+    from arms import data_of, sample
+    from web import make_web
+
+    make_web(tmp_path / "a", pairs=20)
+    sample(tmp_path / "a", tmp_path / "d", 6, seed=4)
+    records, images = data_of(tmp_path, "d")
+    some = json.loads(records.read_bytes())
+    every = json.loads((tmp_path / "a" / "llava.json").read_bytes())
+    assert len({one["id"] for one in some}) == 6
+    assert all(one in every for one in some)
+    assert all((images / one["image"]).exists() for one in some)
+
+
+def test_answers_of_easy_vqa_have_their_groups() -> None:
+    pytest.importorskip("easy_vqa")
+    import easy_vqa
+    from questions import group_of
+
+    groups = {answer: group_of(answer) for answer in easy_vqa.get_answers()}
+    assert sum(group == "colour" for group in groups.values()) == 8
+    assert {answer for answer, group in groups.items() if group == "shape"} == {
+        "circle", "rectangle", "triangle",
+    }  # fmt: skip
+    assert {answer for answer, group in groups.items() if group == "yes-no"} == {"yes", "no"}
+
+
+def test_every_arm_has_every_seed_once() -> None:
+    from run import ARMS, EQUAL_STEPS, planned
+
+    runs = list(planned(ARMS, 3, (500,)))
+    assert len({run.name for run in runs}) == len(runs) == 3 * (len(ARMS) + len(EQUAL_STEPS))
+
+
+def result(arm: str, seed: int, right: int) -> dict[str, object]:
+    """Of a run with so many right answers of 10 in each group."""
+    tests = {
+        "easy-vqa": {"colour": [right, 10], "shape": [right, 10], "yes-no": [right, 10]},
+        "world": {"relation": [right, 10], "place": [0, 10]},
+        "text": {"colour": [9, 10]},
+    }
+    stage2 = {"steps": 1, "loss": 0.1, "cpu_s": 1.0, "tests": tests}
+    stage1 = {"steps": 7, "captions": 0.5, "tests": {"text": {"colour": [8, 10]}}}
+    return {
+        "arm": arm, "seed": seed, "equal_steps": False, "pairs": 0, "stage1": stage1,
+        "stage2": {"500": stage2},
+    }  # fmt: skip
+
+
+def test_tables_hold_means_and_paired_differences() -> None:
+    from summary import difference_tables, language_table, score_tables
+
+    results = {
+        ("b", False): [result("b", seed, 6 + seed) for seed in range(3)],
+        ("none", False): [result("none", seed, 4 + seed) for seed in range(3)],
+    }
+    _, scores = score_tables(results, ("none", "b"), [500], equal=False)
+    # Student's t of 60, 70, 80: 4.3027 * 10 / sqrt(3) = 24.8.
+    assert "| B: curated, generated, selected | 70.0 ± 24.8 |" in scores
+    assert scores.splitlines()[-1].split("|")[5].strip() == "35.0 ± 12.4"  # world, both topics
+    _, differences = difference_tables(results, [500])
+    assert "| B - no stage 1 | +20.0 ± 0.0 |" in differences
+    assert "| no stage 1 | 80.0 ± 0.0 | 90.0 ± 0.0 |" in language_table(results, [500])
