@@ -81,6 +81,13 @@ def test_no_json_is_one_line(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(found.value)
 
 
+def test_an_id_forges_no_lines(tmp_path: Path) -> None:
+    record = {"id": "a\r\n9 records: all\u2028is\x85well", "conversations": []}
+    (bad,) = read_conversations(written(tmp_path / "data.json", [record]))
+    assert isinstance(bad, BadRecord)
+    assert bad.where.endswith("record 1 (id a 9 records: all is well)")
+
+
 def test_broken_line_is_a_bad_record(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text(f"{json.dumps(GOOD)}\n{{broken\n{json.dumps(GOOD)}\n")

@@ -39,6 +39,19 @@ def test_a_share_of_everything_is_exact() -> None:
         share_interval(0, 0)
 
 
+@pytest.mark.parametrize(
+    ("successes", "total", "low", "high"),
+    # By hand, with z = 1.96: (p + z²/2n ± z √(p q / n + z²/4n²)) / (1 + z²/n); at an end, where
+    # p q is 0, n / (n + 3.8416).
+    [(3, 3, 0.4385, 1.0), (0, 1, 0.0, 0.7935), (10, 10, 0.7225, 1.0), (1, 1, 0.2065, 1.0)],
+)
+def test_all_right_and_a_single_trial_have_an_interval(
+    successes: int, total: int, low: float, high: float
+) -> None:
+    found = share_interval(successes, total)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+
+
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30), st.sampled_from([0.8, 0.95]))
 def test_a_mean_has_students_interval(values: list[float], level: float) -> None:
     found = mean_interval(values, level)
@@ -87,6 +100,7 @@ def test_the_seed_decides_and_what_cannot_be_paired_is_refused() -> None:
     ours, theirs = [1.0, 0.0, 1.0, 1.0, 0.5], [0.0, 0.0, 1.0, 0.3, 0.7]
     assert paired_difference(ours, theirs, seed=3) == paired_difference(ours, theirs, seed=3)
     assert paired_difference(ours, ours) == Estimate.exact(0.0)
+    assert paired_difference([1.0], [0.5]) == Estimate(0.5, None, None)
     with pytest.raises(ValueError, match="cannot be paired"):
         paired_difference(ours, theirs[:4])
     with pytest.raises(ValueError, match="no values"):

@@ -117,7 +117,8 @@ def _lines(file: BinaryIO, path: str) -> Iterator[Any]:
 def _record(value: Any, path: str, number: int) -> Conversation | BadRecord:
     identity = value.get("id") if isinstance(value, dict) else None
     name = str(identity) if isinstance(identity, str | int) else ""
-    where = f"{path}, record {number}" + (f" (id {name[:80]})" if name else "")
+    told = " ".join(name[:80].split())  # a line break would forge lines of ours
+    where = f"{path}, record {number}" + (f" (id {told})" if told else "")
     problem = _problem(value)
     if problem is not None:
         return BadRecord(where, problem)

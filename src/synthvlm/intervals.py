@@ -115,7 +115,8 @@ def paired_difference(
 
     As in Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13: pairs are
     drawn with replacement 10,000 times. With right or wrong answers (1 or 0) it tests what
-    McNemar's test does. The interval is a point where all differences are the same.
+    McNemar's test does. The interval is a point where all differences are the same: a few pairs
+    tell nothing of how they would differ. A single pair has none.
 
     Args:
         ours: A value per item, such as the score of a question.
@@ -133,6 +134,8 @@ def paired_difference(
     if not ours:
         raise ValueError("no values")
     differences = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
+    if len(differences) == 1:
+        return Estimate(float(differences[0]), None, None)
     # How often each distinct value is drawn is multinomial: far cheaper than drawing the items.
     distinct, counts = np.unique(differences, return_counts=True)
     total, random = len(differences), np.random.default_rng(seed)

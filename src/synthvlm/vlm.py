@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import ModelError, first_line
-from synthvlm.pretrained import load_pretrained
+from synthvlm.pretrained import architectures, load_pretrained
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["VisionLanguageModel", "resolved"]
+__all__ = ["VisionLanguageModel", "check_model", "resolved"]
 
 
 class VisionLanguageModel:
@@ -143,6 +143,15 @@ def _turn(image: Image | None, question: str) -> list[dict[str, Any]]:
     if image is not None:
         content.insert(0, {"type": "image", "image": image})
     return [{"role": "user", "content": content}]
+
+
+def check_model(model: str, revision: str | None = None) -> None:
+    """Look for a model before work that needs it later; no weights are read.
+
+    Raises:
+        ModelError: It cannot be found, or its ``config.json`` is damaged.
+    """
+    architectures("vision-language", model, revision)
 
 
 def resolved(device: str, dtype: str) -> tuple[str, str]:

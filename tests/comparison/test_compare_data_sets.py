@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,11 @@ from skimage.metrics import structural_similarity
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from synthvlm import tiny
-from synthvlm.captions.readers import images
+from synthvlm.comparison import data_set_comparison
 from synthvlm.comparison.command import compare_command
 from synthvlm.comparison.data_sets import LlavaDataSet, LoadedPair, TableDataSet
 from synthvlm.comparison.inputs import open_inputs
-from synthvlm.errors import CaptionSourceError
+from synthvlm.errors import CaptionSourceError, RunFolderError
 from synthvlm.intervals import mean_interval
 from synthvlm.progress import SilentProgress
 
@@ -151,11 +153,7 @@ def _lines(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("format", ["llava", "webdataset"])
-def test_images_are_never_all_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
-) -> None:
-    # A file is read into a buffer of the limit's size; 256 MiB would hide all images.
-    monkeypatch.setattr(images, "MAX_IMAGE_BYTES", 1 << 18)
+def test_images_are_never_all_in_memory(tmp_path: Path, format: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8)
     image = png(Image.fromarray(noise))
     pairs = [Made(f"p{n}", "Noise, and nothing else.", image) for n in range(60)]
@@ -216,6 +214,36 @@ def test_bad_records_are_counted_and_named(tmp_path: Path) -> None:
     text = compare_command([str(path)], clip="tiny", progress=SilentProgress())
     assert "set: 9 bad records" in text
     assert all(problem in text for _, problem in BAD)
+
+
+def test_an_id_cannot_pass_for_a_line_of_ours(tmp_path: Path) -> None:
+    more = [conversation("x\nbad ones   none\x1b[2J", "gone.png", "A dog.")]
+    path = llava(tmp_path / "set", sample_pairs(2), more)
+    text = compare_command([str(path)], clip="tiny", progress=SilentProgress())
+    assert "(id x bad ones none" in text
+    assert "\x1b" not in text
+
+
+def test_a_bomb_is_called_one(tmp_path: Path) -> None:
+    bomb = b"\x89PNG\r\n\x1a\n"
+    sides = struct.pack(">II", 30_000, 30_000) + b"\x08\x02\0\0\0"
+    for kind, data in ((b"IHDR", sides), (b"IDAT", zlib.compress(bytes(9))), (b"IEND", b"")):
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        bomb += struct.pack(">I", len(data)) + kind + data + checksum
+    path = parquet(tmp_path / "x.parquet", [*sample_pairs(2), Made("bomb", "A bomb.", bomb)])
+    text = compare_command([str(path)], clip="tiny", progress=SilentProgress())
+    assert "broken image: the original image cannot be used: Image size (900000000 pixels)" in text
+
+
+def test_a_folder_that_cannot_be_written_is_said_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = parquet(tmp_path / "x.parquet", sample_pairs(2))
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(data_set_comparison, "compare_data_sets", None)  # not reached
+    with pytest.raises(RunFolderError, match="not a folder"):
+        compared(path, out=str(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_ten_bad_records_are_shown_and_the_rest_is_told(tmp_path: Path) -> None:

@@ -109,6 +109,10 @@ def test_a_run_folder_is_its_exported_data_set(tmp_path: Path) -> None:
         (["empty"], "empty: no data set in this folder"),
         (["x=notes.md", "x=empty"], "two inputs are called 'x'"),
         (["s.tar::images"], "holds its images itself"),
+        (["n" * 5000], "nnn: "),
+        (["n" * 5000 + ".json"], "nnn: "),
+        (["s3://bucket/pairs.json"], "local files: fetch it first"),
+        (["a=http://127.0.0.1:9/x.tar"], "local files: fetch it first"),
     ],
 )
 def test_what_is_no_data_set_is_one_line(

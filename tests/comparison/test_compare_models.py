@@ -105,7 +105,13 @@ def test_without_scores_of_answers_it_is_unpaired_and_says_so(two: tuple[Path, P
 
 
 def test_the_unpaired_interval_is_newcombes(tmp_path: Path) -> None:
-    # R. G. Newcombe (1998), table II, example (a): 56/70 - 48/80, method 10: 0.0524 to 0.3339.
+    # Worked out from R. G. Newcombe's formula (1998, method 10), with z = 1.96. Wilson's limits l
+    # and u of each share are the roots of |p - x| = z sqrt(x (1 - x) / n):
+    #   48/80 = 0.6: (2 n p + z² ± z sqrt(z² + 4 n p q)) / 2 (n + z²)
+    #     = (99.8416 ± 17.5976) / 167.6832 = 0.4905, 0.7004;
+    #   56/70 = 0.8: (115.8416 ± 13.6726) / 147.6832 = 0.6918, 0.8770.
+    # With d = 0.2: d - sqrt((0.8 - 0.6918)² + (0.7004 - 0.6)²) = 0.2 - 0.1476 = 0.0524, and
+    # d + sqrt((0.8770 - 0.8)² + (0.6 - 0.4905)²) = 0.2 + 0.1339 = 0.3339.
     one = results(tmp_path / "one", [row("x", "accuracy", percent(48, 80), 80)])
     two = results(tmp_path / "two", [row("x", "accuracy", percent(56, 70), 70)])
     gap = compared(one, two)[0]["figures"][1]["difference"]
@@ -114,6 +120,23 @@ def test_the_unpaired_interval_is_newcombes(tmp_path: Path) -> None:
     assert gap["high"] == pytest.approx(33.39, abs=0.005)
     text = compare_command([str(one), str(two)], progress=SilentProgress())
     assert "x, accuracy: not of equally many questions (70, 80)" in text
+
+
+def test_an_unpaired_interval_of_all_right_and_all_wrong(tmp_path: Path) -> None:
+    # As above: 10/10 has Wilson's limits 10 / 13.8416 = 0.7225 and 1, 0/20 has 0 and
+    # 3.8416 / 23.8416 = 0.1611; so 1 - sqrt(0.2775² + 0.1611²) = 0.6791, and 1 + 0.
+    one = results(tmp_path / "one", [row("x", "accuracy", percent(0, 20), 20)])
+    two = results(tmp_path / "two", [row("x", "accuracy", percent(10, 10), 10)])
+    gap = compared(one, two)[0]["figures"][1]["difference"]
+    assert (gap["low"], gap["high"]) == pytest.approx((67.91, 100), abs=0.005)
+
+
+def test_a_single_paired_question_has_no_interval(tmp_path: Path) -> None:
+    one = results(tmp_path / "one", [row("local", "all", percent(0, 1), 1)], {"1": 0.0})
+    two = results(tmp_path / "two", [row("local", "all", percent(1, 1), 1)], {"1": 1.0})
+    told = compared(one, two)[0]["figures"][1]
+    assert told["difference"] == {"value": 100.0, "low": None, "high": None}
+    assert told["paired_questions"] == 1
 
 
 def test_ids_of_other_questions_are_not_paired(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_few_points_make_no_map_and_without_the_extra_the_page_says_so(
     path = parquet(tmp_path / "x.parquet", sample_pairs(3))
     page = Page((compare(tmp_path, str(path)) / "report.html").read_text("utf-8"))
     assert not [tag for tag, _ in page.tags if tag == "circle"]
-    assert "no map: it needs more than 3 points" in page.text
+    assert "no map: it needs 8 different points or more, of 3" in page.text
     monkeypatch.setattr(data_set_comparison, "has_tsne", lambda: False)
     page = Page((compare(tmp_path, str(path)) / "report.html").read_text("utf-8"))
     assert "pip install 'synthvlm[compare]'" in page.text

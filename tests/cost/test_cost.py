@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -111,6 +112,7 @@ def test_the_whole_command_on_the_tiny_models(tmp_path: Path, captioner: Path) -
     for number in range(9):
         Image.new("RGB", (40, 30), (20 * number, 90, 90)).save(folder / f"{number}.png")
     (folder / "5.png").write_bytes(b"no image")
+    os.mkfifo(folder / "0-pipe.png")  # not waited for
     settings = Recipe.load("tiny", overrides=["run.threads=1", "generation.steps=2"])
     text = cost_command(
         settings,
@@ -124,7 +126,7 @@ def test_the_whole_command_on_the_tiny_models(tmp_path: Path, captioner: Path) -
     assert "device seconds on cpu, " in text
     assert "ratio, drawn / captioned" in text
     assert "2 batches of 3 captioned" in text
-    assert f"1 images were not usable; the first: {folder}/5.png" in text
+    assert f"2 images were not usable; the first: {folder}/0-pipe.png" in text
     assert "must exist already" in text
 
 
@@ -178,6 +180,9 @@ def test_what_cannot_be_captioned_is_one_line(
         read_images_of(str(tmp_path / "absent"), 3)
     with pytest.raises(CaptionSourceError, match=r"no usable \.jpg"):
         read_images_of(str(tmp_path), 3)
+    with pytest.raises(ModelError, match=r"absent|cannot"):
+        measured(recipe(tmp_path), tmp_path / "absent")
+    assert generator.calls == 0
     with pytest.raises(ModelError, match="cannot load the vision-language model"):
         measured(recipe(tmp_path), clip_folder)
     assert generator.calls > 0

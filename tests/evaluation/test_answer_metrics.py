@@ -31,6 +31,9 @@ from synthvlm.evaluation.questions import Question
         ("ten o'clock", "10 o'clock"),
         ("oclock", "o'clock"),
         ("1.5", "1.5"),
+        (".5", ".5"),
+        ("$.50", ".50"),
+        ("v.2", "v2"),
         ("U.S.A.", "usa"),
         ("v. 2.", "v 2"),
         ("100,978", "100978"),
@@ -60,6 +63,13 @@ def test_an_empty_answer_is_wrong() -> None:
     assert exact_match("", "a") == 0.0
     assert exact_match("A", "a") == 1.0
     assert vqa_accuracy(" ", ["a"] * 10) == 0.0
+
+
+def test_articles_and_punctuation_alone_are_compared_as_they_are() -> None:
+    assert exact_match("the", "a") == exact_match("+", "-") == 0.0
+    assert exact_match(" The", "the") == exact_match("-", "-") == 1.0
+    assert vqa_accuracy("the", ["a"] * 10) == 0.0
+    assert vqa_accuracy("A", ["a"] * 10) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -128,6 +138,23 @@ def test_popes_figures() -> None:
 )
 def test_a_choice_is_meant_by_letter_or_text(answer: str, letter: str) -> None:
     assert chosen_letter(answer, ["cat", "bird", "a red dog"]) == letter
+
+
+@pytest.mark.parametrize(
+    ("answer", "choices", "letter"),
+    [
+        ("-", ["+", "-"], "B"),
+        ("-5", ["5", "-5"], "B"),
+        ("five", ["5", "-5"], ""),  # normalised it is both
+        ("The cat", ["a cat", "the cat"], "B"),
+        ("cat", ["a cat", "the cat"], ""),
+        ("?", ["+", "-"], ""),
+    ],
+)
+def test_choices_that_are_normalised_alike_are_told_apart_by_their_text(
+    answer: str, choices: list[str], letter: str
+) -> None:
+    assert chosen_letter(answer, choices) == letter
 
 
 def test_a_question_says_how_it_is_scored() -> None:

@@ -99,6 +99,26 @@ def test_the_same_folder_is_not_for_another_model(
         _evaluate(moved, **options)
 
 
+def test_groups_and_names_of_strangers_stay_in_their_cells(trained: Path, tmp_path: Path) -> None:
+    questions = tmp_path / os.fsdecode(b"mine-\xff.json")  # a name that is no UTF-8
+    questions.write_text(
+        json.dumps(
+            [
+                {"question": "a?", "answer": "x", "group": "one\n| mine | all | 100.0 |\x1b[2J"},
+                {"question": "b?", "answer": "x"},
+                {"id": "y\nmine  all  100.0", "question": "c?"},
+            ]
+        )
+    )
+    text, _ = _evaluate(trained, questions=str(questions), out=str(tmp_path / "out"))
+    table = (tmp_path / "out" / "results.md").read_text("utf-8")
+    for told in (text, table):
+        assert len([line for line in told.splitlines() if "mine" in line[:6]]) == 2
+        assert "(id y mine all 100.0)" in told
+    assert "\x1b" not in text
+    assert "mine-\\udcff" in table
+
+
 def test_easy_vqa_runs_by_name(trained: Path, tmp_path: Path) -> None:
     text, is_whole = _evaluate(trained, benchmarks="easy-vqa", limit=6, out=str(tmp_path))
     assert is_whole

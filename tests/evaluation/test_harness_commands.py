@@ -13,6 +13,7 @@ from harness_tasks import CHOICE, YES_NO
 
 from synthvlm.errors import EvaluationError
 from synthvlm.evaluation.benchmarks import PAPER, chosen_benchmarks
+from synthvlm.evaluation.evaluation import AskedModel, Evaluation
 from synthvlm.evaluation.harness import (
     HarnessFailure,
     HarnessModel,
@@ -27,6 +28,7 @@ from synthvlm.evaluation.harness_environment import (
     harness_versions,
     make_environment,
 )
+from synthvlm.progress import SilentProgress
 
 RECORDED = Path(__file__).parent / "recorded"
 MODEL = HarnessModel("org/model", "cuda", "bfloat16", "v1")
@@ -113,6 +115,9 @@ def test_no_result_and_half_a_result_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"results": {"local_yes_no": {"alias": "x"}}}')
     with pytest.raises(HarnessFailure, match="lacks a figure of local_yes_no"):
         read_result(YES_NO, tmp_path)
+    (tmp_path / "results.json").write_text('{"results": {"local_yes_no": {"exact_match": NaN}}}')
+    with pytest.raises(HarnessFailure, match="exact_match is nan"):
+        read_result(YES_NO, tmp_path)
     (tmp_path / "results.json").write_text('{"results": {')
     with pytest.raises(HarnessFailure, match="no whole result file"):
         read_result(YES_NO, tmp_path)
@@ -128,6 +133,37 @@ def test_a_harness_that_fails_says_why_and_where_the_rest_is(tmp_path: Path) -> 
     assert "loading" in (tmp_path / "out" / "harness.log").read_text()
     with pytest.raises(HarnessFailure, match="cannot start /no/python"):
         run_harness(["/no/python"], tmp_path / "out")
+
+
+def test_a_harness_is_asked_nothing_and_has_the_key_for_its_judge_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a key")
+    code = "import os, sys; print([sys.stdin.read(), os.environ.get('OPENAI_API_KEY')])"
+    command = [sys.executable, "-c", code]
+    run_harness(command, tmp_path)
+    assert (tmp_path / "harness.log").read_text() == "['', None]\n"
+    run_harness(command, tmp_path, with_key=True)
+    assert (tmp_path / "harness.log").read_text() == "['', 'a key']\n"
+
+
+def test_a_result_of_an_earlier_model_is_not_taken_for_this_ones(tmp_path: Path) -> None:
+    """It was killed before it said what made it; then a harness ends well and leaves nothing."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    out = tmp_path / "out"
+    (out / "local").mkdir(parents=True)
+    shutil.copy(RECORDED / "lmms_eval.json", out / "local" / "1_results.json")
+    name = f"org/m; touch {tmp_path}/a; $(touch {tmp_path}/b) `touch {tmp_path}/c`"
+    model = AskedModel(name, "x", "", "cpu", "float32", None)
+    evaluation = Evaluation(model, out, 1, None, SilentProgress())
+    result, problem = evaluation.harnessed(str(python), YES_NO, {})
+    assert result is None
+    assert "the harness left no result of local_yes_no" in problem
+    # No shell saw the name.
+    assert f"pretrained={name}," in (out / "local" / "harness.log").read_text()
+    assert not [one for one in "abc" if (tmp_path / one).exists()]
 
 
 def test_the_python_that_is_given_is_taken(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from PIL import Image
 from scipy import stats
 
 from synthvlm.errors import EvaluationError
+from synthvlm.evaluation.answers import AnswerFile
 from synthvlm.evaluation.local import Asked, Prompting, ask, prompt
 from synthvlm.evaluation.questions import Question, read_questions
+from synthvlm.evaluation.results import local_rows
 from synthvlm.evaluation.scoring import scored
 from synthvlm.progress import SilentProgress
 
@@ -136,12 +139,29 @@ def test_answers_of_another_evaluation_are_refused(
     assert (folder / "out" / "answers.jsonl").read_bytes() == before
 
 
-def test_a_file_that_holds_something_else_is_not_overwritten(folder: Path) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["my notes\n", '{"made_by": 3}\n', '{"made_by": {}}\n{"id": "1", "answer": 3}\n', "[]\n"],
+)
+def test_a_file_that_holds_something_else_is_not_overwritten(folder: Path, text: str) -> None:
     (folder / "out").mkdir()
-    (folder / "out" / "answers.jsonl").write_text("my notes\n")
+    (folder / "out" / "answers.jsonl").write_text(text)
     with pytest.raises(EvaluationError, match="no file of answers"):
         _ask(folder, Looker())
-    assert (folder / "out" / "answers.jsonl").read_text() == "my notes\n"
+    assert (folder / "out" / "answers.jsonl").read_text() == text
+
+
+def test_two_evaluations_do_not_write_one_file(folder: Path) -> None:
+    path = folder / "answers.jsonl"
+    first = AnswerFile(path, IDENTITY)
+    first.add([("1", "red")])
+    with pytest.raises(EvaluationError, match=r"another evaluation writes .* now: wait for it"):
+        AnswerFile(path, IDENTITY)
+    first.add([("2", "blue")])
+    first.close()
+    second = AnswerFile(path, IDENTITY)
+    assert second.known == {"1": "red", "2": "blue"}
+    second.close()
 
 
 def test_images_that_cannot_be_opened_are_named_and_left_out(folder: Path) -> None:
@@ -158,6 +178,14 @@ def test_images_that_cannot_be_opened_are_named_and_left_out(folder: Path) -> No
     (folder / "out" / "answers.jsonl").unlink()
     with pytest.raises(EvaluationError, match="no question can be asked"):
         _ask(folder, Looker())
+
+
+def test_a_pipe_among_the_images_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "green.png")
+    (folder / "questions.json").write_text(json.dumps([*_records()[:1], {**GREEN, "id": "pipe"}]))
+    asked = _ask(folder, Looker())
+    assert len(asked.answers) == 1
+    assert "is not a regular file" in asked.bad[0].problem
 
 
 GREEN = {"image": "green.png", "question": "colour?", "answer": "green"}
@@ -214,6 +242,29 @@ def test_baselines_learn_from_training_questions_alone(folder: Path) -> None:
         "teal",
     )
     assert (every.majority, even.majority, odd.majority) == (3 / 8, 0.0, 1 / 4)
+
+
+def _rows(*groups: str) -> list[tuple[str, int | None]]:
+    questions = tuple(Question(str(n), None, "?", ("x",), (), one) for n, one in enumerate(groups))
+    found = scored(Asked(questions, ("x",) * len(groups), ()))
+    return [(row.figure, row.questions) for row in local_rows("mine", found)]
+
+
+def test_all_questions_are_a_row_unless_a_group_holds_them_all() -> None:
+    assert _rows("g", "", "") == [("all", 3), ("g", 1)]
+    assert _rows("g", "g") == [("g", 2)]
+    assert _rows("allergy", "allergy") == [("allergy", 2)]
+    assert _rows("", "") == _rows("all", "") == [("all", 2)]
+    assert _rows("a", "b") == [("all", 2), ("a", 1), ("b", 1)]
+
+
+def test_the_majority_of_all_is_not_that_of_questions_without_a_group() -> None:
+    training = [
+        Question(str(n), None, "?", (answer,), (), group)
+        for n, (answer, group) in enumerate([("cat", ""), ("dog", "g"), ("dog", "g")])
+    ]
+    asked = Asked((Question("1", None, "new", ("dog",), (), "g"),), ("x",), ())
+    assert scored(asked, training)[0].majority_answer == "dog"
 
 
 def test_partly_right_answers_have_students_interval() -> None:

@@ -64,6 +64,7 @@ def test_a_list_and_json_lines_are_read_the_same(tmp_path: Path) -> None:
         ({**GOOD, "choices": ["blue", "teal"]}, "none of its choices"),
         ({**GOOD, "choices": ["b", "red"]}, "themselves letters"),
         ({"question": "?", "choices": ["x y", "z"], "answer": ["z", "z"]}, "more than one answer"),
+        ({**GOOD, "choices": ["red", " Red"]}, "two of its choices are the same"),
         ({**GOOD, "id": "good"}, "used twice"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from safetensors.torch import load_file
 from small_llava import FEATURES, save_language
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from synthvlm.errors import RunFolderError
 from synthvlm.training.checkpoints import complete_checkpoints
 from synthvlm.training.collator import Collator
 from synthvlm.training.model import assemble
@@ -211,14 +214,115 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
 def test_another_recipe_is_refused_and_run_time_knobs_are_not(
     killed: dict[str, tuple[dict[str, Any], Path]], recipes: dict[str, dict[str, Any]]
 ) -> None:
-    from synthvlm.errors import RunFolderError
-
     values, out = killed["pretrain"]
     changed = {**values, "optimisation": {**values["optimisation"], "learning_rate": 0.5}}
     with pytest.raises(RunFolderError, match=r"optimisation\.learning_rate changed"):
         train(TrainingRecipe.from_values(changed), out)
     knob = {**values, "log_steps": 3, "max_failed_share": 0.5}
     train(TrainingRecipe.from_values(knob), out)
+
+
+@pytest.fixture
+def finished(
+    trained: dict[str, TrainingSummary], recipes: dict[str, dict[str, Any]], tmp_path: Path
+) -> tuple[TrainingRecipe, Path]:
+    """A copy of stage 1's folder, with a checkpoint at its last step."""
+    out = tmp_path / "moved"
+    shutil.copytree(Path(trained["pretrain"].model).parent, out)
+    return TrainingRecipe.from_values(recipes["pretrain"]), out
+
+
+def test_a_moved_training_names_the_model_where_it_is(
+    finished: tuple[TrainingRecipe, Path],
+) -> None:
+    assert train(*finished).model == str(finished[1] / "model")
+
+
+@pytest.mark.parametrize("gone", ["done.json", "model"])
+def test_what_is_gone_is_made_again_from_the_last_step(
+    trained: dict[str, TrainingSummary], finished: tuple[TrainingRecipe, Path], gone: str
+) -> None:
+    path = finished[1] / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    summary = train(*finished)
+    assert (summary.resumed_at, summary.loss) == (6, trained["pretrain"].loss)
+    whole, again = weights(trained["pretrain"].model), weights(summary.model)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert rows(summary.model) == rows(trained["pretrain"].model)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", "trained.safetensors"])
+def test_a_damaged_checkpoint_is_named(finished: tuple[TrainingRecipe, Path], name: str) -> None:
+    recipe, out = finished
+    (out / "done.json").unlink()
+    path = complete_checkpoints(out / "checkpoints")[-1][1]
+    # At the end of an epoch no random numbers are drawn any more.
+    os.rename(path, path := path.replace("-6", "-4"))
+    state = json.loads((Path(path) / "trainer_state.json").read_text())
+    (Path(path) / "trainer_state.json").write_text(json.dumps({**state, "global_step": 4}))
+    damaged = Path(path) / name
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    with pytest.raises(RunFolderError, match="is damaged: ") as found:
+        train(recipe, out)
+    assert path in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_data_that_changed_since_are_refused(
+    recipes: dict[str, dict[str, Any]], pairs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(pairs, tmp_path / "data")
+    values = {**recipes["pretrain"], "data": [{"path": str(tmp_path / "data")}]}
+    recipe = TrainingRecipe.from_values({**values, "checkpoint_steps": 0})
+    train(recipe, tmp_path / "out")
+    entries = json.loads((pairs / "llava.json").read_text())
+    (tmp_path / "data" / "llava.json").write_text(json.dumps(entries[:-1]))
+    with pytest.raises(RunFolderError, match="what is in the data changed; take another --out"):
+        train(recipe, tmp_path / "out")
+
+
+def test_the_only_step_of_a_training_teaches(
+    recipes: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    values = {**recipes["pretrain"], "checkpoint_steps": 0}
+    values["optimisation"] = {**values["optimisation"], "epochs": 1, "global_batch_size": 32}
+    summary = train(TrainingRecipe.from_values(values), tmp_path)
+    assert [row["learning_rate"] for row in rows(summary.model)] == [1e-2]
+
+
+@pytest.mark.parametrize("at_once", [1, 8])
+def test_loss_is_the_mean_over_the_tokens_of_the_global_batch(
+    trained: dict[str, TrainingSummary],
+    recipes: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    at_once: int,
+) -> None:
+    """However few samples a device takes at once (4 in the other training)."""
+    values = {**recipes["full"], "checkpoint_steps": 0}
+    values["model"] = {"start": trained["pretrain"].model}
+    values["optimisation"] = {**values["optimisation"], "device_batch_size": at_once}
+    found = rows(train(TrainingRecipe.from_values(values), tmp_path).model)
+    for name in ("loss", "gradient_norm"):
+        expected = [row[name] for row in rows(trained["full"].model)]
+        assert [row[name] for row in found] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_the_projector_has_a_rate_of_its_own(
+    trained: dict[str, TrainingSummary],
+    recipes: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    """One so small that its weights stay as they were, while the language model learns."""
+    values = {**recipes[kind], "checkpoint_steps": 0}
+    values["model"] = {"start": trained["pretrain"].model}
+    options = {**values["optimisation"], "epochs": 1, "projector_learning_rate": 1e-30}
+    summary = train(TrainingRecipe.from_values({**values, "optimisation": options}), tmp_path)
+    before, after = weights(trained["pretrain"].model), weights(summary.model)
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if name.startswith(PROJECTOR)} <= same
+    assert not any("_proj.weight" in name and "language_model" in name for name in same)
 
 
 @pytest.mark.parametrize("kind", ["lora"])

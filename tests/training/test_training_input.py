@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from synthvlm.errors import SynthVLMError
 from synthvlm.progress import SilentProgress
+from synthvlm.training.folder import TrainingFolder
 from synthvlm.training.recipe import (
     TrainingRecipe,
     builtin_training_recipe_text,
@@ -152,6 +155,55 @@ def test_foreign_folder(recipes: dict[str, dict[str, Any]], tmp_path: Path) -> N
     (tmp_path / "thesis.txt").write_text("mine")
     assert "not empty, and no training" in refused(recipes["full"], tmp_path)
     assert "File exists" in refused(recipes["full"], tmp_path / "thesis.txt")
+
+
+def test_a_folder_is_held_by_one_training(
+    recipes: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    with TrainingFolder(str(tmp_path), main=True).held():
+        assert "another training works here" in refused(recipes["full"], tmp_path)
+
+
+@pytest.mark.parametrize("kilobytes", [0, 2, 20, 300])
+def test_full_disk_is_one_line_and_the_same_command_goes_on(
+    recipes: dict[str, dict[str, Any]], tmp_path: Path, kilobytes: int
+) -> None:
+    """Files may not grow beyond some size: of the recipe, the samples, weights, the optimiser."""
+    out = tmp_path / "out"
+    values = {**recipes["full"], "checkpoint_steps": 1}
+    values["optimisation"] = {**values["optimisation"], "epochs": 1}
+    whole = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes << 10, whole[1]))
+    try:
+        line = refused(values, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, whole)
+    assert f"{out} cannot be written: " in line
+    assert not (out / "model.partial").exists()
+    if kilobytes in (0, 300):
+        assert train(TrainingRecipe.from_values(values), out).steps == 3
+
+
+def test_a_pipe_among_the_images_is_a_bad_record(
+    recipes: dict[str, dict[str, Any]], pairs: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(pairs, data)
+    (data / "images" / "0" / "5.png").unlink()
+    os.mkfifo(data / "images" / "0" / "5.png")
+    values = {**recipes["pretrain"], "data": [{"path": str(data)}]}
+    assert "1 of 24 records" in refused(values, tmp_path / "out")
+
+
+@pytest.mark.parametrize("rate", [1e30, 1e39])
+def test_a_loss_that_is_no_number_stops_it(
+    recipes: dict[str, dict[str, Any]], tmp_path: Path, rate: float
+) -> None:
+    values = recipes["full"]
+    options = {**values["optimisation"], "learning_rate": rate, "projector_learning_rate": None}
+    line = refused({**values, "optimisation": options}, tmp_path)
+    assert "step 3: " in line
+    assert "take another --out with a lower optimisation.learning_rate" in line
 
 
 def test_devices_that_do_not_divide(recipes: dict[str, dict[str, Any]]) -> None:

@@ -22,6 +22,7 @@ __all__ = ["DEFAULT_CLIP", "compare_command", "parse_sample"]
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 
 _JSON, _PAGE, _BAD = "comparison.json", "report.html", "bad_records.jsonl"
+_TRIED = ".writable"
 
 
 def parse_sample(text: str) -> int | None:
@@ -72,8 +73,10 @@ def compare_command(
         RecipeError: The inputs cannot be compared.
         CaptionSourceError: An input is missing, unreadable or empty.
         ModelError: The CLIP model cannot be loaded.
+        RunFolderError: The folder cannot be written.
     """
     opened = open_inputs(inputs)
+    _check_writable(out)
     models = [one for one in opened if isinstance(one, ModelResults)]
     if models:
         from synthvlm.comparison.model_comparison import compare_models
@@ -115,6 +118,16 @@ def _files(compared: DataSetComparison) -> dict[str, str]:
 
 def _pretty(values: dict[str, Any]) -> str:
     return json.dumps(values, ensure_ascii=False, indent=2) + "\n"
+
+
+def _check_writable(out: str | None) -> None:
+    """Say what cannot be written before hours of work."""
+    from synthvlm.store import RunFolder
+
+    if out is not None:
+        folder = RunFolder(out)
+        folder.write(_TRIED, b"")
+        folder.remove(_TRIED)
 
 
 def _write(out: str | None, files: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from synthvlm.captions.batch import TextBatch
 from synthvlm.comparison.caption_facts import CaptionFacts, read_caption_facts
-from synthvlm.comparison.embedding_map import EmbeddingMap, embedding_map, has_tsne
+from synthvlm.comparison.embedding_map import FEWEST, EmbeddingMap, embedding_map, has_tsne
 from synthvlm.comparison.image_facts import ImageFacts, read_image_facts
 from synthvlm.intervals import Estimate, mean_interval
 from synthvlm.report.published import is_comparable
@@ -208,7 +208,7 @@ def compare_data_sets(
         texts = _map(facts, "texts", seed, progress)
         if images is None or texts is None:
             points = sum(len(one.images.scored.images) for one in facts)
-            notes.append(f"no map: it needs more than {points:,} points, and different ones")
+            notes.append(f"no map: it needs {FEWEST} different points or more, of {points:,}")
     return DataSetComparison(facts, clip, used, images, texts, seed, tuple(notes))
 
 

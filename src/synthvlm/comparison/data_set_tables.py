@@ -70,7 +70,9 @@ def _properties(one: DataSetFacts) -> Iterator[tuple[str, str]]:
 
 def bad_lines(one: DataSetFacts) -> list[str]:
     """The first bad records of a data set, a line each."""
-    lines = [f"{bad.where}: {bad.fault}: {bad.problem}" for bad in one.bad[:SHOWN_BAD]]
+    lines = [
+        " ".join(f"{bad.where}: {bad.fault}: {bad.problem}".split()) for bad in one.bad[:SHOWN_BAD]
+    ]
     return [line if len(line) <= _LINE else f"{line[:_LINE]}..." for line in lines]
 
 

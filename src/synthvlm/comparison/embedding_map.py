@@ -12,12 +12,12 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["EmbeddingMap", "embedding_map", "has_tsne"]
+__all__ = ["FEWEST", "EmbeddingMap", "embedding_map", "has_tsne"]
 
 #: t-SNE's customary perplexity; of few points a third of them.
 _PERPLEXITY = 30.0
 #: Fewer points have no neighbourhoods to show.
-_FEWEST = 8
+FEWEST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def embedding_map(sets: Sequence[npt.NDArray[np.float32]], *, seed: int) -> Embe
 
     together = np.concatenate(sets).astype(np.float64)
     count = len(together)
-    if count < _FEWEST or len(np.unique(together, axis=0)) < _FEWEST:
+    if count < FEWEST or len(np.unique(together, axis=0)) < FEWEST:
         return None
     perplexity = min(_PERPLEXITY, (count - 1) / 3)
     tsne = TSNE(

@@ -173,8 +173,9 @@ class _Walk:
                 self.bad.append(pair)
                 continue
             try:
-                size = image_size(pair.image)
+                # Decoding tells more of what is wrong than opening does.
                 image = decode_image(pair.image) if position in self._sampled else None
+                size = image_size(pair.image)
             except ValueError as error:
                 self.bad.append(BadPair(pair.entry.where, "broken image", str(error)))
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,14 +50,18 @@ def parse_input(text: str) -> Named:
     """Read ``[LABEL=]PATH[::IMAGES]``; without a label, the last part of the path is one.
 
     Raises:
-        RecipeError: A part is empty.
+        RecipeError: A part is empty, or a URL.
     """
     label, path = "", text
-    if not Path(text).exists() and (found := _LABEL.fullmatch(text)):
+    if not os.path.exists(text) and (found := _LABEL.fullmatch(text)):
         label, path = found[1].strip(), found[2]
     path, separator, images = path.partition("::")
     if not path or (separator and not images):
         raise RecipeError(f"{text!r}: expected [LABEL=]PATH[::IMAGES], e.g. coco=coco.json::images")
+    if "://" in path and not os.path.exists(path):
+        raise RecipeError(
+            f"{path:.200}: a URL; data sets are read from local files: fetch it first"
+        )
     return Named(label or _label_of(path), path, images or None)
 
 
@@ -89,7 +94,7 @@ def open_inputs(texts: Sequence[str]) -> list[DataSet] | list[ModelResults]:
             raise RecipeError(
                 f"two inputs are called {label!r}: give them names, as in first={named[0].path}"
             )
-    opened = [_open(one) for one in named]
+    opened = [_opened(one) for one in named]
     models = [one for one in opened if isinstance(one, ModelResults)]
     if not models:
         return [one for one in opened if not isinstance(one, ModelResults)]
@@ -100,6 +105,13 @@ def open_inputs(texts: Sequence[str]) -> list[DataSet] | list[ModelResults]:
             f"like with like"
         )
     return models
+
+
+def _opened(named: Named) -> DataSet | ModelResults:
+    try:
+        return _open(named)
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise CaptionSourceError(f"{named.path:.200}: {error.strerror}") from error
 
 
 def _open(named: Named) -> DataSet | ModelResults:

@@ -127,6 +127,7 @@ def read_images_of(folder: str, wanted: int) -> Images:
         CaptionSourceError: There is no such folder, or no usable image.
     """
     from synthvlm.captions.decoding import decode_image
+    from synthvlm.captions.readers.images import ImageProblem, read_image
 
     root = Path(folder)
     if not root.is_dir():
@@ -137,8 +138,8 @@ def read_images_of(folder: str, wanted: int) -> Images:
         if len(images) == wanted:
             break
         try:
-            images.append(decode_image(path.read_bytes()))
-        except (OSError, ValueError) as error:
+            images.append(decode_image(read_image(str(path))))
+        except (OSError, ImageProblem, ValueError) as error:
             bad.append(f"{path}: {' '.join(str(error).split())}")
     if not images:
         first = f"; the first of {len(bad)} bad ones: {bad[0]}" if bad else ""

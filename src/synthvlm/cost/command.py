@@ -61,6 +61,9 @@ def cost_command(
     """
     import torch
 
+    from synthvlm.vlm import VisionLanguageModel, check_model
+
+    check_model(captioner, revision)  # before a trial of minutes
     given = None if images is None else read_images_of(images, pairs)
     with tried(recipe, pairs, progress) as (trial, run):
         route = route_cost(trial)
@@ -68,8 +71,6 @@ def cost_command(
     device = resolve_device(recipe.run.device)
 
     def load() -> Callable[[Sequence[Image]], Sequence[str]]:
-        from synthvlm.vlm import VisionLanguageModel
-
         model = VisionLanguageModel(captioner, device=device, revision=revision)
         asked = prompt or DEFAULT_IMAGE_PROMPT
         return lambda some: model.answer(some, [asked] * len(some), max_new_tokens=max_new_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -27,35 +28,52 @@ class AnswerFile:
             made_by: What the answers depend on: model, questions, settings; plain values.
 
         Raises:
-            EvaluationError: It cannot be written, or holds answers that something else made.
+            EvaluationError: It cannot be written, another evaluation writes it now, or it holds
+                answers that something else made.
         """
         self._path = path
         self.known: dict[str, str] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            whole = self._read(made_by)
-            self._stream = path.open("r+b" if whole else "wb")
+            self._stream = path.open("a+b")
         except OSError as error:
             raise EvaluationError(f"cannot write {path}: {error.strerror}") from error
-        self._stream.seek(whole)
-        self._stream.truncate()
-        if not whole:
-            self._write({"made_by": dict(made_by)})
+        try:
+            self._hold()
+            whole = self._read(made_by)
+            self._stream.truncate(whole)
+            if not whole:
+                self._write({"made_by": dict(made_by)})
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def _hold(self) -> None:
+        """Keep other evaluations out; the system lets go of it when this process ends."""
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EvaluationError(
+                f"another evaluation writes {self._path} now: wait for it, or give another --out"
+            ) from error
+        except OSError:
+            return  # a file system without locks
 
     def _read(self, made_by: Mapping[str, Any]) -> int:
         """Take in what is there; the number of bytes that are whole lines."""
-        if not self._path.exists():
-            return 0
-        lines = self._path.read_bytes().splitlines(keepends=True)
+        self._stream.seek(0)
+        lines = self._stream.read().splitlines(keepends=True)
         if lines and not lines[-1].endswith(b"\n"):
             lines.pop()
         try:
             records = [json.loads(line) for line in lines]
             earlier = records[0]["made_by"] if records else dict(made_by)
             self.known = {record["id"]: record["answer"] for record in records[1:]}
-        except (ValueError, KeyError, TypeError) as error:
+            changed = sorted(key for key in made_by if earlier.get(key) != made_by[key])
+            if not all(isinstance(answer, str) for answer in self.known.values()):
+                raise TypeError("an answer is no text")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise EvaluationError(f"{self._path} is no file of answers; move it away") from error
-        changed = sorted(key for key in made_by if earlier.get(key) != made_by[key])
         if changed:
             raise EvaluationError(
                 f"{self._path} holds answers of an evaluation with another "

@@ -46,9 +46,10 @@ class QuestionOnly:
         """The guess."""
         return self._answers.get(("text", _wording(question))) or self.majority(question.group)
 
-    def majority(self, group: str) -> str:
-        """The most frequent answer of a group; of all, where training had no such group."""
-        return self._answers.get(("group", group)) or self._answers.get(("all", ""), "")
+    def majority(self, group: str | None = None) -> str:
+        """The most frequent answer of a group; of all for None, and where it had no such group."""
+        known = None if group is None else self._answers.get(("group", group))
+        return known or self._answers.get(("all", ""), "")
 
 
 def _wording(question: Question) -> str:

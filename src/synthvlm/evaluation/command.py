@@ -111,7 +111,8 @@ def evaluate_command(
         told = {"name": model, **asked.values()}
         results = Results(told, versions, limit, tuple(rows), groups, tuple(bad))
         (folder / "results.json").write_text(json.dumps(results.values(), indent=1) + "\n")
-        (folder / "results.md").write_text(results.markdown())
+        # A folder's name need not be UTF-8, and is shown as it can be.
+        (folder / "results.md").write_text(results.markdown(), "utf-8", "backslashreplace")
     text = json.dumps(results.values()) if as_json else printable(results.text())
     return text, results.is_whole
 

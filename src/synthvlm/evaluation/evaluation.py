@@ -19,6 +19,7 @@ from synthvlm.evaluation.harness import (
     harness_command,
     judge_problem,
     read_result,
+    result_files,
     run_harness,
 )
 from synthvlm.evaluation.local import Asked, Prompting, ask
@@ -212,9 +213,12 @@ class Evaluation:
             "versions": {name: versions[name] for name in packages if name in versions},
         }
         try:
+            earlier: list[Path] = []
             if not _is_done(out, made_by):
+                # Of a run that was killed before it said what made it: perhaps another model.
+                earlier = result_files(out)
                 self._run(python, benchmark, out, include)
-            result = read_result(benchmark, out)
+            result = read_result(benchmark, out, earlier)
             # Written last: lmms-eval ends well even where it failed, and leaves no result.
             (out / _MADE_BY).write_text(json.dumps(made_by) + "\n")
             return result, ""
@@ -234,7 +238,7 @@ class Evaluation:
             include=include,
         )
         self._progress.start(benchmark.name, None, "questions")
-        run_harness(command, out)
+        run_harness(command, out, with_key=benchmark.needs_judge)
         self._progress.finish(benchmark.name, f"{benchmark.harness} ended")
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ __all__ = [
     "harness_command",
     "judge_problem",
     "read_result",
+    "result_files",
     "run_harness",
 ]
 
 #: Of the standard normal distribution: a harness's standard error to a 95 % interval.
 _Z = 1.959963984540054
 LOG = "harness.log"
+_JUDGE_KEY = "OPENAI_API_KEY"
 #: Python's own way of ending a traceback, and loguru's and argparse's of telling errors.
 _ERROR = re.compile(r"^[\w.]*(Error|Exception)\b|\| ERROR|error:")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -122,23 +124,36 @@ def harness_command(
 
 def judge_problem(benchmark: Benchmark, environment: Mapping[str, str] = os.environ) -> str | None:
     """Why a benchmark with a judge cannot run; None: it can. lmms-eval would score all as 0."""
-    if benchmark.needs_judge and not environment.get("OPENAI_API_KEY"):
-        return "its judge model needs an API key: set OPENAI_API_KEY"
+    if benchmark.needs_judge and not environment.get(_JUDGE_KEY):
+        return f"its judge model needs an API key: set {_JUDGE_KEY}"
     return None
 
 
-def run_harness(command: Sequence[str], out: Path) -> None:
+def run_harness(command: Sequence[str], out: Path, *, with_key: bool = False) -> None:
     """Run a harness; all that it says goes to ``harness.log`` in its folder.
+
+    Args:
+        command: Of ``harness_command``.
+        out: Its folder.
+        with_key: Whether it gets ``OPENAI_API_KEY``: tasks without a judge have no use for it.
 
     Raises:
         HarnessFailure: It cannot be started, or failed; the message names the log.
     """
     out.mkdir(parents=True, exist_ok=True)
     log = out / LOG
+    environment = {
+        name: value for name, value in os.environ.items() if with_key or name != _JUDGE_KEY
+    }
     with log.open("wb") as stream:
         try:
             code = subprocess.run(
-                command, stdout=stream, stderr=subprocess.STDOUT, check=False
+                command,
+                stdin=subprocess.DEVNULL,  # nobody sees what it would ask
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                check=False,
             ).returncode
         except OSError as error:
             raise HarnessFailure(f"cannot start {command[0]}: {error.strerror}") from error
@@ -156,13 +171,18 @@ def _last_error(log: Path) -> str:
     return f"{said[-1][:300] if said else 'no error was named'} (all it said: {log})"
 
 
-def read_result(benchmark: Benchmark, out: Path) -> HarnessResult:
+def read_result(benchmark: Benchmark, out: Path, ignored: Collection[Path] = ()) -> HarnessResult:
     """Read a benchmark's figures from the newest result file below a folder.
+
+    Args:
+        benchmark: What was run.
+        out: The folder.
+        ignored: Result files of earlier runs, which may have been of another model.
 
     Raises:
         HarnessFailure: There is none, it is damaged, or lacks the task or the metric.
     """
-    file, told = _result_file(out, benchmark.task)
+    file, told = _result_file(out, benchmark.task, ignored)
     try:
         figures = told["results"][benchmark.task]
         values = {one.key: _figure(figures, one.key, one.scale) for one in benchmark.metrics}
@@ -177,10 +197,13 @@ def read_result(benchmark: Benchmark, out: Path) -> HarnessResult:
     )
 
 
-def _result_file(out: Path, task: str) -> tuple[Path, dict[str, Any]]:
-    """The newest one of a task; tasks leave other JSON files there, of such names too."""
-    files = sorted(out.rglob("*results*.json"), key=lambda file: (file.stat().st_mtime, file.name))
-    for file in reversed(files):
+def result_files(out: Path) -> list[Path]:
+    """What may be result files, the newest last; tasks leave other files of such names."""
+    return sorted(out.rglob("*results*.json"), key=lambda file: (file.stat().st_mtime, file.name))
+
+
+def _result_file(out: Path, task: str, ignored: Collection[Path]) -> tuple[Path, dict[str, Any]]:
+    for file in reversed([file for file in result_files(out) if file not in ignored]):
         try:
             told = json.loads(file.read_bytes())
         except ValueError as error:
@@ -194,6 +217,8 @@ def _figure(figures: Mapping[str, Any], key: str, scale: float) -> Estimate:
     """A metric; its key has the name of a filter behind a comma."""
     found = {name.split(",")[0]: value for name, value in figures.items()}
     value, error = float(found[key]) * scale, found.get(f"{key}_stderr")
+    if not math.isfinite(value):
+        raise ValueError(f"{key} is {value}")
     if not isinstance(error, int | float) or not math.isfinite(error):
         return Estimate(value, None, None)
     half = _Z * scale * error

@@ -104,7 +104,12 @@ def _run(command: list[str], environment: Mapping[str, str], advice: str) -> str
     what = " ".join(part for part in command[:4] if "\n" not in part)
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, env=dict(environment), check=False
+            command,
+            stdin=subprocess.DEVNULL,  # nobody sees what it would ask
+            capture_output=True,
+            text=True,
+            env=dict(environment),
+            check=False,
         )
     except OSError as error:
         raise EvaluationError(f"cannot start {command[0]}: {error.strerror}; {advice}") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synthvlm.captions.decoding import decode_image
+from synthvlm.captions.readers.images import ImageProblem, read_image
 from synthvlm.errors import EvaluationError
 from synthvlm.evaluation.answers import AnswerFile
 from synthvlm.evaluation.questions import BadQuestion, Question, QuestionFile
@@ -147,12 +148,12 @@ def _opened(
             continue
         file = Path(images or "") / question.image
         try:
-            image = decode_image(file.read_bytes())
+            image = decode_image(read_image(str(file)))
         except OSError as error:
             problem = f"its image {file} cannot be read: {error.strerror}"
-            bad.append(BadQuestion(f"{path}, id {question.id}", problem))
-        except ValueError as error:
-            bad.append(BadQuestion(f"{path}, id {question.id}", f"{file}: {error}"))
+            bad.append(BadQuestion(f"{path}, id {question.id:.80}", problem))
+        except (ImageProblem, ValueError) as error:
+            bad.append(BadQuestion(f"{path}, id {question.id:.80}", f"{file}: {error}"))
         else:
             yield question, image
 

@@ -48,8 +48,9 @@ _CONTRACTIONS = {
     for ending, words in _ENDINGS.items()
     for word in words.split()
 }
-#: A period that is no decimal point; a comma between digits.
-_PERIOD = re.compile(r"(?<!\d)\.|\.(?!\d)")
+#: A period that is no decimal point ("1.5" and ".5" have one, "v.2" has none); a comma between
+#: digits.
+_PERIOD = re.compile(r"\.(?!\d)|(?<=[^\W\d_])\.")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d)")
 #: Punctuation but for the apostrophe, the colon, and the decimal points that are left.
 _PUNCTUATION = re.compile(r"[!\"#$%&()*+,\-/;<=>?@\[\\\]^_`{|}~]")
@@ -71,9 +72,11 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(answer: str, truth: str) -> float:
-    """1 if both are the same after ``normalize_answer``, else 0; an empty answer is wrong."""
-    same = normalize_answer(answer) == normalize_answer(truth)
-    return float(same and bool(answer.strip()))
+    """1 if both are the same after ``normalize_answer``, else 0; an empty answer is wrong.
+
+    Articles and punctuation alone are compared as they are, in any case: nothing is left of them.
+    """
+    return float(bool(answer.strip()) and _comparable(answer) == _comparable(truth))
 
 
 def vqa_accuracy(answer: str, annotators: Sequence[str]) -> float:
@@ -81,12 +84,9 @@ def vqa_accuracy(answer: str, annotators: Sequence[str]) -> float:
 
     Antol et al., "VQA: Visual Question Answering", and its evaluation code: each annotator is
     left out once, and the answer is right by a third for each of the others who gave it. An
-    empty answer is wrong: an annotator's "a" is an article, so empty when normalised.
+    empty answer is wrong; see ``exact_match`` for articles alone.
     """
-    if not answer.strip():
-        return 0.0
-    said = normalize_answer(answer)
-    agree = [normalize_answer(one) == said for one in annotators]
+    agree = [bool(exact_match(answer, one)) for one in annotators]
     agreeing = sum(agree)
     return sum(min(1.0, (agreeing - own) / 3) for own in agree) / len(agree)
 
@@ -108,13 +108,26 @@ def pope_exact(answer: str) -> str:
 
 
 def chosen_letter(answer: str, choices: Sequence[str]) -> str:
-    """The letter of the choice that an answer means, by its letter or its text; "" for none."""
+    """The letter of the choice that an answer means, by its letter or its text; "" for none.
+
+    By its very text first: normalised, "-5" and "5" are the same.
+    """
     found = _LETTER.fullmatch(answer.strip())
     if found is not None and ord(found[1].upper()) - ord("A") < len(choices):
         return found[1].upper()
-    said = normalize_answer(answer)
-    texts = [normalize_answer(choice) for choice in choices]
-    return chr(ord("A") + texts.index(said)) if said in texts else ""
+    for form in (_plain, normalize_answer):
+        said, texts = form(answer), [form(choice) for choice in choices]
+        if said and texts.count(said) == 1:
+            return chr(ord("A") + texts.index(said))
+    return ""
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _comparable(text: str) -> str:
+    return normalize_answer(text) or _plain(text)
 
 
 def score(answer: str, question: Question) -> float:

@@ -95,7 +95,8 @@ def read_questions(path: str) -> QuestionFile:
                 raise ValueError("its id is used twice")
         except ValueError as error:
             known = record.get("id") if isinstance(record, dict) else None
-            bad.append(BadQuestion(where + (f" (id {known})" if known else ""), str(error)))
+            name = f" (id {known!s:.80})" if known else ""
+            bad.append(BadQuestion(where + name, str(error)))
             continue
         seen.add(question.id)
         questions.append(question)
@@ -161,7 +162,10 @@ def _choices(value: Any) -> tuple[str, ...]:
         raise ValueError("its choices are not a list of 2 to 26 texts")
     if {choice.strip().upper() for choice in value} & set(_LETTERS[: len(value)]):
         raise ValueError("its choices are themselves letters of choices")
-    return tuple(choice.strip() for choice in value)
+    choices = tuple(choice.strip() for choice in value)
+    if len({choice.lower() for choice in choices}) < len(choices):
+        raise ValueError("two of its choices are the same")
+    return choices
 
 
 def _answers(value: Any, choices: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from synthvlm.evaluation.benchmarks import Benchmark
 from synthvlm.evaluation.harness import HarnessResult
 from synthvlm.evaluation.questions import BadQuestion
-from synthvlm.evaluation.scoring import ALL, GroupScores
+from synthvlm.evaluation.scoring import GroupScores
 from synthvlm.intervals import Estimate
 from synthvlm.trials.tables import aligned
 
@@ -105,7 +105,10 @@ class Results:
                 ]
             )
         used = [any(column) for column in zip(*table[1:], strict=True)]
-        return [[cell for cell, wanted in zip(row, used, strict=True) if wanted] for row in table]
+        return [
+            [_one_line(cell) for cell, wanted in zip(row, used, strict=True) if wanted]
+            for row in table
+        ]
 
     def _about(self) -> list[str]:
         lines = [f"model: {self.model['name']}, {self.model['dtype']} on {self.model['device']}"]
@@ -126,12 +129,14 @@ class Results:
             lines += [f"{one.where}: {one.problem}" for one in self.bad[:_SHOWN_BAD]]
             if len(self.bad) > _SHOWN_BAD:
                 lines.append(f"and {len(self.bad) - _SHOWN_BAD:,} more, in results.json")
-        return lines
+        return [_one_line(line) for line in lines]
 
 
 def local_rows(title: str, groups: Sequence[GroupScores]) -> list[Row]:
     """Rows of a local benchmark: all questions, each group, and POPE's figures of yes and no."""
     rows = []
+    if len(groups) == 2 and groups[0].questions == groups[1].questions:
+        groups = groups[1:]  # all questions are of that group
     for scores in groups:
         without = {"majority": 100 * scores.majority}
         if scores.question_only is not None:
@@ -144,8 +149,7 @@ def local_rows(title: str, groups: Sequence[GroupScores]) -> list[Row]:
                 label = f"{scores.group}, {name} ({_WAYS[way]})"
                 estimate = Estimate(100 * value, None, None)
                 rows.append(Row(title, label, estimate, scores.questions))
-    # The group of all questions says nothing more where it is the only other one.
-    return [row for row in rows if len(groups) != 2 or not row.figure.startswith(ALL)]
+    return rows
 
 
 def harness_rows(
@@ -164,6 +168,11 @@ def harness_rows(
             Row(benchmark.title, metric.label, ours, questions, published=published, note=note)
         )
     return rows
+
+
+def _one_line(text: str) -> str:
+    """Groups and ids are of strangers, and could hold lines that pass for ours."""
+    return " ".join(text.split())
 
 
 def _names(columns: Any) -> list[str]:

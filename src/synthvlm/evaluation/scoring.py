@@ -106,7 +106,7 @@ def _group(
     if guesses is None:
         most = majority_answer(questions)
     else:
-        most = guesses.majority("" if name == ALL else name)
+        most = guesses.majority(None if name == ALL else name)
     return GroupScores(
         group=name,
         questions=len(questions),

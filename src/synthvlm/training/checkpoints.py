@@ -14,7 +14,7 @@ from typing import Any
 from synthvlm.errors import RunFolderError, first_line
 from synthvlm.training.model import trained_weights
 
-__all__ = ["complete_checkpoints", "load_trained", "mark_complete", "save_trained", "sweep"]
+__all__ = ["complete_checkpoints", "load_trained", "mark_complete", "save_trained", "sweep", "sync"]
 
 _WEIGHTS_FILE = "trained.safetensors"
 _MARKER = "complete"
@@ -61,11 +61,11 @@ def load_trained(model: Any, folder: str) -> None:
 def mark_complete(folder: str) -> None:
     """Say that all of a checkpoint is on disk; the last thing that is written."""
     for path in Path(folder).iterdir():
-        _sync(path)
+        sync(path)
     marker = Path(folder) / _MARKER
     marker.touch()
-    _sync(marker)
-    _sync(Path(folder))
+    sync(marker)
+    sync(Path(folder))
 
 
 def complete_checkpoints(folder: str | os.PathLike[str]) -> list[tuple[int, str]]:
@@ -89,7 +89,8 @@ def _all(folder: str | os.PathLike[str]) -> list[tuple[int, str]]:
     return [(int(match[1]), str(path)) for match, path in found if match]
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import orjson
 
 from synthvlm.errors import RunFolderError
 from synthvlm.training.recipe import TrainingRecipe, changed_settings
-from synthvlm.training.samples import SAMPLES_FILE, DataFacts
+from synthvlm.training.samples import SAMPLES_FILE, DataFacts, Source, digests
 
 __all__ = ["TrainingFolder"]
 
@@ -22,6 +22,8 @@ LOG_FILE = "log.jsonl"
 _DONE_FILE = "done.json"
 _FACTS_FILE = "data.json"
 _LOCK_FILE = ".lock"
+#: What a training that could not even write its recipe leaves.
+_UNCLAIMED = {_LOCK_FILE, f"{RECIPE_FILE}.partial"}
 
 
 class TrainingFolder:
@@ -51,9 +53,16 @@ class TrainingFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RunFolderError(f"{self.path}: another training works here") from None
+            except OSError as error:
+                raise RunFolderError(f"{self.path} cannot be locked: {error.strerror}") from None
             yield
 
-    def claim(self, recipe: TrainingRecipe) -> None:
+    @property
+    def model(self) -> Path:
+        """Where the trained model is, once there is one."""
+        return self.path / "model"
+
+    def claim(self, recipe: TrainingRecipe, sources: Sequence[Source]) -> None:
         """Make it the folder of that training.
 
         Raises:
@@ -64,12 +73,16 @@ class TrainingFolder:
         path = self.path / RECIPE_FILE
         if path.is_file():
             changed = changed_settings(TrainingRecipe.load(path), recipe)
-            if changed and self.facts() is not None:
+            facts = self.facts()
+            # Earlier versions kept no digests.
+            if facts is not None and not changed and facts.digests not in ([], digests(sources)):
+                changed = ["what is in the data"]
+            if changed and facts is not None:
                 raise RunFolderError(
                     f"{self.path} is the folder of another training: {', '.join(changed[:3])} "
                     f"changed; take another --out"
                 )
-        elif any(entry.name != _LOCK_FILE for entry in self.path.iterdir()):
+        elif any(entry.name not in _UNCLAIMED for entry in self.path.iterdir()):
             raise RunFolderError(f"{self.path} is not empty, and no training: take another --out")
         self.write(RECIPE_FILE, recipe.to_yaml().encode())
 
@@ -90,11 +103,13 @@ class TrainingFolder:
         self.write(_FACTS_FILE, orjson.dumps(facts.values()))
 
     def done(self) -> dict[str, Any] | None:
-        """What ``finish`` was told; None where the training is not done."""
+        """What ``finish`` was told, and where the model is; None where the training is not done."""
         values = self._json(_DONE_FILE)
-        if values is not None and values["loss"] is None:  # JSON has no NaN
+        if values is None or not (self.model / "config.json").is_file():
+            return None
+        if values["loss"] is None:  # JSON has no NaN
             values["loss"] = float("nan")
-        return values
+        return {**values, "model": str(self.model)}
 
     def finish(self, values: dict[str, Any]) -> None:
         """The training is done: the last thing that is written."""

@@ -104,7 +104,7 @@ def _joined(settings: ModelSettings, seed: int, dtype: str) -> tuple[Any, Any, A
     tower, words = _folder(settings.vision_tower, "clip"), _folder(settings.language_model, "")
     vision, images = load_pretrained(
         [CLIPVisionModel, PilImageProcessor],
-        "vision tower",
+        "vision",
         tower,
         "cpu",
         dtype,
@@ -112,7 +112,7 @@ def _joined(settings: ModelSettings, seed: int, dtype: str) -> tuple[Any, Any, A
     )
     language, tokenizer = load_pretrained(
         [AutoModelForCausalLM, AutoTokenizer],
-        "language model",
+        "language",
         words,
         "cpu",
         dtype,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from synthvlm.errors import (
     EngineError,
     MissingExtraError,
     OutOfMemoryError,
+    RunFolderError,
     first_line,
 )
 
@@ -65,9 +67,10 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Errors of the training itself, in a line each."""
+def explained(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors of the training itself, in a line each; ``folder`` is what it writes to."""
     import torch
+    from safetensors import SafetensorError
 
     try:
         yield
@@ -79,4 +82,11 @@ def explained() -> Iterator[None]:
         raise OutOfMemoryError(
             f"{first_line(error)}: lower optimisation.device_batch_size; the same command goes on "
             f"from the last checkpoint"
+        ) from None
+    except BrokenPipeError:  # of the terminal
+        raise
+    except (OSError, SafetensorError) as error:
+        told = getattr(error, "strerror", None) or first_line(error)
+        raise RunFolderError(
+            f"{folder} cannot be written: {told}; the same command goes on from what is finished"
         ) from None

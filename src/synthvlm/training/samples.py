@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +29,7 @@ __all__ = [
     "SAMPLES_FILE",
     "DataFacts",
     "Source",
+    "digests",
     "find_source",
     "write_samples",
 ]
@@ -62,6 +64,7 @@ class DataFacts:
         tokens: Of all samples; image tokens included.
         problems: Number of records with each problem.
         examples: Where the first ten of each problem are.
+        digests: SHA-256 of each JSON file.
     """
 
     records: int = 0
@@ -70,6 +73,7 @@ class DataFacts:
     tokens: int = 0
     problems: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    digests: list[str] = field(default_factory=list)
 
     def add(self, record: BadRecord) -> None:
         """Count a record with a problem."""
@@ -92,6 +96,7 @@ class DataFacts:
             "tokens": self.tokens,
             "problems": dict(self.problems),
             "examples": self.examples,
+            "digests": self.digests,
         }
 
     @classmethod
@@ -125,6 +130,22 @@ def find_source(settings: DataSettings) -> Source:
     return Source(str(path), str(images))
 
 
+def digests(sources: Sequence[Source]) -> list[str]:
+    """SHA-256 of each JSON file.
+
+    Raises:
+        CaptionSourceError: One cannot be read.
+    """
+    found = []
+    for source in sources:
+        try:
+            with open(source.path, "rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise CaptionSourceError(f"{source.path} cannot be read: {error.strerror}") from None
+    return found
+
+
 def write_samples(
     sources: Sequence[Source],
     encoder: Encoder,
@@ -152,7 +173,7 @@ def write_samples(
     """
     import pyarrow as pa
 
-    facts = DataFacts()
+    facts = DataFacts(digests=digests(sources))
     schema = pa.schema(
         [
             ("input_ids", pa.list_(pa.int32())),

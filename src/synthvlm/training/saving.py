@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.training.checkpoints import sync
+
 if TYPE_CHECKING:
     from synthvlm.training.folder import TrainingFolder
     from synthvlm.training.model import Assembled
@@ -38,7 +40,7 @@ def save_model(
         model = model.merge_and_unload()
     if recipe.optimisation.precision == "bfloat16":
         model = model.to(torch.bfloat16)
-    with _fresh(folder.path / "model") as path:
+    with _fresh(folder.model) as path:
         model.config.dtype = model.dtype
         model.save_pretrained(path)
         assembled.processor.save_pretrained(path)
@@ -66,6 +68,10 @@ class _fresh:
         return self._partial
 
     def __exit__(self, *error: Any) -> None:
-        if error[0] is None:
-            shutil.rmtree(self._path, ignore_errors=True)
-            os.replace(self._partial, self._path)
+        if error[0] is not None:
+            shutil.rmtree(self._partial, ignore_errors=True)  # the disk may be full
+            return
+        for path in self._partial.rglob("*"):
+            sync(path)
+        shutil.rmtree(self._path, ignore_errors=True)
+        os.replace(self._partial, self._path)

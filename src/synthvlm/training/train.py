@@ -71,8 +71,8 @@ def train(
     accumulation = _accumulation(recipe, state.num_processes)
     sources = [find_source(settings) for settings in recipe.data]
     folder = TrainingFolder(str(out), main=state.is_main_process)
-    with folder.held():
-        folder.claim(recipe)
+    with folder.held(), explained(folder.path):
+        folder.claim(recipe, sources)
         state.wait_for_everyone()
         done = folder.done()
         if done is not None:
@@ -215,14 +215,13 @@ def _run(
         seen = at // epoch_steps * len(rows) + at % epoch_steps * options.global_batch_size
         progress.start(STAGE, len(rows) * options.epochs, "samples", seen)
         began = time.monotonic()
-        with explained():
-            trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.train(resume_from_checkpoint=checkpoint)
         seconds = time.monotonic() - began
     state.wait_for_everyone()
     logged = folder.logged()
     last = logged[-max(1, len(logged) // 10) :]
     summary = TrainingSummary(
-        model=str(folder.path / "model"),
+        model=str(folder.model),
         steps=steps,
         samples=facts.samples,
         failed=facts.failed,
@@ -233,7 +232,7 @@ def _run(
     if state.is_main_process:
         save_model(recipe, assembled, facts, summary, folder)
         kept = dataclasses.asdict(summary)
-        del kept["seconds"], kept["resumed_at"]
+        del kept["model"], kept["seconds"], kept["resumed_at"]
         folder.finish(kept)
         progress.finish(STAGE, _line(summary, [row["loss"] for row in logged]))
     state.wait_for_everyone()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from synthvlm.errors import SynthVLMError
+from synthvlm.errors import RunFolderError, SynthVLMError, first_line
 from synthvlm.training.checkpoints import mark_complete, save_trained, sweep
 from synthvlm.training.model import PROJECTOR
 
@@ -48,7 +50,8 @@ def settings_of(
         gradient_accumulation_steps=accumulation,
         learning_rate=options.learning_rate,
         lr_scheduler_type=_SCHEDULES[options.schedule],
-        warmup_steps=math.ceil(steps * options.warmup_share),
+        # The first step of a warm-up has the rate 0: a training of one step would teach nothing.
+        warmup_steps=min(math.ceil(steps * options.warmup_share), steps - 1),
         weight_decay=options.weight_decay,
         max_grad_norm=options.max_gradient_norm,
         use_cpu=not cuda,
@@ -129,8 +132,19 @@ class LlavaTrainer(SFTTrainer):  # type: ignore[misc]
         if self.args.should_save:
             save_trained(self.model, output_dir or self.args.output_dir, state_dict)
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _undamaged(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _undamaged(checkpoint):
+            super()._load_rng_state(checkpoint)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        Trainer._save_checkpoint(self, model, trial)  # TRL's adds a model card to each
+        try:
+            Trainer._save_checkpoint(self, model, trial)  # TRL's adds a model card to each
+        except RuntimeError as error:  # torch's, where a disk is full
+            raise OSError(f"a checkpoint: {first_line(error)}") from error
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             folder = self.args.output_dir
@@ -138,8 +152,16 @@ class LlavaTrainer(SFTTrainer):  # type: ignore[misc]
             sweep(folder, self._kept)
 
 
+@contextmanager
+def _undamaged(checkpoint: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, EOFError, UnpicklingError, OSError) as error:
+        raise RunFolderError(f"{checkpoint} is damaged: {first_line(error)}; delete it") from None
+
+
 class StepLog(TrainerCallback):  # type: ignore[misc]
-    """Writes rows of the loss, shows progress, and stops where the loss is no number."""
+    """Writes rows of the loss, shows progress, and stops where it is no number."""
 
     def __init__(
         self,
@@ -168,17 +190,18 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
         """Write a row.
 
         Raises:
-            SynthVLMError: The loss is no number.
+            SynthVLMError: The loss or the gradient is no number.
         """
         values = others["logs"]
         if "loss" not in values:
             return
         loss = float(values["loss"])
-        if not math.isfinite(loss):
-            raise SynthVLMError(
-                f"step {state.global_step}: the loss is {loss}: lower optimisation.learning_rate; "
-                f"the same command goes on from the last checkpoint"
-            )
+        for name, value in (("loss", loss), ("gradient's norm", values.get("grad_norm", 0.0))):
+            if not math.isfinite(value):
+                raise SynthVLMError(
+                    f"step {state.global_step}: the {name} is {value}: take another --out with a "
+                    f"lower optimisation.learning_rate"
+                )
         row = {
             "step": state.global_step,
             "loss": loss,

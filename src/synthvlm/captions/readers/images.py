@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from synthvlm.captions.readers.files import reason_of
 from synthvlm.errors import CaptionSourceError
 
-__all__ = ["MAX_IMAGE_BYTES", "ImageFolder", "ImageProblem", "OriginalImage"]
+__all__ = ["MAX_IMAGE_BYTES", "ImageFolder", "ImageProblem", "OriginalImage", "read_image"]
 
 #: A larger file is a problem: it is not read into memory.
 MAX_IMAGE_BYTES = 1 << 28
@@ -92,13 +92,7 @@ class ImageFolder:
             real = os.path.realpath(os.path.join(root, path))
             if os.path.commonpath([root, real]) != root:
                 raise _outside(path, self._url)
-            found = os.stat(real)
-            # A pipe or device could block or never end.
-            if not stat.S_ISREG(found.st_mode):
-                raise ImageProblem(f"image {_shown(path)} is not a regular file")
-            _check_size(found.st_size)
-            with open(real, "rb") as file:
-                return _checked(file.read(MAX_IMAGE_BYTES + 1))
+            return read_image(real, f"image {_shown(path)}")
         except (OSError, ValueError) as error:  # ValueError: NUL, lone surrogates
             raise ImageProblem(
                 f"image {_shown(path)} cannot be read: {reason_of(error)}"
@@ -120,6 +114,27 @@ class ImageFolder:
             raise ImageProblem(
                 f"image {_shown(path)} cannot be read: {reason_of(error)}"
             ) from error
+
+
+def read_image(path: str, name: str = "it") -> bytes:
+    """The bytes of a file of an image.
+
+    Args:
+        path: Of the file.
+        name: What messages call it.
+
+    Raises:
+        OSError: It cannot be read.
+        ImageProblem: It is empty, too large, or no regular file.
+    """
+    found = os.stat(path)
+    # A pipe or device could block or never end.
+    if not stat.S_ISREG(found.st_mode):
+        raise ImageProblem(f"{name} is not a regular file")
+    _check_size(found.st_size)
+    with open(path, "rb") as file:
+        # By its own size: a buffer of the limit's would be made anew for every image.
+        return _checked(file.read(found.st_size + 1))
 
 
 def _check_size(size: int | None) -> None:
