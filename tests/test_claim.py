@@ -65,7 +65,8 @@ def test_answers_of_easy_vqa_have_their_groups() -> None:
 def test_every_arm_has_every_seed_once() -> None:
     from run import ARMS, EQUAL_STEPS, planned
 
-    runs = list(planned(ARMS, 3, (500,)))
+    assert len(list(planned(ARMS, 3, (500,), equal=False))) == 3 * len(ARMS)
+    runs = list(planned(ARMS, 3, (500,), equal=True))
     assert len({run.name for run in runs}) == len(runs) == 3 * (len(ARMS) + len(EQUAL_STEPS))
 
 

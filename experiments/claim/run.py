@@ -1,4 +1,4 @@
-"""Train and test every arm: ``python experiments/claim/run.py --out .claim [--full]``.
+"""Train and test every arm: ``python experiments/claim/run.py --out .claim``.
 
 Stage 1 on the pairs of an arm, then stage 2 on so many instruction samples, then the tests. Each
 run leaves a file in ``OUT/results/``; what is there is not done again. ``summary.py`` makes the
@@ -59,13 +59,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument("--full", action="store_true", help="also other numbers of samples")
+    parser.add_argument("--equal-steps", action="store_true", help="also the second table")
+    parser.add_argument("--full", action="store_true", help="that, and more numbers of samples")
     args = parser.parse_args()
     out: Path = args.out.resolve()
     if not (out / "questions" / "text.json").exists():
         make_questions(out / "questions")
     samples = MORE_SAMPLES if args.full else SAMPLES
-    runs = [run for run in planned(args.arms, args.seeds, samples) if not is_done(out, run)]
+    wanted = planned(args.arms, args.seeds, samples, equal=args.equal_steps or args.full)
+    runs = [run for run in wanted if not is_done(out, run)]
     began = time.time()
     with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool:
         going = {pool.submit(carry_out, out, run): run for run in runs}
@@ -75,12 +77,14 @@ def main() -> None:
             print(f"{number}/{len(runs)} {name} ({time.time() - began:.0f} s)", flush=True)
 
 
-def planned(arms: Sequence[str], seeds: int, samples: tuple[int, ...]) -> Iterator[Run]:
-    """All runs, a seed at a time."""
+def planned(
+    arms: Sequence[str], seeds: int, samples: tuple[int, ...], *, equal: bool
+) -> Iterator[Run]:
+    """All runs, a seed at a time; equal: those of as many steps as A takes, too."""
     for seed in range(seeds):
         for arm in arms:
             yield Run(arm, seed, False, samples)
-        for arm in (arm for arm in EQUAL_STEPS if arm in arms):
+        for arm in (arm for arm in EQUAL_STEPS if equal and arm in arms):
             yield Run(arm, seed, True, samples)
 
 
