@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from synthvlm.tiny.questions import TOPICS
 
 CLAIM = Path(__file__).parents[1] / "experiments" / "claim"
 
@@ -49,17 +52,24 @@ def test_a_sample_is_part_of_the_whole(tmp_path: Path) -> None:
     assert all((images / one["image"]).exists() for one in some)
 
 
-def test_answers_of_easy_vqa_have_their_groups() -> None:
+def test_questions_are_as_many_as_they_should_be(tmp_path: Path) -> None:
     pytest.importorskip("easy_vqa")
-    import easy_vqa
-    from questions import group_of
+    from questions import INSTRUCTIONS, PER_GROUP, PER_TOPIC, PROBES, make_questions
 
-    groups = {answer: group_of(answer) for answer in easy_vqa.get_answers()}
-    assert sum(group == "colour" for group in groups.values()) == 8
-    assert {answer for answer, group in groups.items() if group == "shape"} == {
-        "circle", "rectangle", "triangle",
-    }  # fmt: skip
-    assert {answer for answer, group in groups.items() if group == "yes-no"} == {"yes", "no"}
+    make_questions(tmp_path)
+    files = {file.stem: json.loads(file.read_bytes()) for file in tmp_path.glob("*.json")}
+    groups = Counter(entry["group"] for entry in files["easy-vqa"])
+    assert groups == dict.fromkeys(("colour", "shape", "yes-no"), PER_GROUP)
+    topics = Counter(entry["group"] for entry in files["world"])
+    assert topics == dict.fromkeys(TOPICS, PER_TOPIC)
+    assert len(files["text"]) == PROBES
+    instructions = files["instructions"]
+    assert len(instructions) == INSTRUCTIONS
+    assert sum(entry["image"].startswith("easy-train-") for entry in instructions) == 1000
+    for entry in (*files["easy-vqa"], *files["world"], *instructions):
+        assert (tmp_path / "images" / entry["image"]).is_file()
+    tested = {entry["image"] for entry in (*files["easy-vqa"], *files["world"])}
+    assert not tested & {entry["image"] for entry in instructions}
 
 
 def test_every_arm_has_every_seed_once() -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
+from synthvlm.evaluation.easy_vqa import easy_vqa_images, easy_vqa_records
 from synthvlm.tiny.captions import is_held_out, sample_claim, sample_scene
 from synthvlm.tiny.questions import TOPICS, Question, sample_question
 from synthvlm.tiny.training.language_rows import facts
-from synthvlm.tiny.world import COLOURS, Scene, render
+from synthvlm.tiny.world import Scene, render
 
-__all__ = ["EASY_VQA_GROUPS", "group_of", "make_questions"]
+__all__ = ["INSTRUCTIONS", "make_questions"]
 
 #: Most instruction samples that are used.
 INSTRUCTIONS = 2_000
@@ -22,7 +24,6 @@ INSTRUCTIONS = 2_000
 PER_GROUP = 500
 PER_TOPIC = 150
 PROBES = 500
-EASY_VQA_GROUPS = ("colour", "shape", "yes-no")
 
 
 def make_questions(folder: Path, *, seed: int = 2) -> None:
@@ -42,7 +43,7 @@ def make_questions(folder: Path, *, seed: int = 2) -> None:
     both = [*easy, *world]
     rng.shuffle(both)
     _write(folder / "instructions.json", [_conversation(entry) for entry in both])
-    groups = dict.fromkeys(EASY_VQA_GROUPS, PER_GROUP)
+    groups = dict.fromkeys(("colour", "shape", "yes-no"), PER_GROUP)
     _write(folder / "easy-vqa.json", _easy_vqa(images, "test", rng, groups))
     asked = [(topic, i) for topic in TOPICS for i in range(PER_TOPIC)]
     _write(
@@ -52,42 +53,22 @@ def make_questions(folder: Path, *, seed: int = 2) -> None:
     _write(folder / "text.json", [_text(f"text-{i}", rng) for i in range(PROBES)])
 
 
-def group_of(answer: str) -> str:
-    """Which kind of question of easy-VQA has that answer."""
-    if answer in ("yes", "no"):
-        return "yes-no"
-    return "colour" if answer in COLOURS else "shape"
-
-
 def _easy_vqa(
-    images: Path, split: str, rng: Random, counts: dict[str | None, int]
+    images: Path, split: Literal["train", "test"], rng: Random, counts: dict[str | None, int]
 ) -> list[dict[str, Any]]:
     """Questions of a split at random: so many of each group, or of all together (None)."""
-    import easy_vqa
-
-    texts, answers, numbers = getattr(easy_vqa, f"get_{split}_questions")()
-    paths = getattr(easy_vqa, f"get_{split}_image_paths")()
-    rows = list(zip(texts, answers, numbers, strict=True))
-    rng.shuffle(rows)
-    left, entries = dict(counts), []
-    for text, answer, number in rows:
-        group = None if None in left else group_of(answer)
+    records = easy_vqa_records(split)
+    rng.shuffle(records)
+    left, chosen = dict(counts), []
+    for record in records:
+        group = None if None in left else record["group"]
         if left[group] == 0:
             continue
         left[group] -= 1
-        name = f"easy-{split}-{number}.png"
-        if not (images / name).exists():
-            Image.open(paths[number]).convert("RGB").save(images / name)
-        entries.append(
-            {
-                "id": f"easy-{split}-{len(entries)}",
-                "image": name,
-                "question": text,
-                "answer": answer,
-                "group": group_of(answer),
-            }
-        )
-    return entries
+        name = f"easy-{split}-{record['image']}"
+        shutil.copyfile(Path(easy_vqa_images(split)) / record["image"], images / name)
+        chosen.append({**record, "image": name})
+    return chosen
 
 
 def _world(

@@ -175,26 +175,30 @@ def equal_epochs(out: Path, arm: str) -> int:
 
 def tested(out: Path, model: str, tests: Sequence[str]) -> dict[str, dict[str, list[int]]]:
     """Right answers and questions of each group of each test."""
-    from PIL import Image
-
+    from synthvlm.evaluation.local import Prompting, ask
+    from synthvlm.evaluation.questions import read_questions
+    from synthvlm.evaluation.scoring import answer_scores
+    from synthvlm.progress import SilentProgress
     from synthvlm.vlm import VisionLanguageModel
 
-    asked = VisionLanguageModel(model, device="cpu")
+    loaded = VisionLanguageModel(model, device="cpu")
     found: dict[str, dict[str, list[int]]] = {}
     for test in tests:
+        asked = ask(
+            loaded,
+            {},
+            read_questions(str(out / "questions" / f"{test}.json")),
+            str(out / "questions" / "images"),
+            Path(model).parent / f"{test}.jsonl",
+            prompting=Prompting(suffix="", max_new_tokens=6),
+            batch_size=100,
+            progress=SilentProgress(),
+        )
         groups = found[test] = {}
-        rows = json.loads((out / "questions" / f"{test}.json").read_bytes())
-        for start in range(0, len(rows), 100):
-            part = rows[start : start + 100]
-            images = [
-                Image.open(out / "questions" / "images" / row["image"]) if "image" in row else None
-                for row in part
-            ]
-            said = asked.answer(images, [row["question"] for row in part], max_new_tokens=6)
-            for row, answer in zip(part, said, strict=True):
-                count = groups.setdefault(row["group"], [0, 0])
-                count[0] += answer.strip().lower() == row["answer"]
-                count[1] += 1
+        for question, score in zip(asked.questions, answer_scores(asked), strict=True):
+            count = groups.setdefault(question.group, [0, 0])
+            count[0] += int(score)
+            count[1] += 1
     return found
 
 
