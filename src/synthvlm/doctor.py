@@ -116,7 +116,7 @@ def _room() -> Iterator[Finding]:
 
 
 def _embedded() -> Finding:
-    from synthvlm.stages.models import clip_path, pipeline_path
+    from synthvlm.model_files import clip_path, pipeline_path
 
     for path in (Path(pipeline_path(TINY)), Path(clip_path(TINY))):
         if not any(path.rglob("*.safetensors")):

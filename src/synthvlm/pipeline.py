@@ -167,7 +167,7 @@ class Pipeline:
 
     def _settle_dtype(self) -> None:
         if self.recipe.generation.dtype == "auto":
-            from synthvlm.stages.models import resolve_dtype
+            from synthvlm.devices import resolve_dtype
 
             device = self.recipe.run.device
             if device == "auto" and self._engine.gpus():

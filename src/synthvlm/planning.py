@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.devices import resolve_device
 from synthvlm.errors import RecipeError
 from synthvlm.intervals import Estimate
 from synthvlm.pipeline import Pipeline
 from synthvlm.progress import SilentProgress
-from synthvlm.stages.models import resolve_device
 from synthvlm.store import RunFolder
+from synthvlm.text_tables import aligned, quantity, range_of
 from synthvlm.trials.captions import CURATION, curate, recipe_for
 from synthvlm.trials.clock import StageClock
 from synthvlm.trials.extrapolation import Line, Trial, lines_of, notes_on
 from synthvlm.trials.footprint import Footprint, candidate_rows
 from synthvlm.trials.pool import choose
-from synthvlm.trials.tables import aligned, quantity, range_of
 
 if TYPE_CHECKING:
     from synthvlm.progress import Progress

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.done_markers import Candidates, DoneMarkers, StageShards
-from synthvlm.errors import RunFolderError
+from synthvlm.opened_run import opened_run
 from synthvlm.set_aside import set_aside, set_aside_notices
 from synthvlm.stage_state import StageState, duration
 from synthvlm.terminal import printable
@@ -186,16 +186,7 @@ def show_status(out: str, *, follow: bool = False, as_json: bool = False) -> Non
     Raises:
         RunFolderError: It is no run folder.
     """
-    from synthvlm.pipeline import earlier_recipe
-    from synthvlm.store import RECIPE_FILE, RunFolder
-
-    run = RunFolder(out)
-    recipe = earlier_recipe(run)
-    if recipe is None:
-        raise RunFolderError(
-            f"{run.url} is not a run folder: it holds no {RECIPE_FILE}; give the folder that "
-            f"was given to --out"
-        )
+    run, recipe = opened_run(out)
     looks = watch(run, recipe) if follow else iter([status(run, recipe)])
     if as_json:
         for look in looks:

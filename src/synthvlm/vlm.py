@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.errors import ModelError, first_line
+from synthvlm.devices import resolve_device
+from synthvlm.errors import ModelError
 from synthvlm.pretrained import architectures, load_pretrained
 
 if TYPE_CHECKING:
@@ -160,14 +161,7 @@ def resolved(device: str, dtype: str) -> tuple[str, str]:
     Raises:
         ModelError: The device or dtype is not known.
     """
-    import torch
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.device(device)
-    except RuntimeError as error:
-        raise ModelError(f"the device {device!r} is not known: {first_line(error)}") from error
+    device = resolve_device(device)
     if dtype == "auto":
         dtype = "bfloat16" if device.startswith("cuda") else "float32"
     if dtype not in ("float32", "float16", "bfloat16"):

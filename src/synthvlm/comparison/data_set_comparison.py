@@ -14,9 +14,10 @@ from synthvlm.captions.batch import TextBatch
 from synthvlm.comparison.caption_facts import CaptionFacts, read_caption_facts
 from synthvlm.comparison.embedding_map import FEWEST, EmbeddingMap, embedding_map, has_tsne
 from synthvlm.comparison.image_facts import ImageFacts, read_image_facts
+from synthvlm.devices import resolve_device
 from synthvlm.intervals import Estimate, mean_interval
+from synthvlm.model_files import clip_path
 from synthvlm.report.published import is_comparable
-from synthvlm.stages.models import clip_path, resolve_device
 
 if TYPE_CHECKING:
     import numpy.typing as npt

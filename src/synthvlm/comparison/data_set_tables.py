@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from synthvlm.comparison.data_set_comparison import SSIM_WEIGHT, DataSetFacts, spread
 from synthvlm.report.published import PUBLISHED
-from synthvlm.trials.tables import aligned
+from synthvlm.text_tables import aligned
 
 if TYPE_CHECKING:
     import numpy as np

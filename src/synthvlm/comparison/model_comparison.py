@@ -9,7 +9,7 @@ from typing import Any
 
 from synthvlm.comparison.model_results import Figure, ModelResults
 from synthvlm.intervals import Estimate, paired_difference
-from synthvlm.trials.tables import aligned
+from synthvlm.text_tables import aligned
 
 __all__ = ["Difference", "ModelComparison", "compare_models"]
 

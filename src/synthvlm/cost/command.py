@@ -11,8 +11,8 @@ from synthvlm.captions.writers import DEFAULT_IMAGE_PROMPT
 from synthvlm.cost.captioning import Images, captioning_cost, read_images_of
 from synthvlm.cost.comparison import Cost
 from synthvlm.cost.route import route_cost
+from synthvlm.devices import resolve_device
 from synthvlm.planning import device_name, tried
-from synthvlm.stages.models import resolve_device
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,8 +10,8 @@ from synthvlm.cost.captioning import CaptioningCost
 from synthvlm.cost.route import RouteCost
 from synthvlm.intervals import Estimate
 from synthvlm.terminal import printable
+from synthvlm.text_tables import aligned, quantity, range_of
 from synthvlm.trials.extrapolation import Line
-from synthvlm.trials.tables import aligned, quantity, range_of
 
 __all__ = ["Cost", "ratio_of"]
 

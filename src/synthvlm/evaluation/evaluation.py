@@ -25,7 +25,7 @@ from synthvlm.evaluation.harness import (
 from synthvlm.evaluation.local import Asked, Prompting, ask
 from synthvlm.evaluation.questions import BadQuestion, QuestionFile, read_questions
 from synthvlm.evaluation.scoring import GroupScores, answer_scores, scored
-from synthvlm.stages.models import model_identity
+from synthvlm.model_files import model_identity
 
 if TYPE_CHECKING:
     from PIL.Image import Image

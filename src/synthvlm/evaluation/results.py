@@ -11,7 +11,7 @@ from synthvlm.evaluation.harness import HarnessResult
 from synthvlm.evaluation.questions import BadQuestion
 from synthvlm.evaluation.scoring import GroupScores
 from synthvlm.intervals import Estimate
-from synthvlm.trials.tables import aligned
+from synthvlm.text_tables import aligned
 
 __all__ = ["Results", "Row", "harness_rows", "local_rows"]
 

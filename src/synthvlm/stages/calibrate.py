@@ -25,11 +25,20 @@ if TYPE_CHECKING:
     from synthvlm.engines.base import Engine, Reporter
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
+    from synthvlm.recipe_generation import AdaptiveSettings
     from synthvlm.stages.candidate_plan import Key
     from synthvlm.stages.models import Models
     from synthvlm.store import RunFolder
 
-__all__ = ["STAGE", "Sample", "Stopping", "choose_stopping", "thresholds_of"]
+__all__ = [
+    "STAGE",
+    "Sample",
+    "Stopping",
+    "calibration_fingerprint",
+    "choose_stopping",
+    "falling",
+    "thresholds_of",
+]
 
 STAGE = "calibrate"
 
@@ -83,9 +92,8 @@ def thresholds_of(
     if adaptive is None:
         return None, {}
     if adaptive.threshold is not None:
-        return _falling(adaptive.threshold, adaptive.decay, count), {}
-    weights = (recipe.scoring.clip.weight, recipe.scoring.ssim.weight)
-    wanted = fingerprint(STAGE, shared, count, adaptive.keep_gain, adaptive.sample, weights)
+        return falling(adaptive.threshold, adaptive.decay, count), {}
+    wanted = calibration_fingerprint(recipe, adaptive, shared)
     marker = run.markers(STAGE).get(0)
     if marker is None or marker.fingerprint != wanted:
         prompts = sample.prompts()
@@ -113,7 +121,7 @@ def thresholds_of(
     name = marker.file(STAGE)
     rows = [] if name is None else run.read_table(name).to_pylist()
     candidates = [Candidate(**row) for row in rows]
-    thresholds = _falling(marker.facts["threshold"], marker.facts["decay"], count)
+    thresholds = falling(marker.facts["threshold"], marker.facts["decay"], count)
     return thresholds, {(c.caption_id, c.index): c for c in candidates}
 
 
@@ -179,12 +187,20 @@ def _outcome(scores: np.ndarray, threshold: float, decay: float) -> tuple[float,
     """Mean score of the winners, and images per caption."""
     count = scores.shape[1]
     so_far = np.maximum.accumulate(scores, axis=1)
-    reached = so_far >= np.array(_falling(threshold, decay, count))
+    reached = so_far >= np.array(falling(threshold, decay, count))
     stops = np.where(reached.any(axis=1), reached.argmax(axis=1), count - 1)
     return float(so_far[np.arange(len(scores)), stops].mean()), float((stops + 1).mean())
 
 
-def _falling(threshold: float, decay: float, count: int) -> tuple[float, ...]:
+def calibration_fingerprint(recipe: Recipe, adaptive: AdaptiveSettings, shared: str) -> str:
+    """What calibrated thresholds depend on, given what every image does."""
+    weights = (recipe.scoring.clip.weight, recipe.scoring.ssim.weight)
+    count = recipe.generation.candidates
+    return fingerprint(STAGE, shared, count, adaptive.keep_gain, adaptive.sample, weights)
+
+
+def falling(threshold: float, decay: float, count: int) -> tuple[float, ...]:
+    """The threshold of each candidate's number, 0 .. count - 1."""
     return tuple(threshold - decay * index for index in range(count))
 
 

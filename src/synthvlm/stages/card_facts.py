@@ -11,10 +11,10 @@ import yaml
 
 from synthvlm.data import CHOSEN_SCORES, MODEL_MEASURES, TEXT_MEASURES
 from synthvlm.exporters.card import CardFacts, ModelFacts
+from synthvlm.model_files import clip_path, pipeline_path
 from synthvlm.recipe import source_name
 from synthvlm.selection import by_shard
 from synthvlm.stages.curate import REASONS, totals
-from synthvlm.stages.models import clip_path, pipeline_path
 from synthvlm.stages.select import SELECTION_FILE
 from synthvlm.stages.text_rules import bounds_of
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,7 @@ __all__ = [
     "curate",
     "reasons_on",
     "totals",
+    "verdicts_fingerprint",
 ]
 
 STAGE = "curate"
@@ -80,7 +81,7 @@ def curate(
         TooManyFailuresError: A rule could not measure too many captions.
     """
     began = time.monotonic()
-    wanted = _fingerprint(recipe, measures)
+    wanted = verdicts_fingerprint(recipe, measures)
     done = run.markers(STAGE)
     # One stale shard makes all stale: verdicts over the whole data set reach into each other.
     stale = not all(_is_current(done.get(shard), wanted) for shard in measures)
@@ -137,8 +138,8 @@ def _decide(run: RunFolder, recipe: Recipe, verdicts: Verdicts, progress: Progre
         balance_concepts(verdicts, curation.concepts, CONCEPTS)
 
 
-def _fingerprint(recipe: Recipe, measures: dict[int, Marker]) -> str:
-    """What the verdicts depend on."""
+def verdicts_fingerprint(recipe: Recipe, measures: Mapping[int, Marker]) -> str:
+    """What the verdicts of all shards depend on, given the markers of their measures."""
     curation = recipe.curation
     return fingerprint(
         STAGE,

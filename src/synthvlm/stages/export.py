@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.store import Marker, RunFolder
 
-__all__ = ["export"]
+__all__ = ["export", "part_fingerprints", "whole_fingerprint"]
 
 STAGE = "export"
 #: Its only marker says that the data set is whole.
@@ -54,12 +54,8 @@ def export(
     began = time.monotonic()
     selected = SelectedPairs(run, captions, generated, recipe.export.images_per_folder)
     folder = DataSetFolder(run)
-    settings = recipe.export.model_dump(mode="json")
-    wanted = {
-        number: fingerprint(STAGE, _RECORDS, settings, part.to_pydict(), selected.inputs(part))
-        for number, part in enumerate(selected.parts())
-    }
-    whole = fingerprint(WHOLE, _RECORDS, sorted(wanted.items()), recipe.to_yaml(), settings)
+    wanted = part_fingerprints(recipe, selected)
+    whole = whole_fingerprint(recipe, wanted)
     done = {
         number: marker
         for number, marker in run.markers(STAGE).items()
@@ -94,6 +90,21 @@ def export(
     seconds = time.monotonic() - began
     run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=len(selected))
     return StageSummary(STAGE, len(wanted), len(done), {"exported": len(selected)}, seconds)
+
+
+def part_fingerprints(recipe: Recipe, selected: SelectedPairs) -> dict[int, str]:
+    """What each part depends on: its pairs, the files they come from, the settings."""
+    settings = recipe.export.model_dump(mode="json")
+    return {
+        number: fingerprint(STAGE, _RECORDS, settings, part.to_pydict(), selected.inputs(part))
+        for number, part in enumerate(selected.parts())
+    }
+
+
+def whole_fingerprint(recipe: Recipe, parts: Mapping[int, str]) -> str:
+    """What the data set as a whole depends on: its parts, and for its card the recipe."""
+    settings = recipe.export.model_dump(mode="json")
+    return fingerprint(WHOLE, _RECORDS, sorted(parts.items()), recipe.to_yaml(), settings)
 
 
 def _exporters(recipe: Recipe) -> dict[str, Exporter]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe_sources import SourceSettings
     from synthvlm.store import Marker, RunFolder
 
-__all__ = ["measure"]
+__all__ = ["content_fingerprint", "measure", "measured_fingerprint", "sources_fingerprint"]
 
 STAGE = "measure"
 #: Its only marker says that all sources were read to their end.
@@ -51,8 +51,8 @@ def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
         TooManyFailuresError: More rows are unreadable than ``run.max_failed_share`` allows.
     """
     began = time.monotonic()
-    content = _content_fingerprint(recipe)
-    whole = fingerprint(content, recipe.limit)
+    content = content_fingerprint(recipe)
+    whole = sources_fingerprint(recipe, content)
     done = run.markers(STAGE)
     measurer = _Measurer(run, recipe)
     if _is_complete(run.markers(TOTAL).get(0), whole, done):
@@ -107,9 +107,8 @@ def _read(
     for shard, batch in enumerate(_batches(captions, size)):
         problems = [f"{c.source}: {c.problem}" for c in batch if c.problem is not None]
         unwritten += sum(c.problem is not None and c.source in writers for c in batch)
-        # What models write can be more the next time, and shift what comes behind it.
-        written = [(c.id, c.problem) for c in batch] if writers else []
-        wanted = fingerprint(STAGE, content, shard * size, len(batch), written)
+        rows = [(caption.id, caption.problem) for caption in batch]
+        wanted = measured_fingerprint(recipe, content, shard, rows)
         unreadable += len(problems)
         first_problem = first_problem or next(iter(problems), None)
         old = done.get(shard)
@@ -195,7 +194,8 @@ def _is_complete(total: Marker | None, whole: str, done: dict[int, Marker]) -> b
     )
 
 
-def _content_fingerprint(recipe: Recipe) -> str:
+def content_fingerprint(recipe: Recipe) -> str:
+    """What captions as they are read depend on: the sources' content and how it is read."""
     from synthvlm.captions.sources import source_digest
 
     sources = [
@@ -210,6 +210,20 @@ def _content_fingerprint(recipe: Recipe) -> str:
     curation = recipe.curation
     normalization = (curation.fix_unicode, curation.normalize_punctuation)
     return fingerprint(sources, normalization, measure_schema().names)
+
+
+def sources_fingerprint(recipe: Recipe, content: str) -> str:
+    """What all captions together depend on, given ``content_fingerprint``."""
+    return fingerprint(content, recipe.limit)
+
+
+def measured_fingerprint(
+    recipe: Recipe, content: str, shard: int, rows: Sequence[tuple[str, str | None]]
+) -> str:
+    """What a shard of captions as they were read depends on, given the id and problem of each."""
+    # What models write can be more the next time, and shift what comes behind it.
+    written = rows if any(map(is_written, recipe.sources)) else []
+    return fingerprint(STAGE, content, shard * recipe.run.shard_size, len(rows), written)
 
 
 def _captions(run: RunFolder, recipe: Recipe, resources: ExitStack) -> Iterator[Caption]:

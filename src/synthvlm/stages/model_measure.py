@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from synthvlm.stages.verdicts import Verdicts
     from synthvlm.store import Marker, RunFolder
 
-__all__ = ["measure_by_model", "measured_values", "stage_of"]
+__all__ = ["measure_by_model", "measured_by", "measured_values", "stage_of"]
 
 
 def stage_of(name: str) -> str:
@@ -115,6 +115,11 @@ def measured_values(
     return {id: entry.value for id, entry in known.items()}
 
 
+def measured_by(rule: str, measures: Marker) -> str:
+    """What a shard's measures by a rule depend on, given ``model_rule_fingerprint``."""
+    return fingerprint(rule, measures.fingerprint)
+
+
 class _Pass:
     """A pass of one rule over all shards; the model is loaded when a caption needs it."""
 
@@ -129,7 +134,7 @@ class _Pass:
 
     def shard(self, shard: int, rows: np.ndarray, verdicts: Verdicts) -> list[_Known]:
         """Measure what is missing of some rows of a shard and commit it; one result per row."""
-        wanted = fingerprint(self._fingerprint, verdicts.measures[shard].fingerprint)
+        wanted = measured_by(self._fingerprint, verdicts.measures[shard])
         marker = self._done.get(shard)
         if marker is not None and marker.fingerprint != wanted:
             marker = None

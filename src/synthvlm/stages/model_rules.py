@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthvlm.data import MODEL_MEASURES, digest, fingerprint
+from synthvlm.devices import resolve_device, resolve_dtype
+from synthvlm.model_files import clip_path, model_identity
 from synthvlm.recipe_curation import (
     AlignmentSettings,
     ImageTextBounds,
@@ -14,7 +16,6 @@ from synthvlm.recipe_curation import (
     TaggedNamesBounds,
 )
 from synthvlm.stages.endpoint_clients import endpoint_client
-from synthvlm.stages.models import clip_path, model_identity, resolve_device, resolve_dtype
 from synthvlm.stages.original_images import images_fingerprint
 from synthvlm.stages.text_rules import allowed_names
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synthvlm.data import digest
-from synthvlm.errors import ModelError
-from synthvlm.recipe import TINY
+from synthvlm.devices import resolve_device
+from synthvlm.model_files import clip_path, pipeline_path
 
 if TYPE_CHECKING:
     from synthvlm.generators.base import Generator
@@ -21,9 +18,7 @@ if TYPE_CHECKING:
     from synthvlm.scorers.image_checks import ImageCheck
     from synthvlm.scorers.ssim import SsimScorer
 
-__all__ = ["Models", "clip_path", "model_identity", "pipeline_path", "resolve_device"]
-
-_SAMPLE_BYTES = 2**20
+__all__ = ["Models"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,69 +130,3 @@ def _endpoint_generator(
         send_seed=endpoint.send_seed,
         extra=endpoint.extra,
     )
-
-
-def pipeline_path(model: str) -> str:
-    """Hub id or folder of a diffusion pipeline; ``tiny`` is the embedded one."""
-    from synthvlm import tiny
-
-    return str(tiny.pipeline_path()) if model == TINY else model
-
-
-def clip_path(model: str) -> str:
-    """Hub id or folder of a CLIP model; ``tiny`` is the embedded one."""
-    from synthvlm import tiny
-
-    return str(tiny.clip_path()) if model == TINY else model
-
-
-def resolve_device(device: str) -> str:
-    """The device that ``auto`` stands for here: a GPU if there is one.
-
-    Raises:
-        ModelError: There is no GPU of that number.
-    """
-    import torch
-
-    number = re.fullmatch(r"cuda:(\d+)", device)
-    if number is not None and 0 < torch.cuda.device_count() <= int(number[1]):
-        raise ModelError(
-            f"run.device is {device}, and this process has {torch.cuda.device_count()} GPUs, "
-            f"counted from 0: each of several workers has one of its own; set run.device=auto"
-        )
-    if device != "auto":
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def resolve_dtype(dtype: str, device: str) -> str:
-    """The dtype that ``auto`` stands for: half precision on a GPU, single elsewhere."""
-    if dtype != "auto":
-        return dtype
-    return "float16" if resolve_device(device).startswith("cuda") else "float32"
-
-
-def model_identity(path: str) -> str:
-    """What a model is, for fingerprints: a hub id's name, or the content of a folder or file.
-
-    Of a folder the names and sizes of its files count, and the first and last MiB of each, so
-    that a moved folder is the same model and a changed one is not.
-    """
-    folder = Path(path)
-    if not folder.exists():
-        return path
-    files = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else [folder]
-    parts: list[bytes] = []
-    for file in files:
-        size = file.stat().st_size
-        if file.suffix not in (".json", ".safetensors", ".txt", ".model"):
-            continue
-        with file.open("rb") as stream:
-            head = stream.read(_SAMPLE_BYTES)
-            stream.seek(max(0, size - _SAMPLE_BYTES))
-            tail = stream.read(_SAMPLE_BYTES)
-        parts.append(f"{file.relative_to(folder)}\0{size}\0".encode())
-        parts += [head, tail]
-    return digest(parts)

@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synthvlm.data import fingerprint
-from synthvlm.stages.models import clip_path, model_identity, pipeline_path
+from synthvlm.model_files import clip_path, model_identity, pipeline_path
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from synthvlm.recipe import Recipe
     from synthvlm.store import Marker, RunFolder
 
-__all__ = ["STAGE", "Prompt", "image_fingerprint", "read_prompts", "shard_fingerprint"]
+__all__ = [
+    "STAGE",
+    "Prompt",
+    "image_fingerprint",
+    "prompts_of",
+    "read_prompts",
+    "shard_fingerprint",
+]
 
 STAGE = "generate"
 #: Settings of generation that an image does not depend on, beyond rounding.
@@ -34,10 +43,14 @@ def read_prompts(run: RunFolder, captions: Marker, shared: str) -> list[Prompt]:
     name = captions.file("captions")
     if name is None:
         return []
-    table = run.read_table(name, ["id", "text", "kept"])
+    return prompts_of(run.read_table(name, ["id", "text", "kept"]), shared)
+
+
+def prompts_of(captions: pa.Table, shared: str) -> list[Prompt]:
+    """The kept ones of some rows of ``captions/``, in order."""
     return [
         Prompt(row["id"], row["text"], fingerprint(shared, row["id"], row["text"]))
-        for row in table.to_pylist()
+        for row in captions.select(["id", "text", "kept"]).to_pylist()
         if row["kept"]
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from synthvlm.data import fingerprint
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.store import Marker, RunFolder
 
-__all__ = ["select"]
+__all__ = ["select", "selection_fingerprint"]
 
 STAGE = "select"
 SELECTION_FILE = "selection.parquet"
@@ -30,16 +30,7 @@ def select(
 ) -> StageSummary:
     """Bring ``selection.parquet`` up to date with the candidates and the selection's settings."""
     began = time.monotonic()
-    wanted = fingerprint(
-        STAGE,
-        recipe.selection.model_dump(mode="json"),
-        [
-            (shard, file.checksum)
-            for shard in sorted(generated)
-            for file in generated[shard].files
-            if file.path.startswith("candidates/")
-        ],
-    )
+    wanted = selection_fingerprint(recipe, generated)
     old = run.markers(STAGE).get(0)
     if old is not None and old.fingerprint == wanted:
         counts = {name: int(old.facts[name]) for name in ("pairs", "selected")}
@@ -58,6 +49,17 @@ def select(
     seconds = time.monotonic() - began
     run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=pairs)
     return StageSummary(STAGE, 1, 0, counts, seconds)
+
+
+def selection_fingerprint(recipe: Recipe, generated: Mapping[int, Marker]) -> str:
+    """What the selection depends on: its settings, and the candidates of all shards."""
+    checksums = [
+        (shard, file.checksum)
+        for shard in sorted(generated)
+        for file in generated[shard].files
+        if file.path.startswith("candidates/")
+    ]
+    return fingerprint(STAGE, recipe.selection.model_dump(mode="json"), checksums)
 
 
 def _candidates(

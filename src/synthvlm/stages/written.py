@@ -14,9 +14,10 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from synthvlm.data import Caption, file_stem, fingerprint, written_schema
+from synthvlm.devices import resolve_device, resolve_dtype
+from synthvlm.model_files import model_identity
 from synthvlm.recipe import source_name
 from synthvlm.stages.endpoint_clients import endpoint_client
-from synthvlm.stages.models import model_identity, resolve_device, resolve_dtype
 from synthvlm.stages.original_images import hub_arguments, source_path
 
 if TYPE_CHECKING:
@@ -30,7 +31,13 @@ if TYPE_CHECKING:
     )
     from synthvlm.store import RunFolder
 
-__all__ = ["is_written", "stages_of", "writer_fingerprint", "written_captions"]
+__all__ = [
+    "is_written",
+    "stages_of",
+    "writer_fingerprint",
+    "written_captions",
+    "written_fingerprint",
+]
 
 _NOT_WRITTEN = {"endpoint", "batch_size"}
 
@@ -53,6 +60,14 @@ def writer_fingerprint(recipe: Recipe, source: SourceSettings) -> str | None:
         values["seed"] = writer.endpoint.seed
     place = (source.image_field, source.image_root) if source.image_captioner else None
     return fingerprint(type(writer).__name__, sorted(values.items()), place)
+
+
+def written_fingerprint(recipe: Recipe, source: SourceSettings) -> str:
+    """What is written of the images of a source depends on that."""
+    from synthvlm.captions.sources import source_digest
+
+    digest = source_digest(source_path(source), format=source.format, **hub_arguments(source))
+    return fingerprint(digest, source.format, writer_fingerprint(recipe, source))
 
 
 def written_captions(
@@ -152,10 +167,9 @@ def _of_images(
     most: int | None,
     resources: ExitStack,
 ) -> Iterator[WrittenRow]:
-    from synthvlm.captions.sources import read_images, source_digest
+    from synthvlm.captions.sources import read_images
 
-    digest = source_digest(source_path(source), format=source.format, **hub_arguments(source))
-    content = fingerprint(digest, source.format, writer_fingerprint(recipe, source))
+    content = written_fingerprint(recipe, source)
     parts = _Parts(run, _stage(source), content, recipe.run.shard_size)
     images = read_images(
         source_path(source),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from synthvlm.conversations import IMAGE_MARK
 from synthvlm.errors import ModelError
+from synthvlm.model_files import clip_path, language_path
 from synthvlm.pretrained import PilImageProcessor, architectures, load_pretrained
-from synthvlm.recipe_base import TINY
 from synthvlm.training.prompts import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _joined(settings: ModelSettings, seed: int, dtype: str) -> tuple[Any, Any, A
     )
     from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-    tower, words = _folder(settings.vision_tower, "clip"), _folder(settings.language_model, "")
+    tower, words = clip_path(settings.vision_tower), language_path(settings.language_model)
     vision, images = load_pretrained(
         [CLIPVisionModel, PilImageProcessor],
         "vision",
@@ -140,14 +140,6 @@ def _joined(settings: ModelSettings, seed: int, dtype: str) -> tuple[Any, Any, A
     model.generation_config = language.generation_config
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model.eval(), tokenizer, images
-
-
-def _folder(name: str, kind: str) -> str:
-    if name != TINY:
-        return name
-    from synthvlm import tiny
-
-    return str(tiny.clip_path() if kind == "clip" else tiny.language_path())
 
 
 def _check_tokenizer(tokenizer: Any, name: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.intervals import Estimate, mean_interval
 from synthvlm.recipe_yaml import dump_yaml
-from synthvlm.trials.tables import aligned
+from synthvlm.text_tables import aligned
 
 if TYPE_CHECKING:
     from synthvlm.data import Candidate

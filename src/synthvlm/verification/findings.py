@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from synthvlm.text_tables import aligned, quantity
+
 __all__ = ["Finding", "Kind", "StageCheck", "Verification"]
 
 #: ``damaged``: not what was written, or contradicts what belongs to it. ``missing``: a marker names
@@ -98,13 +100,10 @@ class Verification:
             of = f" of {check.total:,}" if check.total not in (None, check.shards) else ""
             found = [counts[check.stage, kind] for kind in _KINDS]
             rows.append(
-                (check.stage, f"{check.shards:,}{of}", f"{check.files:,}", _size(check.size),
-                 *(f"{n:,}" if n else "-" for n in found))
+                (check.stage, f"{check.shards:,}{of}", f"{check.files:,}",
+                 quantity(check.size, "B"), *(f"{n:,}" if n else "-" for n in found))
             )  # fmt: skip
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for name, *cells in rows:
-            aligned = (f"{c:>{w}}" for c, w in zip(cells, widths[1:], strict=True))
-            yield "  ".join([f"{name:<{widths[0]}}", *aligned]).rstrip()
+        yield from aligned(rows)
 
     def _lines(self) -> Iterator[str]:
         # Strays are harmless, and stale shards can be all there are: the table counts them.
@@ -138,14 +137,6 @@ class Verification:
             )
         if any(finding.kind == "stray" for finding in self.findings):
             yield "strays are harmless: no marker names them, and the next run sweeps them up"
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def summed(problems: Sequence[str]) -> str | None:

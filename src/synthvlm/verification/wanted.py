@@ -9,20 +9,21 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from synthvlm.data import fingerprint
-from synthvlm.stages.calibrate import STAGE as CALIBRATE
-from synthvlm.stages.curate import _fingerprint as _verdicts_fingerprint
-from synthvlm.stages.export import _RECORDS, WHOLE
-from synthvlm.stages.export import STAGE as EXPORT
-from synthvlm.stages.measure import STAGE as MEASURE
-from synthvlm.stages.measure import _content_fingerprint
+from synthvlm.stages.calibrate import calibration_fingerprint, falling
+from synthvlm.stages.curate import verdicts_fingerprint
+from synthvlm.stages.export import part_fingerprints, whole_fingerprint
+from synthvlm.stages.measure import (
+    content_fingerprint,
+    measured_fingerprint,
+    sources_fingerprint,
+)
+from synthvlm.stages.model_measure import measured_by
 from synthvlm.stages.model_rules import model_rule_fingerprint
-from synthvlm.stages.original_images import hub_arguments, source_path
-from synthvlm.stages.prompts import Prompt, image_fingerprint, shard_fingerprint
-from synthvlm.stages.select import STAGE as SELECT
+from synthvlm.stages.prompts import Prompt, image_fingerprint, prompts_of, shard_fingerprint
+from synthvlm.stages.select import selection_fingerprint
 from synthvlm.stages.selected_pairs import SelectedPairs
 from synthvlm.stages.text_rules import text_rule_fingerprints
-from synthvlm.stages.written import is_written, stages_of, writer_fingerprint
+from synthvlm.stages.written import stages_of, written_fingerprint
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,7 +45,7 @@ class Wanted:
 
     @cached_property
     def _content(self) -> str:
-        return _content_fingerprint(self._recipe)
+        return content_fingerprint(self._recipe)
 
     @cached_property
     def text_rules(self) -> dict[str, str]:
@@ -58,50 +59,33 @@ class Wanted:
 
     def sources(self) -> str:
         """Of the marker that says that all sources are read."""
-        return fingerprint(self._content, self._recipe.limit)
+        return sources_fingerprint(self._recipe, self._content)
 
     def measure(self, shard: int, table: pa.Table) -> str:
         """Of a shard of captions as they were read."""
-        written: list[tuple[str, str | None]] = []
-        if any(is_written(source) for source in self._recipe.sources):
-            pairs = zip(table["id"].to_pylist(), table["problem"].to_pylist(), strict=True)
-            written = list(pairs)
-        start = shard * self._recipe.run.shard_size
-        return fingerprint(MEASURE, self._content, start, table.num_rows, written)
+        rows = zip(table["id"].to_pylist(), table["problem"].to_pylist(), strict=True)
+        return measured_fingerprint(self._recipe, self._content, shard, list(rows))
 
     def written(self, stage: str) -> str | None:
         """Of the parts of a source's captions; None: the recipe has no such source."""
-        from synthvlm.captions.sources import source_digest
-
         sources = [s for s in self._recipe.sources if s.image_captioner is not None]
         source = dict(zip(stages_of(self._recipe), sources, strict=True)).get(stage)
-        if source is None:
-            return None
-        content = source_digest(source_path(source), format=source.format, **hub_arguments(source))
-        return fingerprint(content, source.format, writer_fingerprint(self._recipe, source))
+        return None if source is None else written_fingerprint(self._recipe, source)
 
     def model_measure(self, rule: str, measures: Marker) -> str:
         """Of a shard that a rule with a model measured."""
-        return fingerprint(model_rule_fingerprint(self._recipe, rule), measures.fingerprint)
+        return measured_by(model_rule_fingerprint(self._recipe, rule), measures)
 
     def verdicts(self, measures: Markers) -> str:
         """Of all shards of verdicts."""
-        return _verdicts_fingerprint(self._recipe, dict(measures))
+        return verdicts_fingerprint(self._recipe, measures)
 
     def calibration(self) -> str | None:
         """Of the calibration; None: the recipe has none."""
         adaptive = self._recipe.generation.adaptive
         if adaptive is None or adaptive.threshold is not None:
             return None
-        scoring = self._recipe.scoring
-        return fingerprint(
-            CALIBRATE,
-            self.shared,
-            self._recipe.generation.candidates,
-            adaptive.keep_gain,
-            adaptive.sample,
-            (scoring.clip.weight, scoring.ssim.weight),
-        )
+        return calibration_fingerprint(self._recipe, adaptive, self.shared)
 
     def thresholds(self, calibration: Marker | None) -> tuple[float, ...] | None:
         """Those of adaptive best-of-k, from the recipe or the calibration's marker."""
@@ -113,16 +97,11 @@ class Wanted:
             if calibration is None or calibration.fingerprint != self.calibration():
                 return None
             first, decay = calibration.facts["threshold"], calibration.facts["decay"]
-        return tuple(first - decay * index for index in range(count))
+        return falling(first, decay, count)
 
     def prompts(self, captions: pa.Table) -> list[Prompt]:
         """The kept captions of a shard."""
-        columns = (captions[name].to_pylist() for name in ("id", "text", "kept"))
-        return [
-            Prompt(id, text, fingerprint(self.shared, id, text))
-            for id, text, kept in zip(*columns, strict=True)
-            if kept
-        ]
+        return prompts_of(captions, self.shared)
 
     def candidates(self, thresholds: tuple[float, ...] | None, prompts: Sequence[Prompt]) -> str:
         """Of a shard of candidates."""
@@ -130,13 +109,7 @@ class Wanted:
 
     def selection(self, generated: Markers) -> str:
         """Of the selection."""
-        checksums = [
-            (shard, file.checksum)
-            for shard in sorted(generated)
-            for file in generated[shard].files
-            if file.path.startswith("candidates/")
-        ]
-        return fingerprint(SELECT, self._recipe.selection.model_dump(mode="json"), checksums)
+        return selection_fingerprint(self._recipe, generated)
 
     def parts(self, captions: Markers, generated: Markers) -> dict[int, str]:
         """Of each part of the data set.
@@ -145,15 +118,8 @@ class Wanted:
             RunFolderError: The selection, or a file of pairs, cannot be read.
         """
         size = self._recipe.export.images_per_folder
-        selected = SelectedPairs(self._run, captions, generated, size)
-        settings = self._recipe.export.model_dump(mode="json")
-        return {
-            n: fingerprint(EXPORT, _RECORDS, settings, part.to_pydict(), selected.inputs(part))
-            for n, part in enumerate(selected.parts())
-        }
+        return part_fingerprints(self._recipe, SelectedPairs(self._run, captions, generated, size))
 
     def data_set(self, parts: Mapping[int, str]) -> str:
         """Of the data set as a whole."""
-        settings = self._recipe.export.model_dump(mode="json")
-        recipe = self._recipe.to_yaml()
-        return fingerprint(WHOLE, _RECORDS, sorted(parts.items()), recipe, settings)
+        return whole_fingerprint(self._recipe, parts)

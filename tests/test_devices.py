@@ -5,16 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 
+from synthvlm.devices import resolve_device
 from synthvlm.errors import ModelError
-from synthvlm.stages.models import resolve_device
 
 
 def test_a_gpu_that_a_worker_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert resolve_device("cuda:0") == "cuda:0"
-    with pytest.raises(ModelError, match=r"run\.device is cuda:1, and this process has 1 GPUs"):
+    with pytest.raises(ModelError, match=r"cuda:1 is not there: this process has 1 GPUs"):
         resolve_device("cuda:1")
 
 
 def test_a_named_device_is_that() -> None:
     assert resolve_device("cpu") == "cpu"
+
+
+def test_a_device_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(ModelError, match="the device 'toaster' is not known"):
+        resolve_device("toaster")

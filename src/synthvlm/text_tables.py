@@ -8,7 +8,7 @@ from synthvlm.intervals import Estimate
 
 __all__ = ["aligned", "quantity", "range_of"]
 
-_BYTES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
+_BYTES = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
 _HOURS = (("h", 1.0), ("min", 1 / 60), ("s", 1 / 3600))
 
 

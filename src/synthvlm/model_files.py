@@ -1,0 +1,52 @@
+"""Where models lie that a name stands for, and what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from synthvlm import tiny
+from synthvlm.data import digest
+from synthvlm.recipe_base import TINY
+
+__all__ = ["clip_path", "language_path", "model_identity", "pipeline_path"]
+
+_SAMPLE_BYTES = 2**20
+
+
+def pipeline_path(model: str) -> str:
+    """Hub id or folder of a diffusion pipeline; ``tiny`` is the embedded one."""
+    return str(tiny.pipeline_path()) if model == TINY else model
+
+
+def clip_path(model: str) -> str:
+    """Hub id or folder of a CLIP model; ``tiny`` is the embedded one."""
+    return str(tiny.clip_path()) if model == TINY else model
+
+
+def language_path(model: str) -> str:
+    """Hub id or folder of a causal language model; ``tiny`` is the embedded one."""
+    return str(tiny.language_path()) if model == TINY else model
+
+
+def model_identity(path: str) -> str:
+    """What a model is, for fingerprints: a hub id's name, or the content of a folder or file.
+
+    Of a folder the names and sizes of its files count, and the first and last MiB of each, so
+    that a moved folder is the same model and a changed one is not.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        return path
+    files = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else [folder]
+    parts: list[bytes] = []
+    for file in files:
+        size = file.stat().st_size
+        if file.suffix not in (".json", ".safetensors", ".txt", ".model"):
+            continue
+        with file.open("rb") as stream:
+            head = stream.read(_SAMPLE_BYTES)
+            stream.seek(max(0, size - _SAMPLE_BYTES))
+            tail = stream.read(_SAMPLE_BYTES)
+        parts.append(f"{file.relative_to(folder)}\0{size}\0".encode())
+        parts += [head, tail]
+    return digest(parts)
