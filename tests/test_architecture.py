@@ -19,14 +19,15 @@ ALLOWED = {
     "data": set(),
     "errors": set(),
     "recipe": {
-        "errors", "recipe_base", "recipe_curation", "recipe_generation", "recipe_problems",
+        "recipe_base", "recipe_curation", "recipe_files", "recipe_generation", "recipe_problems",
         "recipe_sources", "recipe_yaml",
     },
     "recipe_base": set(),
     "recipe_curation": {"recipe_base", "recipe_endpoints"},
     "recipe_endpoints": {"recipe_base"},
     "recipe_generation": {"recipe_base", "recipe_endpoints"},
-    "recipe_problems": set(),
+    "recipe_files": {"errors", "recipe_problems"},
+    "recipe_problems": {"errors"},
     "recipe_sources": {"recipe_base", "recipe_endpoints"},
     "recipe_yaml": {"errors"},
     "storage_errors": {"errors"},
@@ -66,7 +67,7 @@ ALLOWED = {
     "conversations": {"captions", "errors"},
     "training": {
         *FREE, "captions", "conversations", "model_files", "pretrained", "progress", "recipe_base",
-        "recipe_problems", "recipe_yaml", "report",
+        "recipe_files", "recipe_problems", "recipe_yaml", "report",
     },
     "evaluation": {
         *FREE, "captions", "intervals", "model_files", "progress", "terminal", "text_tables", "vlm",

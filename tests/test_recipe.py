@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from synthvlm.errors import RecipeError
-from synthvlm.recipe import Recipe, builtin_recipe_text, builtin_recipes
+from synthvlm.recipe import RECIPES, Recipe
 
 SOURCES = {"sources": [{"path": "captions.txt"}]}
 
@@ -249,15 +249,15 @@ def test_recipe_that_cannot_be_read_is_refused(recipe: str, problem: str) -> Non
 
 
 def test_builtin_recipes_are_sorted_by_name() -> None:
-    assert list(builtin_recipes()) == sorted(builtin_recipes())
-    assert {"tiny", "sdxl", "sd3"} < set(builtin_recipes())
+    assert list(RECIPES.lines()) == sorted(RECIPES.lines())
+    assert {"tiny", "sdxl", "sd3"} < set(RECIPES.lines())
 
 
-@pytest.mark.parametrize("name", builtin_recipes())
+@pytest.mark.parametrize("name", RECIPES.lines())
 def test_builtin_recipe_loads_begins_with_its_command_and_round_trips(
     name: str, tmp_path: Path
 ) -> None:
-    text = builtin_recipe_text(name)
+    text = RECIPES.text(name)
     assert text.startswith("# ")
     assert f"synthvlm run {name} " in text.split("\n", 1)[0]
     recipe = Recipe.load(name, captions=["captions.jsonl"])

@@ -11,7 +11,7 @@ import pytest
 import random_models
 from random_pipelines import SAVERS, save_sdxl_lora
 from synthvlm import Pipeline, Recipe
-from synthvlm.recipe import builtin_recipes
+from synthvlm.recipe import RECIPES
 
 CAPTIONS = ["a red boat on a calm lake", "two cats asleep on a sofa", "a tall lamp by the window"]
 SMALL = [
@@ -52,7 +52,7 @@ def run(name: str, tmp_path: Path, clip: Path, *changes: str) -> Path:
 
 
 def test_every_recipe_is_tested_here() -> None:
-    assert KINDS.keys() | {"tiny"} == builtin_recipes().keys()
+    assert KINDS.keys() | {"tiny"} == RECIPES.lines().keys()
 
 
 @pytest.mark.parametrize("name", KINDS)

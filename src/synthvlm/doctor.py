@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from synthvlm.errors import first_line
-from synthvlm.recipe import TINY, Recipe, builtin_recipes
+from synthvlm.recipe import RECIPES, TINY, Recipe
 
 __all__ = ["Finding", "diagnose", "findings"]
 
@@ -133,7 +133,7 @@ def _hub_models() -> Iterator[Finding]:
     except CacheNotFound:
         cached = set()
     names: dict[str, None] = {}
-    for recipe in builtin_recipes():
+    for recipe in RECIPES.lines():
         settings = Recipe.load(recipe, captions=["captions.txt"])
         refiner = settings.generation.refiner
         loras = [lora.model for lora in settings.generation.loras]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -22,7 +23,7 @@ __all__ = [
     "Progress",
     "SilentProgress",
     "Tracker",
-    "progress_for_terminal",
+    "terminal_progress",
 ]
 
 _PLAIN_INTERVAL_S = 10.0
@@ -283,10 +284,21 @@ class Tracker:
         self._shown.note(line)
 
 
-def progress_for_terminal() -> LiveProgress | PlainProgress:
-    """A live display where standard output is a terminal that can show it, else plain lines."""
+@contextmanager
+def terminal_progress(*, silent: bool = False) -> Iterator[Progress]:
+    """The progress of a command, and its display while that works.
+
+    A live display where standard output is a terminal that can show it, else plain lines; nothing
+    if ``silent``.
+    """
     shows_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    return LiveProgress() if sys.stdout.isatty() and shows_unicode else PlainProgress()
+    if silent:
+        yield SilentProgress()
+    elif sys.stdout.isatty() and shows_unicode:
+        with LiveProgress() as live:
+            yield live
+    else:
+        yield PlainProgress()
 
 
 def _fitting(parts: list[str], room: int) -> str:

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from synthvlm.errors import RecipeError
 from synthvlm.recipe_base import TINY, Settings, Share
 from synthvlm.recipe_curation import CurationSettings
+from synthvlm.recipe_files import RecipeFiles
 from synthvlm.recipe_generation import GenerationSettings
-from synthvlm.recipe_problems import explain, nearest
+from synthvlm.recipe_problems import validated
 from synthvlm.recipe_sources import SourceSettings
 from synthvlm.recipe_yaml import apply_change, dump_yaml, parse_recipe
 
-__all__ = ["TINY", "Recipe", "builtin_recipe_text", "builtin_recipes"]
+__all__ = ["RECIPES", "TINY", "Recipe"]
+
+#: The built-in recipes.
+RECIPES = RecipeFiles("synthvlm", "recipe")
 
 
 class ClipSettings(Settings):
@@ -176,7 +178,7 @@ class Recipe(Settings):
         Raises:
             RecipeError: The recipe does not exist or does not validate.
         """
-        label, text = _read(recipe)
+        label, text = RECIPES.read(recipe)
         return cls._changed(parse_recipe(text, label), label, captions, overrides, limit)
 
     def changed(
@@ -214,11 +216,7 @@ class Recipe(Settings):
         Raises:
             RecipeError: A line for each problem, with the key's path.
         """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            lines = [f"{label}: {line}" for line in explain(error, cls)]
-            raise RecipeError("\n".join(lines)) from None
+        return validated(cls, values, label)
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML, every default written out."""
@@ -231,47 +229,3 @@ def source_name(source: SourceSettings) -> str:
         return source.name
     last = source.path.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
     return re.sub(r"[*?\[\]]", "", last.split(".", 1)[0]).strip("-_") or "data"
-
-
-def builtin_recipes() -> dict[str, str]:
-    """Names of the built-in recipes and the first line of each."""
-    folder = resources.files("synthvlm") / "recipes"
-    found = {}
-    for entry in sorted(folder.iterdir(), key=lambda item: item.name.removesuffix(".yaml")):
-        if entry.name.endswith(".yaml"):
-            first = entry.read_text(encoding="utf-8").split("\n", 1)[0]
-            found[entry.name.removesuffix(".yaml")] = first.lstrip("# ")
-    return found
-
-
-def builtin_recipe_text(name: str) -> str:
-    """The YAML text of a built-in recipe, comments included.
-
-    Raises:
-        RecipeError: There is no such recipe.
-    """
-    if name not in builtin_recipes():
-        raise RecipeError(
-            f"there is no built-in recipe {name!r}{nearest(name, builtin_recipes())}: "
-            f"`synthvlm recipes` lists them"
-        )
-    return (resources.files("synthvlm") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-
-
-def _read(recipe: str | Path) -> tuple[str, str]:
-    label = str(recipe)
-    if label in builtin_recipes():
-        return label, builtin_recipe_text(label)
-    path = Path(recipe)
-    try:
-        if path.suffix not in (".yaml", ".yml") and not path.exists():
-            return label, builtin_recipe_text(label)
-        return label, path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecipeError(f"recipe {label} does not exist") from None
-    except UnicodeDecodeError:
-        raise RecipeError(f"recipe {label} is not text in UTF-8") from None
-    except OSError as error:
-        raise RecipeError(f"recipe {label} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # NUL in the path
-        raise RecipeError(f"recipe {label!r} cannot be read: {error}") from None

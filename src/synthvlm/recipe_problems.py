@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-__all__ = ["explain", "nearest"]
+from synthvlm.errors import RecipeError
+
+__all__ = ["nearest", "validated"]
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+def validated(model: type[_Model], values: Mapping[str, Any], label: str) -> _Model:
+    """Settings of plain values, as read from YAML.
+
+    Args:
+        model: What they are to be.
+        values: The values.
+        label: What messages call them.
+
+    Raises:
+        RecipeError: A line for each problem, with the key's path.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{label}: {line}" for line in _explain(error, model)]
+        raise RecipeError("\n".join(lines)) from None
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     """A line for each problem; the alternatives of a union are one problem."""
     lines: dict[str, list[str]] = {}
     for problem in error.errors():

@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from fault_runs import Lab, Moment
@@ -60,40 +60,44 @@ def test_driver_killed_at_random_moments(lab: Lab, nodes: Nodes, kills: int) -> 
     lab.assert_undisturbed(out)
 
 
+def strike_runs(lab: Lab, kills: int, a_run: int, strike: Callable[[], bool]) -> None:
+    """Runs that are struck while they draw, ``a_run`` times at most, until so many strikes hit."""
+    source = random.Random(kills)
+    hits = 0
+    while hits < kills:
+        out = lab.new("ray")
+        driver = lab.start(out, engine="ray")
+        for _ in range(min(a_run, kills - hits)):
+            if not Moment.of_drawing(source).comes(driver, out / "done" / "generate"):
+                break
+            hits += strike()
+        driver.succeeds()
+        lab.assert_undisturbed(out)
+        shutil.rmtree(out)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("kills", [50])
 def test_worker_killed_at_random_moments(lab: Lab, nodes: Nodes, kills: int) -> None:
     source = random.Random(kills)
-    killed = 0
-    while killed < kills:
-        out = lab.new("ray-worker")
-        driver = lab.start(out, engine="ray")
-        for _ in range(min(WORKERS_A_RUN, kills - killed)):
-            if not Moment.of_drawing(source).comes(driver, out / "done" / "generate"):
-                break
-            found = nodes.workers()
-            if found:
-                os.kill(source.choice(found), signal.SIGKILL)
-                killed += 1
-        driver.succeeds()
-        lab.assert_undisturbed(out)
-        shutil.rmtree(out)
+
+    def strike() -> bool:
+        found = nodes.workers()
+        if found:
+            os.kill(source.choice(found), signal.SIGKILL)
+        return bool(found)
+
+    strike_runs(lab, kills, WORKERS_A_RUN, strike)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kills", [100])
 def test_node_killed_at_random_moments(lab: Lab, nodes: Nodes, kills: int) -> None:
     source = random.Random(kills)
-    killed = 0
-    while killed < kills:
-        out = lab.new("ray-node")
-        driver = lab.start(out, engine="ray")
-        for _ in range(min(NODES_A_RUN, kills - killed)):
-            if not Moment.of_drawing(source).comes(driver, out / "done" / "generate"):
-                break
-            nodes.kill(source.choice(nodes.alive))
-            killed += 1
-            nodes.join()
-        driver.succeeds()
-        lab.assert_undisturbed(out)
-        shutil.rmtree(out)
+
+    def strike() -> bool:
+        nodes.kill(source.choice(nodes.alive))
+        nodes.join()
+        return True
+
+    strike_runs(lab, kills, NODES_A_RUN, strike)

@@ -14,12 +14,7 @@ import pytest
 from synthvlm.errors import SynthVLMError
 from synthvlm.progress import SilentProgress
 from synthvlm.training.folder import TrainingFolder
-from synthvlm.training.recipe import (
-    TrainingRecipe,
-    builtin_training_recipe_text,
-    builtin_training_recipes,
-    changed_settings,
-)
+from synthvlm.training.recipe import TRAINING_RECIPES, TrainingRecipe, changed_settings
 from synthvlm.training.train import train
 
 
@@ -30,7 +25,7 @@ def refused(values: dict[str, Any], out: Path) -> str:
     return str(found.value)
 
 
-@pytest.mark.parametrize("name", sorted(builtin_training_recipes()))
+@pytest.mark.parametrize("name", sorted(TRAINING_RECIPES.lines()))
 def test_builtin_recipes_load_and_read_back(name: str) -> None:
     with pytest.raises(SynthVLMError, match="--data RUN_OR_JSON"):
         TrainingRecipe.load(name)
@@ -39,7 +34,7 @@ def test_builtin_recipes_load_and_read_back(name: str) -> None:
     assert (
         changed_settings(TrainingRecipe.from_values(recipe.model_dump(mode="json")), recipe) == []
     )
-    assert builtin_training_recipe_text(name).startswith("# ")
+    assert TRAINING_RECIPES.text(name).startswith("# ")
 
 
 def test_hyper_parameters_of_llava() -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 from synthvlm.errors import SynthVLMError
-from synthvlm.progress import LiveProgress, progress_for_terminal
+from synthvlm.progress import terminal_progress
 from synthvlm.training.recipe import TrainingRecipe
 
 __all__ = ["train_command"]
@@ -35,8 +34,7 @@ def train_command(recipe: str, out: str, *, data: Sequence[str], changes: Sequen
             raise SystemExit(1) from None
         return
     settings = TrainingRecipe.load(recipe, data=data, overrides=changes)
-    progress = progress_for_terminal()
-    with progress if isinstance(progress, LiveProgress) else nullcontext():
+    with terminal_progress() as progress:
         summary = train(settings, out, progress=progress)
     progress.note(f"model:  {summary.model}")
     if settings.report:

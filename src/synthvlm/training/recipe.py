@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from synthvlm.errors import RecipeError
 from synthvlm.recipe_base import TINY, Settings, Share, SourcePath
-from synthvlm.recipe_problems import explain, nearest
+from synthvlm.recipe_files import RecipeFiles
+from synthvlm.recipe_problems import validated
 from synthvlm.recipe_yaml import apply_change, dump_yaml, parse_recipe
 
 __all__ = [
+    "TRAINING_RECIPES",
     "DataSettings",
     "LoraSettings",
     "ModelSettings",
     "OptimisationSettings",
     "TrainingRecipe",
-    "builtin_training_recipe_text",
-    "builtin_training_recipes",
     "changed_settings",
 ]
+
+#: The built-in training recipes.
+TRAINING_RECIPES = RecipeFiles("synthvlm.training", "training recipe")
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0.0)]
@@ -147,7 +149,7 @@ class TrainingRecipe(Settings):
         Raises:
             RecipeError: The recipe does not exist or does not validate.
         """
-        label, text = _read(recipe)
+        label, text = TRAINING_RECIPES.read(recipe)
         values = parse_recipe(text, label)
         if data:
             values["data"] = [{"path": str(path)} for path in data]
@@ -164,12 +166,7 @@ class TrainingRecipe(Settings):
         """
         if not values.get("data"):
             raise RecipeError(f"{label}: no data is named: add --data RUN_OR_JSON, or set data")
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise RecipeError(
-                "\n".join(f"{label}: {line}" for line in explain(error, cls))
-            ) from None
+        return validated(cls, values, label)
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML, every default written out."""
@@ -206,46 +203,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def builtin_training_recipes() -> dict[str, str]:
-    """Names of the built-in training recipes and the first line of each."""
-    folder = resources.files("synthvlm") / "training" / "recipes"
-    found = {}
-    for entry in sorted(folder.iterdir(), key=lambda item: item.name.removesuffix(".yaml")):
-        if entry.name.endswith(".yaml"):
-            first = entry.read_text(encoding="utf-8").split("\n", 1)[0]
-            found[entry.name.removesuffix(".yaml")] = first.lstrip("# ")
-    return found
-
-
-def builtin_training_recipe_text(name: str) -> str:
-    """The YAML text of a built-in training recipe, comments included.
-
-    Raises:
-        RecipeError: There is no such recipe.
-    """
-    names = builtin_training_recipes()
-    if name not in names:
-        raise RecipeError(f"there is no built-in training recipe {name!r}{nearest(name, names)}")
-    folder = resources.files("synthvlm") / "training" / "recipes"
-    return (folder / f"{name}.yaml").read_text(encoding="utf-8")
-
-
-def _read(recipe: str | Path) -> tuple[str, str]:
-    label = str(recipe)
-    path = Path(recipe)
-    if label in builtin_training_recipes():
-        return label, builtin_training_recipe_text(label)
-    try:
-        if path.suffix not in (".yaml", ".yml") and not path.exists():
-            return label, builtin_training_recipe_text(label)
-        return label, path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecipeError(f"recipe {label} does not exist") from None
-    except UnicodeDecodeError:
-        raise RecipeError(f"recipe {label} is not text in UTF-8") from None
-    except OSError as error:
-        raise RecipeError(f"recipe {label} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # NUL in the path
-        raise RecipeError(f"recipe {label!r} cannot be read: {error}") from None
