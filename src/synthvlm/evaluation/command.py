@@ -80,25 +80,27 @@ def evaluate_command(
     if not (has_easy or wanted or questions):
         raise EvaluationError("nothing to evaluate: give --benchmarks NAME,... or --questions FILE")
     # What cannot be had is said before anything takes time.
+    own = (
+        None
+        if questions is None
+        else LocalFile(Path(questions).stem, questions, images, baseline_questions)
+    )
+    if own is not None and own.name in (EASY_VQA, *(one.name for one in wanted)):
+        raise EvaluationError(f"{questions} has the name of a benchmark: rename it")
     asked = identified(model, device, dtype, revision)
     python = harness_python(harness, note=progress.note) if wanted else ""
     versions = {"synthvlm": __version__} | (harness_versions(python) if wanted else {})
     with _folder(out) as folder:
         evaluation = Evaluation(asked, folder, batch_size, limit, progress)
-        files = []
-        if questions is not None:
-            name = Path(questions).stem
-            if name in (EASY_VQA, *(one.name for one in wanted)):
-                raise EvaluationError(f"{questions} has the name of a benchmark: rename it")
-            files.append(LocalFile(name, questions, images, baseline_questions))
+        files = [] if own is None else [own]
         if has_easy:
             easy = write_easy_vqa(folder / EASY_VQA)
             files.append(LocalFile(EASY_VQA, easy.questions, easy.images, easy.training))
+        prompting = Prompting(suffix, max_new_tokens=max_new_tokens)
         rows: list[Row] = []
         groups: dict[str, tuple[GroupScores, ...]] = {}
         bad: list[BadQuestion] = []
         for file in files:
-            prompting = Prompting(suffix, max_new_tokens=max_new_tokens)
             scores, problems = evaluation.local(file, prompting, blind=blind)
             groups[file.name] = tuple(scores)
             rows += local_rows(file.name, scores)

@@ -62,6 +62,11 @@ class TrainingFolder:
         """Where the trained model is, once there is one."""
         return self.path / "model"
 
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are."""
+        return self.path / "checkpoints"
+
     def claim(self, recipe: TrainingRecipe, sources: Sequence[Source]) -> None:
         """Make it the folder of that training.
 
@@ -74,8 +79,7 @@ class TrainingFolder:
         if path.is_file():
             changed = changed_settings(TrainingRecipe.load(path), recipe)
             facts = self.facts()
-            # Earlier versions kept no digests.
-            if facts is not None and not changed and facts.digests not in ([], digests(sources)):
+            if facts is not None and not changed and facts.digests != digests(sources):
                 changed = ["what is in the data"]
             if changed and facts is not None:
                 raise RunFolderError(

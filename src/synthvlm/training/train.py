@@ -168,35 +168,18 @@ def _run(
     accumulation: int,
     progress: Progress,
 ) -> TrainingSummary:
-    import numpy as np
     from datasets import Dataset
 
-    from synthvlm.training.checkpoints import complete_checkpoints, load_trained, sweep
     from synthvlm.training.collator import Collator
     from synthvlm.training.saving import save_model
     from synthvlm.training.trainer import LlavaTrainer, StepLog, settings_of
 
     options = recipe.optimisation
     rows = Dataset.from_file(str(folder.path / SAMPLES_FILE)).with_format("numpy")
-    lengths = rows.data.column("length").to_numpy()
-    has_image = rows.data.column("image_file").is_valid().to_numpy(zero_copy_only=False)
-    sampler = GroupedSampler(
-        lengths.astype(np.int64),
-        has_image,
-        options.global_batch_size,
-        recipe.seed,
-        grouping=recipe.grouping,
-    )
+    sampler = _sampler(rows, recipe)
     epoch_steps = -(-len(rows) // options.global_batch_size)
     steps = epoch_steps * options.epochs
-    checkpoints = folder.path / "checkpoints"
-    found = complete_checkpoints(checkpoints)
-    at, checkpoint = found[-1] if found else (0, None)
-    if checkpoint is not None:
-        load_trained(assembled.model, checkpoint)
-    if state.is_main_process:
-        sweep(checkpoints, recipe.checkpoints_kept)
-    state.wait_for_everyone()
+    at, checkpoint = _last_checkpoint(recipe, assembled.model, folder, state)
     cuda = state.device.type == "cuda"
     with folder.log(at) as write:
         trainer = LlavaTrainer(
@@ -204,7 +187,7 @@ def _run(
             projector_learning_rate=options.projector_learning_rate,
             checkpoints_kept=recipe.checkpoints_kept,
             model=assembled.model,
-            args=settings_of(recipe, str(checkpoints), accumulation, steps, cuda=cuda),
+            args=settings_of(recipe, str(folder.checkpoints), accumulation, steps, cuda=cuda),
             train_dataset=rows,
             data_collator=Collator(
                 assembled.processor, assembled.image_id, assembled.image_features
@@ -237,6 +220,35 @@ def _run(
         progress.finish(STAGE, _line(summary, [row["loss"] for row in logged]))
     state.wait_for_everyone()
     return summary
+
+
+def _sampler(rows: Any, recipe: TrainingRecipe) -> GroupedSampler:
+    import numpy as np
+
+    columns = rows.data
+    return GroupedSampler(
+        columns.column("length").to_numpy().astype(np.int64),
+        columns.column("image_file").is_valid().to_numpy(zero_copy_only=False),
+        recipe.optimisation.global_batch_size,
+        recipe.seed,
+        grouping=recipe.grouping,
+    )
+
+
+def _last_checkpoint(
+    recipe: TrainingRecipe, model: Any, folder: TrainingFolder, state: Any
+) -> tuple[int, str | None]:
+    """The step and folder of the newest complete checkpoint, its weights put into the model."""
+    from synthvlm.training.checkpoints import complete_checkpoints, load_trained, sweep
+
+    found = complete_checkpoints(folder.checkpoints)
+    at, checkpoint = found[-1] if found else (0, None)
+    if checkpoint is not None:
+        load_trained(model, checkpoint)
+    if state.is_main_process:
+        sweep(folder.checkpoints, recipe.checkpoints_kept)
+    state.wait_for_everyone()
+    return at, checkpoint
 
 
 def _line(summary: TrainingSummary, losses: Sequence[float]) -> str:
