@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from synthvlm.generators.base import GeneratedImages
@@ -73,3 +75,12 @@ def load_fake_models(recipe: Recipe) -> Models:
 def use_fake_models() -> None:
     """Make this process load fake models whatever the recipe names."""
     Models.load = classmethod(lambda cls, recipe: load_fake_models(recipe))  # type: ignore[assignment]
+
+
+def use_models(
+    monkeypatch: pytest.MonkeyPatch, generator: Any, clip: Any = None, *check: Any
+) -> Models:
+    """Have every recipe load these in a test, with fakes for the scorers that are not given."""
+    models = Models(generator, clip or FakeClip(), FakeSsim(), *check)  # type: ignore[arg-type]
+    monkeypatch.setattr(Models, "load", classmethod(lambda cls, recipe: models))
+    return models

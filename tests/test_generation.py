@@ -12,12 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fake_models import FakeClip, FakeGenerator, FakeSsim
+from fake_models import FakeClip, FakeGenerator, FakeSsim, use_models
 from synthvlm import Pipeline, Recipe
 from synthvlm.errors import GenerationError, OutOfMemoryError, RecipeError
 from synthvlm.generators.base import GeneratedImages, Screen
 from synthvlm.scorers.base import Scores
-from synthvlm.stages.models import Models
 from synthvlm.stages.pixels import decode
 from synthvlm.store import RunFolder
 
@@ -47,13 +46,8 @@ class Generator(FakeGenerator):
 @pytest.fixture
 def generator(monkeypatch: pytest.MonkeyPatch) -> Generator:
     generator = Generator()
-    use(monkeypatch, generator)
+    use_models(monkeypatch, generator)
     return generator
-
-
-def use(monkeypatch: pytest.MonkeyPatch, generator: Any, clip: Any = None) -> None:
-    models = Models(generator, clip or FakeClip(), FakeSsim())  # type: ignore[arg-type]
-    monkeypatch.setattr(Models, "load", classmethod(lambda cls, recipe: models))
 
 
 def generate(out: Path, *changes: str, captions: int = 40, progress: Any = None) -> dict[Any, Any]:
@@ -167,9 +161,9 @@ class Notes:
 def test_out_of_memory_halves_the_batch_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
 ) -> None:
-    use(monkeypatch, plain := Generator())
+    use_models(monkeypatch, plain := Generator())
     expected = essence(generate(tmp_path / "plain"))
-    use(monkeypatch, small := Generator(most=3))
+    use_models(monkeypatch, small := Generator(most=3))
     notes = Notes()
     rows = generate(tmp_path / "small", f"run.batch_size={size}", progress=notes)
     assert essence(rows) == expected
@@ -185,20 +179,20 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
 def test_a_single_image_that_does_not_fit_is_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, Generator(most=0))
+    use_models(monkeypatch, Generator(most=0))
     rows = generate(tmp_path / "run", "run.max_failed_share=1.0", captions=3)
     assert {row["status"] for row in rows.values()} == {"failed"}
     assert {row["problem"] for row in rows.values()} == {"no memory for 1 images"}
-    use(monkeypatch, Generator())
+    use_models(monkeypatch, Generator())
     assert {row["status"] for row in generate(tmp_path / "run", captions=3).values()} == {"ok"}
 
 
 def test_failing_candidates_spoil_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, Generator())
+    use_models(monkeypatch, Generator())
     expected = generate(tmp_path / "plain")
-    use(monkeypatch, Generator(fails=frozenset({3, 7})))
+    use_models(monkeypatch, Generator(fails=frozenset({3, 7})))
     rows = generate(tmp_path / "run", "run.max_failed_share=1.0")
     failed = {key for key, row in rows.items() if row["status"] == "failed"}
     assert failed == {key for key, row in expected.items() if row["seed"] % 13 in (3, 7)}
@@ -225,7 +219,7 @@ def test_scoring_goes_on_while_the_next_batch_is_drawn(
             scored.set()
             return scores
 
-    use(monkeypatch, Waiting(), Clip())
+    use_models(monkeypatch, Waiting(), Clip())
     assert len(generate(tmp_path / "run", captions=16)) == 64
 
 
@@ -234,10 +228,10 @@ def test_a_scorer_that_fails_stops_the_run(tmp_path: Path, monkeypatch: pytest.M
         def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
             raise RuntimeError("broken scorer")
 
-    use(monkeypatch, Generator(), Broken())
+    use_models(monkeypatch, Generator(), Broken())
     with pytest.raises(RuntimeError, match="broken scorer"):
         generate(tmp_path / "run")
-    use(monkeypatch, Generator())
+    use_models(monkeypatch, Generator())
     assert len(generate(tmp_path / "run")) == 160
 
 
@@ -292,7 +286,7 @@ EARLY = "generation.early_rejection={}"
 def test_dropped_candidates_are_recorded_whatever_the_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adaptive: list[str]
 ) -> None:
-    use(monkeypatch, screener := Screener())
+    use_models(monkeypatch, screener := Screener())
     found = [
         generate(tmp_path / f"{n}", "generation.candidates=6", EARLY, *adaptive, *changes)
         for n, changes in enumerate([("run.batch_size=1",), ("run.batch_size=7",)])
@@ -315,7 +309,7 @@ def test_dropped_candidates_are_recorded_whatever_the_batches(
 
 
 def test_a_redrawn_winner_is_not_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, Screener())
+    use_models(monkeypatch, Screener())
     first = generate(tmp_path / "run", EARLY)
     second = generate(tmp_path / "run", EARLY, "generation.image.format=webp")
     assert essence(first) == essence(second)
@@ -333,7 +327,7 @@ class Unseeded(Generator):
 def test_images_that_cannot_be_made_again_keep_rows_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, generator := Unseeded())
+    use_models(monkeypatch, generator := Unseeded())
     rows = generate(tmp_path / "run")
     assert not any(row["reproducible"] for row in rows.values())
     markers = RunFolder(tmp_path / "run").markers("generate").values()
@@ -368,8 +362,7 @@ class Censor:
 def test_unsafe_candidates_never_win_and_leave_no_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models = Models(Generator(), FakeClip(), FakeSsim(), Censor())  # type: ignore[arg-type]
-    monkeypatch.setattr(Models, "load", classmethod(lambda cls, recipe: models))
+    models = use_models(monkeypatch, Generator(), None, Censor())
     rows = generate(tmp_path / "run", "report.preview_share=1.0")
     unsafe = {key for key, row in rows.items() if row["status"] == "unsafe"}
     assert 40 < len(unsafe) < 120
@@ -401,7 +394,7 @@ class Blank(Generator):
 
 
 def test_blank_images_are_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, Blank())
+    use_models(monkeypatch, Blank())
     rows = generate(tmp_path / "run", "run.max_failed_share=1.0")
     for row in rows.values():
         problem = {0: "the image is black", 1: "the image is of one colour"}.get(row["seed"] % 5)
@@ -422,6 +415,6 @@ class Compiled(Generator):
 def test_a_compiled_model_is_warmed_up_before_the_first_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, generator := Compiled())
+    use_models(monkeypatch, generator := Compiled())
     generate(tmp_path / "run", "generation.compile=true", "run.batch_size=5", captions=4)
     assert generator.warmed == 5

@@ -9,11 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fake_models import FakeClip, FakeSsim
+from fake_models import FakeClip, use_models
 from synthvlm.errors import GenerationError, SynthVLMError, TooManyFailuresError
 from synthvlm.generators.base import GeneratedImages
 from synthvlm.scorers.base import Scores
-from synthvlm.stages.models import Models
 from synthvlm.store import RunFolder
 from test_generation import (
     ADAPTIVE,
@@ -25,7 +24,6 @@ from test_generation import (
     Unseeded,
     essence,
     generate,
-    use,
 )
 
 ONE_BY_ONE = "run.batch_size=1"
@@ -50,14 +48,13 @@ def pairs(out: Path) -> dict[str, int]:
 
 
 def censored(monkeypatch: pytest.MonkeyPatch, generator: Generator) -> None:
-    models = Models(generator, FakeClip(), FakeSsim(), Censor())  # type: ignore[arg-type]
-    monkeypatch.setattr(Models, "load", classmethod(lambda cls, recipe: models))
+    use_models(monkeypatch, generator, None, Censor())
 
 
 def test_an_end_while_winners_are_drawn_again_loses_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, generator := Budget())
+    use_models(monkeypatch, generator := Budget())
     out = tmp_path / "run"
     generate(out, captions=16)
     more = ["generation.candidates=8", "generation.image.format=webp", ONE_BY_ONE]
@@ -74,9 +71,9 @@ def test_a_calibrated_run_that_ends_early_loses_no_pair_and_pays_for_nothing_twi
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adaptive = ["generation.adaptive={sample: 8, keep_gain: 0.9}", ONE_BY_ONE]
-    use(monkeypatch, probe := Generator())
+    use_models(monkeypatch, probe := Generator())
     expected = essence(generate(tmp_path / "probe", *adaptive, captions=16))
-    use(monkeypatch, generator := Budget())
+    use_models(monkeypatch, generator := Budget())
     for budget in [10, 15, 12] + [9] * 20:
         generator.left = budget
         try:
@@ -104,7 +101,7 @@ def test_an_unsafe_candidate_stays_unsafe(tmp_path: Path, monkeypatch: pytest.Mo
 def test_no_picture_of_an_unsafe_candidate_is_kept_from_before_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, Generator())
+    use_models(monkeypatch, Generator())
     generate(tmp_path / "run", "report.preview_share=1.0")
     censored(monkeypatch, Generator())
     changes = ["report.preview_share=1.0", "generation.safety.model=org/check"]
@@ -122,9 +119,9 @@ def test_no_picture_of_an_unsafe_candidate_is_kept_from_before_the_check(
 def test_a_winner_that_cannot_be_drawn_again_gives_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, Generator())
+    use_models(monkeypatch, Generator())
     first = generate(tmp_path / "run", ADAPTIVE)
-    use(monkeypatch, Generator(fails=frozenset({3})))
+    use_models(monkeypatch, Generator(fails=frozenset({3})))
     changes = [ADAPTIVE, "generation.image.format=webp", "run.max_failed_share=1.0"]
     rows = generate(tmp_path / "run", *changes)
     failed = {key for key, row in rows.items() if row["status"] == "failed"}
@@ -133,11 +130,11 @@ def test_a_winner_that_cannot_be_drawn_again_gives_way(
     for id, index in pairs(tmp_path / "run").items():
         assert rows[id, index]["status"] == "ok"
     # Another image than before, a rejected one too, is no crash either.
-    use(monkeypatch, Unseeded())
+    use_models(monkeypatch, Unseeded())
     generate(tmp_path / "other", ADAPTIVE)
     generate(tmp_path / "other", ADAPTIVE, "generation.image.format=webp")
     assert len(pairs(tmp_path / "other")) == 40
-    use(monkeypatch, Generator())
+    use_models(monkeypatch, Generator())
     generate(tmp_path / "third")
     censored(monkeypatch, Generator())
     rows = generate(tmp_path / "third", "generation.image.format=webp")
@@ -154,7 +151,7 @@ def test_what_was_drawn_is_committed_before_a_run_stops(
                 raise GenerationError("no kites today")
             return super().generate(prompts, seeds)
 
-    use(monkeypatch, generator := Bad())
+    use_models(monkeypatch, generator := Bad())
     with pytest.raises(TooManyFailuresError):
         generate(tmp_path / "run")
     markers = RunFolder(tmp_path / "run").markers("generate").values()
@@ -171,10 +168,10 @@ def test_an_interruption_keeps_what_was_drawn(
                 raise KeyboardInterrupt
             return super().generate(prompts, seeds)
 
-    use(monkeypatch, Interrupted())
+    use_models(monkeypatch, Interrupted())
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path / "run")
-    use(monkeypatch, generator := Generator())
+    use_models(monkeypatch, generator := Generator())
     rows = generate(tmp_path / "run")
     assert generator.drawn <= 160 - 24 + 16
     assert essence(rows) == essence(generate(tmp_path / "fresh"))
@@ -191,13 +188,13 @@ def test_out_of_memory_while_scoring_is_halved(
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
             return super().score(images, captions)
 
-    use(monkeypatch, generator := Generator(), clip := Small())
+    use_models(monkeypatch, generator := Generator(), clip := Small())
     rows = generate(tmp_path / "run", "run.batch_size=8")
     assert max(generator.batches[-5:]) < 8
-    use(monkeypatch, Generator())
+    use_models(monkeypatch, Generator())
     assert essence(rows) == essence(generate(tmp_path / "plain"))
     clip.most = 0
-    use(monkeypatch, Generator(), clip)
+    use_models(monkeypatch, Generator(), clip)
     rows = generate(tmp_path / "none", "run.max_failed_share=1.0", captions=2)
     assert all("no memory to score it" in row["problem"] for row in rows.values())
 
@@ -205,7 +202,7 @@ def test_out_of_memory_while_scoring_is_halved(
 def test_calibration_that_fails_says_so_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, Generator(most=0))
+    use_models(monkeypatch, Generator(most=0))
     with pytest.raises(
         TooManyFailuresError, match=r"calibrate: 32 of 32 candidates failed.*no memory"
     ):
@@ -216,7 +213,7 @@ def test_calibration_that_fails_says_so_in_a_line(
 def test_the_sample_is_screened_as_all_captions_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, Screener())
+    use_models(monkeypatch, Screener())
     own = "generation.adaptive={sample: 20, keep_gain: 0.8}"
     found = generate(tmp_path / "found", EARLY, own, "generation.candidates=6")
     facts = RunFolder(tmp_path / "found").markers("calibrate")[0].facts
@@ -236,9 +233,9 @@ def test_a_failure_before_its_preview_changes_nothing_once_it_is_drawn(
             return super().generate(prompts, seeds)
 
     changes = [EARLY, "generation.candidates=6", "run.max_failed_share=1.0"]
-    use(monkeypatch, Flaky())
+    use_models(monkeypatch, Flaky())
     generate(tmp_path / "run", *changes)
-    use(monkeypatch, Screener())
+    use_models(monkeypatch, Screener())
     rows = generate(tmp_path / "run", *changes)
     assert essence(rows) == essence(generate(tmp_path / "fresh", *changes))
 

@@ -15,13 +15,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fake_models import FakeClip, FakeGenerator, FakeSsim
+from fake_models import FakeGenerator, use_models
 from synthvlm import Pipeline, Recipe
 from synthvlm.cli import app
 from synthvlm.errors import CaptionSourceError, GenerationError, RecipeError
 from synthvlm.generators.base import GeneratedImages
 from synthvlm.planning import Plan, plan
-from synthvlm.stages.models import Models
 from synthvlm.store import RunFolder
 
 
@@ -45,8 +44,7 @@ class Generator(FakeGenerator):
 @pytest.fixture
 def generator(monkeypatch: pytest.MonkeyPatch) -> Generator:
     generator = Generator()
-    models = Models(generator, FakeClip(), FakeSsim())  # type: ignore[arg-type]
-    monkeypatch.setattr(Models, "load", classmethod(lambda cls, recipe: models))
+    use_models(monkeypatch, generator)
     return generator
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from fake_models import FakeClip, FakeGenerator, FakeSsim
+from fake_models import FakeGenerator, use_models
 from random_llava import save_llava
 from synthvlm import Recipe
 from synthvlm.cost.captioning import captioning_cost, read_images_of
@@ -22,7 +22,6 @@ from synthvlm.errors import CaptionSourceError, ModelError, RecipeError
 from synthvlm.generators.base import GeneratedImages
 from synthvlm.intervals import Estimate
 from synthvlm.progress import SilentProgress
-from synthvlm.stages.models import Models
 
 IMAGE_S = 0.01
 ALL = "selection.top_fraction=null"
@@ -43,8 +42,7 @@ class Generator(FakeGenerator):
 @pytest.fixture
 def generator(monkeypatch: pytest.MonkeyPatch) -> Generator:
     generator = Generator()
-    models = Models(generator, FakeClip(), FakeSsim())  # type: ignore[arg-type]
-    monkeypatch.setattr(Models, "load", classmethod(lambda cls, recipe: models))
+    use_models(monkeypatch, generator)
     return generator
 
 
