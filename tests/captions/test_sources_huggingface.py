@@ -93,14 +93,14 @@ def test_a_folder_of_jsonl_with_subsets(tmp_path: Path) -> None:
     for subset in ("web", "books"):
         captions = read(folder, subset=subset)
         assert [c.text for c in captions] == [f"{subset} {number}" for number in range(2000)]
-    with pytest.raises(CaptionSourceError, match=r"jsonl, split train, at its start: .*web"):
+    with pytest.raises(CaptionSourceError, match=r"jsonl: cannot be read: .*'web', 'books'"):
         read(folder)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "test"}, "split test, at its start: cannot be read: .*test"),
+        ({"split": "test"}, r"there is no split 'test' \(found: train, validation\)"),
         ({"subset": "nothing"}, "nothing"),
         ({"text_field": "captoin"}, "no column 'captoin', .* did you mean 'caption'"),
         ({"id_field": "uid"}, "no column 'uid'"),
@@ -116,11 +116,31 @@ def test_wrong_settings(parquet: Path, options: dict[str, str], message: str) ->
 def test_a_damaged_file_stops(parquet: Path) -> None:
     path = parquet / "data" / "train-0001.parquet"
     path.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
-    with pytest.raises(
-        CaptionSourceError, match=r"split train, a(t its start|fter row 50)"
-    ) as caught:
+    with pytest.raises(CaptionSourceError, match=r"train-0001\.parquet: ") as caught:
         read(parquet)
     assert "\n" not in str(caught.value)
+
+
+def test_a_process_that_stops_early_ends(tmp_path: Path) -> None:
+    # By a scan of Arrow's, as datasets reads, 1 of 2 such processes hung or was aborted.
+    values = pa.array([os.urandom(50_000) for _ in range(1000)])
+    table = pa.table({"caption": ["x"] * 1000, "image": values})
+    pq.write_table(table, tmp_path / "train.parquet", row_group_size=50, compression="none")
+    code = (
+        "from synthvlm.captions.sources import read_images\n"
+        f"print(len(list(read_images({str(tmp_path)!r}, format='huggingface', "
+        "image_field='image', rows=range(100)))))"
+    )
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert done.stdout == "100\n"
 
 
 def test_what_is_no_data_set(tmp_path: Path) -> None:
@@ -132,7 +152,7 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
         with pytest.raises(CaptionSourceError, match="neither a folder nor the id"):
             call(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CaptionSourceError, match="empty, split train, at its start: cannot be"):
+    with pytest.raises(CaptionSourceError, match=r"empty: cannot be read: .*any data files"):
         read(tmp_path / "empty")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from synthvlm.comparison.data_sets import DataSet
     from synthvlm.progress import Progress
 
-__all__ = ["CaptionFacts", "read_caption_facts"]
+__all__ = ["CaptionFacts", "hash_of", "read_caption_facts"]
 
 #: Captions that are measured together.
 _BATCH = 256
@@ -71,7 +71,7 @@ class _Collector:
             if isinstance(entry, BadPair):
                 self.bad.append(entry)
                 continue
-            self.ids.append(_hash(entry.id))
+            self.ids.append(hash_of(entry.id))
             texts.append(entry.caption)
             if len(texts) == _BATCH:
                 yield self._measured(texts)
@@ -84,7 +84,7 @@ class _Collector:
         self.words.extend(np.diff(words.starts).tolist())
         self.vocabulary.update(np.unique(words.hashes).tolist())
         self.tokens.extend(self._count_tokens(texts))
-        self.texts.extend(map(_hash, texts))
+        self.texts.extend(map(hash_of, texts))
         self._progress.advance(len(texts))
         return texts
 
@@ -127,6 +127,7 @@ def read_caption_facts(
     )
 
 
-def _hash(text: str) -> int:
-    data = text.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
+def hash_of(data: str | bytes) -> int:
+    """64 bits that tell texts or bytes apart."""
+    encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from array import array
 from collections.abc import Collection, Iterator
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synthvlm.captions.decoding import decode_image, image_size
+from synthvlm.comparison.caption_facts import hash_of
 from synthvlm.comparison.data_sets import BadPair, Entry
 from synthvlm.errors import CaptionSourceError
 
@@ -180,9 +180,9 @@ class _Walk:
                 self.bad.append(BadPair(pair.entry.where, "broken image", str(error)))
                 continue
             self.sizes.extend(size)
-            self.files.append(_hash(pair.image))
+            self.files.append(hash_of(pair.image))
             if image is not None:
-                self.pixels.append(_hash(repr(image.size).encode() + image.tobytes()))
+                self.pixels.append(hash_of(repr(image.size).encode() + image.tobytes()))
                 yield _Decoded(position, pair.entry, image)
 
 
@@ -259,10 +259,6 @@ def _picture(image: Image) -> tuple[bytes, int, int]:
     sink = io.BytesIO()
     small.save(sink, "WEBP", quality=80, lossless=max(small.size) <= 64)
     return sink.getvalue(), image.width, image.height
-
-
-def _hash(data: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
 
 
 def _repeats(hashes: array[int]) -> int:

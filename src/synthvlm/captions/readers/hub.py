@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
-from synthvlm.captions.readers.files import reason_of, sampled_digest
+from synthvlm.captions.readers.files import (
+    SourceFile,
+    file_system,
+    reason_of,
+    sampled_digest,
+)
 from synthvlm.captions.readers.parquet import batch_rows, records_of_batch
 from synthvlm.captions.readers.records import Fields, Record
 from synthvlm.data import fingerprint
 from synthvlm.errors import CaptionSourceError, MissingExtraError, SynthVLMError
 
-__all__ = ["check_hub_path", "hub_digest", "read_hub"]
+__all__ = ["check_hub_path", "hub_digest", "parquet_files", "read_hub"]
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -23,7 +27,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 def read_hub(
     fields: Fields, split: str, subset: str | None, revision: str | None
 ) -> Iterator[Record]:
-    """The rows of one split; images come as they are stored, never decoded."""
+    """The rows of a split that is not stored as Parquet; images come as stored, never decoded."""
     number = 0
     try:
         data = _streamed(fields, split, subset, revision)
@@ -42,6 +46,35 @@ def read_hub(
             f"{fields.path}, split {split}, {place}: cannot be read: "
             f"{reason_of(error) or type(error).__name__}"
         ) from error
+
+
+def parquet_files(
+    path: str, split: str, subset: str | None, revision: str | None
+) -> list[SourceFile] | None:
+    """The files of a split that is stored as Parquet, as most are; None of any other.
+
+    Our own reader takes them: ``datasets`` reads them by a scan of Arrow's that goes on when one
+    stops early, and then hangs or aborts the process at its end (apache/arrow 45214).
+
+    Raises:
+        CaptionSourceError: The data set cannot be had, or has no such split.
+        MissingExtraError: ``datasets`` is not installed.
+    """
+    load_dataset_builder = _datasets(path).load_dataset_builder
+    try:
+        builder = load_dataset_builder(path, subset, revision=revision)
+    except Exception as error:  # as in read_hub
+        raise CaptionSourceError(
+            f"{path}: cannot be read: {reason_of(error) or type(error).__name__}"
+        ) from error
+    if builder.info.builder_name != "parquet":
+        return None
+    files = builder.config.data_files or {}
+    if split not in files:
+        raise CaptionSourceError(
+            f"{path}: there is no split {split!r} (found: {', '.join(map(str, files))})"
+        )
+    return [SourceFile(file, *file_system(file)) for file in files[split]]
 
 
 def check_hub_path(path: str) -> None:
@@ -73,30 +106,19 @@ def hub_digest(path: str, split: str, subset: str | None, revision: str | None) 
 
 
 def _streamed(fields: Fields, split: str, subset: str | None, revision: str | None) -> Any:
+    return _datasets(fields.path).load_dataset(
+        fields.path, subset, split=split, revision=revision, streaming=True
+    )
+
+
+def _datasets(path: str) -> Any:
     try:
-        from datasets import load_dataset
+        import datasets
     except ImportError as error:
         raise MissingExtraError(
-            f"{fields.path}: Hugging Face data sets need an extra: "
-            "pip install 'synthvlm[huggingface]'"
+            f"{path}: Hugging Face data sets need an extra: pip install 'synthvlm[huggingface]'"
         ) from error
-    load = partial(
-        load_dataset, fields.path, subset, split=split, revision=revision, streaming=True
-    )
-    data = load()
-    names = data.column_names or []
-    asked = [name for name in fields.asked if name in names]
-    if asked and data.info.builder_name == "parquet":
-        from pyarrow.dataset import ParquetFragmentScanOptions
-
-        fields.check(names)
-        # Only these columns are read, and as a stream: images are nearly all that a file holds,
-        # and by default whole row groups stay in memory.
-        stream = ParquetFragmentScanOptions(
-            use_buffered_stream=True, buffer_size=1 << 23, pre_buffer=False
-        )
-        data = load(columns=asked, batch_size=batch_rows(fields), fragment_scan_options=stream)
-    return data
+    return datasets
 
 
 def _folder_digest(folder: str) -> str:

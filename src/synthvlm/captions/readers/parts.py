@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from synthvlm.captions.readers.files import SourceFile, file_system, find_files, reason_of
 from synthvlm.captions.readers.formats import FORMATS, HUGGINGFACE, SUFFIXES
-from synthvlm.captions.readers.hub import check_hub_path, read_hub
+from synthvlm.captions.readers.hub import check_hub_path, parquet_files, read_hub
 from synthvlm.captions.readers.images import ImageFolder
 from synthvlm.captions.readers.records import Fields, Record
 from synthvlm.errors import CaptionSourceError
@@ -40,8 +40,16 @@ def find_parts(
     """The parts of a source, in order; raises where the source cannot be one."""
     if format == HUGGINGFACE:
         check_hub_path(path)
-        read = partial(read_hub, split=split, subset=subset, revision=revision)
-        return [Part(path, "row", None, read, partial(folder_at, path))]
+        folder = partial(folder_at, path)
+        files = parquet_files(path, split, subset, revision)
+        if files is None:
+            read = partial(read_hub, split=split, subset=subset, revision=revision)
+            return [Part(path, "row", None, read, folder)]
+        kind = FORMATS["parquet"]
+        return [
+            Part(file.path, kind.unit, None, partial(_file_records, file, kind.read), folder)
+            for file in files
+        ]
     if format != "auto" and format not in FORMATS:
         known = ", ".join([*FORMATS, HUGGINGFACE])
         raise CaptionSourceError(f"{path}: unknown format {format!r}; set format to one of {known}")
