@@ -122,7 +122,7 @@ def test_a_damaged_file_stops(parquet: Path) -> None:
 
 
 def test_a_process_that_stops_early_ends(tmp_path: Path) -> None:
-    # By a scan of Arrow's, as datasets reads, 1 of 2 such processes hung or was aborted.
+    # By a scan of Arrow's, as datasets reads, such processes hung or were aborted now and then.
     values = pa.array([os.urandom(50_000) for _ in range(1000)])
     table = pa.table({"caption": ["x"] * 1000, "image": values})
     pq.write_table(table, tmp_path / "train.parquet", row_group_size=50, compression="none")
