@@ -132,7 +132,8 @@ def test_flipped_bits_of_markers(small_lab: Lab, rounds: int) -> None:
         shutil.copytree(small_lab.undisturbed, out)
         for path in source.sample(sorted((out / "done").rglob("*.json")), 3):
             flip(path, source)
-        run(["verify", out, "--discard"], small_lab.folder)
+        found = run(["verify", out, "--discard"], small_lab.folder)
+        assert found.code in (0, 1), found  # a bit of what is for people may go unseen
         small_lab.start(out, workers=1).succeeds()
         assert_undisturbed_but_thumbnails(small_lab, out)
         shutil.rmtree(out)
