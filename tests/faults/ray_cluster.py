@@ -21,17 +21,20 @@ class Nodes:
     def __init__(self, cluster: Any) -> None:
         self._cluster = cluster
         self.alive: list[Any] = []
+        self._dead: list[Any] = []
         self.address = str(cluster.address)
 
     def join(self) -> None:
-        """Start another node."""
+        """Start another node; what is left of killed ones goes first."""
+        while self._dead:
+            self._cluster.remove_node(self._dead.pop(), allow_graceful=False)
         self.alive.append(self._cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES))
 
     def kill(self, node: Any) -> None:
-        """SIGKILL for its raylet, which takes its workers with it; then for what is left of it."""
+        """SIGKILL for its raylet, which takes its workers with it. Returns at once."""
         self.alive.remove(node)
+        self._dead.append(node)
         node.all_processes["raylet"][0].process.kill()
-        self._cluster.remove_node(node, allow_graceful=False)
 
     def workers(self) -> list[int]:
         """The processes of the engine's actors on all nodes."""

@@ -7,9 +7,10 @@ import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from fault_runs import Lab, Moment
+from fault_runs import Driver, Lab, Moment
 from ray_cluster import Nodes, ray_cluster
 
 pytest.importorskip("ray")
@@ -28,18 +29,32 @@ def nodes() -> Iterator[Nodes]:
 
 def test_worker_node_and_driver_killed_in_one_run(lab: Lab, nodes: Nodes) -> None:
     source = random.Random(1)
-    out = lab.new("ray")
-    driver = lab.start(out, engine="ray")
-    generated = out / "done" / "generate"
-    assert Moment.of_drawing(source).comes(driver, generated)
-    os.kill(source.choice(nodes.workers()), signal.SIGKILL)
-    assert Moment.of_drawing(source).comes(driver, generated)
-    nodes.kill(source.choice(nodes.alive))
-    nodes.join()
-    assert Moment(1, 0.1).comes(driver, generated)
-    assert driver.kill()
+    for _ in range(10):
+        out = lab.new("ray")
+        driver = lab.start(out, engine="ray")
+        if all_struck(driver, out, nodes, source):
+            break
+        # It was faster than the faults.
+        driver.succeeds()
+        lab.assert_undisturbed(out)
+    else:
+        pytest.fail("no run lasted until the third fault")
     lab.start(out, engine="ray").succeeds()
     lab.assert_undisturbed(out)
+
+
+def all_struck(driver: Driver, out: Path, nodes: Nodes, source: random.Random) -> bool:
+    """Kill a worker, a node and the driver; whether the run was still going each time."""
+    generated = out / "done" / "generate"
+    if not Moment.of_drawing(source).comes(driver, generated) or not (found := nodes.workers()):
+        return False
+    os.kill(source.choice(found), signal.SIGKILL)
+    if not Moment.of_drawing(source).comes(driver, generated):
+        return False
+    nodes.kill(source.choice(nodes.alive))
+    in_time = Moment(1, 0.1).comes(driver, generated) and driver.kill()
+    nodes.join()
+    return in_time
 
 
 @pytest.mark.long

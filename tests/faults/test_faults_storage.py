@@ -70,12 +70,12 @@ def test_files_cut_off_or_gone_in_the_middle_of_a_run(small_lab: Lab, kills: int
     killed = 0
     while killed < kills:
         driver = small_lab.start(out, workers=1)
-        if not Moment(source.randint(1, 12), source.uniform(0, 0.1)).comes(driver, out / "done"):
+        moment = Moment(source.randint(1, 12), source.uniform(0, 0.1))
+        if not moment.comes(driver, out / "done") or not driver.kill():
             driver.succeeds()
             small_lab.assert_undisturbed(out)
             shutil.rmtree(out)
             continue
-        assert driver.kill()
         killed += 1
         found = data_files(out)
         for path in source.sample(found, min(2, len(found))):
