@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,11 @@ from synthvlm.generators.denoiser import (
 from synthvlm.generators.failures import guarded, quiet
 from synthvlm.generators.loras import Lora, fuse_loras
 from synthvlm.generators.pipelines import (
+    call_parameters,
     check_call,
     check_offload,
     check_refiner,
+    check_sequence_length,
     check_text_to_image,
     load_pipeline,
     place,
@@ -119,11 +120,10 @@ class DiffusersGenerator:
             model, dtype=dtype, revision=revision, variant=variant, drop_components=drop_components
         )
         check_text_to_image(self._pipeline, model)
-        accepted = inspect.signature(self._pipeline.__call__).parameters
-        if max_sequence_length is not None and "max_sequence_length" not in accepted:
-            raise ModelError(
-                f"{type(self._pipeline).__name__} has no generation.max_sequence_length: remove it"
-            )
+        settings = {"num_inference_steps": steps, "guidance_scale": guidance_scale, **(call or {})}
+        if max_sequence_length is not None:
+            check_sequence_length(self._pipeline)
+            settings["max_sequence_length"] = max_sequence_length
         check_call(self._pipeline, call or {})
         self._refiner = None
         if refiner is not None:
@@ -146,13 +146,6 @@ class DiffusersGenerator:
         if screened:
             check_can_screen(self._pipeline)
         self.reproducible = all(is_seeded(pipeline) for pipeline in self._pipelines())
-        settings: dict[str, Any] = {
-            "num_inference_steps": steps,
-            "guidance_scale": guidance_scale,
-        }
-        if max_sequence_length is not None:
-            settings["max_sequence_length"] = max_sequence_length
-        settings |= call or {}
         self._calls = [_arguments(pipeline, settings) for pipeline in self._pipelines()]
         self._encoders = [
             PromptEncoder(pipeline, device=device, call=call, negative_prompt=negative_prompt)
@@ -281,7 +274,7 @@ class DiffusersGenerator:
 
 def _arguments(pipeline: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of all calls of a pipeline: of the settings, those that it takes."""
-    accepted = inspect.signature(pipeline.__call__).parameters
+    accepted = call_parameters(pipeline)
     # Images are drawn in the size that is asked for, from the prompt as it is.
     fixed = {"use_resolution_binning": False, "clean_caption": False}
     return {name: value for name, value in {**fixed, **settings}.items() if name in accepted}

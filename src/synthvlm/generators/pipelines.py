@@ -14,9 +14,11 @@ from synthvlm.generators.failures import quiet
 from synthvlm.generators.pipeline_facts import PROMPT_FACTS
 
 __all__ = [
+    "call_parameters",
     "check_call",
     "check_offload",
     "check_refiner",
+    "check_sequence_length",
     "check_text_to_image",
     "load_pipeline",
     "nearest",
@@ -80,13 +82,18 @@ def load_pipeline(
     return pipeline
 
 
+def call_parameters(pipeline: Any) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a pipeline's call, by name."""
+    return inspect.signature(pipeline.__call__).parameters
+
+
 def check_text_to_image(pipeline: Any, model: str) -> None:
     """Check that a pipeline draws from a prompt alone.
 
     Raises:
         ModelError: It does not.
     """
-    accepted = _call_parameters(pipeline)
+    accepted = call_parameters(pipeline)
     kind = type(pipeline).__name__
     # Known classes that take an image do without one; a refiner is known, but does not.
     needs_image = "image" in accepted and (kind not in PROMPT_FACTS or "strength" in accepted)
@@ -100,9 +107,9 @@ def check_refiner(pipeline: Any, model: str, refiner: Any, refiner_model: str) -
     Raises:
         ModelError: It cannot.
     """
-    if "denoising_end" not in _call_parameters(pipeline):
+    if "denoising_end" not in call_parameters(pipeline):
         raise ModelError(f"{model} cannot hand over to a refiner: remove it")
-    if "denoising_start" not in _call_parameters(refiner):
+    if "denoising_start" not in call_parameters(refiner):
         raise ModelError(f"{refiner_model} is a {type(refiner).__name__}, not a refiner")
 
 
@@ -114,7 +121,7 @@ def check_call(pipeline: Any, call: Mapping[str, Any]) -> None:
     """
     valid = sorted(
         name
-        for name in _call_parameters(pipeline)
+        for name in call_parameters(pipeline)
         if name not in _OWN_ARGUMENTS
         and not name.endswith(("_embeds", "_mask", "_kwargs"))
         and not name.startswith(("prompt", "negative_prompt", "ip_adapter", "negative_ip_adapter"))
@@ -125,6 +132,17 @@ def check_call(pipeline: Any, call: Mapping[str, Any]) -> None:
                 f"generation.call.{name}: a {type(pipeline).__name__} has no such setting"
                 f"{nearest(name, valid)}"
             )
+
+
+def check_sequence_length(pipeline: Any) -> None:
+    """Check that a pipeline has an encoder whose number of tokens can be set.
+
+    Raises:
+        ModelError: It has none.
+    """
+    if "max_sequence_length" not in call_parameters(pipeline):
+        kind = type(pipeline).__name__
+        raise ModelError(f"{kind} has no generation.max_sequence_length: remove it")
 
 
 def check_offload(device: str, offload: str) -> None:
@@ -180,7 +198,3 @@ def nearest(name: str, valid: Sequence[str]) -> str:
     """The end of a message about an unknown name: the nearest valid one, or all."""
     close = get_close_matches(name, valid, n=1)
     return f", did you mean {close[0]!r}?" if close else f" (valid: {', '.join(valid)})"
-
-
-def _call_parameters(pipeline: Any) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(pipeline.__call__).parameters
