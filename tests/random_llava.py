@@ -1,23 +1,25 @@
-"""A small real LLaVA with random weights and a chat template, saved as any other model is."""
+"""A small real LLaVA with random weights and a chat template, and the parts it is made of."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
+    CLIPVisionModel,
     LlamaConfig,
+    LlamaForCausalLM,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
 )
 
-SIDE, PATCH = 32, 8
-MARKS = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
+SIDE, PATCH = 16, 8
+FEATURES = (SIDE // PATCH) ** 2
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['role'].upper() }}: "
     "{% for part in message['content'] %}"
@@ -26,63 +28,88 @@ TEMPLATE = (
 )
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """Every byte is a token, so any text encodes and decodes."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = {word: number for number, word in enumerate([*MARKS, *letters])}
-    made = Tokenizer(models.BPE(vocab=words, merges=[], unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+def byte_tokenizer(*merges: tuple[str, str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE that puts its beginning of text first, as Llama's does."""
+    words = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    words += [left + right for left, right in merges]
+    made = Tokenizer(models.BPE({word: n for n, word in enumerate(words)}, list(merges)))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     made.decoder = decoders.ByteLevel()
+    made.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 0)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=made,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        extra_special_tokens={"image_token": "<image>"},
-        model_max_length=2048,
+        tokenizer_object=made, bos_token="<s>", eos_token="</s>", model_max_length=100_000
     )
+
+
+def _language_config(words: PreTrainedTokenizerFast, **settings: object) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        bos_token_id=0,
+        eos_token_id=1,
+        **settings,
+    )
+
+
+def _tower_config() -> CLIPVisionConfig:
+    return CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=SIDE,
+        patch_size=PATCH,
+    )
+
+
+def _image_processor() -> CLIPImageProcessorPil:
+    return CLIPImageProcessorPil(
+        size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
+    )
+
+
+def save_language(folder: Path, *, tied: bool = False) -> Path:
+    """A language model."""
+    torch.manual_seed(1)
+    words = byte_tokenizer()
+    LlamaForCausalLM(_language_config(words, tie_word_embeddings=tied)).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def save_tower(folder: Path) -> Path:
+    """A vision tower."""
+    torch.manual_seed(2)
+    CLIPVisionModel(_tower_config()).save_pretrained(folder)
+    _image_processor().save_pretrained(folder)
+    return folder
 
 
 def save_llava(folder: Path, seed: int = 0, template: str | None = TEMPLATE) -> Path:
     """A LLaVA whose answers depend on the image and the question."""
     words = byte_tokenizer()
+    words.add_special_tokens({"pad_token": "<pad>"})
+    words.add_tokens("<image>", special_tokens=True)
     torch.manual_seed(seed)
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=32,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=SIDE,
-            patch_size=PATCH,
-            projection_dim=32,
-        ),
-        text_config=LlamaConfig(
-            vocab_size=len(words),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            max_position_embeddings=2048,
-            # Large random weights: another input, another answer.
-            initializer_range=0.4,
-            bos_token_id=1,
-            eos_token_id=2,
-            pad_token_id=0,
-        ),
-        image_token_index=4,
+        vision_config=_tower_config(),
+        # Large random weights: another input, another answer.
+        text_config=_language_config(words, initializer_range=0.4),
+        image_token_index=words.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
     )
     model = LlavaForConditionalGeneration(config)
-    model.generation_config.eos_token_id, model.generation_config.pad_token_id = 2, 0
+    model.generation_config.eos_token_id = words.eos_token_id
+    model.generation_config.pad_token_id = words.pad_token_id
     model.save_pretrained(folder)
     LlavaProcessor(
-        CLIPImageProcessorPil(
-            size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
-        ),
+        _image_processor(),
         words,
         patch_size=PATCH,
         vision_feature_select_strategy="default",

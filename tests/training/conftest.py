@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from small_llava import entry, save_data, save_language, save_tower
+from PIL import Image
+
+from random_llava import save_language, save_tower
+
+COLORS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
+
+
+def _entry(n: int, *, image: bool = True, turns: int = 1) -> dict[str, Any]:
+    color = list(COLORS)[n % len(COLORS)]
+    said = []
+    for turn in range(turns):
+        mark = "\n<image>" if image and turn == 0 else ""
+        said.append({"from": "human", "value": f"Which colour is it?{mark}"})
+        said.append({"from": "gpt", "value": f"a {color} picture{', yes' * (n % 4)}"})
+    found: dict[str, Any] = {"id": f"r{n}", "conversations": said}
+    return {**found, "image": f"0/{n}.png"} if image else found
+
+
+def _save_data(folder: Path, entries: list[dict[str, Any]]) -> Path:
+    """``llava.json`` and ``images/``, as a run exports them; returns the folder."""
+    (folder / "images" / "0").mkdir(parents=True)
+    for n, found in enumerate(entries):
+        if "image" in found:
+            color = COLORS[list(COLORS)[n % len(COLORS)]]
+            pixels = np.full((20, 24, 3), color, np.uint8)
+            pixels[:, : n % 20] //= 2
+            Image.fromarray(pixels).save(folder / "images" / found["image"])
+    (folder / "llava.json").write_text(json.dumps(entries))
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -22,14 +52,14 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 pairs, as a run exports them."""
-    return save_data(tmp_path_factory.mktemp("pairs") / "dataset", [entry(n) for n in range(24)])
+    return _save_data(tmp_path_factory.mktemp("pairs") / "dataset", [_entry(n) for n in range(24)])
 
 
 @pytest.fixture(scope="session")
 def instructions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """16 conversations with an image and 8 without, of one or two answers."""
-    entries = [entry(n, image=n % 3 > 0, turns=1 + n % 2) for n in range(24)]
-    return save_data(tmp_path_factory.mktemp("instructions"), entries)
+    entries = [_entry(n, image=n % 3 > 0, turns=1 + n % 2) for n in range(24)]
+    return _save_data(tmp_path_factory.mktemp("instructions"), entries)
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_llava import FEATURES, byte_tokenizer, save_language, save_tower
 from transformers import AutoProcessor
 
+from random_llava import FEATURES, byte_tokenizer, save_language, save_tower
 from synthvlm.conversations import Conversation, Turn
 from synthvlm.training.model import Assembled, assemble
 from synthvlm.training.prompts import plain_prompt, v1_prompt

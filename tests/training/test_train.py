@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from small_llava import FEATURES, save_language
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from random_llava import FEATURES, save_language
 from synthvlm.errors import RunFolderError
 from synthvlm.training.checkpoints import complete_checkpoints
 from synthvlm.training.collator import Collator
