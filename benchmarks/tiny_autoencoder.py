@@ -18,7 +18,7 @@ from diffusers import AutoencoderTiny
 from synthvlm.tiny import pipeline_path
 from synthvlm.tiny.captions import sample_claim, sample_scene
 from synthvlm.tiny.checker import check
-from synthvlm.tiny.training.autoencoder import to_tensor
+from synthvlm.tiny.training.autoencoder_model import to_tensor
 from synthvlm.tiny.world import render
 
 LEVELS = (0.0, 0.1, 0.3, 0.5, 0.7)

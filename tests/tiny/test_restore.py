@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from synthvlm.tiny import clip_path, pipeline_path
-from synthvlm.tiny.training import autoencoder, checkpoint, clip, diffusion, restore
+from synthvlm.tiny.training import (
+    autoencoder_model,
+    checkpoint,
+    clip_model,
+    diffusion_model,
+    restore,
+)
 
 
 def test_the_shipped_weights_come_back(tmp_path: Path) -> None:
@@ -26,12 +32,14 @@ def test_the_shipped_weights_come_back(tmp_path: Path) -> None:
         assert "optimiser" not in state
         for key, value in shipped.state_dict().items():
             assert torch.equal(state[own][key].half(), value.half()), key
-    autoencoder.build().load_state_dict(states["autoencoder"]["averaged"])  # type: ignore[index]
+    autoencoder_model.build().load_state_dict(states["autoencoder"]["averaged"])  # type: ignore[index]
     drawn = checkpoint.load(tmp_path / "diffusion.pt")
     assert drawn is not None
     words = CLIPTokenizer.from_pretrained(tmp_path / "tokenizer")
-    clip.Trainer(clip.build(words)).load_state_dict(states["clip"]["model"])  # type: ignore[index]
-    trainer = diffusion.Trainer(diffusion.build(), diffusion.build_text_encoder(words))
+    clip_model.Trainer(clip_model.build(words)).load_state_dict(states["clip"]["model"])  # type: ignore[index]
+    trainer = diffusion_model.Trainer(
+        diffusion_model.build(), diffusion_model.build_text_encoder(words)
+    )
     trainer.load_state_dict(drawn["model"])
     with pytest.raises(SystemExit, match="exists: move it away"):
         restore.main(["--to", str(tmp_path)])

@@ -14,7 +14,7 @@ from PIL import Image
 from synthvlm.tiny import clip_path, pipeline_path
 from synthvlm.tiny.captions import phrase, sample_claim, sample_scene
 from synthvlm.tiny.checker import see
-from synthvlm.tiny.training.clip import edits
+from synthvlm.tiny.edits import edits
 from synthvlm.tiny.world import render
 
 PREFIX = "A photo depicts "

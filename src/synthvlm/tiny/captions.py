@@ -27,6 +27,7 @@ from synthvlm.tiny.world import (
 )
 
 __all__ = [
+    "INVERSE",
     "KINDS",
     "RELATIONS",
     "Claim",
@@ -45,7 +46,7 @@ Relation = Literal["left", "right", "above", "below"]
 
 KINDS: Final[tuple[Kind, ...]] = ("one", "count", "pair", "relation")
 RELATIONS: Final[tuple[Relation, ...]] = ("left", "right", "above", "below")
-_INVERSE: Final[dict[Relation, Relation]] = {
+INVERSE: Final[dict[Relation, Relation]] = {
     "left": "right",
     "right": "left",
     "above": "below",
@@ -106,7 +107,7 @@ def is_held_out(claim: Claim) -> bool:
             claim,
             shapes=claim.shapes[::-1],
             colours=claim.colours[::-1],
-            relation=_INVERSE[claim.relation],
+            relation=INVERSE[claim.relation],
         )
     elif claim.kind == "pair" and claim.colours[0] > claim.colours[1]:
         claim = replace(claim, shapes=claim.shapes[::-1], colours=claim.colours[::-1])

@@ -2,19 +2,15 @@
 
 Run it with `python -m synthvlm.tiny.training.autoencoder --out .training/autoencoder.pt`.
 
-It has no normalisation layers, so that pale background tints survive, and sees strong noise on
-its latents: the encoder then says everything several times over, and the decoder forgives what
-diffusion leaves. Every second step sees crops of 40x40 around a thing, which cost less than half
-and hold nearly all of the edges.
+It sees strong noise on its latents: the encoder then says everything several times over, and the
+decoder forgives what diffusion leaves. Every second step sees crops of 40x40 around a thing, which
+cost less than half and hold nearly all of the edges.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
-import time
-from pathlib import Path
-from typing import Any
+from random import Random
 
 import numpy as np
 import numpy.typing as npt
@@ -23,34 +19,39 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 
 from synthvlm.tiny.captions import sample_claim, sample_scene
-from synthvlm.tiny.training import checkpoint
+from synthvlm.tiny.training import checkpoint, options
+from synthvlm.tiny.training.autoencoder_model import build, to_tensor
+from synthvlm.tiny.training.loop import Run, seed_step
 from synthvlm.tiny.world import Scene, render
 
-__all__ = ["build", "main", "to_tensor"]
-
-LATENT_CHANNELS = 16
-WIDTH = 32
+__all__ = ["main"]
 
 
-def build() -> AutoencoderTiny:
-    """A new autoencoder with random weights."""
-    return AutoencoderTiny(
-        encoder_block_out_channels=(WIDTH,) * 4,
-        decoder_block_out_channels=(WIDTH,) * 4,
-        num_encoder_blocks=(0, 2, 3, 3),
-        num_decoder_blocks=(8, 3, 2, 1),  # cheap where pictures are 8x8
-        latent_channels=LATENT_CHANNELS,
-        scaling_factor=1.0,
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    options.add_training(
+        parser,
+        out="autoencoder.pt",
+        steps=6000,
+        decay_from=3600,
+        batch=32,
+        rate=1e-3,
+        seed=1,
     )
+    parser.add_argument("--noise", type=float, default=0.6, help="at most, in latent spreads")
+    return parser.parse_args(argv)
 
 
-def to_tensor(images: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """RGB (n, h, w, 3), 0 to 255, as channels-last (n, 3, h, w), -1 to 1."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+def _draw(count: int, rng: Random, *, whole: bool) -> npt.NDArray[np.uint8]:
+    """Pictures: half as many if they are whole, else crops."""
+    size = count // 2 if whole else count
+    scenes = [sample_scene(sample_claim(rng), rng, rng.choice((1.0, 2.5))) for _ in range(size)]
+    images = render(scenes)
+    return images if whole else _crops(images, scenes, rng)
 
 
 def _crops(
-    images: npt.NDArray[np.uint8], scenes: list[Scene], rng: random.Random
+    images: npt.NDArray[np.uint8], scenes: list[Scene], rng: Random
 ) -> npt.NDArray[np.uint8]:
     out = np.empty((len(images), 40, 40, 3), np.uint8)
     for i, scene in enumerate(scenes):
@@ -71,7 +72,7 @@ def _thumbnail(images: torch.Tensor) -> torch.Tensor:
     return means + 4.0 * F.relu(means - 0.6) - 1.3
 
 
-def _loss(model: AutoencoderTiny, images: torch.Tensor, noise: float) -> dict[str, torch.Tensor]:
+def _losses(model: AutoencoderTiny, images: torch.Tensor, noise: float) -> dict[str, torch.Tensor]:
     latents = model.encoder(images)
     std = latents.std()
     level = torch.rand(len(latents), 1, 1, 1) * noise
@@ -90,63 +91,21 @@ def _loss(model: AutoencoderTiny, images: torch.Tensor, noise: float) -> dict[st
 
 def main(argv: list[str] | None = None) -> None:
     """Train, or go on training, and write checkpoints."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(".training/autoencoder.pt"))
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--decay-from", type=int, default=3600)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--noise", type=float, default=0.6, help="at most, in latent spreads")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+    args = _options(argv)
+    options.start(args)
     model = build().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.98))
-    ema = checkpoint.Ema(model, 0.995)
-    step, cpu_before = 0, 0.0
-    state = checkpoint.load(args.out)
-    if state is not None:
-        model.load_state_dict(state["model"])
-        if "optimiser" in state:  # not where shipped weights were restored
-            optimiser.load_state_dict(state["optimiser"])
-        ema.values, step = state["ema"], state["step"]
-        cpu_before = state["cpu_seconds"]
-    began, cpu = time.time(), time.process_time()
-    while step < args.steps:
-        rng = checkpoint.seed_step(args.seed, step)
-        whole = step % 2 == 0
-        size = args.batch // 2 if whole else args.batch
-        scenes = [sample_scene(sample_claim(rng), rng, rng.choice((1.0, 2.5))) for _ in range(size)]
-        images = render(scenes)
-        batch = to_tensor(images if whole else _crops(images, scenes, rng))
-        rate = checkpoint.learning_rate(
-            step, peak=args.rate, warmup=100, steps=args.steps, decay_from=args.decay_from
-        )
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        losses = _loss(model, batch, args.noise)
-        total = torch.stack(list(losses.values())).sum()
-        optimiser.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        ema.update(model, step)
-        step += 1
-        if step % 50 == 0:
-            parts = " ".join(f"{k}={v.item():.4f}" for k, v in losses.items())
-            print(f"{step} {parts} {time.time() - began:.0f}s", flush=True)
-        if step % 200 == 0 or step == args.steps:
-            saved: dict[str, Any] = {
-                "model": model.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "ema": ema.values,
-                "averaged": ema.state_dict(model),
-                "step": step,
-                "cpu_seconds": cpu_before + time.process_time() - cpu,
-            }
-            checkpoint.save(args.out, saved)
+    rates = options.schedule(args, warmup=100)
+    run = Run(model, optimiser, rates, args.out, checkpoint.load(args.out), ema_decay=0.995)
+    for step in run.steps():
+        rng = seed_step(args.seed, step)
+        images = to_tensor(_draw(args.batch, rng, whole=step % 2 == 0))
+        losses = _losses(model, images, args.noise)
+        run.descend(torch.stack(list(losses.values())).sum())
+        if run.due(50):
+            run.say(" ".join(f"{name}={loss.item():.4f}" for name, loss in losses.items()))
+        if run.due(200) or run.done:
+            run.save()
 
 
 if __name__ == "__main__":

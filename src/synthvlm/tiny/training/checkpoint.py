@@ -1,16 +1,14 @@
-"""Checkpoints that survive a kill at any moment, and what all training commands share."""
+"""Checkpoints that survive a kill at any moment."""
 
 from __future__ import annotations
 
 import os
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-__all__ = ["Ema", "learning_rate", "load", "save", "seed_step"]
+__all__ = ["load", "needed", "save"]
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -29,48 +27,9 @@ def load(path: Path) -> dict[str, Any] | None:
     return state
 
 
-def seed_step(seed: int, step: int) -> random.Random:
-    """Seed torch for one step and return the step's own generator.
-
-    Seeding every step by its number makes a resumed run draw what an unbroken one would.
-    """
-    rng = random.Random(seed * 1_000_003 + step)
-    torch.manual_seed(rng.getrandbits(60))
-    np.random.seed(rng.getrandbits(31))
-    return rng
-
-
-def learning_rate(
-    step: int, *, peak: float, warmup: int, steps: int, decay_from: int | None
-) -> float:
-    """Linear warm-up, a plateau, and a linear decay to 2 % between `decay_from` and `steps`."""
-    rate = peak * min(1.0, (step + 1) / warmup)
-    if decay_from is not None and step >= decay_from:
-        rate *= max(0.02, (steps - step) / max(1, steps - decay_from))
-    return rate
-
-
-class Ema:
-    """Running average of a module's parameters, with a short memory at first.
-
-    Attributes:
-        decay: Share of the average that a late step keeps.
-        values: The averaged parameters by name.
-    """
-
-    def __init__(self, module: torch.nn.Module, decay: float) -> None:
-        """Start from the module's present parameters."""
-        self.decay = decay
-        self.values = {k: v.detach().clone() for k, v in module.named_parameters()}
-
-    @torch.no_grad()
-    def update(self, module: torch.nn.Module, step: int) -> None:
-        """Move the average towards the module's parameters."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        named = dict(module.named_parameters())
-        values = [self.values[k] for k in named]
-        torch._foreach_lerp_(values, [p.detach() for p in named.values()], 1 - decay)
-
-    def state_dict(self, module: torch.nn.Module) -> dict[str, torch.Tensor]:
-        """The module's state with the averaged parameters in it."""
-        return {**module.state_dict(), **self.values}
+def needed(path: Path) -> dict[str, Any]:
+    """The checkpoint at `path`, which another command writes."""
+    state = load(path)
+    if state is None:
+        raise SystemExit(f"{path} is missing: train that part first")
+    return state

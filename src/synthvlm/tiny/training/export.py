@@ -16,9 +16,16 @@ import torch
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
-from synthvlm.tiny.training import autoencoder, checkpoint, clip, diffusion
+from synthvlm.tiny.training import (
+    autoencoder_model,
+    checkpoint,
+    clip_model,
+    diffusion_model,
+    language_model,
+    options,
+)
 
-__all__ = ["clip_processor", "main", "write_clip", "write_pipeline"]
+__all__ = ["clip_processor", "main", "write_clip", "write_language", "write_pipeline"]
 
 _CARD = """---
 license: apache-2.0
@@ -41,6 +48,25 @@ Made with:
 ```
 """
 
+_LANGUAGE_CARD = """---
+license: apache-2.0
+library_name: transformers
+---
+# A small Llama that reads its context
+
+Trained from scratch, on one CPU, on {rows:,} texts made while training: they tell of coloured
+shapes, in words alone, and caption them or answer questions about them in LLaVA's conversation
+format. It knows nothing else; no third party's text went into it. The weights are stored in 16
+bits; load them with the dtype you want to compute in (`torch.float32` on a CPU).
+
+Made with:
+
+```sh
+python -m synthvlm.tiny.training.language --steps 5000 --decay-from 3500
+python -m synthvlm.tiny.training.language --export FOLDER
+```
+"""
+
 
 def clip_processor() -> CLIPImageProcessorPil:
     """The CLIP's image processor: 64x64 pixels, -1 to 1."""
@@ -60,10 +86,12 @@ def write_pipeline(folder: Path, tokenizer: Path, state: dict[str, Any]) -> None
         tokenizer: Folder of the tokenizer.
         state: The checkpoint.
     """
-    words = CLIPTokenizer.from_pretrained(tokenizer, model_max_length=diffusion.TEXT_LENGTH)
-    trainer = diffusion.Trainer(diffusion.build(), diffusion.build_text_encoder(words))
+    words = CLIPTokenizer.from_pretrained(tokenizer, model_max_length=diffusion_model.TEXT_LENGTH)
+    trainer = diffusion_model.Trainer(
+        diffusion_model.build(), diffusion_model.build_text_encoder(words)
+    )
     trainer.load_state_dict(state["averaged"])
-    codec = autoencoder.build()
+    codec = autoencoder_model.build()
     codec.load_state_dict(state["autoencoder"])
     codec.register_to_config(scaling_factor=state["scaling"])
     pipeline = StableDiffusionPipeline(
@@ -71,50 +99,57 @@ def write_pipeline(folder: Path, tokenizer: Path, state: dict[str, Any]) -> None
         text_encoder=trainer.text_encoder.half(),
         tokenizer=words,
         unet=trainer.unet.half(),
-        scheduler=diffusion.build_scheduler(),
+        scheduler=diffusion_model.build_scheduler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
     _copy_vocabulary(tokenizer, folder / "tokenizer")
-    (folder / "README.md").write_text(
-        _CARD.format(
-            library="diffusers",
-            title="A small diffusion model of coloured shapes",
-            what="A `StableDiffusionPipeline`: UNet, text encoder and autoencoder. "
-            "12 steps, guidance scale 2, 64x64.",
-            seen=f"{state['images']:,} of them for the UNet",
-            commands="python -m synthvlm.tiny.training.tokenizer\n"
-            "python -m synthvlm.tiny.training.autoencoder\n"
-            "python -m synthvlm.tiny.training.clip\n"
-            "python -m synthvlm.tiny.training.diffusion\n"
-            "python -m synthvlm.tiny.training.export",
-        )
+    _write_card(
+        folder,
+        ("tokenizer", "autoencoder", "clip", "diffusion", "export"),
+        library="diffusers",
+        title="A small diffusion model of coloured shapes",
+        what="A `StableDiffusionPipeline`: UNet, text encoder and autoencoder. "
+        "12 steps, guidance scale 2, 64x64.",
+        seen=f"{state['images']:,} of them for the UNet",
     )
 
 
 def write_clip(folder: Path, tokenizer: Path, state: dict[str, Any]) -> None:
     """Write the `CLIPModel` of a CLIP checkpoint."""
     words = CLIPTokenizer.from_pretrained(tokenizer, model_max_length=77)
-    model = clip.build(words)
+    model = clip_model.build(words)
     model.load_state_dict(state["averaged"])
     model.half().save_pretrained(folder, safe_serialization=True)
     words.save_pretrained(folder)
     _copy_vocabulary(tokenizer, folder)
     clip_processor().save_pretrained(folder)
-    (folder / "README.md").write_text(
-        _CARD.format(
-            library="transformers",
-            title="A small CLIP of coloured shapes",
-            what="A `CLIPModel` for texts that begin with `A photo depicts `. Trained with a "
-            "sigmoid loss whose even point is a cosine of 0.5, so cosines compare across texts.",
-            seen=f"{state['images']:,} of them",
-            commands="python -m synthvlm.tiny.training.tokenizer\n"
-            "python -m synthvlm.tiny.training.clip\n"
-            "python -m synthvlm.tiny.training.export",
-        )
+    _write_card(
+        folder,
+        ("tokenizer", "clip", "export"),
+        library="transformers",
+        title="A small CLIP of coloured shapes",
+        what="A `CLIPModel` for texts that begin with `A photo depicts `. Trained with a "
+        "sigmoid loss whose even point is a cosine of 0.5, so cosines compare across texts.",
+        seen=f"{state['images']:,} of them",
     )
+
+
+def write_language(folder: Path, state: dict[str, Any]) -> None:
+    """Write the `LlamaForCausalLM` of a language model's checkpoint."""
+    tokenizer = language_model.make_tokenizer()
+    model = language_model.build(tokenizer)
+    model.load_state_dict(state["averaged"])
+    model.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(_LANGUAGE_CARD.format(rows=state["rows"]))
+
+
+def _write_card(folder: Path, commands: tuple[str, ...], **facts: str) -> None:
+    lines = "\n".join(f"python -m synthvlm.tiny.training.{command}" for command in commands)
+    (folder / "README.md").write_text(_CARD.format(commands=lines, **facts))
 
 
 def _copy_vocabulary(tokenizer: Path, folder: Path) -> None:
@@ -123,6 +158,9 @@ def _copy_vocabulary(tokenizer: Path, folder: Path) -> None:
 
 
 def _replace(new: Path, folder: Path) -> None:
+    new.chmod(0o755)
+    for file in new.rglob("*"):
+        file.chmod(0o755 if file.is_dir() else 0o644)
     # Two renames: a reader sees the old folder or the new one, never half of one.
     old = folder.with_name(folder.name + ".old")
     if folder.exists():
@@ -132,29 +170,24 @@ def _replace(new: Path, folder: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Export what there is of the two models."""
+    """Export what there is of the pipeline and the CLIP."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", type=Path, default=Path("src/synthvlm/tiny/weights"))
-    parser.add_argument("--tokenizer", type=Path, default=Path(".training/tokenizer"))
-    parser.add_argument("--clip", type=Path, default=Path(".training/clip.pt"))
-    parser.add_argument("--diffusion", type=Path, default=Path(".training/diffusion.pt"))
+    options.add_files(parser, "tokenizer", "clip.pt", "diffusion.pt")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     args.to.mkdir(parents=True, exist_ok=True)
-    for name, path in (("pipeline", args.diffusion), ("clip", args.clip)):
+    for name, path, write in (
+        ("pipeline", args.diffusion, write_pipeline),
+        ("clip", args.clip, write_clip),
+    ):
         state = checkpoint.load(path)
         if state is None:
             print(f"{path} is missing: {name} not written")
             continue
         with tempfile.TemporaryDirectory(dir=args.to, prefix=f".{name}-") as temporary:
             new = Path(temporary) / name
-            if name == "pipeline":
-                write_pipeline(new, args.tokenizer, state)
-            else:
-                write_clip(new, args.tokenizer, state)
-            new.chmod(0o755)
-            for file in new.rglob("*"):
-                file.chmod(0o755 if file.is_dir() else 0o644)
+            write(new, args.tokenizer, state)
             _replace(new, args.to / name)
         print(f"{name}: step {state['step']}")
 

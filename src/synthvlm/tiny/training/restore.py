@@ -18,7 +18,8 @@ from torch import nn
 from transformers import CLIPModel, CLIPTextModel
 
 from synthvlm.tiny import clip_path, pipeline_path
-from synthvlm.tiny.training import checkpoint, clip, diffusion
+from synthvlm.tiny.training import checkpoint, clip_model, diffusion_model
+from synthvlm.tiny.training.options import FOLDER
 
 __all__ = ["main"]
 
@@ -39,7 +40,7 @@ def _state(module: nn.Module, **more: Any) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     """Write the tokenizer and the checkpoints; refuse to overwrite any."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--to", type=Path, default=Path(".training"))
+    parser.add_argument("--to", type=Path, default=FOLDER)
     args = parser.parse_args(argv)
     args.to.mkdir(parents=True, exist_ok=True)
     files = [args.to / f"{name}.pt" for name in ("autoencoder", "clip", "diffusion")]
@@ -50,13 +51,13 @@ def main(argv: list[str] | None = None) -> None:
     codec = AutoencoderTiny.from_pretrained(pipeline / "vae", dtype=fp32)
     unet = UNet2DConditionModel.from_pretrained(pipeline / "unet", dtype=fp32)
     text_encoder = CLIPTextModel.from_pretrained(pipeline / "text_encoder", dtype=fp32)
-    scorer = clip.Trainer(CLIPModel.from_pretrained(clip_path(), dtype=fp32))
+    scorer = clip_model.Trainer(CLIPModel.from_pretrained(clip_path(), dtype=fp32))
     shutil.copytree(clip_path(), args.to / "tokenizer", ignore=_all_but_vocabulary)
     checkpoint.save(files[0], _state(codec))
     scorer_state = _state(scorer, atoms={})
     scorer_state["averaged"] = scorer.model.state_dict()
     checkpoint.save(files[1], scorer_state)
-    generator = diffusion.Trainer(unet, text_encoder)
+    generator = diffusion_model.Trainer(unet, text_encoder)
     codec_state = {"autoencoder": codec.state_dict(), "scaling": codec.config.scaling_factor}
     checkpoint.save(files[2], _state(generator, **codec_state))
 
