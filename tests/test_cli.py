@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import synthvlm
 from commands import run
-from fake_models import use_fake_models
+from fake_models import FakeGenerator, use_fake_models
 from synthvlm.captions.rules import METHOD_RULES
 
 CAPTIONS = [
@@ -254,23 +257,66 @@ def test_limit_and_several_sources(tmp_path: Path, captions: Path) -> None:
     assert "two sources are named 'captions'" in one_line(result.err)
 
 
-def raise_interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def send(number: int, times: int, *_: object) -> None:
+    for _ in range(times):
+        os.kill(os.getpid(), number)
 
 
-def interrupt() -> None:
-    from fake_models import FakeGenerator
+def interrupt(number: int, times: int) -> None:
+    use_fake_models()
+    FakeGenerator.generate = partial(send, number, times)  # type: ignore[assignment, method-assign]
+
+
+@pytest.mark.parametrize(
+    ("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2)]
+)
+def test_interrupted_run_says_that_it_resumes(
+    tmp_path: Path, captions: Path, number: int, times: int
+) -> None:
+    folder = tmp_path / "run"
+    command = ["run", "--captions", captions, "--out", folder, *FAKE_MODELS]
+    result = run(command, tmp_path, partial(interrupt, number, times))
+    assert result.code == 128 + number
+    assert one_line(result.err) == "interrupted: the same command resumes"
+    assert not (folder / ".lock.json").exists()
+    assert run(command, tmp_path, use_fake_models).code == 0
+
+
+def lose_a_part_and_fail() -> None:
+    def generate(*_: object) -> None:
+        try:
+            send(signal.SIGTERM, 1)
+        finally:
+            raise RuntimeError("connection closed by peer")
 
     use_fake_models()
-    FakeGenerator.generate = raise_interrupt  # type: ignore[assignment, method-assign]
+    FakeGenerator.generate = generate  # type: ignore[assignment, method-assign]
 
 
-def test_interrupted_run_says_that_it_resumes(tmp_path: Path, captions: Path) -> None:
+def test_what_fails_because_of_sigterm_is_no_error_of_its_own(
+    tmp_path: Path, captions: Path
+) -> None:
     command = ["run", "--captions", captions, "--out", tmp_path / "run", *FAKE_MODELS]
-    result = run(command, tmp_path, interrupt)
-    assert result.code == 130
+    result = run(command, tmp_path, lose_a_part_and_fail)
+    assert result.code == 128 + signal.SIGTERM
     assert one_line(result.err) == "interrupted: the same command resumes"
-    assert run(command, tmp_path, use_fake_models).code == 0
+
+
+def ignore_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    use_fake_models()
+    original = FakeGenerator.generate
+
+    def generate(self: FakeGenerator, prompts: Sequence[str], seeds: Sequence[int]) -> object:
+        send(signal.SIGTERM, 1)
+        return original(self, prompts, seeds)
+
+    FakeGenerator.generate = generate  # type: ignore[assignment, method-assign]
+
+
+def test_sigterm_that_is_ignored_stays_so(tmp_path: Path, captions: Path) -> None:
+    command = ["run", "--captions", captions, "--out", tmp_path / "run", *FAKE_MODELS]
+    assert run(command, tmp_path, ignore_sigterm).code == 0
 
 
 def test_reader_that_stops_reading_gives_no_traceback(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from synthvlm.pipeline import Pipeline
 from synthvlm.recipe import Recipe
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from toy_jobs import Told, ToyJob
 from synthvlm.engines.processes import ProcessEngine
@@ -31,8 +31,9 @@ from synthvlm.engines.processes import ProcessEngine
 folder = Path(sys.argv[1])
 
 def main():
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        list(ProcessEngine(2).run(ToyJob(folder), range(4), Told()))
+        list(ProcessEngine(2).run(ToyJob(folder, pause_s=0.2), range(4), Told()))
     except KeyboardInterrupt:
         print("interrupted")
 
@@ -48,25 +49,46 @@ GUARD = 'if __name__ == "__main__":\n    main()\n'
 def start(folder: Path, script: str) -> subprocess.Popen[str]:
     path = folder / "script.py"
     path.write_text(script)
+    found = filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
     return subprocess.Popen(
         [sys.executable, str(path), str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(found)},
     )
 
 
-def test_ctrl_c_while_workers_start_leaves_the_terminal_clean(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_workers_start_leaves_the_terminal_clean(
+    tmp_path: Path, number: int
+) -> None:
     """The terminal sends it to the workers too; they have nothing to commit and end at once."""
     driver = start(tmp_path, SCRIPT + SLOW_IMPORT + GUARD)
+    wait_for(tmp_path, "starting-*")
+    os.killpg(driver.pid, number)
+    assert driver.communicate(timeout=20) == ("interrupted\n", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_workers_get_too_leaves_them_to_the_driver(
+    tmp_path: Path, number: int
+) -> None:
+    """A terminal, Slurm or `timeout` sends it to all; they still give up in good order."""
+    driver = start(tmp_path, SCRIPT + GUARD)
+    wait_for(tmp_path, "begun-*")
+    os.killpg(driver.pid, number)
+    assert driver.communicate(timeout=20) == ("interrupted\n", "")
+    assert len(list(tmp_path.glob("given-up-*"))) == 2
+    assert len(list(tmp_path.glob("closed-*"))) == 2
+
+
+def wait_for(folder: Path, two: str) -> None:
     until = time.monotonic() + 60
-    while len(list(tmp_path.glob("starting-*"))) < 2:
+    while len(list(folder.glob(two))) < 2:
         assert time.monotonic() < until
         time.sleep(0.02)
-    os.killpg(driver.pid, signal.SIGINT)
-    assert driver.communicate(timeout=20) == ("interrupted\n", "")
 
 
 def test_a_script_without_a_guard_is_told_so_at_once(tmp_path: Path) -> None:

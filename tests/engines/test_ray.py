@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ class Nodes:
 
     def __init__(self, cluster: Any) -> None:
         self._cluster = cluster
+        self.address = str(cluster.address)
 
     def join(self) -> Any:
         return self._cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
@@ -41,7 +44,7 @@ def nodes() -> Iterator[Nodes]:
     here = Path(__file__).parent
     before = os.environ.get("PYTHONPATH")
     # Raylets, and so their workers, inherit it.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent)])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(here), str(here.parent), before]))
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # The head does no work; a node that is killed is missed soon.
     settings = {"health_check_period_ms": 500, "health_check_failure_threshold": 2}
@@ -129,6 +132,24 @@ def test_nodes_leave_and_join(nodes: Nodes, two: Nodes, tmp_path: Path) -> None:
     assert len(deaths) == 1
     assert len({one.worker for one in of(ShardResult, updates)}) == 4
     assert not of(LostShard, updates)
+
+
+HANDLER = """
+import signal
+from synthvlm.engines.ray_actors import RayEngine
+
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+RayEngine(1)
+print(signal.getsignal(signal.SIGTERM) is signal.default_int_handler)
+"""
+
+
+def test_ray_leaves_sigterm_to_the_command(nodes: Nodes) -> None:
+    """It would end the process in the middle, without a word."""
+    environment = {**os.environ, "RAY_ADDRESS": nodes.address}
+    command = [sys.executable, "-c", HANDLER]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_the_same_run_as_in_one_process(two: Nodes, tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ class ToyWorker:
             yield self._committed(held)
 
     def _do(self, shard: int) -> None:
+        (self._job.folder / f"begun-{os.getpid()}").touch()
         for unit in range(10):
             time.sleep(self._job.pause_s * (1 + shard % 3))
             self._progress.advance(1)

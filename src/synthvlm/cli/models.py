@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Optional
 
 import typer
 
-from synthvlm.cli.errors import explained
+from synthvlm.cli.errors import RESUMES, explained
 from synthvlm.cli.options import (
     CaptionsOption,
     DebugOption,
@@ -34,7 +35,9 @@ def train(
     debug: DebugOption = False,
 ) -> None:
     """Train a LLaVA on exported data; several GPUs: `accelerate launch -m synthvlm train ...`."""
-    with explained(debug):
+    # Of several processes the main one alone says it.
+    resumes = f"{RESUMES}, from its newest checkpoint if there is one"
+    with explained(debug, resumes if os.environ.get("RANK", "0") == "0" else ""):
         from synthvlm.training.command import train_command
 
         train_command(recipe, out, data=data, changes=changes)

@@ -25,6 +25,8 @@ __all__ = ["ProcessEngine"]
 
 #: How long a worker that is to stop may take to commit what it has drawn.
 _GRACE_S = 60.0
+#: What a terminal and a batch system send to all processes of a command.
+_INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
 #: What worker processes are called.
 _NAME = "synthvlm-worker-"
 #: Exit status of one that has begun to run the driver's script.
@@ -181,10 +183,10 @@ def _stop(members: Sequence[_Member]) -> None:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Keep Ctrl-C from processes that are started meanwhile; this one gets it afterwards."""
+    """Keep interrupts from processes that are started meanwhile; this one gets them afterwards."""
     # Its own process is not to inherit it, and on its start it would end it here.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
     try:
         yield
     finally:
@@ -202,9 +204,10 @@ def _devices() -> list[str]:
 
 def _serve(connection: Connection, device: str | None) -> None:
     """The life of a process."""
-    # The terminal's Ctrl-C is for the driver, who tells its workers to stop. It was held back.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # They are for the driver, who tells its workers to stop. They were held back.
+    for interrupt in _INTERRUPTS:
+        signal.signal(interrupt, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     quiet_libraries()

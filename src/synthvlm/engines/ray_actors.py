@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
@@ -57,6 +58,7 @@ class RayEngine:
         self._members: dict[str, _Member] = {}
         self._names = count()
         if not ray.is_initialized():
+            before = signal.getsignal(signal.SIGTERM)
             try:
                 ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
             except (ConnectionError, RuntimeError, ValueError) as error:
@@ -64,6 +66,9 @@ class RayEngine:
                     f"no Ray cluster: {first_line(error)}; RAY_ADDRESS says which one, without it "
                     f"one is started here"
                 ) from error
+            # Ray takes it for itself, to end what it has started; that it does at every exit.
+            if callable(before) and signal.getsignal(signal.SIGTERM) is not before:
+                signal.signal(signal.SIGTERM, before)
 
     @property
     def workers(self) -> int:
