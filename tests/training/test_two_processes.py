@@ -1,10 +1,11 @@
-"""Two processes under ``accelerate launch`` do what one does."""
+"""Two processes under torch's elastic agent, as ``accelerate launch`` has, do what one does."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from synthvlm.training.recipe import TrainingRecipe
 from synthvlm.training.train import train
 
 HERE = Path(__file__).parent
+# `accelerate launch` itself starts a single process where there is no GPU.
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
 
 
 def test_two_processes_have_the_losses_of_one(
@@ -24,11 +27,8 @@ def test_two_processes_have_the_losses_of_one(
     one = tmp_path / "one"
     train(TrainingRecipe.from_values(values), one)
     (tmp_path / "recipe.yaml").write_text(dump_yaml(values))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", "0"]
     script = [str(HERE / "run_training.py"), str(tmp_path / "recipe.yaml"), str(tmp_path / "two")]
-    done = subprocess.run([*launch, *script], capture_output=True, text=True, check=False)
+    done = subprocess.run([*LAUNCH, *script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     # The main process alone prints.
     assert done.stdout.count("records can be used") == 1
@@ -43,3 +43,28 @@ def test_two_processes_have_the_losses_of_one(
         assert [row[name] for row in second] == pytest.approx(
             [row[name] for row in first], rel=1e-3
         )
+
+
+def test_sigterm_ends_both_with_one_line(
+    recipes: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    """The agent passes it on; whichever is first takes the other's connection away."""
+    values = recipes["pretrain"]
+    values = {**values, "optimisation": {**values["optimisation"], "epochs": 10_000}}
+    (tmp_path / "recipe.yaml").write_text(dump_yaml(values))
+    out = tmp_path / "two"
+    command = ["-m", "synthvlm", "train", str(tmp_path / "recipe.yaml"), "--out", str(out)]
+    with (tmp_path / "said").open("w+") as said:
+        agent = subprocess.Popen([*LAUNCH, *command], stdout=said, stderr=subprocess.STDOUT)
+        until = time.monotonic() + 120
+        while not list(out.glob("checkpoints/*")):
+            assert time.monotonic() < until
+            assert agent.poll() is None
+            time.sleep(0.1)
+        agent.terminate()
+        agent.wait(25)  # of the 30 s after which it kills them
+        said.seek(0)
+        text = said.read()
+    assert text.count("interrupted: the same command resumes, from its newest checkpoint") == 1
+    assert "error:" not in text
+    assert "Unable to shutdown" not in text

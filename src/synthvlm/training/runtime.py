@@ -38,7 +38,8 @@ def process_state() -> Any:
         ) from None
     import torch
 
-    state = PartialState()
+    # Left alone it takes processes without a GPU for trainings of their own.
+    state = PartialState(cpu="LOCAL_RANK" in os.environ and not torch.cuda.is_available())
     if state.num_processes == 1 and state.device.type == "cuda" and torch.cuda.device_count() > 1:
         raise EngineError(
             "several GPUs are visible: `accelerate launch -m synthvlm train ...` uses them all, "
