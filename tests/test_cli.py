@@ -202,9 +202,9 @@ def test_whole_job_in_a_fresh_interpreter(
         "export",
         "report",
         "data set",
-        "report",
     ]
     assert "6 candidates generated" in done.stdout
+    assert f"\nreport: {folder}/report/index.html (" in done.stdout
     assert done.stdout.isascii(), "a display where there is no terminal"
     assert (folder / "dataset" / "llava.json").is_file()
     assert (folder / "report" / "index.html").is_file()

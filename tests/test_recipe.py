@@ -113,6 +113,13 @@ def test_impossible_combination_is_refused(values: dict[str, object], line: str)
     assert line in refusal(values)
 
 
+def test_what_is_wrong_with_the_whole_has_one_prefix() -> None:
+    twice = {"sources": [{"path": "a/c.txt"}, {"path": "b/c.txt"}]}
+    assert refusal(twice).startswith("recipe: two sources are named 'c'")
+    with pytest.raises(RecipeError, match=r"^my\.yaml: expected settings \(KEY: VALUE\), not \[\]"):
+        Recipe.from_values([], "my.yaml")  # type: ignore[arg-type]
+
+
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     text = "seed: x\ngeneration: {stepz: 4, image: {formt: png}}\nselction: {}\nrun: {threads: 0}"
     with pytest.raises(RecipeError) as caught:

@@ -41,10 +41,11 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
         location = list(problem["loc"])
         if problem["type"] != "extra_forbidden":  # an unknown key may have any name
             location = [part for part in location if not _names_alternative(part)]
-        path = ".".join(_shown(part) for part in location) or "recipe"
+        path = ".".join(_shown(part) for part in location)
         lines.setdefault(path, []).append(_message(problem, location, model))
     for path, messages in lines.items():
-        yield f"{path}: {', or '.join(messages)}"
+        # What is wrong with the whole has no path; the label names it.
+        yield (f"{path}: " if path else "") + ", or ".join(messages)
 
 
 def _names_alternative(part: int | str) -> bool:

@@ -254,8 +254,6 @@ def _run(
             pipeline.run(until)
     if until in ("export", "report"):
         progress.note(f"data set: {pipeline.folder.path('dataset')}")
-    if until == "report":
-        progress.note(f"report:   {pipeline.folder.path('report/index.html')}")
 
 
 def _serving(tracker: Tracker, address: str | None) -> AbstractContextManager[object]:
