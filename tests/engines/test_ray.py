@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from toy_jobs import Told, ToyJob
 
 from fake_models import load_fake_models
+from synthvlm.engines import ray_actors
 from synthvlm.engines.base import LostShard, ShardResult, Update, WorkerChange
 from synthvlm.engines.ray_actors import RayEngine
 from synthvlm.errors import ModelError
@@ -132,6 +135,50 @@ def test_nodes_leave_and_join(nodes: Nodes, two: Nodes, tmp_path: Path) -> None:
     assert len(deaths) == 1
     assert len({one.worker for one in of(ShardResult, updates)}) == 4
     assert not of(LostShard, updates)
+
+
+def test_workers_that_wait_for_room_are_told_of(
+    two: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_actors, "_LOOK_S", 0.2)
+    monkeypatch.setattr(ray_actors, "_START_S", 6.0)
+    room = int(ray.cluster_resources()["CPU"])
+    holders = [ray.remote(Holder).options(num_cpus=1).remote() for _ in range(room)]
+    ray.get([holder.here.remote() for holder in holders])
+    told, engine = Told(), RayEngine(2)
+    updates: list[Update] = []
+    counts: list[int] = []
+    thread = Thread(target=let_go_when_told, args=(told, holders))
+    thread.start()
+    try:
+        for update in engine.run(ToyJob(tmp_path, pause_s=0.05), range(4), told):
+            updates.append(update)
+            counts.append(engine.workers)
+    finally:
+        thread.join()
+    assert len(of(ShardResult, updates)) == 4
+    waiting = f"2 of 2 workers wait for a CPU of the Ray cluster, 0 of its {room} are free"
+    assert told.lines[0] == waiting
+    assert told.lines[-1] == "no worker waits for a CPU of the Ray cluster any more"
+    changes = [(one.worker, one.state) for one in of(WorkerChange, updates)]
+    assert changes[:2] == [("0", "waits"), ("1", "waits")]
+    assert sorted(changes[2:]) == [("0", "started"), ("1", "started")]
+    assert (counts[0], max(counts)) == (0, 2)
+
+
+class Holder:
+    """Takes a place."""
+
+    def here(self) -> None:
+        pass
+
+
+def let_go_when_told(told: Told, holders: list[Any]) -> None:
+    until = time.monotonic() + 60
+    while not told.lines and time.monotonic() < until:
+        time.sleep(0.1)
+    for holder in holders:
+        ray.kill(holder)
 
 
 HANDLER = """

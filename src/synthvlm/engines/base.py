@@ -49,7 +49,7 @@ class LostShard:
 
 @dataclass(frozen=True, slots=True)
 class WorkerChange:
-    """A worker has ``started``, ``stopped`` or ``died``, and why it died."""
+    """A worker ``waits`` for room, has ``started`` or ``died``, and why it died."""
 
     worker: str
     state: str

@@ -24,6 +24,8 @@ __all__ = ["RayEngine"]
 _GRACE_S = 60.0
 #: How often the cluster is asked whether there is room for more workers.
 _LOOK_S = 5.0
+#: A worker that is not there after so long waits for room; before that it may be starting.
+_START_S = 15.0
 #: A worker that has nothing to say answers after so long.
 _PATIENCE_S = 2.0
 
@@ -72,8 +74,8 @@ class RayEngine:
 
     @property
     def workers(self) -> int:
-        """How many actors there are now."""
-        return len(self._members)
+        """How many actors there are now; those that wait for room are not."""
+        return sum(member.node is not None for member in self._members.values())
 
     def gpus(self) -> int:
         """How many GPUs the cluster has."""
@@ -85,13 +87,14 @@ class RayEngine:
         """Yield the result of each shard as it finishes, and what becomes of the actors."""
         crew = Crew(shards, progress)
         job = self._ray.put(make_worker)
-        looked, known = time.monotonic(), -1
+        looked, known, waiting = time.monotonic(), -1, 0
         try:
             while not crew.is_over:
                 if len(self._members) != known or time.monotonic() - looked >= _LOOK_S:
                     looked = time.monotonic()
-                    yield from self._hire(job, crew)
+                    self._hire(job, crew)
                     known = len(self._members)
+                    waiting = yield from self._tell_of_waiting(waiting, progress)
                 yield from self._listen(crew)
         finally:
             members = list(self._members.values())
@@ -103,14 +106,34 @@ class RayEngine:
         room = self.gpus() or sum(node["Alive"] for node in self._ray.nodes())
         return room if self._wanted is None else self._wanted
 
-    def _hire(self, job: Any, crew: Crew) -> Iterator[Update]:
-        """Start actors, as many as there is room and work for."""
+    def _hire(self, job: Any, crew: Crew) -> None:
+        """Ask for actors, as many as there is room and work for."""
         resource = "num_gpus" if self.gpus() else "num_cpus"
         room = min(self._room() - len(self._members), crew.dispatch.waiting)
         for _ in range(room):
             member = _Member(str(next(self._names)), self._ray, job, resource)
             self._members[member.name] = member
-            yield WorkerChange(member.name, "started")
+
+    def _tell_of_waiting(self, told: int, progress: Reporter) -> Generator[Update, None, int]:
+        """Say how many actors wait for room, where that is another number than was told."""
+        waiting = 0
+        for member in self._members.values():
+            if member.waits():
+                waiting += 1
+                if not member.is_told_of:
+                    member.is_told_of = True
+                    yield WorkerChange(member.name, "waits")
+        if waiting != told:
+            kind = "GPU" if self.gpus() else "CPU"
+            of = f"{waiting} of {len(self._members)} workers"
+            free = self._ray.available_resources().get(kind, 0)
+            there = self._ray.cluster_resources().get(kind, 0)
+            progress.note(
+                f"{of} wait for a {kind} of the Ray cluster, {free:g} of its {there:g} are free"
+                if waiting
+                else f"no worker waits for a {kind} of the Ray cluster any more"
+            )
+        return waiting
 
     def _listen(self, crew: Crew) -> Iterator[Update]:
         """Wait for messages and deaths, and take what has come."""
@@ -128,6 +151,9 @@ class RayEngine:
                 continue
             except self._ray.exceptions.RayError as error:
                 messages = [("crash", _reason(error))]
+            if not member.has_started and member.is_there():
+                member.has_started = True
+                yield WorkerChange(member.name, "started")
             member.heard += len(messages)
             for message in messages:
                 if message[0] == "crash":
@@ -171,6 +197,8 @@ class _Member:
         )
         self._actor = actor.remote(job, os.getcwd())
         self.node: str | None = None
+        self.is_told_of = self.has_started = False
+        self._asked_for = time.monotonic()
         self.heard = 0
         self._replies, self._last = 0, None  # type: tuple[int, int | None]
         self._where = self._actor.node.remote()
@@ -195,6 +223,10 @@ class _Member:
             with suppress(self._ray.exceptions.RayError):
                 self.node = self._ray.get(self._where)
         return self.node is not None
+
+    def waits(self) -> bool:
+        """Whether it is not there, and that for too long to be merely starting."""
+        return not self.is_there() and time.monotonic() - self._asked_for >= _START_S
 
     def reply(self, shard: int | None) -> None:
         self._replies, self._last = self._replies + 1, shard
