@@ -200,6 +200,29 @@ def test_shards_that_are_set_aside_are_told(tmp_path: Path) -> None:
     assert "killed by SIGKILL" in text
 
 
+def test_workers_that_may_hang_are_told_while_the_run_lives(tmp_path: Path) -> None:
+    run = folder(tmp_path / "run")
+
+    def event(worker: str, state: str) -> None:
+        run.event("worker", stage="generate", worker=worker, state=state, problem="nothing heard")
+
+    event("9", "silent")  # of an earlier run
+    run.event("run", until="report", version="1")
+    for worker in ("0", "1", "2", "3"):
+        event(worker, "silent")
+    event("0", "heard")
+    event("1", "died")
+    run.event("shard", stage="generate", shard=1, worker="2")
+    run.flush_events()
+    assert status(run, recipe()).silent == ()
+    lock(run)
+    found = status(run, recipe())
+    assert [one["worker"] for one in found.silent] == ["3"]
+    (line,) = [line for line in found.text().splitlines() if "may hang" in line]
+    assert line.startswith("worker 3 may hang (told 2")
+    assert line.endswith(" UTC): nothing heard")
+
+
 def test_a_damaged_marker_counts_for_nothing(tmp_path: Path) -> None:
     run = folder(tmp_path / "run")
     (tmp_path / "run/done/generate/00000.json").write_text("[]")

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,7 @@ class Status:
         stages: Shards of each stage.
         candidates: None while the process at work tells better, or before curation.
         set_aside: Events of the shards that are set aside.
+        silent: Events of the workers at work that may hang.
         next: The stage that the next run begins with; None: all are done.
     """
 
@@ -73,6 +74,7 @@ class Status:
     stages: tuple[StageShards, ...]
     candidates: Candidates | None
     set_aside: tuple[Mapping[str, Any], ...]
+    silent: tuple[Mapping[str, Any], ...]
     next: str | None
 
     def values(self) -> dict[str, Any]:
@@ -87,6 +89,11 @@ class Status:
         lines = [f"{self.url}: {self._who()}"]
         if self.state is not None:
             lines.append(f"{self.state.stage}: {self.state.text()}")
+        lines += [
+            f"worker {event.get('worker')} may hang (told {_moment(float(event['time']))}): "
+            f"{event.get('problem')}"
+            for event in self.silent
+        ]
         lines += ["", "shards done:"]
         width = max(len(stage.stage) for stage in self.stages)
         for stage in self.stages:
@@ -135,6 +142,7 @@ def status(run: RunFolder, recipe: Recipe) -> Status:
     lock = run.lock_info()
     state = None if lock is None else StageState.of(lock.get("state"))
     markers = DoneMarkers(run, recipe)
+    events = run.events()
     told = state is not None and state.stage == "generate"
     candidates = None if told else markers.candidates()
     return Status(
@@ -143,7 +151,8 @@ def status(run: RunFolder, recipe: Recipe) -> Status:
         state=state,
         stages=tuple(markers.stages()),
         candidates=candidates,
-        set_aside=tuple(set_aside(run.events())),
+        set_aside=tuple(set_aside(events)),
+        silent=() if lock is None else tuple(_silent(events)),
         next=markers.next_stage(candidates),
     )
 
@@ -216,6 +225,20 @@ def _holder(lock: Mapping[str, Any]) -> Holder:
         beat=beat,
         beat_time=float(beat) if isinstance(beat, int | float) else None,
     )
+
+
+def _silent(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The last events of workers that may hang, as far as the last run has told."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for event in events:
+        worker = str(event.get("worker"))
+        if event.get("event") in ("run", "shards"):
+            found.clear()
+        elif event.get("event") in ("worker", "shard"):
+            found.pop(worker, None)
+            if event.get("state") == "silent":
+                found[worker] = event
+    return list(found.values())
 
 
 def _moment(seconds: float) -> str:

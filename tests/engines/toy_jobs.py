@@ -39,6 +39,7 @@ class ToyJob:
         once: Shards that kill their worker the first time.
         raising: Shards at which it raises something unexpected.
         fatal: Shards at which it raises an error that stops the run.
+        hanging: Shards at which it does nothing for five seconds.
         pause_s: Seconds of work for each unit, times one to three: workers keep no step.
         start_dies: Whether no worker gets as far as its first shard.
     """
@@ -48,6 +49,7 @@ class ToyJob:
     once: tuple[int, ...] = ()
     raising: tuple[int, ...] = ()
     fatal: tuple[int, ...] = ()
+    hanging: tuple[int, ...] = ()
     pause_s: float = 0.0
     start_dies: bool = False
 
@@ -89,6 +91,8 @@ class ToyWorker:
                 self._fail(shard)
 
     def _fail(self, shard: int) -> None:
+        if shard in self._job.hanging:
+            time.sleep(5)
         seen = self._job.folder / f"seen-{shard}"
         if shard in self._job.deadly or (shard in self._job.once and not seen.exists()):
             seen.touch()

@@ -49,7 +49,11 @@ class LostShard:
 
 @dataclass(frozen=True, slots=True)
 class WorkerChange:
-    """A worker ``waits`` for room, has ``started`` or ``died``, and why it died."""
+    """What became of a worker, and why.
+
+    It ``waits`` for room, has ``started``, is ``silent`` (it may hang), is ``heard`` of again, or
+    has ``died``.
+    """
 
     worker: str
     state: str

@@ -9,6 +9,7 @@ from typing import Protocol
 from synthvlm.engines.base import Reporter, Update, WorkerChange
 from synthvlm.engines.channel import Message
 from synthvlm.engines.dispatch import Dispatch
+from synthvlm.engines.silence import Silence
 
 __all__ = ["Crew", "Member"]
 
@@ -30,6 +31,7 @@ class Crew:
         self.dispatch = Dispatch(shards)
         self._progress = progress
         self._idle: dict[str, Member] = {}
+        self._silence = Silence()
         # What each worker has done of each shard that it has in hand, the last one at the end.
         self._advanced: dict[str, dict[int, int]] = {}
 
@@ -45,6 +47,9 @@ class Crew:
             SynthVLMError: The worker met one that stops the run.
         """
         kind, value = message
+        if self._silence.heard(member.name):
+            self._progress.note(f"worker {member.name} is heard of again")
+            yield WorkerChange(member.name, "heard")
         if kind == "advance":
             of = self._advanced[member.name]
             of[next(reversed(of))] += value
@@ -55,6 +60,7 @@ class Crew:
             shard = self.dispatch.next(member.name)
             if shard is None and value:
                 self._idle[member.name] = member
+                self._silence.left(member.name)
             else:
                 self._give(member, shard)
         elif kind == "result":
@@ -65,6 +71,14 @@ class Crew:
             assert kind == "error", kind
             raise value
 
+    def silent(self) -> Iterator[Update]:
+        """Tell of workers that may hang; to be asked now and then, when all messages are taken."""
+        for worker, problem in self._silence.news().items():
+            shards = " and ".join(f"shard {shard}" for shard in self._advanced.get(worker, {}))
+            problem += f"; it has {shards or 'nothing'} in hand"
+            self._progress.note(f"warning: worker {worker} may hang: {problem}")
+            yield WorkerChange(worker, "silent", problem)
+
     def died(
         self, member: Member, problem: str, *, workers: int, blame: bool = True
     ) -> Iterator[Update]:
@@ -74,6 +88,7 @@ class Crew:
             EngineError: Workers die one after the other, and none finishes a shard.
         """
         self._idle.pop(member.name, None)
+        self._silence.left(member.name)
         # What it did of shards that it did not finish is done again.
         self._progress.advance(-sum(self._advanced.pop(member.name, {}).values()))
         yield WorkerChange(member.name, "died", problem)
@@ -87,4 +102,5 @@ class Crew:
     def _give(self, member: Member, shard: int | None) -> None:
         if shard is not None:
             self._advanced.setdefault(member.name, {})[shard] = 0
+            self._silence.begun(member.name)
         member.reply(shard)

@@ -25,6 +25,8 @@ __all__ = ["ProcessEngine"]
 
 #: How long a worker that is to stop may take to commit what it has drawn.
 _GRACE_S = 60.0
+#: How often workers that say nothing are looked at.
+_LOOK_S = 5.0
 #: What a terminal and a batch system send to all processes of a command.
 _INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
 #: What worker processes are called.
@@ -70,6 +72,7 @@ class ProcessEngine:
                         member.give(make_worker)
                         yield WorkerChange(member.name, "started")
                 yield from self._listen(crew, len(places))
+                yield from crew.silent()
         finally:
             members = list(self._members.values())
             self._members.clear()
@@ -78,7 +81,7 @@ class ProcessEngine:
     def _listen(self, crew: Crew, workers: int) -> Iterator[Update]:
         """Wait for messages and deaths, and take what has come."""
         ends = {member.connection: place for place, member in self._members.items()}
-        for end in wait(list(ends)):
+        for end in wait(list(ends), _LOOK_S):
             assert isinstance(end, Connection)
             place = ends[end]
             member = self._members[place]

@@ -96,6 +96,7 @@ class RayEngine:
                     known = len(self._members)
                     waiting = yield from self._tell_of_waiting(waiting, progress)
                 yield from self._listen(crew)
+                yield from crew.silent()
         finally:
             members = list(self._members.values())
             self._members.clear()

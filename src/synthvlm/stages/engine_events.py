@@ -35,6 +35,8 @@ def note_update(run: RunFolder, stage: str, update: Update, **facts: Any) -> Non
             problem=update.problem,
             **facts,
         )
+        if update.state in ("silent", "heard"):
+            run.flush_events()  # for `synthvlm status`
     else:
         run.event(
             "set_aside",
