@@ -52,6 +52,28 @@ def test_a_sample_is_part_of_the_whole(tmp_path: Path) -> None:
     assert all((images / one["image"]).exists() for one in some)
 
 
+def test_quotas_keep_what_captions_name_and_take_the_best_of_each_kind(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from arms import select_by_quotas
+
+    with_background, without = "a red circle on a blue background", "a red circle"
+    texts = [without] * 12 + [with_background] * 6
+    records = [
+        {"id": f"{n:02}", "conversations": [{"value": "?"}, {"value": text}]}
+        for n, text in enumerate(texts)
+    ]
+    run = tmp_path / "run"
+    (run / "dataset").mkdir(parents=True)
+    (run / "dataset" / "llava.json").write_text(json.dumps(records))
+    ids = [str(record["id"]) for record in records]
+    ranking = pa.table({"caption_id": ids, "rank": list(range(1, 19))})
+    pq.write_table(ranking, run / "selection.parquet")
+    select_by_quotas(run, tmp_path / "to", 6)
+    kept = {record["id"] for record in json.loads((tmp_path / "to" / "llava.json").read_bytes())}
+    assert kept == {"00", "01", "02", "03", "12", "13"}
+
+
 def test_questions_are_as_many_as_they_should_be(tmp_path: Path) -> None:
     pytest.importorskip("easy_vqa")
     from questions import INSTRUCTIONS, PER_GROUP, PER_TOPIC, PROBES, make_questions
@@ -106,6 +128,9 @@ def test_tables_hold_means_and_paired_differences() -> None:
     # Student's t of 60, 70, 80: 4.3027 * 10 / sqrt(3) = 24.8.
     assert "| B: curated, generated, selected | 70.0 ± 24.8 |" in scores
     assert scores.splitlines()[-1].split("|")[5].strip() == "35.0 ± 12.4"  # world, both topics
-    _, differences = difference_tables(results, [500])
-    assert "| B - no stage 1 | +20.0 ± 0.0 |" in differences
+    pairs = [(("b", False), ("none", False)), (("b", False), ("absent", False))]
+    _, differences = difference_tables(results, [500], pairs)
+    name = "B: curated, generated, selected - no stage 1"
+    assert f"| {name} | +20.0 ± 0.0 |" in differences
+    assert len(differences.splitlines()) == 3
     assert "| no stage 1 | 80.0 ± 0.0 | 90.0 ± 0.0 |" in language_table(results, [500])

@@ -8,7 +8,8 @@ Each arm is a LLaVA JSON file with a folder of images:
 - ``d``: as many, drawn from the web;
 - ``e``: the web's pictures, captioned by a small captioning model;
 - ``b-no-ssim``: B with an SSIM weight of 0;
-- ``b-uncurated``: B with curation off, from as many captions as B's curation kept.
+- ``b-uncurated``: B with curation off, from as many captions as B's curation kept;
+- ``b-quotas``: the best of B's pairs among those whose captions name the same kinds of things.
 
 What is there is kept: a killed command goes on where it was.
 """
@@ -20,6 +21,7 @@ import json
 import os
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -30,8 +32,11 @@ from captioner import caption_web
 from web import PAIRS, make_web
 
 from synthvlm import Pipeline, Recipe
+from synthvlm.tiny.captions import parse
 
 HERE = Path(__file__).parent
+#: In the order in which they are built.
+ARMS = ("a", "b", "c", "d", "e", "b-no-ssim", "b-uncurated", "b-quotas")
 CURATION_OFF = [
     "curation.alignment=null",
     "curation.deduplicate=false",
@@ -52,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(".claim"))
     parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
     parser.add_argument("--noise", type=float, default=1.0, help="factor of the noise's shares")
     args = parser.parse_args()
     out: Path = args.out.resolve()
@@ -78,6 +84,11 @@ def main() -> None:
         shutil.copytree(out / "b", out / "b-no-ssim")
         pipeline(out / "b-no-ssim", "scoring.ssim.weight=0.0")
 
+    def build_quotas() -> None:
+        shutil.copytree(out / "b", out / "b-all")
+        pipeline(out / "b-all", "selection.top_n=null")
+        select_by_quotas(out / "b-all", out / "b-quotas", top)
+
     steps: dict[str, Callable[[], None]] = {
         "a": lambda: make_web(web, pairs=args.pairs, noise=args.noise),
         "b": lambda: pipeline(out / "b"),
@@ -88,9 +99,10 @@ def main() -> None:
         "b-uncurated": lambda: pipeline(
             out / "b-uncurated", *CURATION_OFF, f"limit={kept_captions(out / 'b')}"
         ),
+        "b-quotas": build_quotas,
     }
-    for name, build in steps.items():
-        once(out, name, build)
+    for name in args.arms:
+        once(out, name, steps[name])
 
 
 def once(out: Path, name: str, build: Callable[[], None]) -> None:
@@ -124,12 +136,42 @@ def sample(source: Path, to: Path, count: int, *, seed: int) -> None:
     (to / "llava.json").write_text(json.dumps(Random(seed).sample(records, count), indent=0))
 
 
+def select_by_quotas(run: Path, to: Path, count: int) -> None:
+    """The best so many pairs, as many of each kind of caption as there are in proportion."""
+    records: list[dict[str, Any]] = json.loads((run / "dataset" / "llava.json").read_bytes())
+    ranking = pq.read_table(run / "selection.parquet", columns=["caption_id", "rank"])
+    ranks = dict(zip(*(column.to_pylist() for column in ranking.columns), strict=True))
+    kinds: dict[tuple[bool, ...], list[dict[str, Any]]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: ranks[record["id"]]):
+        kinds[named(record["conversations"][1]["value"])].append(record)
+    # Where a record stands in its own kind (0 .. 1) decides.
+    places = [
+        ((place + 0.5) / len(kind), ranks[record["id"]], record)
+        for kind in kinds.values()
+        for place, record in enumerate(kind)
+    ]
+    places.sort(key=lambda place: place[:2])
+    to.mkdir(parents=True, exist_ok=True)
+    kept = [record for _, _, record in places[:count]]
+    (to / "llava.json").write_text(json.dumps(kept, indent=0))
+
+
+def named(caption: str) -> tuple[bool, ...]:
+    """Which kinds of things a caption names: background, place, size, relation."""
+    claim = parse(caption)
+    if claim is None:
+        return ()
+    return tuple(map(bool, (claim.background, claim.place, claim.size, claim.relation)))
+
+
 def data_of(out: Path, arm: str) -> tuple[Path, Path]:
     """The LLaVA JSON of an arm, and its images' folder."""
     if arm in ("a", "d", "e"):
         return out / arm / "llava.json", out / "a" / "images"
     if arm == "c":
         return out / "c" / "llava.json", out / "c-all" / "dataset" / "images"
+    if arm == "b-quotas":
+        return out / arm / "llava.json", out / "b-all" / "dataset" / "images"
     return out / arm / "dataset" / "llava.json", out / arm / "dataset" / "images"
 
 

@@ -25,6 +25,15 @@ NAMES = {
     "e": "E: the web's pictures, captioned",
     "b-no-ssim": "B, SSIM weight 0",
     "b-uncurated": "B, curation off",
+    "b-quotas": "B, quotas by what captions name",
+}
+COLOURS = {
+    "none": "#999",
+    "a": "#1f77b4",
+    "b": "#d62728",
+    "c": "#ff7f0e",
+    "d": "#2ca02c",
+    "e": "#9467bd",
 }
 Results = dict[tuple[str, bool], list[dict[str, Any]]]
 Metric = Callable[[dict[str, Any]], float | None]
@@ -33,7 +42,7 @@ Metric = Callable[[dict[str, Any]], float | None]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(".claim"))
-    parser.add_argument("--to", type=Path, default=HERE)
+    parser.add_argument("--to", type=Path, default=HERE / "results.md", help="the figure beside it")
     args = parser.parse_args()
     results: Results = defaultdict(list)
     for file in sorted((args.out / "results").glob("*.json")):
@@ -41,23 +50,31 @@ def main() -> None:
         results[result["arm"], result["equal_steps"]].append(result)
     counts = sorted({int(n) for rows in results.values() for row in rows for n in row["stage2"]})
     seeds = sorted({len(rows) for rows in results.values()})
+    to_b = [(("b", False), (arm, False)) for arm in ARMS if arm != "b"]
+    at_equal_steps = [((arm, True), ("a", False)) for arm in EQUAL_STEPS]
+    at_equal_steps += [
+        (("b-quotas", True), (arm, True)) for arm in EQUAL_STEPS if arm != "b-quotas"
+    ]
+    sections = {
+        "The arms' data": [data_table(args.out, results)],
+        "One epoch each": score_tables(results, ARMS, counts, equal=False),
+        "As many steps as A takes": score_tables(results, ("a", *EQUAL_STEPS), counts, equal=True),
+        "Differences by seed, one epoch each": difference_tables(results, counts, to_b),
+        "Differences by seed, as many steps as A takes": difference_tables(
+            results, counts, at_equal_steps
+        ),
+        "Language kept": [language_table(results, counts)],
+    }
     parts = [
         "# Results",
         "Made by `summary.py` of what `arms.py` and `run.py` left. Means over "
         f"{' to '.join(map(str, seeds))} seeds, in per cent, with 95 % intervals (Student's t).",
-        "## The arms' data",
-        data_table(args.out, results),
-        "## One epoch each",
-        *score_tables(results, ARMS, counts, equal=False),
-        "## As many steps as A takes",
-        *score_tables(results, ("a", *EQUAL_STEPS), counts, equal=True),
-        "## Differences to B, by seed",
-        *difference_tables(results, counts),
-        "## Language kept",
-        language_table(results, counts),
     ]
-    (args.to / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    (args.to / "results.svg").write_text(figure(results, counts), encoding="utf-8")
+    for title, blocks in sections.items():
+        if blocks:
+            parts += [f"## {title}", *blocks]
+    args.to.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    args.to.with_suffix(".svg").write_text(figure(results, counts), encoding="utf-8")
 
 
 def data_table(out: Path, results: Results) -> str:
@@ -117,36 +134,37 @@ def score_tables(
             ]
             if values[0]:
                 rows.append([NAMES[arm], *(told(mean_interval(column)) for column in values)])
-        tables.append(f"{count:,} instruction samples:")
-        tables.append(table(["arm", *metrics(count)], rows))
+        if rows:
+            tables.append(f"{count:,} instruction samples:")
+            tables.append(table(["arm", *metrics(count)], rows))
     return tables
 
 
-def difference_tables(results: Results, counts: Sequence[int]) -> list[str]:
-    """B minus every other arm, both with the same seed."""
+def difference_tables(
+    results: Results,
+    counts: Sequence[int],
+    pairs: Sequence[tuple[tuple[str, bool], tuple[str, bool]]],
+) -> list[str]:
+    """The first of each pair of arms minus the second, both with the same seed."""
     tables = []
     for count in counts:
         rows = []
-        b = {row["seed"]: row for row in results["b", False]}
-        for arm in ARMS:
-            if arm == "b":
-                continue
+        for first, second in pairs:
+            of_seed = {row["seed"]: row for row in results.get(first, [])}
+            both = [(of_seed.get(row["seed"]), row) for row in results.get(second, [])]
             cells = []
             for metric in metrics(count).values():
-                pairs = [
-                    (metric(b[row["seed"]]), metric(row))
-                    for row in results.get((arm, False), [])
-                    if row["seed"] in b
-                ]
-                kept = [x - y for x, y in pairs if x is not None and y is not None]
-                if kept:
-                    cells.append(told(mean_interval(kept), signed=True))
+                values = [(metric(x), metric(y)) for x, y in both if x is not None]
+                found = [x - y for x, y in values if x is not None and y is not None]
+                if found:
+                    cells.append(told(mean_interval(found), signed=True))
             if cells:
-                rows.append([f"B - {NAMES[arm]}", *cells])
-        tables += [
-            f"{count:,} instruction samples:",
-            table(["difference", *metrics(count)], rows),
-        ]
+                rows.append([f"{NAMES[first[0]]} - {NAMES[second[0]]}", *cells])
+        if rows:
+            tables += [
+                f"{count:,} instruction samples:",
+                table(["difference", *metrics(count)], rows),
+            ]
     return tables
 
 
@@ -169,7 +187,7 @@ def language_table(results: Results, counts: Sequence[int]) -> str:
                 for row in found
                 if str(n) in row["stage2"]
             ]
-            cells.append(told(mean_interval(after)))
+            cells.append(told(mean_interval(after)) if after else "")
         rows.append([NAMES[arm], *cells])
     return table(["arm", "before stage 2", *(f"after {n:,} samples" for n in counts)], rows)
 
@@ -190,8 +208,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def figure(results: Results, counts: Sequence[int]) -> str:
     """Accuracy by instruction samples, a line for each arm: colour and shape of easy-VQA, world."""
-    shown = ("none", "a", "b", "c", "d", "e")
-    colours = ("#999", "#1f77b4", "#d62728", "#ff7f0e", "#2ca02c", "#9467bd")
+    shown = [arm for arm in COLOURS if (arm, False) in results]
     panels = ("easy-VQA colour", "easy-VQA shape", "world, all topics")
     width, height, left, top = 300, 240, 48, 34
     parts = [
@@ -233,7 +250,7 @@ def figure(results: Results, counts: Sequence[int]) -> str:
                 f'<text x="{x_of(count)}" y="{height}" text-anchor="middle">{count:,}</text>'
             )
         for place, (arm, line) in enumerate(lines.items()):
-            colour = colours[shown.index(arm)]
+            colour = COLOURS[arm]
             shift = 3 * (place - len(lines) / 2)
             points = " ".join(f"{x_of(n) + shift:.1f},{y_of(e.value):.1f}" for n, e in line)
             parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
@@ -250,7 +267,7 @@ def figure(results: Results, counts: Sequence[int]) -> str:
     )
     for place, arm in enumerate(shown):
         x, y = left + place % 3 * 290, height + 48 + place // 3 * 22
-        parts.append(f'<circle cx="{x}" cy="{y - 4}" r="5" fill="{colours[place]}"/>')
+        parts.append(f'<circle cx="{x}" cy="{y - 4}" r="5" fill="{COLOURS[arm]}"/>')
         parts.append(f'<text x="{x + 12}" y="{y}">{NAMES[arm]}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
