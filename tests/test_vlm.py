@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from random_llava import byte_tokenizer, save_llava
-from synthvlm.errors import ModelError
+from synthvlm.errors import ModelError, OutOfMemoryError
 from synthvlm.vlm import VisionLanguageModel, resolved
 
 IMAGES = [Image.new("RGB", (40, 60), "red"), None, Image.new("RGB", (64, 20), "blue"), None]
@@ -42,6 +42,23 @@ def test_a_batch_gets_the_answers_of_one_at_a_time(model: VisionLanguageModel) -
 def test_answers_depend_on_the_image_and_on_its_absence(model: VisionLanguageModel) -> None:
     answers = model.answer([IMAGES[0], IMAGES[2], None], ["what?"] * 3, max_new_tokens=8)
     assert len(set(answers)) == 3
+
+
+def test_memory_that_does_not_suffice_is_one_line(
+    llava: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hungry(*args: object, **options: object) -> torch.Tensor:
+        return torch.empty(1 << 48)  # an error of the CPU's allocator
+
+    model = VisionLanguageModel(str(llava), device="cpu")
+    monkeypatch.setattr(LlavaForConditionalGeneration, "generate", hungry)
+    line = r"out of memory on cpu with 2 questions at a time: lower --batch-size"
+    with pytest.raises(OutOfMemoryError, match=line) as found:
+        model.answer(IMAGES, QUESTIONS, max_new_tokens=8)
+    assert "\n" not in str(found.value)
+    monkeypatch.setattr(LlavaForConditionalGeneration, "from_pretrained", hungry)
+    with pytest.raises(ModelError, match="does not fit into the memory of cpu"):
+        VisionLanguageModel(str(llava), device="cpu")
 
 
 def test_an_answer_is_what_transformers_generates_by_hand(

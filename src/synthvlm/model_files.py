@@ -8,8 +8,10 @@ from synthvlm import tiny
 from synthvlm.data import digest
 from synthvlm.recipe_base import TINY
 
-__all__ = ["clip_path", "language_path", "model_identity", "pipeline_path"]
+__all__ = ["clip_path", "language_path", "model_identity", "pipeline_path", "vision_language_path"]
 
+#: The folder of the model in the output folder of ``synthvlm train``.
+_TRAINED_MODEL = "model"
 _SAMPLE_BYTES = 2**20
 
 
@@ -26,6 +28,16 @@ def clip_path(model: str) -> str:
 def language_path(model: str) -> str:
     """Hub id or folder of a causal language model; ``tiny`` is the embedded one."""
     return str(tiny.language_path()) if model == TINY else model
+
+
+def vision_language_path(model: str) -> str:
+    """Hub id or folder of a vision-language model; what ``synthvlm train`` wrote holds one."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return model
+    inner = folder / _TRAINED_MODEL
+    is_training = (inner / "config.json").is_file() and not (folder / "config.json").is_file()
+    return str(inner if is_training else folder)
 
 
 def model_identity(path: str) -> str:

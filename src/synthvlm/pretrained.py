@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from synthvlm.device_memory import is_out_of_memory
 from synthvlm.errors import ModelError, first_line
 
 __all__ = [
@@ -59,6 +60,11 @@ def load_pretrained(
         others = [other.from_pretrained(model, **options) for other in classes[1:]]
         return [loaded.to(device).eval(), *others]
     except Exception as error:
+        if is_out_of_memory(error):
+            raise ModelError(
+                f"the {kind} model {model} does not fit into the memory of {device}: "
+                f"{first_line(error)}"
+            ) from error
         raise _cannot_load(kind, model, error) from error
     finally:
         logging.set_verbosity(verbosity)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.device_memory import is_out_of_memory
 from synthvlm.devices import resolve_device
-from synthvlm.errors import ModelError
+from synthvlm.errors import ModelError, OutOfMemoryError, first_line
 from synthvlm.pretrained import architectures, load_pretrained
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class VisionLanguageModel:
             n answers, stripped of white space and of special tokens.
 
         Raises:
+            OutOfMemoryError: So many questions at a time do not fit into the device's memory.
             ValueError: The numbers of images and questions differ, or a question holds the mark
                 that stands for an image.
         """
@@ -91,6 +93,18 @@ class VisionLanguageModel:
         return answers
 
     def _generate(self, turns: list[list[dict[str, Any]]], max_new_tokens: int) -> list[str]:
+        try:
+            return self._generated(turns, max_new_tokens)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            problem = first_line(error)
+        raise OutOfMemoryError(
+            f"{self._name} ran out of memory on {self.device} with {len(turns)} questions at a "
+            f"time: lower --batch-size or --max-new-tokens, or take a smaller model ({problem})"
+        )
+
+    def _generated(self, turns: list[list[dict[str, Any]]], max_new_tokens: int) -> list[str]:
         import torch
 
         batch = self._processor.apply_chat_template(

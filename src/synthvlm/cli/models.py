@@ -175,7 +175,7 @@ def compare(
 def cost(
     recipe: RecipeToTry,
     captioner: Annotated[
-        str, typer.Option(help="Hub id or folder of a vision-language model.", metavar="MODEL")
+        str, typer.Option(help="Hub id, folder, or output of `synthvlm train`.", metavar="MODEL")
     ],
     captions: CaptionsOption = [],  # noqa: B006
     images: Annotated[

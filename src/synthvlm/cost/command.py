@@ -12,6 +12,7 @@ from synthvlm.cost.captioning import Images, captioning_cost, read_images_of
 from synthvlm.cost.comparison import Cost
 from synthvlm.cost.route import route_cost
 from synthvlm.devices import resolve_device
+from synthvlm.model_files import vision_language_path
 from synthvlm.planning import device_name, tried
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def cost_command(
 
     Args:
         recipe: The route that draws images.
-        captioner: Hub id or folder of a vision-language model.
+        captioner: Hub id, folder, or output folder of ``synthvlm train``.
         images: Folder of images to caption; None for those that the trial drew.
         pairs: Captions to draw, and images to caption, at most.
         batch_size: Images that the captioner is given at a time.
@@ -63,7 +64,8 @@ def cost_command(
 
     from synthvlm.vlm import VisionLanguageModel, check_model
 
-    check_model(captioner, revision)  # before a trial of minutes
+    path = vision_language_path(captioner)
+    check_model(path, revision)  # before a trial of minutes
     given = None if images is None else read_images_of(images, pairs)
     with tried(recipe, pairs, progress) as (trial, run):
         route = route_cost(trial)
@@ -71,7 +73,7 @@ def cost_command(
     device = resolve_device(recipe.run.device)
 
     def load() -> Callable[[Sequence[Image]], Sequence[str]]:
-        model = VisionLanguageModel(captioner, device=device, revision=revision)
+        model = VisionLanguageModel(path, device=device, revision=revision)
         asked = prompt or DEFAULT_IMAGE_PROMPT
         return lambda some: model.answer(some, [asked] * len(some), max_new_tokens=max_new_tokens)
 

@@ -25,7 +25,7 @@ from synthvlm.evaluation.harness import (
 from synthvlm.evaluation.local import Asked, Prompting, ask
 from synthvlm.evaluation.questions import BadQuestion, QuestionFile, read_questions
 from synthvlm.evaluation.scoring import GroupScores, answer_scores, scored
-from synthvlm.model_files import model_identity
+from synthvlm.model_files import model_identity, vision_language_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -90,11 +90,8 @@ def identified(model: str, device: str, dtype: str, revision: str | None) -> Ask
     """
     from synthvlm.vlm import resolved
 
-    folder = Path(model)
-    if (folder / "model" / "config.json").is_file() and not (folder / "config.json").is_file():
-        folder = folder / "model"
-    path = str(folder) if folder.is_dir() else model
-    template = folder / "chat_template.jinja"
+    path = vision_language_path(model)
+    template = Path(path) / "chat_template.jinja"
     checksum = digest([template.read_bytes()]) if template.is_file() else ""
     return AskedModel(path, model_identity(path), checksum, *resolved(device, dtype), revision)
 

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from synthvlm.device_memory import empty_caches, is_out_of_memory
 from synthvlm.errors import GenerationError, OutOfMemoryError, SynthVLMError, first_line
 
-__all__ = ["empty_caches", "guarded", "is_out_of_memory", "quiet"]
+__all__ = ["guarded", "quiet"]
 
 Result = TypeVar("Result")
 
-#: Beside torch.OutOfMemoryError: the CPU's allocator, cuBLAS, and the driver when it is asked.
-_OUT_OF_MEMORY = (
-    "DefaultCPUAllocator",
-    "not enough memory: you tried to allocate",
-    "MPS backend out of memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-)
 #: Loggers of libraries; torchao's tell of kernels that this machine has no use for.
 _REMARKING = ("diffusers", "transformers", "peft", "torchao", "torch.utils._pytree")
 
@@ -44,7 +36,7 @@ def guarded(kind: str, work: Callable[[], Result], recover: Callable[[], None]) 
         raise
     except Exception as error:  # libraries raise anything for a prompt that they cannot take
         problem = first_line(error)
-        if not is_out_of_memory(error):
+        if not _is_out_of_memory(error):
             recover()
             raise GenerationError(f"{kind} failed: {problem}") from error
     # The error is gone here, and with it the tensors that its traceback held.
@@ -53,27 +45,11 @@ def guarded(kind: str, work: Callable[[], Result], recover: Callable[[], None]) 
     raise OutOfMemoryError(f"{kind} ran out of memory: {problem}")
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of a library says that the device's memory did not suffice."""
-    import torch
-
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
+def _is_out_of_memory(error: BaseException) -> bool:
     # Pipelines of Sana swallow the decoder's lack of memory, and then miss its image.
     if isinstance(error, UnboundLocalError):
         return "'image'" in str(error)
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
-
-
-def empty_caches() -> None:
-    """Give back the memory that torch holds in reserve."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()
+    return is_out_of_memory(error)
 
 
 @contextlib.contextmanager

@@ -231,7 +231,7 @@ class Drawer:
         self, orders: list[Order], images: GeneratedImages, rows: list[int]
     ) -> dict[int, Image]:
         """The images of some rows of a batch, in smaller parts where memory does not suffice."""
-        from synthvlm.generators.failures import empty_caches, is_out_of_memory
+        from synthvlm.device_memory import empty_caches, is_out_of_memory
 
         try:
             return self._score_images(orders, images, rows)
