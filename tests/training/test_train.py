@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -160,6 +159,10 @@ def test_adapter_alone_gives_the_merged_model(trained: dict[str, TrainingSummary
     base = LlavaForConditionalGeneration.from_pretrained(trained["pretrain"].model)
     adapter = Path(trained["lora"].model).parent / "adapter"
     merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload().state_dict()
+    # It may be published: the base has a name, and is not looked for where it lies here.
+    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == (
+        "model"
+    )
     kept = weights(trained["lora"].model)
     assert all(torch.equal(merged[name], kept[name]) for name in kept)
 
@@ -249,23 +252,6 @@ def test_what_is_gone_is_made_again_from_the_last_step(
     whole, again = weights(trained["pretrain"].model), weights(summary.model)
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     assert rows(summary.model) == rows(trained["pretrain"].model)
-
-
-@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", "trained.safetensors"])
-def test_a_damaged_checkpoint_is_named(finished: tuple[TrainingRecipe, Path], name: str) -> None:
-    recipe, out = finished
-    (out / "done.json").unlink()
-    path = complete_checkpoints(out / "checkpoints")[-1][1]
-    # At the end of an epoch no random numbers are drawn any more.
-    os.rename(path, path := path.replace("-6", "-4"))
-    state = json.loads((Path(path) / "trainer_state.json").read_text())
-    (Path(path) / "trainer_state.json").write_text(json.dumps({**state, "global_step": 4}))
-    damaged = Path(path) / name
-    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
-    with pytest.raises(RunFolderError, match="is damaged: ") as found:
-        train(recipe, out)
-    assert path in str(found.value)
-    assert "\n" not in str(found.value)
 
 
 def test_data_that_changed_since_are_refused(

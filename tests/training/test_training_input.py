@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from synthvlm.errors import SynthVLMError
+from synthvlm.errors import EngineError, OutOfMemoryError, SynthVLMError
 from synthvlm.progress import SilentProgress
 from synthvlm.training.folder import TrainingFolder
 from synthvlm.training.recipe import TRAINING_RECIPES, TrainingRecipe, changed_settings
+from synthvlm.training.runtime import explained
 from synthvlm.training.train import train
 
 
@@ -131,6 +133,12 @@ def test_bad_records_are_named_and_too_many_stop_it(
     assert not any(mark in page for mark in ("<script", "http://", "https://", "url("))
     card = (tmp_path / "out" / "model" / "README.md").read_text()
     assert "24 records, of which 20 were used" in card
+    # Both may be published: names, and nothing of where they lie here.
+    for told in (page, card):
+        assert "path: data\n" in told
+        assert "vision_tower: tower\n" in told
+        assert str(tmp_path.parent) not in told
+        assert str(Path(values["model"]["vision_tower"]).parent) not in told
     assert not list((tmp_path / "out" / "checkpoints").glob("*"))
 
 
@@ -199,6 +207,32 @@ def test_a_loss_that_is_no_number_stops_it(
     line = refused({**values, "optimisation": options}, tmp_path)
     assert "step 3: " in line
     assert "take another --out with a lower optimisation.learning_rate" in line
+
+
+def test_memory_that_does_not_suffice_is_one_line(
+    recipes: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    class Hungry(SilentProgress):
+        def advance(self, amount: int) -> None:
+            torch.empty(1 << 48)  # an error of the CPU's allocator
+
+    with pytest.raises(OutOfMemoryError, match=r"lower optimisation\.device_batch_size") as found:
+        train(TrainingRecipe.from_values(recipes["pretrain"]), tmp_path, progress=Hungry())
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        # As torch tells of it: by its signal handler, and by a pipe that is closed.
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+        RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"),
+        ConnectionResetError(104, "Connection reset by peer"),
+    ],
+)
+def test_a_dead_process_that_decodes_images_is_one_line(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(EngineError, match="lower image_workers, 0 for none"), explained(tmp_path):
+        raise error
 
 
 def test_devices_that_do_not_divide(recipes: dict[str, dict[str, Any]]) -> None:

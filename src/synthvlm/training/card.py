@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from synthvlm.training.published import published_recipe
 from synthvlm.training.versions import versions
 
 if TYPE_CHECKING:
+    from synthvlm.training.facts import DataFacts
     from synthvlm.training.recipe import TrainingRecipe
-    from synthvlm.training.samples import DataFacts
     from synthvlm.training.train import TrainingSummary
 
 __all__ = ["model_card"]
@@ -21,6 +22,7 @@ _STAGES = {
 
 def model_card(recipe: TrainingRecipe, facts: DataFacts, summary: TrainingSummary) -> str:
     """The card as Markdown, with the head that the hub reads."""
+    recipe = published_recipe(recipe)
     start = recipe.model.start
     base = [start] if start else [recipe.model.language_model, recipe.model.vision_tower]
     kind = "LoRA, merged" if recipe.lora else "full"

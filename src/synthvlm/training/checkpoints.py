@@ -1,20 +1,34 @@
 """Checkpoints: the trained weights and where the training is; complete, or as good as not there.
 
-The frozen weights are in none: they come from where the first start took them.
+The frozen weights are in none: they come from where the first start took them. The marker of a
+checkpoint is written last and holds the SHA-256 of its files, so that a damaged one is found out
+before anything is loaded from it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from synthvlm.errors import RunFolderError, first_line
 from synthvlm.training.model import trained_weights
 
-__all__ = ["complete_checkpoints", "load_trained", "mark_complete", "save_trained", "sweep", "sync"]
+__all__ = [
+    "complete_checkpoints",
+    "drop_damaged",
+    "load_trained",
+    "mark_complete",
+    "save_trained",
+    "sweep",
+    "sync",
+]
 
 _WEIGHTS_FILE = "trained.safetensors"
 _MARKER = "complete"
@@ -40,7 +54,7 @@ def load_trained(model: Any, folder: str) -> None:
     error.
 
     Raises:
-        RunFolderError: They are damaged, or of another model.
+        RunFolderError: They cannot be loaded, or are of another model.
     """
     import torch
     from safetensors.torch import load_file
@@ -49,7 +63,7 @@ def load_trained(model: Any, folder: str) -> None:
     try:
         found = load_file(path)
     except Exception as error:
-        raise RunFolderError(f"{path} is damaged: {first_line(error)}; delete {folder}") from None
+        raise RunFolderError(f"{path} cannot be loaded: {first_line(error)}") from None
     weights = trained_weights(model)
     if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in found.items()}:
         raise RunFolderError(f"{path} is of another model: take another --out")
@@ -59,12 +73,16 @@ def load_trained(model: Any, folder: str) -> None:
 
 
 def mark_complete(folder: str) -> None:
-    """Say that all of a checkpoint is on disk; the last thing that is written."""
-    for path in Path(folder).iterdir():
+    """Say that all of a checkpoint is on disk, and what it is; the last thing that is written."""
+    found = {}
+    for path in sorted(Path(folder).iterdir()):
         sync(path)
+        found[path.name] = _checksum(path)
     marker = Path(folder) / _MARKER
-    marker.touch()
-    sync(marker)
+    partial = marker.with_suffix(".partial")
+    partial.write_bytes(orjson.dumps(found))
+    sync(partial)
+    os.replace(partial, marker)
     sync(Path(folder))
 
 
@@ -73,13 +91,69 @@ def complete_checkpoints(folder: str | os.PathLike[str]) -> list[tuple[int, str]
     return sorted((step, path) for step, path in _all(folder) if (Path(path) / _MARKER).is_file())
 
 
+def drop_damaged(folder: str | os.PathLike[str], note: Callable[[str], object]) -> None:
+    """Delete the newest checkpoints up to one whose files are as they were written.
+
+    Args:
+        folder: Of the checkpoints.
+        note: Is told of each that was deleted.
+
+    Raises:
+        RunFolderError: None is sound, so that the training would begin again; or one cannot be
+            read. Nothing was deleted.
+    """
+    damaged: dict[str, str] = {}
+    for _, path in reversed(complete_checkpoints(folder)):
+        problem = _damage(Path(path))
+        if problem is None:
+            break
+        damaged[path] = problem
+    else:
+        if damaged:
+            path, problem = next(iter(damaged.items()))
+            raise RunFolderError(
+                f"{path} is damaged: {problem}; no checkpoint before it is whole: delete {folder}, "
+                f"and the same command begins again"
+            )
+    for path, problem in damaged.items():
+        _delete(path)
+        note(f"{path} was damaged and is deleted: {problem}")
+
+
+def _damage(folder: Path) -> str | None:
+    """What of a complete checkpoint is not as it was written; None if nothing."""
+    try:
+        written = orjson.loads((folder / _MARKER).read_bytes())
+        if _WEIGHTS_FILE not in written:
+            raise TypeError
+        for name, checksum in written.items():
+            if _checksum(folder / name) != checksum:
+                return f"{name} is not what was written"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is gone"
+    except (orjson.JSONDecodeError, AttributeError, TypeError):
+        return f"{_MARKER} is not what was written"
+    except OSError as error:
+        raise RunFolderError(f"{folder} cannot be read: {error.strerror or error}") from None
+    return None
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sweep(folder: str | os.PathLike[str], kept: int) -> None:
     """Delete what was half written, and all but the newest ``kept`` checkpoints."""
     staying = {path for _, path in complete_checkpoints(folder)[-kept:]} if kept else set()
     for _, path in _all(folder):
         if path not in staying:
-            (Path(path) / _MARKER).unlink(missing_ok=True)
-            shutil.rmtree(path)
+            _delete(path)
+
+
+def _delete(path: str) -> None:
+    (Path(path) / _MARKER).unlink(missing_ok=True)
+    shutil.rmtree(path)
 
 
 def _all(folder: str | os.PathLike[str]) -> list[tuple[int, str]]:

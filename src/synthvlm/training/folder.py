@@ -12,14 +12,17 @@ from typing import Any
 import orjson
 
 from synthvlm.errors import RunFolderError
+from synthvlm.training.facts import DataFacts
 from synthvlm.training.recipe import TrainingRecipe, changed_settings
-from synthvlm.training.samples import SAMPLES_FILE, DataFacts, Source, digests
+from synthvlm.training.samples import SAMPLES_FILE
+from synthvlm.training.sources import Source, digests
 
 __all__ = ["TrainingFolder"]
 
 RECIPE_FILE = "training.yaml"
 LOG_FILE = "log.jsonl"
 _DONE_FILE = "done.json"
+_DONE_KEYS = {"steps", "samples", "failed", "loss"}
 _FACTS_FILE = "data.json"
 _LOCK_FILE = ".lock"
 #: What a training that could not even write its recipe leaves.
@@ -99,8 +102,12 @@ class TrainingFolder:
     def facts(self) -> DataFacts | None:
         """What the check of the data found; None where it is not done."""
         values = self._json(_FACTS_FILE)
-        there = (self.path / SAMPLES_FILE).is_file()
-        return DataFacts.of(values) if values is not None and there else None
+        if values is None or not (self.path / SAMPLES_FILE).is_file():
+            return None
+        try:
+            return DataFacts.of(values)
+        except (TypeError, KeyError, ValueError):
+            raise self._damaged(_FACTS_FILE) from None
 
     def keep_facts(self, facts: DataFacts) -> None:
         """Remember it."""
@@ -111,6 +118,8 @@ class TrainingFolder:
         values = self._json(_DONE_FILE)
         if values is None or not (self.model / "config.json").is_file():
             return None
+        if set(values) != _DONE_KEYS:
+            raise self._damaged(_DONE_FILE)
         if values["loss"] is None:  # JSON has no NaN
             values["loss"] = float("nan")
         return {**values, "model": str(self.model)}
@@ -131,18 +140,39 @@ class TrainingFolder:
             yield file.write
 
     def logged(self) -> list[dict[str, Any]]:
-        """The rows of the loss; a half-written last one is left out."""
+        """The rows of the loss; a half-written last one is left out.
+
+        Raises:
+            RunFolderError: A row is damaged.
+        """
         path = self.path / LOG_FILE
         if not path.is_file():
             return []
-        lines = path.read_bytes().split(b"\n")[:-1]
-        return [orjson.loads(line) for line in lines]
+        rows = []
+        for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+            try:
+                row = orjson.loads(line)
+                float(row["step"]), float(row["loss"])
+            except (orjson.JSONDecodeError, TypeError, KeyError, ValueError):
+                raise RunFolderError(
+                    f"{path}, line {number} is damaged: delete that line, which only the report "
+                    f"will lack, and the same command goes on"
+                ) from None
+            rows.append(row)
+        return rows
 
     def _json(self, name: str) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = orjson.loads((self.path / name).read_bytes())
+            found = orjson.loads((self.path / name).read_bytes())
         except FileNotFoundError:
             return None
         except orjson.JSONDecodeError:
-            raise RunFolderError(f"{self.path / name} is damaged: take another --out") from None
+            raise self._damaged(name) from None
+        if not isinstance(found, dict):
+            raise self._damaged(name)
         return found
+
+    def _damaged(self, name: str) -> RunFolderError:
+        return RunFolderError(
+            f"{self.path / name} is damaged: delete it, and the same command makes it again"
+        )

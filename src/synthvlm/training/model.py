@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from synthvlm.conversations import IMAGE_MARK
 from synthvlm.errors import ModelError
-from synthvlm.model_files import clip_path, language_path
+from synthvlm.model_files import clip_path, language_path, vision_language_path
 from synthvlm.pretrained import PilImageProcessor, architectures, load_pretrained
 from synthvlm.training.prompts import CHAT_TEMPLATE
 
@@ -76,7 +76,7 @@ def assemble(
 def _started(settings: ModelSettings, dtype: str) -> tuple[Any, Any, Any]:
     from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
-    start, revision = str(settings.start), settings.start_revision
+    start, revision = vision_language_path(str(settings.start)), settings.start_revision
     if _LLAVA not in architectures("LLaVA", start, revision):
         raise ModelError(f"{start} is no LLaVA checkpoint: its config.json does not name {_LLAVA}")
     classes = [LlavaForConditionalGeneration, AutoTokenizer, PilImageProcessor]

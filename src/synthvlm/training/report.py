@@ -7,13 +7,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.training.curves import curve
+from synthvlm.training.published import published_recipe, published_where
 from synthvlm.training.versions import versions
 
 if TYPE_CHECKING:
     import jinja2
 
+    from synthvlm.training.facts import DataFacts
     from synthvlm.training.recipe import TrainingRecipe
-    from synthvlm.training.samples import DataFacts
     from synthvlm.training.train import TrainingSummary
 
 __all__ = ["render"]
@@ -33,6 +34,7 @@ def render(
         summary: What it came to.
         rows: Of ``log.jsonl``, in order.
     """
+    recipe = published_recipe(recipe)
     charts = [
         (title, curve(_points(rows, key), label=title))
         for key, title in (
@@ -50,6 +52,7 @@ def render(
         charts=charts,
         versions=versions(),
         settings=recipe.to_yaml(),
+        place=published_where,
     )
 
 

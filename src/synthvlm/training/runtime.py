@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from synthvlm.device_memory import is_out_of_memory
 from synthvlm.errors import (
     CaptionSourceError,
     EngineError,
     MissingExtraError,
     OutOfMemoryError,
     RunFolderError,
+    SynthVLMError,
     first_line,
 )
 
 __all__ = ["explained", "process_state", "quiet"]
+
+#: What torch says of a process that decodes images and is no more.
+_DEAD_WORKER = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
 
 
 def process_state() -> Any:
@@ -70,24 +76,40 @@ def quiet() -> Iterator[None]:
 @contextmanager
 def explained(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Errors of the training itself, in a line each; ``folder`` is what it writes to."""
-    import torch
-    from safetensors import SafetensorError
-
     try:
         yield
     except CaptionSourceError as error:
         # From a process that decodes images it comes with a traceback, its own message last.
         line = str(error).strip().splitlines()[-1]
         raise CaptionSourceError(line.partition("CaptionSourceError: ")[2] or line) from None
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemoryError(
-            f"{first_line(error)}: lower optimisation.device_batch_size; the same command goes on "
-            f"from the last checkpoint"
-        ) from None
     except BrokenPipeError:  # of the terminal
         raise
-    except (OSError, SafetensorError) as error:
-        told = getattr(error, "strerror", None) or first_line(error)
-        raise RunFolderError(
-            f"{folder} cannot be written: {told}; the same command goes on from what is finished"
-        ) from None
+    except Exception as error:
+        told = _told(error, folder)
+        if told is None:
+            raise
+        raise told from None
+
+
+def _told(error: Exception, folder: str | os.PathLike[str]) -> SynthVLMError | None:
+    """What a library's error means; None where that is not known."""
+    from safetensors import SafetensorError
+
+    if is_out_of_memory(error):
+        return OutOfMemoryError(
+            f"out of memory ({first_line(error)}): lower optimisation.device_batch_size or set "
+            f"optimisation.gradient_checkpointing; the same command goes on from the last "
+            f"checkpoint"
+        )
+    is_dead = isinstance(error, RuntimeError) and _DEAD_WORKER.search(str(error))
+    if is_dead or isinstance(error, ConnectionError):
+        return EngineError(
+            f"a process that decodes images died, perhaps for lack of (shared) memory: lower "
+            f"image_workers, 0 for none ({first_line(error)})"
+        )
+    if isinstance(error, (OSError, SafetensorError)):
+        problem = getattr(error, "strerror", None) or first_line(error)
+        return RunFolderError(
+            f"{folder} cannot be written: {problem}; the same command goes on from what is finished"
+        )
+    return None

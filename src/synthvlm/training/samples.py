@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,135 +13,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 
 from synthvlm.conversations import BadRecord, Conversation, read_conversations
-from synthvlm.errors import CaptionSourceError, TooManyFailuresError
+from synthvlm.errors import CaptionSourceError, RunFolderError, TooManyFailuresError
+from synthvlm.training.facts import MASKED, TRUNCATED, DataFacts
 from synthvlm.training.images import image_problem
 from synthvlm.training.prompts import plain_prompt, v1_prompt
+from synthvlm.training.sources import Source, digests
 
 if TYPE_CHECKING:
     from synthvlm.progress import Progress
-    from synthvlm.training.recipe import DataSettings
     from synthvlm.training.tokens import Encoder, Tokens
 
-__all__ = [
-    "BAD_RECORDS_FILE",
-    "SAMPLES_FILE",
-    "DataFacts",
-    "Source",
-    "digests",
-    "find_source",
-    "write_samples",
-]
+__all__ = ["BAD_RECORDS_FILE", "SAMPLES_FILE", "mapped_samples", "write_samples"]
 
 SAMPLES_FILE = "samples.arrow"
 BAD_RECORDS_FILE = "bad_records.jsonl"
-_INDEX_FILE = "llava.json"
-_IMAGES_FOLDER = "images"
 _CHUNK = 512
-_EXAMPLES = 10
-
-TRUNCATED = "its end was cut off at max_tokens (used)"
-MASKED = "its trained parts are no whole tokens (used without loss)"
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A LLaVA JSON file, and the folder that its images are relative to."""
-
-    path: str
-    images: str
-
-
-@dataclass(slots=True)
-class DataFacts:
-    """What was found in the data.
-
-    Attributes:
-        records: Read in all.
-        samples: Used in training.
-        with_image: Of these.
-        tokens: Of all samples; image tokens included.
-        problems: Number of records with each problem.
-        examples: Where the first ten of each problem are.
-        digests: SHA-256 of each JSON file.
-    """
-
-    records: int = 0
-    samples: int = 0
-    with_image: int = 0
-    tokens: int = 0
-    problems: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-    digests: list[str] = field(default_factory=list)
-
-    def add(self, record: BadRecord) -> None:
-        """Count a record with a problem."""
-        self.problems[record.problem] += 1
-        found = self.examples.setdefault(record.problem, [])
-        if len(found) < _EXAMPLES:
-            found.append(record.where)
-
-    @property
-    def failed(self) -> int:
-        """Records that nothing is learnt from."""
-        return self.problems.total() - self.problems[TRUNCATED]
-
-    def values(self) -> dict[str, Any]:
-        """As plain values for JSON."""
-        return {
-            "records": self.records,
-            "samples": self.samples,
-            "with_image": self.with_image,
-            "tokens": self.tokens,
-            "problems": dict(self.problems),
-            "examples": self.examples,
-            "digests": self.digests,
-        }
-
-    @classmethod
-    def of(cls, values: dict[str, Any]) -> DataFacts:
-        """From ``values``."""
-        return cls(**{**values, "problems": Counter(values["problems"])})
-
-
-def find_source(settings: DataSettings) -> Source:
-    """The JSON file and the folder of images of some data.
-
-    Raises:
-        CaptionSourceError: One of them is not there.
-    """
-    path = Path(settings.path)
-    if path.is_dir():
-        folders = [
-            folder for folder in (path, path / "dataset") if (folder / _INDEX_FILE).is_file()
-        ]
-        if not folders:
-            raise CaptionSourceError(
-                f"{path} holds no {_INDEX_FILE}: name a LLaVA JSON file, or the folder of a "
-                f"finished run that exports the format llava"
-            )
-        path = folders[0] / _INDEX_FILE
-    elif not path.is_file():
-        raise CaptionSourceError(f"{path} does not exist")
-    images = Path(settings.images) if settings.images else path.parent / _IMAGES_FOLDER
-    if settings.images and not images.is_dir():
-        raise CaptionSourceError(f"{images} is no folder: it should hold the images of {path}")
-    return Source(str(path), str(images))
-
-
-def digests(sources: Sequence[Source]) -> list[str]:
-    """SHA-256 of each JSON file.
-
-    Raises:
-        CaptionSourceError: One cannot be read.
-    """
-    found = []
-    for source in sources:
-        try:
-            with open(source.path, "rb") as file:
-                found.append(hashlib.file_digest(file, "sha256").hexdigest())
-        except OSError as error:
-            raise CaptionSourceError(f"{source.path} cannot be read: {error.strerror}") from None
-    return found
 
 
 def write_samples(
@@ -213,6 +97,30 @@ def write_samples(
     _stop_where_useless(facts, sources, max_failed_share, folder)
     os.replace(partial, Path(folder) / SAMPLES_FILE)
     return facts
+
+
+def mapped_samples(folder: str | os.PathLike[str], count: int) -> Any:
+    """The samples that ``write_samples`` wrote, as a mapped ``Dataset`` of numpy rows.
+
+    Args:
+        folder: Where they are.
+        count: How many there are.
+
+    Raises:
+        RunFolderError: The file is damaged.
+    """
+    import pyarrow as pa
+    from datasets import Dataset
+
+    path = Path(folder) / SAMPLES_FILE
+    try:
+        rows = Dataset.from_file(str(path))
+        is_whole = len(rows) == count  # one that was cut between two batches opens
+    except (pa.ArrowException, OSError):
+        is_whole = False
+    if not is_whole:
+        raise RunFolderError(f"{path} is damaged: delete it, and the same command makes it again")
+    return rows.with_format("numpy")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.training.checkpoints import sync
+from synthvlm.training.published import published_name
 
 if TYPE_CHECKING:
+    from synthvlm.training.facts import DataFacts
     from synthvlm.training.folder import TrainingFolder
     from synthvlm.training.model import Assembled
     from synthvlm.training.recipe import TrainingRecipe
-    from synthvlm.training.samples import DataFacts
     from synthvlm.training.train import TrainingSummary
 
 __all__ = ["save_model"]
@@ -35,7 +36,10 @@ def save_model(
     model = assembled.model
     if recipe.lora is not None:
         with _fresh(folder.path / "adapter") as path:
-            model.save_pretrained(path)
+            for config in model.peft_config.values():
+                config.base_model_name_or_path = published_name(recipe.model.start or "")
+            # "auto" would look at the base, by that name, for embeddings that are not trained here.
+            model.save_pretrained(path, save_embedding_layers=False)
             (path / "README.md").unlink(missing_ok=True)  # peft's, with nothing filled in
         model = model.merge_and_unload()
     if recipe.optimisation.precision == "bfloat16":

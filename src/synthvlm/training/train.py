@@ -15,10 +15,12 @@ from synthvlm.training.curves import sparkline
 from synthvlm.training.folder import TrainingFolder
 from synthvlm.training.grouping import GroupedSampler
 from synthvlm.training.runtime import explained, process_state, quiet
-from synthvlm.training.samples import SAMPLES_FILE, DataFacts, find_source, write_samples
+from synthvlm.training.samples import mapped_samples, write_samples
+from synthvlm.training.sources import find_source
 
 if TYPE_CHECKING:
     from synthvlm.progress import Progress
+    from synthvlm.training.facts import DataFacts
     from synthvlm.training.model import Assembled
     from synthvlm.training.recipe import TrainingRecipe
 
@@ -168,18 +170,16 @@ def _run(
     accumulation: int,
     progress: Progress,
 ) -> TrainingSummary:
-    from datasets import Dataset
-
     from synthvlm.training.collator import Collator
     from synthvlm.training.saving import save_model
     from synthvlm.training.trainer import LlavaTrainer, StepLog, settings_of
 
     options = recipe.optimisation
-    rows = Dataset.from_file(str(folder.path / SAMPLES_FILE)).with_format("numpy")
+    rows = mapped_samples(folder.path, facts.samples)
     sampler = _sampler(rows, recipe)
     epoch_steps = -(-len(rows) // options.global_batch_size)
     steps = epoch_steps * options.epochs
-    at, checkpoint = _last_checkpoint(recipe, assembled.model, folder, state)
+    at, checkpoint = _last_checkpoint(recipe, assembled.model, folder, state, progress)
     cuda = state.device.type == "cuda"
     with folder.log(at) as write:
         trainer = LlavaTrainer(
@@ -236,18 +236,24 @@ def _sampler(rows: Any, recipe: TrainingRecipe) -> GroupedSampler:
 
 
 def _last_checkpoint(
-    recipe: TrainingRecipe, model: Any, folder: TrainingFolder, state: Any
+    recipe: TrainingRecipe, model: Any, folder: TrainingFolder, state: Any, progress: Progress
 ) -> tuple[int, str | None]:
-    """The step and folder of the newest complete checkpoint, its weights put into the model."""
-    from synthvlm.training.checkpoints import complete_checkpoints, load_trained, sweep
+    """The step and folder of the newest sound checkpoint, its weights put into the model."""
+    from synthvlm.training.checkpoints import (
+        complete_checkpoints,
+        drop_damaged,
+        load_trained,
+        sweep,
+    )
 
+    if state.is_main_process:
+        drop_damaged(folder.checkpoints, progress.note)
+        sweep(folder.checkpoints, recipe.checkpoints_kept)
+    state.wait_for_everyone()
     found = complete_checkpoints(folder.checkpoints)
     at, checkpoint = found[-1] if found else (0, None)
     if checkpoint is not None:
         load_trained(model, checkpoint)
-    if state.is_main_process:
-        sweep(folder.checkpoints, recipe.checkpoints_kept)
-    state.wait_for_everyone()
     return at, checkpoint
 
 

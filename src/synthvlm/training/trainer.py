@@ -13,6 +13,7 @@ import orjson
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from synthvlm.device_memory import is_out_of_memory
 from synthvlm.errors import RunFolderError, SynthVLMError, first_line
 from synthvlm.training.checkpoints import mark_complete, save_trained, sweep
 from synthvlm.training.model import PROJECTOR
@@ -133,17 +134,19 @@ class LlavaTrainer(SFTTrainer):  # type: ignore[misc]
             save_trained(self.model, output_dir or self.args.output_dir, state_dict)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        with _undamaged(checkpoint):
+        with _loadable(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        with _undamaged(checkpoint):
+        with _loadable(checkpoint):
             super()._load_rng_state(checkpoint)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         try:
             Trainer._save_checkpoint(self, model, trial)  # TRL's adds a model card to each
         except RuntimeError as error:  # torch's, where a disk is full
+            if is_out_of_memory(error):
+                raise
             raise OSError(f"a checkpoint: {first_line(error)}") from error
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
@@ -153,11 +156,17 @@ class LlavaTrainer(SFTTrainer):  # type: ignore[misc]
 
 
 @contextmanager
-def _undamaged(checkpoint: str | None) -> Iterator[None]:
+def _loadable(checkpoint: str | None) -> Iterator[None]:
+    """Its files are what was written (``drop_damaged``): what fails here are other libraries."""
     try:
         yield
-    except (RuntimeError, ValueError, EOFError, UnpicklingError, OSError) as error:
-        raise RunFolderError(f"{checkpoint} is damaged: {first_line(error)}; delete it") from None
+    except (RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise RunFolderError(
+            f"{checkpoint} cannot be loaded: {first_line(error)}; go on with the versions of torch "
+            f"and transformers that wrote it, or delete it"
+        ) from None
 
 
 class StepLog(TrainerCallback):  # type: ignore[misc]
