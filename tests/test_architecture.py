@@ -63,7 +63,7 @@ ALLOWED = {
     "text_tables": {"intervals"},
     "device_memory": set(),
     "devices": {"errors"},
-    "model_files": {"data", "recipe_base", "tiny"},
+    "model_files": {*FREE, "recipe_base", "tiny"},
     "vlm": {"device_memory", "devices", "errors", "pretrained"},
     "conversations": {"captions", "errors"},
     "training": {

@@ -61,6 +61,19 @@ def test_memory_that_does_not_suffice_is_one_line(
         VisionLanguageModel(str(llava), device="cpu")
 
 
+def test_what_a_model_cannot_hold_is_not_asked(model: VisionLanguageModel) -> None:
+    with pytest.raises(ValueError, match=r"it has 3,0\d\d tokens, and .* holds 2,048"):
+        model.answer([None], ["x" * 3000], max_new_tokens=8)
+
+
+def test_a_broken_chat_template_is_one_line(llava: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(llava, tmp_path / "copy"))
+    (copy / "chat_template.jinja").write_text("{{ messages")
+    broken = VisionLanguageModel(str(copy), device="cpu")
+    with pytest.raises(ModelError, match=r"the chat template of .*copy: unexpected end"):
+        broken.answer([None], ["why?"], max_new_tokens=8)
+
+
 def test_an_answer_is_what_transformers_generates_by_hand(
     llava: Path, model: VisionLanguageModel
 ) -> None:

@@ -7,10 +7,11 @@ import gc
 
 __all__ = ["empty_caches", "is_out_of_memory"]
 
-#: Beside torch.OutOfMemoryError: the CPU's allocator, cuBLAS, and the driver when it is asked.
+#: Beside torch.OutOfMemoryError: the CPU's allocator, oneDNN, cuBLAS, and the driver when asked.
 _SIGNS = (
     "DefaultCPUAllocator",
     "not enough memory: you tried to allocate",
+    "could not create a primitive",
     "MPS backend out of memory",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",

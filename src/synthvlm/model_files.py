@@ -6,12 +6,13 @@ from pathlib import Path
 
 from synthvlm import tiny
 from synthvlm.data import digest
+from synthvlm.errors import ModelError
 from synthvlm.recipe_base import TINY
 
 __all__ = ["clip_path", "language_path", "model_identity", "pipeline_path", "vision_language_path"]
 
-#: The folder of the model in the output folder of ``synthvlm train``.
-_TRAINED_MODEL = "model"
+#: The folder of the model in the output folder of ``synthvlm train``, and its recipe.
+_TRAINED_MODEL, _TRAINING_RECIPE = "model", "training.yaml"
 _SAMPLE_BYTES = 2**20
 
 
@@ -31,13 +32,24 @@ def language_path(model: str) -> str:
 
 
 def vision_language_path(model: str) -> str:
-    """Hub id or folder of a vision-language model; what ``synthvlm train`` wrote holds one."""
+    """Hub id or folder of a vision-language model; what ``synthvlm train`` wrote holds one.
+
+    Raises:
+        ModelError: The training is not done.
+    """
     folder = Path(model)
     if not folder.is_dir():
         return model
     inner = folder / _TRAINED_MODEL
-    is_training = (inner / "config.json").is_file() and not (folder / "config.json").is_file()
-    return str(inner if is_training else folder)
+    if (folder / "config.json").is_file():
+        return str(folder)
+    if (inner / "config.json").is_file():
+        return str(inner)
+    if (folder / _TRAINING_RECIPE).is_file():
+        raise ModelError(
+            f"{model} has no model yet: the same `synthvlm train` command goes on with its training"
+        )
+    return str(folder)
 
 
 def model_identity(path: str) -> str:

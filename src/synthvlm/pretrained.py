@@ -14,6 +14,7 @@ __all__ = [
     "architectures",
     "check_unicode",
     "load_pretrained",
+    "model_config",
 ]
 
 
@@ -71,7 +72,12 @@ def load_pretrained(
 
 
 def architectures(kind: str, model: str, revision: str | None) -> list[str]:
-    """Names of the classes that a model's ``config.json`` says it is of; no weights are read.
+    """Names of the classes that a model's ``config.json`` says it is of; see ``model_config``."""
+    return list(model_config(kind, model, revision).get("architectures") or [])
+
+
+def model_config(kind: str, model: str, revision: str | None) -> dict[str, Any]:
+    """A model's ``config.json``; no weights are read.
 
     Args:
         kind: What the model is, for messages.
@@ -85,10 +91,11 @@ def architectures(kind: str, model: str, revision: str | None) -> list[str]:
 
     _check_folder(kind, model)
     try:
+        config: dict[str, Any]
         config, _ = PreTrainedConfig.get_config_dict(model, revision=revision)
     except Exception as error:
         raise _cannot_load(kind, model, error) from error
-    return list(config.get("architectures") or [])
+    return config
 
 
 def _check_folder(kind: str, model: str) -> None:

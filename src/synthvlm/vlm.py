@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from synthvlm.device_memory import is_out_of_memory
 from synthvlm.devices import resolve_device
 from synthvlm.errors import ModelError, OutOfMemoryError, first_line
-from synthvlm.pretrained import architectures, load_pretrained
+from synthvlm.pretrained import load_pretrained, model_config
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,6 +39,7 @@ class VisionLanguageModel:
         from transformers import AutoModelForImageTextToText
 
         device, dtype = resolved(device, dtype)
+        check_model(model, revision)
         self._model: Any
         self._processor: Any
         self._model, self._processor = load_pretrained(
@@ -55,6 +56,12 @@ class VisionLanguageModel:
         self._processor.tokenizer.padding_side = "left"  # answers begin where their prompts end
         if self._processor.tokenizer.pad_token is None:
             self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token
+        config = self._model.config
+        self._room: int | None = None  # tokens that it holds
+        if not config.is_encoder_decoder:
+            self._room = getattr(config.get_text_config(), "max_position_embeddings", None)
+        # Longer questions are an error of ours; the tokenizer's own warning goes by other numbers.
+        self._processor.tokenizer.model_max_length = int(1e30)
 
     def answer(
         self, images: Sequence[Image | None], questions: Sequence[str], *, max_new_tokens: int
@@ -71,8 +78,8 @@ class VisionLanguageModel:
 
         Raises:
             OutOfMemoryError: So many questions at a time do not fit into the device's memory.
-            ValueError: The numbers of images and questions differ, or a question holds the mark
-                that stands for an image.
+            ValueError: The numbers of images and questions differ, a question holds the mark that
+                stands for an image, or is longer than what the model can hold.
         """
         if len(images) != len(questions):
             raise ValueError(f"{len(images)} images for {len(questions)} questions")
@@ -93,12 +100,16 @@ class VisionLanguageModel:
         return answers
 
     def _generate(self, turns: list[list[dict[str, Any]]], max_new_tokens: int) -> list[str]:
+        from jinja2 import TemplateError
+
         try:
             return self._generated(turns, max_new_tokens)
         except Exception as error:
+            problem = first_line(error)
+            if isinstance(error, TemplateError):
+                raise ModelError(f"the chat template of {self._name}: {problem}") from None
             if not is_out_of_memory(error):
                 raise
-            problem = first_line(error)
         raise OutOfMemoryError(
             f"{self._name} ran out of memory on {self.device} with {len(turns)} questions at a "
             f"time: lower --batch-size or --max-new-tokens, or take a smaller model ({problem})"
@@ -115,6 +126,9 @@ class VisionLanguageModel:
             processor_kwargs={"padding": True, "return_tensors": "pt"},
         ).to(self._model.device, self._model.dtype)
         tokenizer = self._processor.tokenizer
+        longest = batch["input_ids"].shape[1]
+        if self._room is not None and longest >= self._room:
+            raise ValueError(f"it has {longest:,} tokens, and {self._name} holds {self._room:,}")
         with torch.inference_mode():
             rows = self._model.generate(
                 **batch,
@@ -164,9 +178,18 @@ def check_model(model: str, revision: str | None = None) -> None:
     """Look for a model before work that needs it later; no weights are read.
 
     Raises:
-        ModelError: It cannot be found, or its ``config.json`` is damaged.
+        ModelError: It cannot be found, its ``config.json`` is damaged, or names another kind.
     """
-    architectures("vision-language", model, revision)
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN,
+    )
+
+    kind = model_config("vision-language", model, revision).get("model_type")
+    if kind is not None and kind not in KNOWN:
+        raise ModelError(
+            f"{model} is a model of the kind {kind}, which answers no questions about images: take "
+            f"one that AutoModelForImageTextToText of transformers knows, such as LLaVA"
+        )
 
 
 def resolved(device: str, dtype: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from pair_files import Made, parquet, sample_pairs
 from synthvlm.comparison import data_set_comparison
 from synthvlm.comparison.command import compare_command
 from synthvlm.comparison.embedding_map import embedding_map
+from synthvlm.errors import RunFolderError
 from synthvlm.progress import SilentProgress
 
 HOSTILE = [
@@ -111,6 +112,15 @@ def test_the_same_data_sets_make_the_same_files(tmp_path: Path) -> None:
     one, two = (compare(tmp_path / name, str(path)) for name in "ab")
     for name in ("report.html", "comparison.json", "bad_records.jsonl"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+def test_a_report_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "x.parquet", sample_pairs(4))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.html").write_text("of a training")
+    with pytest.raises(RunFolderError, match=r"holds a report\.html that is of no comparison"):
+        compare(tmp_path, str(path))
+    assert (tmp_path / "out" / "report.html").read_text() == "of a training"
 
 
 def test_few_points_make_no_map_and_without_the_extra_the_page_says_so(

@@ -204,6 +204,9 @@ def test_what_cannot_be_captioned_is_one_line(
     with pytest.raises(ModelError, match=r"absent|cannot"):
         measured(recipe(tmp_path), tmp_path / "absent")
     assert generator.calls == 0
-    with pytest.raises(ModelError, match="cannot load the vision-language model"):
+    with pytest.raises(ModelError, match="of the kind clip, which answers no questions"):
         measured(recipe(tmp_path), clip_folder)
-    assert generator.calls > 0
+    (tmp_path / "training.yaml").write_text("stage: pretrain\n")
+    with pytest.raises(ModelError, match="has no model yet: the same `synthvlm train` command"):
+        measured(recipe(tmp_path), tmp_path)
+    assert generator.calls == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from synthvlm.evaluation.harness import HarnessResult
 from synthvlm.evaluation.harness_environment import HARNESS_PYTHON
 from synthvlm.evaluation.results import Results, harness_rows
 from synthvlm.intervals import Estimate
+from synthvlm.model_files import language_path
 from synthvlm.progress import SilentProgress
 from synthvlm.vlm import VisionLanguageModel
 
@@ -97,6 +99,46 @@ def test_the_same_folder_is_not_for_another_model(
     (moved / "model" / "chat_template.jinja").write_text("{{ messages }}")
     with pytest.raises(EvaluationError, match="another chat_template"):
         _evaluate(moved, **options)
+
+
+def test_a_wrong_model_leaves_nothing_that_keeps_the_right_one_out(
+    trained: Path, questions: Path, tmp_path: Path
+) -> None:
+    options = {"questions": str(questions), "images": str(tmp_path), "out": str(tmp_path / "out")}
+    with pytest.raises(ModelError, match="of the kind llama, which answers no questions"):
+        _evaluate(Path(language_path("tiny")), **options)
+    assert _evaluate(trained, **options)[1]
+
+
+def test_a_folder_of_something_else_is_left_alone(
+    trained: Path, questions: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "results.json").write_text("mine")
+    options = {"questions": str(questions), "images": str(tmp_path)}
+    with pytest.raises(EvaluationError, match="is not empty, and no evaluation"):
+        _evaluate(trained, out=str(tmp_path / "thesis"), **options)
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["results.json"]
+    with pytest.raises(EvaluationError, match=r"cannot write to .*mine\.json: File exists"):
+        _evaluate(trained, out=str(questions), **options)
+
+
+@pytest.mark.parametrize("limit", [0, 500, 1500])
+def test_full_disk_is_one_line_and_the_same_command_goes_on(
+    trained: Path, questions: Path, tmp_path: Path, limit: int
+) -> None:
+    """Files may not grow beyond some size: of the answers' head, the answers, the results."""
+    options = {"questions": str(questions), "images": str(tmp_path), "out": str(tmp_path / "out")}
+    whole = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, whole[1]))
+    try:
+        with pytest.raises(EvaluationError, match=r"cannot write to .*out: File too large") as told:
+            _evaluate(trained, **options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, whole)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "out" / "results.json").exists()
+    assert _evaluate(trained, **options)[1]
 
 
 def test_groups_and_names_of_strangers_stay_in_their_cells(trained: Path, tmp_path: Path) -> None:

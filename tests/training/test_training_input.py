@@ -157,7 +157,7 @@ def test_bad_models(
 def test_foreign_folder(recipes: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     assert "not empty, and no training" in refused(recipes["full"], tmp_path)
-    assert "File exists" in refused(recipes["full"], tmp_path / "thesis.txt")
+    assert "is a file: take another --out" in refused(recipes["full"], tmp_path / "thesis.txt")
 
 
 def test_a_folder_is_held_by_one_training(

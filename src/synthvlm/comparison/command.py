@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.comparison.inputs import open_inputs
 from synthvlm.comparison.model_results import ModelResults
-from synthvlm.errors import RecipeError
+from synthvlm.errors import RecipeError, RunFolderError
 from synthvlm.terminal import printable
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ def _files(compared: DataSetComparison) -> dict[str, str]:
         for bad in one.bad
     ]
     lines = "".join(json.dumps(row) + "\n" for row in bad)
-    return {_BAD: lines, _PAGE: render(compared), _JSON: _pretty(compared.values())}
+    # By the first one the folder is a comparison's, whatever comes between.
+    return {_JSON: _pretty(compared.values()), _BAD: lines, _PAGE: render(compared)}
 
 
 def _pretty(values: dict[str, Any]) -> str:
@@ -126,6 +127,12 @@ def _check_writable(out: str | None) -> None:
 
     if out is not None:
         folder = RunFolder(out)
+        if not folder.exists(_JSON):
+            for name in (_PAGE, _BAD):
+                if folder.exists(name):
+                    raise RunFolderError(
+                        f"{out} holds a {name} that is of no comparison: take another --out"
+                    )
         folder.write(_TRIED, b"")
         folder.remove(_TRIED)
 

@@ -74,6 +74,8 @@ class AnswerFile:
                 raise TypeError("an answer is no text")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise EvaluationError(f"{self._path} is no file of answers; move it away") from error
+        if changed and not self.known:
+            return 0  # it came to no answer, perhaps for lack of that model
         if changed:
             raise EvaluationError(
                 f"{self._path} holds answers of an evaluation with another "
@@ -90,9 +92,11 @@ class AnswerFile:
 
     def close(self) -> None:
         """Have everything on disk."""
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
+        try:
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        finally:
+            self._stream.close()
 
     def _write(self, record: dict[str, Any]) -> None:
         self._stream.write(json.dumps(record).encode() + b"\n")

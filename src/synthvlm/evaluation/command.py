@@ -13,7 +13,8 @@ from synthvlm import __version__
 from synthvlm.errors import EvaluationError
 from synthvlm.evaluation.benchmarks import EASY_VQA, chosen_benchmarks
 from synthvlm.evaluation.easy_vqa import write_easy_vqa
-from synthvlm.evaluation.evaluation import Evaluation, LocalFile, identified
+from synthvlm.evaluation.evaluation import MADE_BY, Evaluation, LocalFile, identified
+from synthvlm.evaluation.harness import LOG
 from synthvlm.evaluation.harness_environment import harness_python, harness_versions
 from synthvlm.evaluation.local import SHORT_ANSWER, Prompting
 from synthvlm.evaluation.results import Results, Row, harness_rows, local_rows
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from synthvlm.progress import Progress
 
 __all__ = ["evaluate_command"]
+
+#: What each folder of a benchmark holds in a folder of results, from its first moment on.
+_OURS = ("answers.jsonl", "questions.json", LOG, MADE_BY)
 
 
 def evaluate_command(
@@ -112,9 +116,8 @@ def evaluate_command(
                 versions[f"task {benchmark.task}"] = result.version
         told = {"name": model, **asked.values()}
         results = Results(told, versions, limit, tuple(rows), groups, tuple(bad))
-        (folder / "results.json").write_text(json.dumps(results.values(), indent=1) + "\n")
-        # A folder's name need not be UTF-8, and is shown as it can be.
-        (folder / "results.md").write_text(results.markdown(), "utf-8", "backslashreplace")
+        _write(folder / "results.json", json.dumps(results.values(), indent=1) + "\n")
+        _write(folder / "results.md", results.markdown())
     text = json.dumps(results.values()) if as_json else printable(results.text())
     return text, results.is_whole
 
@@ -126,8 +129,24 @@ def _folder(out: str | None) -> Iterator[Path]:
         with TemporaryDirectory(prefix="synthvlm-eval-") as passing:
             yield Path(passing)
         return
+    folder = Path(out)
     try:
-        Path(out).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not any(next(folder.glob(f"*/{n}"), None) for n in _OURS):
+            raise EvaluationError(f"{out} is not empty, and no evaluation: give another --out")
+        yield folder
+    except BrokenPipeError:  # of the terminal
+        raise
     except OSError as error:
-        raise EvaluationError(f"cannot write to {out}: {error.strerror}") from error
-    yield Path(out)
+        raise EvaluationError(
+            f"cannot write to {out}: {error.strerror or error}; the same command goes on from what "
+            f"is finished"
+        ) from error
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    # A folder's name need not be UTF-8, and is shown as it can be.
+    partial.write_text(text, "utf-8", "backslashreplace")
+    partial.replace(path)

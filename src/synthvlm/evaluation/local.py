@@ -164,4 +164,8 @@ def _answers(
     try:
         return model.answer(images, texts, max_new_tokens=limit)
     except ValueError as error:
-        raise EvaluationError(f"{path} has a question that cannot be asked: {error}") from error
+        longest = " ".join(max(texts, key=len).split())
+        raise EvaluationError(
+            f"{path} has a question that cannot be asked: {error}; the longest of {len(texts)} "
+            f"begins {longest[:60]!r}"
+        ) from error

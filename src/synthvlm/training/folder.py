@@ -49,6 +49,8 @@ class TrainingFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / _LOCK_FILE, "wb")  # noqa: SIM115
+        except FileExistsError:
+            raise RunFolderError(f"{self.path} is a file: take another --out") from None
         except OSError as error:
             raise RunFolderError(f"{self.path}: {error.strerror or error}") from None
         with lock:

@@ -147,7 +147,7 @@ class LlavaTrainer(SFTTrainer):  # type: ignore[misc]
         except RuntimeError as error:  # torch's, where a disk is full
             if is_out_of_memory(error):
                 raise
-            raise OSError(f"a checkpoint: {first_line(error)}") from error
+            raise OSError(f"a checkpoint, is the disk full? ({first_line(error)})") from error
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             folder = self.args.output_dir
