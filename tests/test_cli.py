@@ -13,11 +13,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import typer
 
 import synthvlm
 from commands import run
 from fake_models import FakeGenerator, use_fake_models
 from synthvlm.captions.rules import METHOD_RULES
+from synthvlm.cli.errors import explained
 
 CAPTIONS = [
     "A small red circle above two large grey squares, on a white ground.",
@@ -317,6 +319,17 @@ def ignore_sigterm() -> None:
 def test_sigterm_that_is_ignored_stays_so(tmp_path: Path, captions: Path) -> None:
     command = ["run", "--captions", captions, "--out", tmp_path / "run", *FAKE_MODELS]
     assert run(command, tmp_path, ignore_sigterm).code == 0
+
+
+def test_an_interruption_that_python_wrapped_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    class Field:
+        def __set_name__(self, owner: type, name: str) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(typer.Exit) as ended, explained(debug=False):
+        type("Defined", (), {"id": Field()})
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr().err == "interrupted: the same command resumes\n"
 
 
 def test_reader_that_stops_reading_gives_no_traceback(tmp_path: Path) -> None:

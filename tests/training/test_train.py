@@ -87,6 +87,16 @@ def test_loss_falls_and_is_logged(trained: dict[str, TrainingSummary]) -> None:
         assert (summary.steps, summary.samples, summary.failed, summary.resumed_at) == (6, 24, 0, 0)
 
 
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_who_may_read_the_folder_may_read_the_weights(
+    trained: dict[str, TrainingSummary], kind: str
+) -> None:
+    for folder in ("model", "adapter")[: 1 + (kind == "lora")]:
+        path = Path(trained[kind].model).with_name(folder)
+        modes = {file.stat().st_mode & 0o777 for file in path.iterdir()}
+        assert modes == {path.stat().st_mode & 0o666}
+
+
 def test_done_says_so(trained: dict[str, TrainingSummary], recipes: dict[str, Any]) -> None:
     out = Path(trained["pretrain"].model).parent
     before = (out / "log.jsonl").stat().st_mtime_ns

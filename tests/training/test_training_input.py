@@ -259,5 +259,6 @@ def test_image_that_vanishes_on_the_way(
     values = {**recipes["pretrain"], "data": [{"path": str(data)}], "image_workers": workers}
     with pytest.raises(SynthVLMError) as found:
         train(TrainingRecipe.from_values(values), tmp_path / "out", progress=Vandal())
-    assert "7.png could be read before training and now cannot" in str(found.value)
+    line = "7.png could be read before training and now cannot: No such file or directory; put"
+    assert line in str(found.value)
     assert "\n" not in str(found.value)

@@ -32,14 +32,16 @@ def explained(debug: bool, interrupted: str = RESUMES) -> Iterator[None]:
             yield
     except (BrokenPipeError, typer.Exit):  # a closed pipe and typer's own are left to typer
         raise
-    except KeyboardInterrupt as interrupt:
-        if debug:
-            print(_told(interrupt, debug=True), file=sys.stderr)
-        elif interrupted:
-            print(interrupted, file=sys.stderr)
-        number = signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT
-        raise typer.Exit(128 + number) from None
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        # Python itself makes a RuntimeError of Ctrl-C while a library's class is being defined.
+        interrupt = error.__cause__ if isinstance(error, RuntimeError) else error
+        if isinstance(interrupt, KeyboardInterrupt):
+            if debug:
+                print(_told(interrupt, debug=True), file=sys.stderr)
+            elif interrupted:
+                print(interrupted, file=sys.stderr)
+            number = signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT
+            raise typer.Exit(128 + number) from None
         print(printable(_told(error, debug=debug)), file=sys.stderr)
         raise typer.Exit(1) from None
 

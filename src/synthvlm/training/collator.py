@@ -70,8 +70,10 @@ class Collator:
             try:
                 images.append(open_image(file))
             except (OSError, ValueError) as error:
+                problem = getattr(error, "strerror", None) or first_line(error)
                 raise CaptionSourceError(
-                    f"{file} could be read before training and now cannot: {first_line(error)}"
+                    f"{file} could be read before training and now cannot: {problem}; put it back, "
+                    f"and the same command goes on"
                 ) from None
         pixels: torch.Tensor = self._images(images, return_tensors="pt")["pixel_values"]
         return pixels

@@ -75,7 +75,9 @@ class _fresh:
         if error[0] is not None:
             shutil.rmtree(self._partial, ignore_errors=True)  # the disk may be full
             return
-        for path in self._partial.rglob("*"):
+        mode = self._partial.stat().st_mode & 0o666
+        for path in self._partial.iterdir():
+            path.chmod(mode)  # safetensors lets nobody else read, whatever the umask
             sync(path)
         shutil.rmtree(self._path, ignore_errors=True)
         os.replace(self._partial, self._path)
