@@ -119,6 +119,8 @@ def test_a_folder_of_something_else_is_left_alone(
     with pytest.raises(EvaluationError, match="is not empty, and no evaluation"):
         _evaluate(trained, out=str(tmp_path / "thesis"), **options)
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["results.json"]
+    with pytest.raises(EvaluationError, match="a URL; a folder of results is local"):
+        _evaluate(trained, out="s3://some/results", **options)
     with pytest.raises(EvaluationError, match=r"cannot write to .*mine\.json: File exists"):
         _evaluate(trained, out=str(questions), **options)
 

@@ -120,6 +120,14 @@ def test_a_damaged_mark_of_the_end_can_be_deleted(
         train(recipe, out)
 
 
+def test_a_damaged_recipe_is_named(recipe: TrainingRecipe, out: Path) -> None:
+    (out / "training.yaml").write_text("stage: {")
+    with pytest.raises(RunFolderError, match=r"training\.yaml .*: put it back, or take another"):
+        train(recipe, out)
+    (out / "training.yaml").write_text(recipe.to_yaml())
+    assert train(recipe, out).resumed_at == 6
+
+
 @pytest.mark.parametrize("line", [b"\0" * 40, b"[]", b"{}", b'{"step": 3, "loss": null}'])
 def test_a_damaged_row_of_the_log_is_named(recipe: TrainingRecipe, out: Path, line: bytes) -> None:
     log = out / "log.jsonl"

@@ -160,6 +160,17 @@ def test_foreign_folder(recipes: dict[str, dict[str, Any]], tmp_path: Path) -> N
     assert "is a file: take another --out" in refused(recipes["full"], tmp_path / "thesis.txt")
 
 
+def test_urls_are_refused(
+    recipes: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SynthVLMError, match="s3://some/out: a URL; a training's folder is local"):
+        train(TrainingRecipe.from_values(recipes["full"]), "s3://some/out")
+    values = {**recipes["full"], "data": [{"path": "s3://some/data.json"}]}
+    assert "s3://some/data.json: a URL; training reads local files" in refused(values, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_is_held_by_one_training(
     recipes: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:

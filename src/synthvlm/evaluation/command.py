@@ -129,6 +129,8 @@ def _folder(out: str | None) -> Iterator[Path]:
         with TemporaryDirectory(prefix="synthvlm-eval-") as passing:
             yield Path(passing)
         return
+    if "://" in out:
+        raise EvaluationError(f"{out}: a URL; a folder of results is local")
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)

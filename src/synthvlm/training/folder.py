@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from synthvlm.errors import RunFolderError
+from synthvlm.errors import RecipeError, RunFolderError
 from synthvlm.training.facts import DataFacts
 from synthvlm.training.recipe import TrainingRecipe, changed_settings
 from synthvlm.training.samples import SAMPLES_FILE
@@ -35,6 +35,7 @@ class TrainingFolder:
     def __init__(self, path: str, *, main: bool) -> None:
         """Take its path, and whether this is the main process."""
         self.path, self._main = Path(path).absolute(), main
+        self._given = path
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -46,6 +47,8 @@ class TrainingFolder:
         if not self._main:
             yield
             return
+        if "://" in self._given:
+            raise RunFolderError(f"{self._given}: a URL; a training's folder is local")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / _LOCK_FILE, "wb")  # noqa: SIM115
@@ -82,7 +85,12 @@ class TrainingFolder:
             return
         path = self.path / RECIPE_FILE
         if path.is_file():
-            changed = changed_settings(TrainingRecipe.load(path), recipe)
+            try:
+                changed = changed_settings(TrainingRecipe.load(path), recipe)
+            except RecipeError as error:
+                raise RunFolderError(
+                    f"{error}; it says what this training is of: put it back, or take another --out"
+                ) from None
             facts = self.facts()
             if facts is not None and not changed and facts.digests != digests(sources):
                 changed = ["what is in the data"]

@@ -33,6 +33,10 @@ def find_source(settings: DataSettings) -> Source:
     Raises:
         CaptionSourceError: One of them is not there.
     """
+    if "://" in settings.path:
+        raise CaptionSourceError(
+            f"{settings.path}: a URL; training reads local files: fetch it first"
+        )
     path = Path(settings.path)
     if path.is_dir():
         folders = [
