@@ -94,8 +94,9 @@ ALLOWED = {
     "doctor": {"errors", "model_files", "recipe"},
     "stages": {
         *FREE, "captions", "device_memory", "devices", "endpoints", "engines", "exporters",
-        "generators", "model_files", "progress", "recipe", "recipe_curation", "recipe_endpoints",
-        "recipe_generation", "recipe_sources", "scorers", "selection", "store", "tiny",
+        "generators", "model_files", "progress", "recipe", "recipe_base", "recipe_curation",
+        "recipe_endpoints", "recipe_generation", "recipe_sources", "scorers", "selection", "store",
+        "tiny",
     },
     "pipeline": {
         *FREE, "devices", "engines", "progress", "recipe", "recipe_yaml", "report", "stages",

@@ -365,3 +365,18 @@ def test_texts_survive_the_written_recipe(text: str) -> None:
         update={"generation": recipe.generation.model_copy(update={"negative_prompt": text})}
     )
     assert Recipe.from_values(yaml.safe_load(recipe.to_yaml())) == recipe
+
+
+def test_what_is_published_tells_nothing_of_the_machine() -> None:
+    paths = ["/home/ann/captions.jsonl", "../ann/more.txt", "~/ann.csv", "data/mine.txt"]
+    sources = [{"path": path, "name": f"s{n}"} for n, path in enumerate(paths)]
+    generation = {"model": "/home/ann/sdxl", "refiner": {"model": "org/refiner"}}
+    recipe = Recipe.from_values({"sources": sources, "generation": generation})
+    shown = recipe.published()
+    names = ["captions.jsonl", "more.txt", "ann.csv", "data/mine.txt"]
+    assert [source.path for source in shown.sources] == names
+    assert shown.generation.model == "sdxl"
+    assert shown.generation.refiner is not None
+    assert shown.generation.refiner.model == "org/refiner"
+    assert "/home" not in shown.to_yaml()
+    assert recipe.sources[0].path == paths[0]

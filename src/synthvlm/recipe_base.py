@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from pathlib import PurePath
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-__all__ = ["TINY", "Settings", "Share", "SourcePath"]
+__all__ = ["TINY", "Settings", "Share", "SourcePath", "published_name"]
 
 #: Word that names the embedded models and the bundled captions.
 TINY = "tiny"
@@ -30,3 +31,29 @@ class Settings(BaseModel):
     """Strict settings: an unknown key, a wrong type, NaN or infinity is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def published(self) -> Self:
+        """The same settings with `published_name` for paths, for cards and reports."""
+        fields = type(self).model_fields
+        return self.model_copy(update={name: _published(getattr(self, name)) for name in fields})
+
+
+def published_name(path: str) -> str:
+    """A hub id or a path as it was spelt; of one that leads elsewhere its last part alone.
+
+    Such a path (absolute, ``~`` or ``..`` in it) tells of the machine, often a user's name.
+    """
+    parts = PurePath(path).parts
+    if PurePath(path).is_absolute() or ".." in parts or path.startswith("~"):
+        return PurePath(path).name or "data"
+    return path
+
+
+def _published(value: Any) -> Any:
+    if isinstance(value, Settings):
+        return value.published()
+    if isinstance(value, list):
+        return [_published(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _published(item) for key, item in value.items()}
+    return published_name(value) if isinstance(value, str) else value

@@ -121,12 +121,13 @@ def render(facts: Facts, recipe: Recipe, name: str) -> str:
     """
     environment = _environment()
     script = environment.get_template("report.js").render()
+    shown = recipe.published()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     when = None if facts.as_of is None else datetime.fromtimestamp(facts.as_of, UTC)
     return environment.get_template("report.html.jinja").render(
         name=name,
         facts=facts,
-        recipe=recipe,
+        recipe=shown,
         when=when,
         rows=_curation_rows(facts, recipe) + _image_rows(facts, recipe),
         score_labels=SCORE_LABELS,
@@ -143,7 +144,7 @@ def render(facts: Facts, recipe: Recipe, name: str) -> str:
         published_rows=PUBLISHED,
         comparable=_is_comparable(recipe),
         weights=(recipe.scoring.clip.weight, recipe.scoring.ssim.weight),
-        yaml=recipe.to_yaml(),
+        yaml=shown.to_yaml(),
         script=script,
         script_digest=digest,
     )

@@ -13,6 +13,7 @@ from synthvlm.data import CHOSEN_SCORES, MODEL_MEASURES, TEXT_MEASURES
 from synthvlm.exporters.card import CardFacts, ModelFacts
 from synthvlm.model_files import clip_path, pipeline_path
 from synthvlm.recipe import source_name
+from synthvlm.recipe_base import published_name
 from synthvlm.selection import by_shard
 from synthvlm.stages.curate import REASONS, totals
 from synthvlm.stages.select import SELECTION_FILE
@@ -52,6 +53,7 @@ def card_facts(
     """Count, average and look up what the card needs."""
     import pyarrow.compute as pc
 
+    shown = recipe.published()
     curated = totals(captions)
     selection = run.read_table(SELECTION_FILE)
     reasons = [name for name in REASONS if name in curated]
@@ -84,11 +86,11 @@ def card_facts(
             name: (sums[name] / max(1, pairs), pc.mean(selection[name]).as_py() or 0.0)
             for name in CHOSEN_SCORES
         },
-        checks=_checks(recipe),
+        checks=_checks(shown),
         personal_data_checked=recipe.curation.rules.personal_data is not None,
-        names_checked=_names_checked(recipe),
+        names_checked=_names_checked(shown),
         reproducible=not candidates["irreproducible"],
-        recipe=recipe.to_yaml(),
+        recipe=shown.to_yaml(),
         benchmarks=_benchmarks(recipe),
         overlapping=curated.get("benchmark_overlap", 0),
     )
@@ -179,7 +181,7 @@ def _models(recipe: Recipe) -> list[ModelFacts]:
 
 def _model(part: str, name: str, revision: str | None, locate: object) -> ModelFacts:
     assert callable(locate)
-    return ModelFacts(part, name, revision, _license(name, Path(locate(name))))
+    return ModelFacts(part, published_name(name), revision, _license(name, Path(locate(name))))
 
 
 def _license(name: str, folder: Path) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synthvlm.training.published import published_recipe
 from synthvlm.training.versions import versions
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ _STAGES = {
 
 def model_card(recipe: TrainingRecipe, facts: DataFacts, summary: TrainingSummary) -> str:
     """The card as Markdown, with the head that the hub reads."""
-    recipe = published_recipe(recipe)
+    recipe = recipe.published()
     start = recipe.model.start
     base = [start] if start else [recipe.model.language_model, recipe.model.vision_tower]
     kind = "LoRA, merged" if recipe.lora else "full"

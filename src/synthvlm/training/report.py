@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.recipe_base import published_name
 from synthvlm.training.curves import curve
-from synthvlm.training.published import published_recipe, published_where
 from synthvlm.training.versions import versions
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def render(
         summary: What it came to.
         rows: Of ``log.jsonl``, in order.
     """
-    recipe = published_recipe(recipe)
+    recipe = recipe.published()
     charts = [
         (title, curve(_points(rows, key), label=title))
         for key, title in (
@@ -52,8 +52,14 @@ def render(
         charts=charts,
         versions=versions(),
         settings=recipe.to_yaml(),
-        place=published_where,
+        place=_place,
     )
+
+
+def _place(where: str) -> str:
+    """The place of a record (``FILE, record N (id X)``) with a name for its file."""
+    file, comma, record = where.partition(", record ")
+    return published_name(file) + comma + record
 
 
 def _points(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:

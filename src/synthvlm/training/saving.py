@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.recipe_base import published_name
 from synthvlm.training.checkpoints import sync
-from synthvlm.training.published import published_name
 
 if TYPE_CHECKING:
     from synthvlm.training.facts import DataFacts
