@@ -49,7 +49,6 @@ def main() -> None:
         result = json.loads(file.read_text())
         results[result["arm"], result["equal_steps"]].append(result)
     counts = sorted({int(n) for rows in results.values() for row in rows for n in row["stage2"]})
-    seeds = sorted({len(rows) for rows in results.values()})
     to_b = [(("b", False), (arm, False)) for arm in ARMS if arm != "b"]
     at_equal_steps = [((arm, True), ("a", False)) for arm in EQUAL_STEPS]
     at_equal_steps += [
@@ -67,8 +66,8 @@ def main() -> None:
     }
     parts = [
         "# Results",
-        "Made by `summary.py` of what `arms.py` and `run.py` left. Means over "
-        f"{' to '.join(map(str, seeds))} seeds, in per cent, with 95 % intervals (Student's t).",
+        "Made by `summary.py` of what `arms.py` and `run.py` left. Means over the seeds, in per "
+        "cent, with 95 % intervals (Student's t).",
     ]
     for title, blocks in sections.items():
         if blocks:
@@ -125,7 +124,7 @@ def score_tables(
     """A table for each number of instruction samples."""
     tables = []
     for count in counts:
-        rows = []
+        rows, seeds = [], set()
         for arm in arms:
             found = results.get((arm, equal and arm in EQUAL_STEPS))
             values = [
@@ -134,8 +133,10 @@ def score_tables(
             ]
             if values[0]:
                 rows.append([NAMES[arm], *(told(mean_interval(column)) for column in values)])
+                seeds.add(len(values[0]))
         if rows:
-            tables.append(f"{count:,} instruction samples:")
+            number = " or ".join(map(str, sorted(seeds)))
+            tables.append(f"{count:,} instruction samples, {number} seeds:")
             tables.append(table(["arm", *metrics(count)], rows))
     return tables
 
