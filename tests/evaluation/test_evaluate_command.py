@@ -125,6 +125,25 @@ def test_a_folder_of_something_else_is_left_alone(
         _evaluate(trained, out=str(questions), **options)
 
 
+@pytest.mark.parametrize("left", ["folder", "easy-vqa", "results"])
+def test_what_an_evaluation_that_asked_nothing_leaves_can_be_gone_on_with(
+    trained: Path, questions: Path, tmp_path: Path, left: str
+) -> None:
+    out = tmp_path / "out"
+    (out / "mine").mkdir(parents=True)
+    if left == "easy-vqa":
+        (out / "easy-vqa").mkdir()
+        (out / "easy-vqa" / "training.json").mkdir()  # it ends where that is to be written
+        with pytest.raises(EvaluationError, match=r"cannot write to .*out: Is a directory"):
+            _evaluate(trained, benchmarks="easy-vqa", out=str(out))
+    elif left == "results":
+        rows = harness_rows(BY_NAME["mm-vet"], None, "its judge is away")
+        results = Results({}, {"synthvlm": "1"}, None, tuple(rows), {}, ())
+        (out / "results.json").write_text(json.dumps(results.values()))
+    options = {"questions": str(questions), "images": str(tmp_path)}
+    assert _evaluate(trained, out=str(out), **options)[1]
+
+
 @pytest.mark.parametrize("limit", [0, 500, 1500])
 def test_full_disk_is_one_line_and_the_same_command_goes_on(
     trained: Path, questions: Path, tmp_path: Path, limit: int

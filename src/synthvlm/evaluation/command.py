@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate_command"]
 
-#: What each folder of a benchmark holds in a folder of results, from its first moment on.
+#: What each folder of a benchmark that was begun holds in a folder of results.
 _OURS = ("answers.jsonl", "questions.json", LOG, MADE_BY)
 
 
@@ -134,7 +134,7 @@ def _folder(out: str | None) -> Iterator[Path]:
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not any(next(folder.glob(f"*/{n}"), None) for n in _OURS):
+        if not _is_ours(folder):
             raise EvaluationError(f"{out} is not empty, and no evaluation: give another --out")
         yield folder
     except BrokenPipeError:  # of the terminal
@@ -144,6 +144,19 @@ def _folder(out: str | None) -> Iterator[Path]:
             f"cannot write to {out}: {error.strerror or error}; the same command goes on from what "
             f"is finished"
         ) from error
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is of an evaluation, which may have ended at any time, or holds no file."""
+    if any(next(folder.glob(f"*/{name}"), None) for name in _OURS):
+        return True
+    try:
+        # Of a benchmark that could not be begun the results alone tell.
+        return "synthvlm" in json.loads((folder / "results.json").read_bytes())["versions"]
+    except FileNotFoundError:
+        return all(path.is_dir() for path in folder.rglob("*"))
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _write(path: Path, text: str) -> None:
