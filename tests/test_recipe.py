@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from synthvlm.errors import RecipeError
 from synthvlm.recipe import RECIPES, Recipe
+from synthvlm.recipe_base import published_name
 
 SOURCES = {"sources": [{"path": "captions.txt"}]}
 
@@ -380,3 +381,33 @@ def test_what_is_published_tells_nothing_of_the_machine() -> None:
     assert shown.generation.refiner.model == "org/refiner"
     assert "/home" not in shown.to_yaml()
     assert recipe.sources[0].path == paths[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("file:///home/ann/c.txt", "c.txt"),
+        ("file:/home/ann/c.txt", "c.txt"),
+        ("local://../ann/c.txt", "c.txt"),
+        ("zip://c.txt::/home/ann/c.zip", "zip://c.txt::c.zip"),
+        ("simplecache::file:///home/ann/c.txt", "simplecache::c.txt"),
+        ("file://data/c.txt", "file://data/c.txt"),
+        ("s3://bucket/a/../c.txt", "c.txt"),
+        ("hf://datasets/org/name/c.txt", "hf://datasets/org/name/c.txt"),
+        ("/", "data"),
+    ],
+)
+def test_urls_of_local_files_are_published_by_name(path: str, name: str) -> None:
+    assert published_name(path) == name
+
+
+def test_what_is_said_to_models_is_published_as_it_is() -> None:
+    text = "/imagine it, and/or ../draw"
+    values = {
+        "sources": [{"path": "a.txt"}],
+        "scoring": {"clip": {"prefix": text}},
+        "generation": {"negative_prompt": text},
+        "export": {"instructions": ["~ What is it?", text]},
+    }
+    recipe = Recipe.from_values(values)
+    assert recipe.published() == recipe

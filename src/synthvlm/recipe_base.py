@@ -12,6 +12,8 @@ __all__ = ["TINY", "Settings", "Share", "SourcePath", "published_name"]
 
 #: Word that names the embedded models and the bundled captions.
 TINY = "tiny"
+#: Settings that are words for a model, and no path whatever they begin with.
+_PROSE = {"concepts", "instructions", "negative_prompt", "prefix", "prompt"}
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -35,17 +37,22 @@ class Settings(BaseModel):
     def published(self) -> Self:
         """The same settings with `published_name` for paths, for cards and reports."""
         fields = type(self).model_fields
-        return self.model_copy(update={name: _published(getattr(self, name)) for name in fields})
+        return self.model_copy(update=_published({name: getattr(self, name) for name in fields}))
 
 
 def published_name(path: str) -> str:
     """A hub id or a path as it was spelt; of one that leads elsewhere its last part alone.
 
-    Such a path (absolute, ``~`` or ``..`` in it) tells of the machine, often a user's name.
+    Such a path (absolute, ``~`` or ``..`` in it) tells of the machine, often a user's name. So does
+    a URL of a local file; in a chain of URLs it may be any of them.
     """
-    parts = PurePath(path).parts
-    if PurePath(path).is_absolute() or ".." in parts or path.startswith("~"):
-        return PurePath(path).name or "data"
+    return "::".join(map(_published_part, path.split("::")))
+
+
+def _published_part(path: str) -> str:
+    local = PurePath(re.sub(r"^(file|local):(//)?", "", path))
+    if local.is_absolute() or ".." in local.parts or str(local).startswith("~"):
+        return local.name or "data"
     return path
 
 
@@ -55,5 +62,5 @@ def _published(value: Any) -> Any:
     if isinstance(value, list):
         return [_published(item) for item in value]
     if isinstance(value, dict):
-        return {key: _published(item) for key, item in value.items()}
+        return {key: item if key in _PROSE else _published(item) for key, item in value.items()}
     return published_name(value) if isinstance(value, str) else value
