@@ -13,38 +13,66 @@ from synthvlm.engines.processes import ProcessEngine
 from synthvlm.engines.silence import Silence
 
 
+class Clock:
+    """A time that goes on by the steps of a driver that looks."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.book = Silence(lambda: self.now)
+
+    def look_until(self, end: float) -> dict[str, str]:
+        """All news up to then."""
+        found = self.book.news()
+        while self.now < end:
+            self.now = min(self.now + 5, end)
+            found |= self.book.news()
+        return found
+
+
 def test_silence_counts_against_the_longest_that_was_broken() -> None:
-    now = 0.0
-    book = Silence(lambda: now)
+    clock = Clock()
+    book = clock.book
     book.begun("a")
     book.begun("b")
-    now = 500.0
-    assert book.news() == {}, "nobody has said anything: models may take that long to load"
+    assert clock.look_until(500) == {}, "nobody has said anything: models may take long to load"
     book.heard("a")  # after 500 s, so that 5000 are remarkable
     book.left("a")
-    now = 5000.0
-    assert book.news() == {}
-    now = 5001.0
-    assert list(book.news()) == ["b"], "who has nothing in hand may be silent"
-    assert book.news() == {}, "told once"
+    assert clock.look_until(5000) == {}
+    assert list(clock.look_until(5001)) == ["b"], "who has nothing in hand may be silent"
+    assert clock.look_until(6000) == {}, "told once"
     assert book.heard("b")
     assert not book.heard("b")
 
 
 def test_less_than_a_minute_is_not_remarkable() -> None:
-    now = 0.0
-    book = Silence(lambda: now)
+    clock = Clock()
+    book = clock.book
     book.begun("a")
-    now = 1.0
+    clock.look_until(1)
     book.heard("a")
-    now = 60.0
-    assert book.news() == {}
-    now = 61.5
-    assert book.news() == {
+    assert clock.look_until(60) == {}
+    assert clock.look_until(61.5) == {
         "a": "nothing heard of it for 1 min, and of no worker for more than 1 s before"
     }
     book.left("a")
     assert book.news() == {}
+
+
+def test_while_the_driver_is_away_no_time_passes() -> None:
+    clock = Clock()
+    book = clock.book
+    book.begun("a")
+    book.begun("b")
+    clock.look_until(1)
+    book.heard("a")
+    clock.now = 1000  # Ctrl-Z, or a store that did not answer
+    assert book.news() == {}
+    book.heard("a")
+    clock.now = 2000
+    book.heard("a")  # it stays at a second: what it was away for is nobody's silence
+    assert clock.look_until(2059) == {}
+    assert list(clock.look_until(2059.5)) == ["b"]
+    assert list(clock.look_until(2060.5)) == ["a"]
 
 
 def test_a_worker_that_hangs_is_named_until_it_is_heard_of(
