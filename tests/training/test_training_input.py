@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,19 @@ def test_memory_that_does_not_suffice_is_one_line(
 def test_a_dead_process_that_decodes_images_is_one_line(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(EngineError, match="lower image_workers, 0 for none"), explained(tmp_path):
         raise error
+
+
+def test_an_interrupted_training_no_longer_minds_their_deaths(tmp_path: Path) -> None:
+    """SIGTERM to all of a job ends them, too; torch's handler raised in the middle of the exit."""
+    before = signal.getsignal(signal.SIGCHLD)
+
+    def train_and_stop() -> None:
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # as torch does
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), explained(tmp_path):
+        train_and_stop()
+    assert signal.getsignal(signal.SIGCHLD) is before
 
 
 def test_devices_that_do_not_divide(recipes: dict[str, dict[str, Any]]) -> None:

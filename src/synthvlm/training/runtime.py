@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,8 +77,14 @@ def quiet() -> Iterator[None]:
 @contextmanager
 def explained(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Errors of the training itself, in a line each; ``folder`` is what it writes to."""
+    before = signal.getsignal(signal.SIGCHLD)
     try:
         yield
+    except KeyboardInterrupt:
+        # SIGTERM to all of a job ends processes that decode images, too. Torch, which takes this
+        # signal for itself, would raise for one of them in the middle of the exit.
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+        raise
     except CaptionSourceError as error:
         # From a process that decodes images it comes with a traceback, its own message last.
         line = str(error).strip().splitlines()[-1]
