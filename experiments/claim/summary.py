@@ -57,7 +57,9 @@ def main() -> None:
     sections = {
         "The arms' data": [data_table(args.out, results)],
         "One epoch each": score_tables(results, ARMS, counts, equal=False),
-        "As many steps as A takes": score_tables(results, ("a", *EQUAL_STEPS), counts, equal=True),
+        "As many steps as A takes": score_tables(results, ("a", *EQUAL_STEPS), counts, equal=True)
+        if any(equal for _, equal in results)
+        else [],
         "Differences by seed, one epoch each": difference_tables(results, counts, to_b),
         "Differences by seed, as many steps as A takes": difference_tables(
             results, counts, at_equal_steps
@@ -160,7 +162,8 @@ def difference_tables(
                 if found:
                     cells.append(told(mean_interval(found), signed=True))
             if cells:
-                rows.append([f"{NAMES[first[0]]} - {NAMES[second[0]]}", *cells])
+                name = NAMES[first[0]].partition(":")[0]
+                rows.append([f"{name} - {NAMES[second[0]]}", *cells])
         if rows:
             tables += [
                 f"{count:,} instruction samples:",

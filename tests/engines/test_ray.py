@@ -122,10 +122,12 @@ def test_nodes_leave_and_join(nodes: Nodes, two: Nodes, tmp_path: Path) -> None:
     """A node is killed in the middle, another joins: nothing is lost, no shard is to blame."""
     extra = nodes.join()
     updates: list[Update] = []
+    # Two workers alone would soon be done: they wait for the third, later for the fourth.
+    job = ToyJob(tmp_path, crowds=((6, 3), (7, 3), (20, 4), (21, 4)), pause_s=0.02)
     # As many actors as nodes have room, and so one on the third.
-    for update in RayEngine(3).run(ToyJob(tmp_path, pause_s=0.05), range(30), Told()):
+    for update in RayEngine(3).run(job, range(30), Told()):
         updates.append(update)
-        if len(of(ShardResult, updates)) == 4 and extra is not None:
+        if len({one.worker for one in of(ShardResult, updates)}) == 3 and extra is not None:
             nodes.kill(extra)
             nodes.join()
             extra = None

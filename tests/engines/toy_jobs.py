@@ -40,6 +40,7 @@ class ToyJob:
         raising: Shards at which it raises something unexpected.
         fatal: Shards at which it raises an error that stops the run.
         hanging: Shards at which it does nothing for five seconds.
+        crowds: Shards at which it waits until so many workers have begun one.
         pause_s: Seconds of work for each unit, times one to three: workers keep no step.
         start_dies: Whether no worker gets as far as its first shard.
     """
@@ -50,6 +51,7 @@ class ToyJob:
     raising: tuple[int, ...] = ()
     fatal: tuple[int, ...] = ()
     hanging: tuple[int, ...] = ()
+    crowds: tuple[tuple[int, int], ...] = ()
     pause_s: float = 0.0
     start_dies: bool = False
 
@@ -84,6 +86,9 @@ class ToyWorker:
 
     def _do(self, shard: int) -> None:
         (self._job.folder / f"begun-{os.getpid()}").touch()
+        wanted, until = dict(self._job.crowds).get(shard, 0), time.monotonic() + 120
+        while len(list(self._job.folder.glob("begun-*"))) < wanted and time.monotonic() < until:
+            time.sleep(0.05)
         for unit in range(10):
             time.sleep(self._job.pause_s * (1 + shard % 3))
             self._progress.advance(1)
