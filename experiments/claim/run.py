@@ -19,11 +19,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import arms
+from arms import ARMS as WITH_DATA
+from arms import data_of
 from questions import INSTRUCTIONS, make_questions
 
 HERE = Path(__file__).parent
-ARMS = ("none", *arms.ARMS)
+ARMS = ("none", *WITH_DATA)
 #: Not in the main table, which shall take under 40 minutes; asked for by name.
 EXTRA = ("b-quotas",)
 #: Arms that are also trained for as many steps as A takes.
@@ -121,12 +122,12 @@ def carry_out(out: Path, run: Run) -> None:
         began = time.process_time()
         if run.arm == "none":
             # No pairs: the first projector. A step at a rate of nearly nothing writes it.
-            data = first_pairs(*arms.data_of(out, "d"), folder / "none.json", 8)
+            data = first_pairs(*data_of(out, "d"), folder / "none.json", 8)
             stage1 = trained(
                 "pretrain.yaml", folder / "1", data, "optimisation.learning_rate=1e-30"
             )
         else:
-            data = arms.data_of(out, run.arm)
+            data = data_of(out, run.arm)
             epochs = equal_epochs(out, run.arm) if run.equal_steps else 1
             changes = ["optimisation.epochs=" + str(epochs)]
             stage1 = trained("pretrain.yaml", folder / "1", data, *changes)
@@ -173,7 +174,7 @@ def first_pairs(path: Path, images: Path, to: Path, count: int) -> tuple[Path, P
 
 def equal_epochs(out: Path, arm: str) -> int:
     """Epochs of an arm that come nearest to the steps of one epoch of A."""
-    a, own = (len(json.loads(arms.data_of(out, name)[0].read_bytes())) for name in ("a", arm))
+    a, own = (len(json.loads(data_of(out, name)[0].read_bytes())) for name in ("a", arm))
     return round(a / own)
 
 

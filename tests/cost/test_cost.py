@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from fake_models import FakeGenerator, use_models
+from fake_time import FakeTime
 from random_llava import save_llava
 from synthvlm import Recipe
 from synthvlm.cost.captioning import captioning_cost, read_images_of
@@ -22,6 +23,7 @@ from synthvlm.errors import CaptionSourceError, ModelError, RecipeError
 from synthvlm.generators.base import GeneratedImages
 from synthvlm.intervals import Estimate
 from synthvlm.progress import SilentProgress
+from synthvlm.storage import Clock
 
 IMAGE_S = 0.01
 ALL = "selection.top_fraction=null"
@@ -129,22 +131,10 @@ def test_the_whole_command_on_the_tiny_models(tmp_path: Path, captioner: Path) -
     assert "must exist already" in text
 
 
-class Clock:
-    """A time that goes on only by sleeping."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+    """What the measurement of captioning takes for the time."""
+    clock = FakeTime().clock
     monkeypatch.setattr("synthvlm.cost.captioning.time", clock)
     return clock
 
