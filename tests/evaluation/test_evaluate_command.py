@@ -17,6 +17,7 @@ from synthvlm.comparison.model_results import read_results
 from synthvlm.errors import EvaluationError, ModelError
 from synthvlm.evaluation.benchmarks import PAPER
 from synthvlm.evaluation.command import evaluate_command
+from synthvlm.evaluation.evaluation import Evaluation
 from synthvlm.evaluation.harness import HarnessResult
 from synthvlm.evaluation.harness_environment import HARNESS_PYTHON
 from synthvlm.evaluation.results import Results, harness_rows
@@ -125,23 +126,23 @@ def test_a_folder_of_something_else_is_left_alone(
         _evaluate(trained, out=str(questions), **options)
 
 
-@pytest.mark.parametrize("left", ["folder", "easy-vqa", "results"])
-def test_what_an_evaluation_that_asked_nothing_leaves_can_be_gone_on_with(
-    trained: Path, questions: Path, tmp_path: Path, left: str
+def test_a_folder_in_which_nothing_could_be_asked_yet_is_gone_on_with(
+    trained: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def stopped(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
     out = tmp_path / "out"
-    (out / "mine").mkdir(parents=True)
-    if left == "easy-vqa":
-        (out / "easy-vqa").mkdir()
-        (out / "easy-vqa" / "training.json").mkdir()  # it ends where that is to be written
-        with pytest.raises(EvaluationError, match=r"cannot write to .*out: Is a directory"):
-            _evaluate(trained, benchmarks="easy-vqa", out=str(out))
-    elif left == "results":
-        rows = harness_rows(BY_NAME["mm-vet"], None, "its judge is away")
-        results = Results({}, {"synthvlm": "1"}, None, tuple(rows), {}, ())
-        (out / "results.json").write_text(json.dumps(results.values()))
-    options = {"questions": str(questions), "images": str(tmp_path)}
-    assert _evaluate(trained, out=str(out), **options)[1]
+    options = {"questions": str(questions), "images": str(tmp_path), "out": str(out)}
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "local", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            _evaluate(trained, **options)
+    (out / "mine").mkdir()
+    assert _evaluate(trained, **options)[1]
+    (out / ".synthvlm-eval").unlink()
+    with pytest.raises(EvaluationError, match="is not empty, and no evaluation"):
+        _evaluate(trained, **options)
 
 
 @pytest.mark.parametrize("limit", [0, 500, 1500])

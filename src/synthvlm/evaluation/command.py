@@ -13,8 +13,7 @@ from synthvlm import __version__
 from synthvlm.errors import EvaluationError
 from synthvlm.evaluation.benchmarks import EASY_VQA, chosen_benchmarks
 from synthvlm.evaluation.easy_vqa import write_easy_vqa
-from synthvlm.evaluation.evaluation import MADE_BY, Evaluation, LocalFile, identified
-from synthvlm.evaluation.harness import LOG
+from synthvlm.evaluation.evaluation import Evaluation, LocalFile, identified
 from synthvlm.evaluation.harness_environment import harness_python, harness_versions
 from synthvlm.evaluation.local import SHORT_ANSWER, Prompting
 from synthvlm.evaluation.results import Results, Row, harness_rows, local_rows
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate_command"]
 
-#: What each folder of a benchmark that was begun holds in a folder of results.
-_OURS = ("answers.jsonl", "questions.json", LOG, MADE_BY)
+#: Says of a folder that it is of an evaluation; the first file that is written.
+_MARK = ".synthvlm-eval"
 
 
 def evaluate_command(
@@ -134,8 +133,10 @@ def _folder(out: str | None) -> Iterator[Path]:
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not _is_ours(folder):
+        mark = folder / _MARK
+        if not mark.exists() and any(folder.iterdir()):
             raise EvaluationError(f"{out} is not empty, and no evaluation: give another --out")
+        mark.touch()
         yield folder
     except BrokenPipeError:  # of the terminal
         raise
@@ -144,19 +145,6 @@ def _folder(out: str | None) -> Iterator[Path]:
             f"cannot write to {out}: {error.strerror or error}; the same command goes on from what "
             f"is finished"
         ) from error
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether a folder is of an evaluation, which may have ended at any time, or holds no file."""
-    if any(next(folder.glob(f"*/{name}"), None) for name in _OURS):
-        return True
-    try:
-        # Of a benchmark that could not be begun the results alone tell.
-        return "synthvlm" in json.loads((folder / "results.json").read_bytes())["versions"]
-    except FileNotFoundError:
-        return all(path.is_dir() for path in folder.rglob("*"))
-    except (ValueError, KeyError, TypeError):
-        return False
 
 
 def _write(path: Path, text: str) -> None:

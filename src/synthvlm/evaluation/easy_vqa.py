@@ -75,7 +75,7 @@ def write_easy_vqa(folder: Path) -> EasyVqa:
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = {"test": folder / "questions.json", "train": folder / "training.json"}
-    for split in ("test", "train"):
+    for split in ("train", "test"):
         files[split].write_text(json.dumps(easy_vqa_records(split), indent=0) + "\n")
     return EasyVqa(str(files["test"]), str(files["train"]), easy_vqa_images("test"))
 

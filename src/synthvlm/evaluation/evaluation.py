@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from synthvlm.progress import Progress
     from synthvlm.vlm import VisionLanguageModel
 
-__all__ = ["MADE_BY", "AskedModel", "Evaluation", "LocalFile", "identified"]
+__all__ = ["AskedModel", "Evaluation", "LocalFile", "identified"]
 
-MADE_BY = "made_by.json"
+_MADE_BY = "made_by.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ class Evaluation:
                 self._run(python, benchmark, out, include)
             result = read_result(benchmark, out, earlier)
             # Written last: lmms-eval ends well even where it failed, and leaves no result.
-            (out / MADE_BY).write_text(json.dumps(made_by) + "\n")
+            (out / _MADE_BY).write_text(json.dumps(made_by) + "\n")
             return result, ""
         except HarnessFailure as error:
             self._progress.note(f"{benchmark.name}: {error}")
@@ -249,7 +249,7 @@ def _write_scores(path: Path, checksum: str, asked: Asked) -> None:
 
 def _is_done(out: Path, made_by: Mapping[str, Any]) -> bool:
     """Whether the folder holds the result of the same evaluation."""
-    file = out / MADE_BY
+    file = out / _MADE_BY
     if not file.is_file():
         return False
     try:
