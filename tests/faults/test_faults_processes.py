@@ -6,9 +6,11 @@ import os
 import random
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from fault_runs import Lab, Moment, one_line
+from fault_runs import Driver, Lab, Moment, one_line
 from processes_of import wait_until_gone, workers
 
 MANY = pytest.param(100, marks=pytest.mark.long)
@@ -40,6 +42,18 @@ def test_driver_killed_at_random_moments(lab: Lab, kills: int) -> None:
     shutil.rmtree(out)
 
 
+@contextmanager
+def stopped(driver: Driver) -> Iterator[None]:
+    """It stands still meanwhile, so that it is not over before another run is refused."""
+    pid = driver.process.pid
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 @pytest.mark.parametrize("kills", [1, MANY])
 def test_worker_killed_at_random_moments(lab: Lab, kills: int) -> None:
     """A second run is refused meanwhile."""
@@ -51,14 +65,12 @@ def test_worker_killed_at_random_moments(lab: Lab, kills: int) -> None:
         for _ in range(min(KILLS_A_RUN, kills - killed)):
             if not Moment.of_drawing(source).comes(driver, out / "done" / "generate"):
                 break
-            found = workers(driver.process.pid or 0)
-            if found:
-                os.kill(source.choice(found), signal.SIGKILL)
-                killed += 1
-                second = lab.start(out)
-                second.end()
-                if driver.process.exitcode is None:
-                    line = one_line(second)
+            with stopped(driver):
+                found = workers(driver.process.pid or 0)
+                if found:
+                    os.kill(source.choice(found), signal.SIGKILL)
+                    killed += 1
+                    line = one_line(lab.start(out))
                     assert f"(process {driver.process.pid}) is working in {out}" in line
         driver.succeeds()
         lab.assert_undisturbed(out)
