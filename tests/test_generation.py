@@ -15,7 +15,7 @@ import torch
 from fake_models import FakeClip, FakeGenerator, FakeSsim, use_models
 from synthvlm import Pipeline, Recipe
 from synthvlm.errors import GenerationError, OutOfMemoryError, RecipeError
-from synthvlm.generators.base import GeneratedImages, Screen
+from synthvlm.generators.base import GeneratedImages
 from synthvlm.scorers.base import Scores
 from synthvlm.stages.pixels import decode
 from synthvlm.store import RunFolder
@@ -247,6 +247,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         ("run.batch_size=0", "batch_size must be at least 1"),
         ("run.batch_size=many", "run.batch_size"),
         ("generation.adaptive={sample: 1}", "generation.adaptive.sample"),
+        ("generation.early_rejection={}", "generation.early_rejection: unknown key"),
     ):
         with pytest.raises(RecipeError, match=told):
             Recipe.load("tiny", overrides=[change])
@@ -266,53 +267,6 @@ def test_pixels_of_winners_are_theirs(tmp_path: Path, generator: Generator) -> N
         image = FakeGenerator().generate([text], [row["seed"]]).pixels
         assert FakeClip().score(image, [text]).values[0] == row["clip_score"]
         assert np.isclose(FakeSsim().score(image, [text]).values[0], row["ssim_score"])
-
-
-class Screener(Generator):
-    """Previews are the images themselves, darker."""
-
-    def generate_screened(
-        self, prompts: Sequence[str], seeds: Sequence[int], screen: Screen
-    ) -> GeneratedImages:
-        images = self.generate(prompts, seeds)
-        keep = screen.keep(images.pixels // 2)
-        return GeneratedImages(images.pixels, images.problems, finished=tuple(keep))
-
-
-EARLY = "generation.early_rejection={}"
-
-
-@pytest.mark.parametrize("adaptive", [[], [ADAPTIVE]])
-def test_dropped_candidates_are_recorded_whatever_the_batches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adaptive: list[str]
-) -> None:
-    use_models(monkeypatch, screener := Screener())
-    found = [
-        generate(tmp_path / f"{n}", "generation.candidates=6", EARLY, *adaptive, *changes)
-        for n, changes in enumerate([("run.batch_size=1",), ("run.batch_size=7",)])
-    ]
-    assert essence(found[0]) == essence(found[1])
-    dropped = [row for row in found[0].values() if row["status"] == "dropped"]
-    assert dropped
-    assert all(row["score"] is None and row["preview_score"] is not None for row in dropped)
-    for (id, index), row in found[0].items():
-        before = [found[0][id, n]["preview_score"] for n in range(index)]
-        if row["status"] in ("ok", "dropped"):
-            assert (row["status"] == "ok") == (row["preview_score"] >= max(before, default=0))
-    # Nothing is drawn again: not what was dropped either.
-    before_rerun = screener.drawn
-    generate(tmp_path / "0", "generation.candidates=6", EARLY, *adaptive, "run.batch_size=1")
-    assert screener.drawn == before_rerun
-    more = generate(tmp_path / "0", "generation.candidates=8", EARLY, *adaptive)
-    fresh = generate(tmp_path / "fresh", "generation.candidates=8", EARLY, *adaptive)
-    assert essence(more) == essence(fresh)
-
-
-def test_a_redrawn_winner_is_not_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_models(monkeypatch, Screener())
-    first = generate(tmp_path / "run", EARLY)
-    second = generate(tmp_path / "run", EARLY, "generation.image.format=webp")
-    assert essence(first) == essence(second)
 
 
 class Unseeded(Generator):

@@ -16,11 +16,8 @@ from synthvlm.scorers.base import Scores
 from synthvlm.store import RunFolder
 from test_generation import (
     ADAPTIVE,
-    CAPTIONS,
-    EARLY,
     Censor,
     Generator,
-    Screener,
     Unseeded,
     essence,
     generate,
@@ -208,44 +205,3 @@ def test_calibration_that_fails_says_so_in_a_line(
     ):
         generate(tmp_path / "run", "generation.adaptive={sample: 8}")
     assert not RunFolder(tmp_path / "run").markers("generate")
-
-
-def test_the_sample_is_screened_as_all_captions_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use_models(monkeypatch, Screener())
-    own = "generation.adaptive={sample: 20, keep_gain: 0.8}"
-    found = generate(tmp_path / "found", EARLY, own, "generation.candidates=6")
-    facts = RunFolder(tmp_path / "found").markers("calibrate")[0].facts
-    given = f"{{threshold: {facts['threshold']!r}, decay: {facts['decay']!r}}}"
-    changes = [EARLY, f"generation.adaptive={given}", "generation.candidates=6"]
-    same = generate(tmp_path / "given", *changes)
-    assert [row["chosen"] for row in found.values()] == [row["chosen"] for row in same.values()]
-
-
-def test_a_failure_before_its_preview_changes_nothing_once_it_is_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Flaky(Screener):
-        def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
-            if any(seed % 13 in (3, 7) for seed in seeds):
-                raise GenerationError("not now")
-            return super().generate(prompts, seeds)
-
-    changes = [EARLY, "generation.candidates=6", "run.max_failed_share=1.0"]
-    use_models(monkeypatch, Flaky())
-    generate(tmp_path / "run", *changes)
-    use_models(monkeypatch, Screener())
-    rows = generate(tmp_path / "run", *changes)
-    assert essence(rows) == essence(generate(tmp_path / "fresh", *changes))
-
-
-def test_a_caption_whose_leader_is_unsafe_gets_what_was_dropped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    censored(monkeypatch, Screener())
-    generate(tmp_path / "plain")
-    rows = generate(tmp_path / "run", EARLY)
-    assert pairs(tmp_path / "run").keys() == pairs(tmp_path / "plain").keys()
-    assert any(row["status"] == "dropped" for row in rows.values())
-    assert len(CAPTIONS) > len(pairs(tmp_path / "run")) > 20

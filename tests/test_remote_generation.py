@@ -111,7 +111,6 @@ def test_what_an_endpoint_cannot_do_is_refused() -> None:
     endpoint = "generation.endpoint={url: 'http://localhost:1/v1'}"
     for change, told in (
         ("generation.steps=50", "steps is of no use with an endpoint"),
-        ("generation.early_rejection={}", "early_rejection is of no use"),
         ("generation.endpoint.url='http://u:p@h/v1'", "no user, password"),
         ("generation.endpoint.extra={a: .nan}", "extra cannot be sent"),
     ):

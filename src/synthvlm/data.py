@@ -96,15 +96,13 @@ class Candidate:
         caption_id: The caption's id.
         index: Zero-based number among the candidates of the caption.
         seed: Seed of the generator that drew the image (0 .. 2**63 - 1).
-        status: ``ok``; ``failed``; ``unsafe``, says the image check; ``dropped``, part-way by its
-            preview; ``skipped``, for the caption was done before; or ``surplus``: drawn by an
-            earlier attempt, and not needed.
+        status: ``ok``; ``failed``; ``unsafe``, says the image check; ``skipped``, for the caption
+            was done before; or ``surplus``: drawn by an earlier attempt, and not needed.
         fingerprint: What the image and its scores depend on.
         clip_score: Cosine similarity, clipped at 0 (0 .. 1); None unless ok.
         ssim_score: Structural similarity (-1 .. 1); None unless ok.
         score: The weighted sum; None unless ok.
         truncated: Whether the scorer's text tower cut the caption off.
-        preview_score: CLIPScore of the preview part-way, where there was one.
         reproducible: Whether the seed determines the image.
         prompt_truncated: Whether the text encoders of the generator cut it off.
         chosen: Whether this is the caption's best candidate.
@@ -121,7 +119,6 @@ class Candidate:
     score: float | None = None
     truncated: bool = False
     prompt_truncated: bool = False
-    preview_score: float | None = None
     reproducible: bool = True
     chosen: bool = False
     problem: str | None = None
@@ -223,7 +220,6 @@ def candidate_schema() -> pa.Schema:
             ("score", pa.float64()),
             ("truncated", pa.bool_()),
             ("prompt_truncated", pa.bool_()),
-            ("preview_score", pa.float64()),
             ("reproducible", pa.bool_()),
             ("chosen", pa.bool_()),
             ("problem", pa.string()),

@@ -11,7 +11,6 @@ from synthvlm.recipe_endpoints import ImageEndpointSettings
 
 __all__ = [
     "AdaptiveSettings",
-    "EarlyRejectionSettings",
     "GenerationSettings",
     "ImageSettings",
     "LoraSettings",
@@ -82,13 +81,6 @@ class AdaptiveSettings(Settings):
         return self
 
 
-class EarlyRejectionSettings(Settings):
-    """Drop candidates part-way whose preview is worse than one of a lower number."""
-
-    after: float = Field(0.4, gt=0.0, lt=1.0, description="Share of the steps before the preview.")
-    margin: float = Field(0.0, ge=0.0, description="How much worse (CLIPScore) it may be.")
-
-
 class SafetySettings(Settings):
     """A check that rejects unsafe images."""
 
@@ -140,9 +132,6 @@ class GenerationSettings(Settings):
     candidates: int = Field(4, ge=1, description="Images per caption, of which the best is kept.")
     adaptive: AdaptiveSettings | None = Field(
         None, description="Draw fewer candidates of captions that are done early; null: all."
-    )
-    early_rejection: EarlyRejectionSettings | None = Field(
-        None, description="Drop candidates part-way that will lose; null: finish all."
     )
     endpoint: ImageEndpointSettings | None = Field(
         None, description="Draws by the model of that name there; null: the model runs here."

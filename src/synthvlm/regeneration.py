@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["regenerate", "regenerate_command"]
 
 _SCORES = ("clip_score", "ssim_score", "score")
-#: Statuses of candidates that have an image; ``dropped`` ones had one part-way.
-_DRAWN = ("ok", "surplus", "unsafe", "dropped")
+#: Statuses of candidates that have an image.
+_DRAWN = ("ok", "surplus", "unsafe")
 _NEAREST = 3
 
 
@@ -213,8 +213,6 @@ def _notes(kept: _Kept, row: Candidate, image: Image) -> Iterator[str]:
         yield "its row was made by another recipe, caption or models than those of now"
     if row.status == "unsafe":
         yield f"the image check rejected it ({row.problem}): its image is not written"
-    if row.status == "dropped":
-        yield "it was dropped part-way by early rejection: nothing of it was kept"
     if row.status == "surplus":
         yield "it does not count: its caption is done before"
 

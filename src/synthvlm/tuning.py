@@ -37,7 +37,7 @@ _OURS = {CURATION, _RUNS, RESULTS, "sample.parquet", "kept.parquet"}
 
 _SECTION = "generation"
 #: Settings of generation that say how many images are drawn and kept, not what one looks like.
-_NOT_TUNED = {"candidates", "adaptive", "early_rejection", "image"}
+_NOT_TUNED = {"candidates", "adaptive", "image"}
 
 #: Captions that are curated for one that is wanted: at first, and where too few are kept.
 _POOLS = (4, 50)
@@ -130,11 +130,7 @@ def _settings_of(
     recipe: Recipe, grid: Mapping[str, Sequence[Any]], candidates: int
 ) -> list[tuple[dict[str, Any], Recipe]]:
     """Every combination, and the recipe with it; all are validated before one is drawn."""
-    alike = [
-        f"generation.candidates={candidates}",
-        "generation.adaptive=null",
-        "generation.early_rejection=null",
-    ]
+    alike = [f"generation.candidates={candidates}", "generation.adaptive=null"]
     found = []
     for combination in product(*grid.values()):
         values = dict(zip(grid, combination, strict=True))

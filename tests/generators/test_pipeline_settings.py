@@ -201,7 +201,6 @@ def test_all_settings_have_a_place_in_the_recipe() -> None:
 
     ours = inspect.signature(DiffusersGenerator.__init__).parameters.keys() - {"self", "device"}
     prefixed = {"refiner_revision", "refiner_variant", "denoising_split"}  # in `refiner`
-    prefixed.add("screened")  # whether there is `early_rejection`
     assert ours - prefixed <= GenerationSettings.model_fields.keys()
     lora = inspect.signature(Lora).parameters
     settings = GenerationSettings.model_fields["loras"].annotation.__args__[0].model_fields

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import ModelError
-from synthvlm.generators.base import GeneratedImages, Screen
+from synthvlm.generators.base import GeneratedImages
 from synthvlm.generators.denoiser import (
     compile_denoiser,
     lay_out_channels_last,
@@ -27,7 +27,6 @@ from synthvlm.generators.pipelines import (
 )
 from synthvlm.generators.prompt_encoding import PromptEncoder
 from synthvlm.generators.schedulers import change_scheduler, is_seeded
-from synthvlm.generators.screening import Screening, check_can_screen
 from synthvlm.generators.token_limits import watched
 
 if TYPE_CHECKING:
@@ -74,7 +73,6 @@ class DiffusersGenerator:
         channels_last: bool = False,
         vae_slicing: bool = False,
         compile: bool = False,
-        screened: bool = False,
     ) -> None:
         """Load the pipeline.
 
@@ -106,7 +104,6 @@ class DiffusersGenerator:
             channels_last: Memory layout of 2-D convolutions.
             vae_slicing: Decode one image at a time.
             compile: Compile the denoisers; the first batch of a new shape then takes minutes.
-            screened: Whether ``generate_screened`` is to be used.
 
         Raises:
             ModelError: The model cannot be found, is damaged, or is no such pipeline.
@@ -143,8 +140,6 @@ class DiffusersGenerator:
             place(pipeline, device, offload)
             if compile:
                 compile_denoiser(pipeline)
-        if screened:
-            check_can_screen(self._pipeline)
         self.reproducible = all(is_seeded(pipeline) for pipeline in self._pipelines())
         self._calls = [_arguments(pipeline, settings) for pipeline in self._pipelines()]
         self._encoders = [
@@ -164,37 +159,19 @@ class DiffusersGenerator:
             GenerationError: The pipeline failed on this batch.
             ModelError: The pipeline draws in another size than asked.
         """
-        return self._generate(prompts, seeds, None)
-
-    def generate_screened(
-        self, prompts: Sequence[str], seeds: Sequence[int], screen: Screen
-    ) -> GeneratedImages:
-        """As ``generate``, but only the images that the screen keeps are finished."""
-        return self._generate(prompts, seeds, screen)
-
-    def _generate(
-        self, prompts: Sequence[str], seeds: Sequence[int], screen: Screen | None
-    ) -> GeneratedImages:
         import torch
 
         with torch.inference_mode(), quiet():
-            images, truncated, kept = guarded(
+            images, truncated = guarded(
                 type(self._pipeline).__name__,
-                lambda: self._draw(prompts, seeds, screen),
+                lambda: self._draw(prompts, seeds),
                 self._recover,
             )
             self._check_size(images)
             finite = images.isfinite().flatten(1).all(1).tolist()
             pixels = (images.nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8)
-        found = [None if good else "the image holds NaN or infinity" for good in finite]
-        if kept is None:
-            return GeneratedImages(pixels, tuple(found), truncated)
-        whole = pixels.new_zeros((len(prompts), *pixels.shape[1:]))
-        problems: list[str | None] = [None] * len(prompts)
-        for row, number in enumerate(kept):
-            whole[number], problems[number] = pixels[row], found[row]
-        finished = tuple(number in kept for number in range(len(prompts)))
-        return GeneratedImages(whole, tuple(problems), truncated, finished)
+        problems = [None if good else "the image holds NaN or infinity" for good in finite]
+        return GeneratedImages(pixels, tuple(problems), truncated)
 
     def warm_up(self, batch_size: int) -> None:
         """Draw a batch for nothing: a compiled denoiser is then compiled for that batch size.
@@ -205,9 +182,9 @@ class DiffusersGenerator:
         self.generate(["a"] * batch_size, range(batch_size))
 
     def _draw(
-        self, prompts: Sequence[str], seeds: Sequence[int], screen: Screen | None
-    ) -> tuple[torch.Tensor, tuple[bool, ...], list[int] | None]:
-        """Images (n, 3, height, width), 0 .. 1; which prompts were cut off; which were kept."""
+        self, prompts: Sequence[str], seeds: Sequence[int]
+    ) -> tuple[torch.Tensor, tuple[bool, ...]]:
+        """Images (n, 3, height, width), 0 .. 1; and which prompts were cut off."""
         import torch
 
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
@@ -217,22 +194,12 @@ class DiffusersGenerator:
         output: dict[str, Any] = {"output_type": "pt"}
         if self._refiner is not None:
             output = {"output_type": "latent", "denoising_end": self._split}
-        kept: list[int] | None = None
         with watched(self._pipeline, encoder.max_sequence_length) as seen:
-            if screen is None:
-                images = self._pipeline(**call, **output).images
-            else:
-                with Screening(self._pipeline, screen, len(prompts), self._base_steps()) as watch:
-                    images = self._pipeline(**call, **output, **watch.arguments).images
-                kept = watch.kept
+            images = self._pipeline(**call, **output).images
         if not encoder.encodes:
             truncated = seen.truncated(len(prompts))
-        if kept == []:
-            images = torch.zeros((0, 3, self._size["height"], self._size["width"]))
-        if self._refiner is None or kept == []:
-            return images, truncated, kept
-        if kept is not None:
-            prompts, generators = [prompts[n] for n in kept], [generators[n] for n in kept]
+        if self._refiner is None:
+            return images, truncated
         arguments, _ = self._encoders[1].arguments(prompts)
         images = self._refiner(
             **self._calls[1],
@@ -242,12 +209,7 @@ class DiffusersGenerator:
             image=images,
             denoising_start=self._split,
         ).images
-        return images, truncated, kept
-
-    def _base_steps(self) -> int:
-        """Steps of the base model."""
-        steps: int = self._calls[0]["num_inference_steps"]
-        return steps if self._refiner is None else int(steps * self._split)
+        return images, truncated
 
     def _recover(self) -> None:
         """After a failure: decoders that were brought to single precision stayed there."""

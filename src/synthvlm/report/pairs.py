@@ -63,14 +63,14 @@ class Candidates:
     def mean(self, score: str) -> float | None:
         """Mean of a score over all ok candidates: what a random candidate would have.
 
-        None where some were not drawn, or not to their end: those that were are no random ones.
+        None where some were not drawn: those that were are no random ones.
         """
         ok = self.statuses["ok"]
         return self.sums[score] / ok if ok and self.all_drawn else None
 
     @property
     def all_drawn(self) -> bool:
-        """Whether each caption's candidates were all drawn to their end, or failed."""
+        """Whether each caption's candidates were all drawn, or failed."""
         return sum(self.statuses[status] for status in ("ok", "failed", "unsafe")) == self.total
 
     @property

@@ -17,7 +17,6 @@ from synthvlm.engines.base import LostShard, ShardResult
 from synthvlm.errors import EngineError, SynthVLMError, TooManyFailuresError
 from synthvlm.stages.candidate_rows import carried, row_of
 from synthvlm.stages.drawing import Drawer, Order
-from synthvlm.stages.early_rejection import PreviewRule
 from synthvlm.stages.engine_events import note_update
 from synthvlm.stages.prompts import Prompt
 
@@ -263,13 +262,6 @@ class _Worker:
 
     def _draw(self, shard: int, drawer: Drawer) -> int:
         """Draw what is missing; returns how many that were."""
-        early = self._recipe.generation.early_rejection
-        previews = {
-            key: row.preview_score
-            for key, row in self._rows.items()
-            if row.preview_score is not None
-        }
-        rule = None if early is None else PreviewRule(early.margin, previews)
         orders = [
             Order(id, index, prompt.text, candidate_seed(self._recipe.seed, id, index))
             for id, prompt in self._prompts.items()
@@ -279,7 +271,7 @@ class _Worker:
         start = 0
         while start < len(orders):
             batch = orders[start : start + drawer.sizer.size]
-            for image in drawer.draw(batch, rule).result():
+            for image in drawer.draw(batch).result():
                 fingerprint = self._prompts[image.order.id].fingerprint
                 row = row_of(image, fingerprint, self._recipe.scoring)
                 self._rows[row.caption_id, row.index] = row

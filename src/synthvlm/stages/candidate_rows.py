@@ -11,14 +11,11 @@ if TYPE_CHECKING:
     from synthvlm.recipe import ScoringSettings
     from synthvlm.stages.drawing import Image
 
-__all__ = ["REJECTED", "carried", "row_of"]
-
-#: Candidates that are done with, and cannot win.
-REJECTED = ("unsafe", "dropped")
+__all__ = ["carried", "row_of"]
 
 
 def row_of(image: Image, fingerprint: str, weights: ScoringSettings) -> Candidate:
-    """The row of an image that was drawn, dropped part-way, or failed."""
+    """The row of an image that was drawn, or failed."""
     order, status = image.order, _status(image)
     return Candidate(
         caption_id=order.id,
@@ -31,7 +28,6 @@ def row_of(image: Image, fingerprint: str, weights: ScoringSettings) -> Candidat
         score=_score(image, weights) if status == "ok" else None,
         truncated=image.truncated,
         prompt_truncated=image.prompt_truncated,
-        preview_score=image.preview_score,
         reproducible=image.reproducible,
         problem=image.problem or image.unsafe,
     )
@@ -39,7 +35,7 @@ def row_of(image: Image, fingerprint: str, weights: ScoringSettings) -> Candidat
 
 def carried(row: Candidate, weights: ScoringSettings) -> Candidate | None:
     """The row of an earlier attempt, as it counts now; None where it must be drawn again."""
-    if row.status in REJECTED:
+    if row.status == "unsafe":  # done with, and cannot win
         return row
     if row.clip_score is None:
         return None
@@ -49,9 +45,7 @@ def carried(row: Candidate, weights: ScoringSettings) -> Candidate | None:
 def _status(image: Image) -> str:
     if image.problem is not None:
         return "failed"
-    if image.unsafe is not None:
-        return "unsafe"
-    return "dropped" if image.pixels is None else "ok"
+    return "ok" if image.unsafe is None else "unsafe"
 
 
 def _score(of: Image | Candidate, weights: ScoringSettings) -> float:

@@ -8,11 +8,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from synthvlm.errors import GenerationError, OutOfMemoryError, first_line
-from synthvlm.generators.base import Screen
 from synthvlm.stages.batch_size import BatchSizer
 
 if TYPE_CHECKING:
@@ -20,10 +18,9 @@ if TYPE_CHECKING:
     import torch
 
     from synthvlm.engines.base import Reporter
-    from synthvlm.generators.base import GeneratedImages, ScreeningGenerator
+    from synthvlm.generators.base import GeneratedImages
     from synthvlm.generators.diffusers import DiffusersGenerator
     from synthvlm.recipe import Recipe
-    from synthvlm.stages.early_rejection import PreviewRule
     from synthvlm.stages.models import Models
 
 __all__ = ["Drawer", "Image", "Order"]
@@ -49,15 +46,13 @@ class Image:
         order: The order.
         problem: Why there is no image; the fields below are then None.
         unsafe: Why the image check rejects it; it has scores and no pixels.
-        pixels: uint8, shape (height, width, 3); None, and so are scores and embeddings, if it was
-            dropped part-way.
+        pixels: uint8, shape (height, width, 3).
         clip_score: 0 .. 1.
         ssim_score: -1 .. 1.
         image_embedding: The scorer's, unit length.
         text_embedding: The same of the caption.
         truncated: Whether the scorer's text tower cut the caption off.
         prompt_truncated: Whether the generator's text encoders did.
-        preview_score: CLIPScore of the preview part-way, where there was one.
         reproducible: Whether the order determines the image.
     """
 
@@ -71,20 +66,18 @@ class Image:
     text_embedding: np.ndarray | None = None
     truncated: bool = False
     prompt_truncated: bool = False
-    preview_score: float | None = None
     reproducible: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """A part of a batch: its images, or why there are none; and scores of their previews.
+    """A part of a batch: its images, or why there are none.
 
     On a GPU also an event with which the images are there.
     """
 
     orders: list[Order]
     images: GeneratedImages | str
-    previews: list[float] | None = None
     ready: Any = None
 
 
@@ -106,7 +99,6 @@ class Drawer:
         self.drawing_s = self.loading_s = 0.0
         self._is_reproducible = True
         self._stream: Any = None
-        self._clip_lock = Lock()  # previews are scored on the drawing thread
         self._scoring = ThreadPoolExecutor(1, "scoring", self._prepare_thread)
         workers = min(_MOST_ENCODERS, max(1, (os.cpu_count() or 2) // 2))
         self._encoding = ThreadPoolExecutor(workers, "encoding")
@@ -120,11 +112,11 @@ class Drawer:
         """Do CPU work, such as encoding an image, beside all else."""
         return self._encoding.submit(work, *arguments)
 
-    def draw(self, orders: Sequence[Order], rule: PreviewRule | None = None) -> Future[list[Image]]:
+    def draw(self, orders: Sequence[Order]) -> Future[list[Image]]:
         """Draw a batch now; it is scored, in the order of the calls, while the caller goes on.
 
         An image that fails spoils no other one: a batch that fails, or does not fit into memory,
-        is drawn again in smaller ones. Under a rule, images may be dropped part-way.
+        is drawn again in smaller ones.
 
         Raises:
             ModelError: A model cannot be loaded.
@@ -142,15 +134,15 @@ class Drawer:
                     "note: the generator draws by no seed of ours: no image of "
                     "this run can be made again"
                 )
-        drawn = self._draw(list(orders), rule)
+        drawn = self._draw(list(orders))
         return self._scoring.submit(self._score, drawn)
 
-    def _draw(self, orders: list[Order], rule: PreviewRule | None) -> list[_Drawn]:
+    def _draw(self, orders: list[Order]) -> list[_Drawn]:
         """The batch in one or more parts."""
         began = time.monotonic()
         failure: GenerationError | None = None
         try:
-            drawn = self._generate(orders, rule)
+            drawn = self._generate(orders)
         except GenerationError as error:
             failure = error
         seconds = time.monotonic() - began
@@ -166,32 +158,19 @@ class Drawer:
             self._progress.note(
                 f"note: {len(orders)} images at a time do not fit into memory, going on with {size}"
             )
-        return self._parts(orders, size, rule)
+        return self._parts(orders, size)
 
-    def _generate(self, orders: list[Order], rule: PreviewRule | None) -> _Drawn:
+    def _generate(self, orders: list[Order]) -> _Drawn:
         assert self._models is not None
         prompts, seeds = [order.prompt for order in orders], [order.seed for order in orders]
-        settings = self._recipe.generation.early_rejection
-        if rule is None or settings is None:
-            images = self._models.generator.generate(prompts, seeds)
-            return _Drawn(orders, images, ready=_ready(images))
-        scores: list[float] = []
+        images = self._models.generator.generate(prompts, seeds)
+        return _Drawn(orders, images, _ready(images))
 
-        def keep(previews: torch.Tensor) -> list[bool]:
-            assert self._models is not None
-            with self._clip_lock:
-                scores[:] = self._models.clip.score(previews, prompts).values.tolist()
-            return rule.keep([(order.id, order.index) for order in orders], scores)
-
-        generator = cast("ScreeningGenerator", self._models.generator)
-        images = generator.generate_screened(prompts, seeds, Screen(settings.after, keep))
-        return _Drawn(orders, images, scores or None, _ready(images))
-
-    def _parts(self, orders: list[Order], size: int, rule: PreviewRule | None) -> list[_Drawn]:
+    def _parts(self, orders: list[Order], size: int) -> list[_Drawn]:
         drawn = []
         while orders:
             size = min(size, self.sizer.size)  # a part may not fit either
-            drawn += self._draw(orders[:size], rule)
+            drawn += self._draw(orders[:size])
             orders = orders[size:]
         return drawn
 
@@ -215,21 +194,12 @@ class Drawer:
             if isinstance(part.images, str):
                 found += [Image(order, part.images) for order in part.orders]
                 continue
-            finished = part.images.finished or (True,) * len(part.orders)
-            previews: Sequence[float | None] = part.previews or [None] * len(part.orders)
-            rows = [n for n, done in enumerate(finished) if done]
             with self._beside_the_drawing(part):
-                images = self._score_rows(part.orders, part.images, rows) if rows else {}
-            for n, order in enumerate(part.orders):
-                image = images.get(n, Image(order))
-                found.append(
-                    replace(image, preview_score=previews[n], reproducible=self._is_reproducible)
-                )
+                images = self._score_rows(part.orders, part.images, range(len(part.orders)))
+            found += [replace(image, reproducible=self._is_reproducible) for image in images]
         return found
 
-    def _score_rows(
-        self, orders: list[Order], images: GeneratedImages, rows: list[int]
-    ) -> dict[int, Image]:
+    def _score_rows(self, orders: list[Order], images: GeneratedImages, rows: range) -> list[Image]:
         """The images of some rows of a batch, in smaller parts where memory does not suffice."""
         from synthvlm.device_memory import empty_caches, is_out_of_memory
 
@@ -241,11 +211,11 @@ class Drawer:
             problem = f"there is no memory to score it: {first_line(error)}"
         empty_caches()
         if len(rows) == 1:
-            return {rows[0]: Image(orders[rows[0]], problem)}
+            return [Image(orders[rows[0]], problem)]
         self.sizer.ran_out(len(rows))
         half = len(rows) // 2
         first = self._score_rows(orders, images, rows[:half])
-        return first | self._score_rows(orders, images, rows[half:])
+        return first + self._score_rows(orders, images, rows[half:])
 
     def _beside_the_drawing(self, part: _Drawn) -> AbstractContextManager[Any]:
         """On a GPU a stream of its own, which would otherwise wait for the next batch."""
@@ -261,8 +231,8 @@ class Drawer:
         return torch.cuda.stream(self._stream)
 
     def _score_images(
-        self, orders: list[Order], images: GeneratedImages, rows: list[int]
-    ) -> dict[int, Image]:
+        self, orders: list[Order], images: GeneratedImages, rows: range
+    ) -> list[Image]:
         """The images of some rows of a batch."""
         import numpy as np
 
@@ -270,14 +240,13 @@ class Drawer:
 
         assert self._models is not None
         captions = [orders[n].prompt for n in rows]
-        pixels_in = images.pixels[rows]
+        pixels_in = images.pixels[rows.start : rows.stop]
         ssim, on_host = self._models.ssim, pixels_in.cpu()
         parts = [
             self._encoding.submit(ssim.score, on_host[n : n + 1], captions[n : n + 1])
             for n in range(len(rows))
         ]
-        with self._clip_lock:
-            clip = self._models.clip.score(pixels_in, captions)
+        clip = self._models.clip.score(pixels_in, captions)
         pixels = np.ascontiguousarray(on_host.permute(0, 2, 3, 1).numpy())
         cut = images.truncated or (False,) * len(orders)
         blank = blank_images(pixels_in)
@@ -286,8 +255,8 @@ class Drawer:
         assert clip.image_embeddings is not None
         assert clip.text_embeddings is not None
         assert clip.truncated is not None
-        return {
-            row: Image(orders[row], problems[n])
+        return [
+            Image(orders[row], problems[n])
             if problems[n] is not None
             else Image(
                 orders[row],
@@ -303,7 +272,7 @@ class Drawer:
                 cut[row],
             )
             for n, row in enumerate(rows)
-        }
+        ]
 
 
 def _batch_size(recipe: Recipe) -> Literal["auto"] | int:

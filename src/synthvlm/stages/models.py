@@ -104,7 +104,6 @@ def _generator(recipe: Recipe, device: str) -> Generator:
         channels_last=settings.channels_last,
         vae_slicing=settings.vae_slicing,
         compile=settings.compile,
-        screened=settings.early_rejection is not None,
     )
 
 

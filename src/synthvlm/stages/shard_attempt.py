@@ -23,10 +23,9 @@ from synthvlm.data import (
     table_of,
 )
 from synthvlm.stages.candidate_plan import CandidatePlan, Key, rank
-from synthvlm.stages.candidate_rows import REJECTED, carried, row_of
+from synthvlm.stages.candidate_rows import carried, row_of
 from synthvlm.stages.drawing import Drawer, Image, Order
 from synthvlm.stages.earlier import Earlier
-from synthvlm.stages.early_rejection import PreviewRule
 from synthvlm.stages.pixels import decode, encode, thumbnail
 from synthvlm.stages.prompts import STAGE, Prompt, shard_fingerprint
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["COUNTS", "ShardAttempt"]
 
 #: What an attempt counts, in candidates.
-COUNTS = ("generated", "regenerated", "carried", "failed", "unsafe", "dropped", "skipped")
+COUNTS = ("generated", "regenerated", "carried", "failed", "unsafe", "skipped")
 
 
 class ShardAttempt:
@@ -81,10 +80,7 @@ class ShardAttempt:
                 row = self._carried(rows.get(key))
                 if row is not None:
                     known.setdefault(key, row)
-        if recipe.generation.early_rejection is not None:
-            known = self._judged_alike(known)
         self._plan = CandidatePlan(list(self._prompts), self._count, thresholds, known)
-        self._rule = self._preview_rule(known)
         self._best: dict[str, Image] = {}
         self._pairs: dict[str, Future[Pair]] = {}
         self._previews = {key: earlier.previews[key] for key in known if key in earlier.previews}
@@ -98,7 +94,7 @@ class ShardAttempt:
         self._show()
         while True:
             self._draw_missing()
-            if not self.counts["carried"] and self._rule is None:
+            if not self.counts["carried"]:
                 return  # whatever the last scores are, nothing is left to draw
             self._collect()
             lost = self._lost()
@@ -112,7 +108,7 @@ class ShardAttempt:
             if not keys and (self._pending is None or not self._plan.needs_scores()):
                 break
             orders = [self._order(key) for key in keys]
-            drawn = self._drawer.draw(orders, self._rule) if orders else None
+            drawn = self._drawer.draw(orders) if orders else None
             # Scores of the batch before, not of this one: it is scored while the next is drawn.
             self._collect()
             self._pending = drawn
@@ -133,8 +129,7 @@ class ShardAttempt:
         self._collect()
         self._choose()
         rows = [row for id in self._prompts for row in self._final_rows(id)]
-        self.counts["failed"] = sum(row.status == "failed" for row in rows)
-        for status in REJECTED:
+        for status in ("failed", "unsafe"):
             self.counts[status] = sum(row.status == status for row in rows)
         self.counts["skipped"] = sum(row.status in ("skipped", "surplus") for row in rows)
         pairs = [self._pairs[id] for id in self._prompts if id in self._pairs]
@@ -155,7 +150,6 @@ class ShardAttempt:
             "candidates": len(rows),
             "failed": self.counts["failed"] + self._unfinished,
             "unsafe": self.counts["unsafe"],
-            "dropped": self.counts["dropped"],
             "skipped": self.counts["skipped"],
             "truncated": len({row.caption_id for row in rows if row.truncated}),
             "prompt_truncated": len({row.caption_id for row in rows if row.prompt_truncated}),
@@ -168,19 +162,6 @@ class ShardAttempt:
         if row is None or row.fingerprint != self._prompts[row.caption_id].fingerprint:
             return None
         return carried(row, self._recipe.scoring)
-
-    def _judged_alike(self, known: dict[Key, Candidate]) -> dict[Key, Candidate]:
-        """Without captions of which a candidate failed: others were judged without its preview."""
-        earlier = self._earlier.candidates.values()
-        failed = {row.caption_id for row in earlier if row.status == "failed"}
-        return {key: row for key, row in known.items() if key[0] not in failed}
-
-    def _preview_rule(self, known: Mapping[Key, Candidate]) -> PreviewRule | None:
-        settings = self._recipe.generation.early_rejection
-        if settings is None:
-            return None
-        previews = {k: r.preview_score for k, r in known.items() if r.preview_score is not None}
-        return PreviewRule(settings.margin, previews)
 
     def _order(self, key: Key) -> Order:
         seed = candidate_seed(self._recipe.seed, *key)
@@ -240,16 +221,13 @@ class ShardAttempt:
             self.counts["regenerated"] += len(orders)
 
     def _lost(self) -> list[Key]:
-        """Winners whose pixels are not at hand; and what was dropped of captions without any."""
+        """Winners whose pixels are not at hand."""
         lost = []
         for id in self._prompts:
             if not self._plan.is_complete(id):
                 continue
             self._settle(id)
             winner = self._plan.winner(id)
-            if winner is None:
-                rows = self._plan.rows[id].values()
-                lost += [(id, row.index) for row in rows if row.status == "dropped"]
             if winner is None or id in self._pairs:
                 continue
             kept = self._earlier.pairs.get((id, winner))
@@ -290,7 +268,7 @@ class ShardAttempt:
             status = rows[index].status if index in rows else "failed"
             if status == "ok":
                 rows[index] = replace(rows[index], status="surplus")
-            elif status not in REJECTED:
+            elif status != "unsafe":
                 order = self._order((id, index))
                 rows[index] = Candidate(
                     id, index, order.seed, "skipped", self._prompts[id].fingerprint

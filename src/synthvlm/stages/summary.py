@@ -43,7 +43,6 @@ def describe(summary: StageSummary) -> str:
             "regenerated": "regenerated",
             "carried": "kept from before",
             "unsafe": "unsafe",
-            "dropped": "dropped part-way",
             "skipped": "not needed",
             "failed": "failed",
         }

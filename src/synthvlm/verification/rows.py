@@ -18,10 +18,10 @@ __all__ = [
     "seed_problems",
 ]
 
-_STATUSES = ("ok", "failed", "unsafe", "dropped", "skipped", "surplus")
+_STATUSES = ("ok", "failed", "unsafe", "skipped", "surplus")
 #: Cosines are computed in single precision.
 _ROUNDING = 1e-6
-_RANGES = {"clip_score": (0.0, 1.0), "ssim_score": (-1.0, 1.0), "preview_score": (0.0, 1.0)}
+_RANGES = {"clip_score": (0.0, 1.0), "ssim_score": (-1.0, 1.0)}
 
 Row = Mapping[str, Any]
 
@@ -41,7 +41,7 @@ def candidate_problems(rows: Sequence[Row], weights: tuple[float, float] | None)
         for column, (low, high) in _RANGES.items():
             value = row[column]
             if value is None:
-                if scored and column != "preview_score":
+                if scored:
                     yield f"{name} is {row['status']} and has no {column}"
             elif not low - _ROUNDING <= value <= high + _ROUNDING:  # nor NaN
                 yield f"{name} has the {column} {value}, which is not from {low:g} to {high:g}"
@@ -127,7 +127,6 @@ def candidate_facts(rows: Sequence[Row]) -> dict[str, int]:
         "captions": len({row["caption_id"] for row in rows}),
         "candidates": len(rows),
         "unsafe": states["unsafe"],
-        "dropped": states["dropped"],
         "skipped": states["skipped"] + states["surplus"],
         "truncated": captions("truncated"),
         "prompt_truncated": captions("prompt_truncated"),
