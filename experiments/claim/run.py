@@ -180,9 +180,10 @@ def equal_epochs(out: Path, arm: str) -> int:
 
 def tested(out: Path, model: str, tests: Sequence[str]) -> dict[str, dict[str, list[int]]]:
     """Right answers and questions of each group of each test."""
-    from synthvlm.evaluation.local import Prompting, ask
+    from synthvlm.evaluation.local import ask
     from synthvlm.evaluation.questions import read_questions
     from synthvlm.evaluation.scoring import answer_scores
+    from synthvlm.evaluation.settings import QuestionSettings
     from synthvlm.progress import SilentProgress
     from synthvlm.vlm import VisionLanguageModel
 
@@ -195,8 +196,7 @@ def tested(out: Path, model: str, tests: Sequence[str]) -> dict[str, dict[str, l
             read_questions(str(out / "questions" / f"{test}.json")),
             str(out / "questions" / "images"),
             Path(model).parent / f"{test}.jsonl",
-            prompting=Prompting(suffix="", max_new_tokens=6),
-            batch_size=100,
+            QuestionSettings(suffix="", max_new_tokens=6, batch_size=100),
             progress=SilentProgress(),
         )
         groups = found[test] = {}

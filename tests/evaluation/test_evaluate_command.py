@@ -21,6 +21,7 @@ from synthvlm.evaluation.evaluation import Evaluation
 from synthvlm.evaluation.harness import HarnessResult
 from synthvlm.evaluation.harness_environment import HARNESS_PYTHON
 from synthvlm.evaluation.results import Results, harness_rows
+from synthvlm.evaluation.settings import EvaluationSettings
 from synthvlm.intervals import Estimate
 from synthvlm.model_files import language_path
 from synthvlm.progress import SilentProgress
@@ -57,9 +58,12 @@ def questions(tmp_path: Path, trained: Path) -> Path:
 
 
 def _evaluate(model: Path, **options: Any) -> tuple[str, bool]:
-    settings: dict[str, Any] = {"suffix": "", "max_new_tokens": 4, "device": "cpu"}
-    settings |= {"progress": SilentProgress(), **options}
-    return evaluate_command(str(model), **settings)
+    out, as_json = options.pop("out", None), options.pop("as_json", False)
+    options = {"suffix": "", "max_new_tokens": 4, "device": "cpu", **options}
+    settings = EvaluationSettings(**options)
+    return evaluate_command(
+        str(model), settings, out=out, as_json=as_json, progress=SilentProgress()
+    )
 
 
 def test_a_question_file_becomes_one_table(trained: Path, questions: Path, tmp_path: Path) -> None:
@@ -198,7 +202,7 @@ def test_what_cannot_be_run_is_said_before_a_model_is_loaded(tmp_path: Path) -> 
     with pytest.raises(EvaluationError, match="no benchmark 'x'"):
         _evaluate(tmp_path / "absent", benchmarks="x")
     with pytest.raises(EvaluationError, match="cannot start /no/python"):
-        _evaluate(tmp_path / "absent", benchmarks="paper", harness="/no/python")
+        _evaluate(tmp_path / "absent", benchmarks="paper", harness_python="/no/python")
     (tmp_path / "easy-vqa.json").write_text('[{"question": "?", "answer": "x"}]')
     clash = {"benchmarks": "easy-vqa", "questions": str(tmp_path / "easy-vqa.json")}
     with pytest.raises(EvaluationError, match="the name of a benchmark: rename it"):

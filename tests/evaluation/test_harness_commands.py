@@ -6,17 +6,18 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from harness_tasks import CHOICE, YES_NO
 
 from synthvlm.errors import EvaluationError
+from synthvlm.evaluation.asked_model import AskedModel
 from synthvlm.evaluation.benchmarks import PAPER, chosen_benchmarks
-from synthvlm.evaluation.evaluation import AskedModel, Evaluation
+from synthvlm.evaluation.evaluation import Evaluation
 from synthvlm.evaluation.harness import (
     HarnessFailure,
-    HarnessModel,
     harness_command,
     judge_problem,
     read_result,
@@ -28,10 +29,11 @@ from synthvlm.evaluation.harness_environment import (
     harness_versions,
     make_environment,
 )
+from synthvlm.evaluation.settings import EvaluationSettings
 from synthvlm.progress import SilentProgress
 
 RECORDED = Path(__file__).parent / "recorded"
-MODEL = HarnessModel("org/model", "cuda", "bfloat16", "v1")
+MODEL = AskedModel("org/model", "x", "", "cuda", "bfloat16", "v1")
 BY_NAME = {one.name: one for one in PAPER}
 
 
@@ -50,7 +52,7 @@ def test_the_commands_are_as_the_harnesses_take_them() -> None:
         *("--tasks", "mmlu", "--batch_size", "8", "--output_path", "out", "--num_fewshot", "5"),
     ]
     with pytest.raises(EvaluationError, match="no model with , or = in its name"):
-        harness_command("python", BY_NAME["mmlu"], HarnessModel("a,b=c", "cpu", "float32"), Path())
+        harness_command("python", BY_NAME["mmlu"], replace(MODEL, path="a,b=c"), Path())
 
 
 def test_the_papers_ten_figures_are_there_and_no_others_are_published() -> None:
@@ -157,7 +159,7 @@ def test_a_result_of_an_earlier_model_is_not_taken_for_this_ones(tmp_path: Path)
     shutil.copy(RECORDED / "lmms_eval.json", out / "local" / "1_results.json")
     name = f"org/m; touch {tmp_path}/a; $(touch {tmp_path}/b) `touch {tmp_path}/c`"
     model = AskedModel(name, "x", "", "cpu", "float32", None)
-    evaluation = Evaluation(model, out, 1, None, SilentProgress())
+    evaluation = Evaluation(model, out, EvaluationSettings(batch_size=1), SilentProgress())
     result, problem = evaluation.harnessed(str(python), YES_NO, {})
     assert result is None
     assert "the harness left no result of local_yes_no" in problem

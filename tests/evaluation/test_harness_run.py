@@ -20,10 +20,12 @@ from harness_tasks import (
 from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from random_llava import save_llava
+from synthvlm.evaluation.asked_model import identified
 from synthvlm.evaluation.benchmarks import Benchmark
-from synthvlm.evaluation.evaluation import Evaluation, identified
+from synthvlm.evaluation.evaluation import Evaluation
 from synthvlm.evaluation.harness import HarnessResult
 from synthvlm.evaluation.harness_environment import HARNESS_PYTHON, harness_versions
+from synthvlm.evaluation.settings import EvaluationSettings
 from synthvlm.progress import SilentProgress
 from synthvlm.vlm import VisionLanguageModel
 
@@ -36,7 +38,7 @@ pytestmark = pytest.mark.skipif(
 def _run(model: Path, out: Path, benchmark: Benchmark, tasks: Path) -> HarnessResult:
     assert PYTHON is not None
     asked = identified(str(model), "cpu", "float32", None)
-    evaluation = Evaluation(asked, out, 3, None, SilentProgress())
+    evaluation = Evaluation(asked, out, EvaluationSettings(batch_size=3), SilentProgress())
     result, problem = evaluation.harnessed(PYTHON, benchmark, harness_versions(PYTHON), tasks)
     assert result is not None, problem
     # The second time it is not run again: this python could not.

@@ -14,10 +14,11 @@ from scipy import stats
 
 from synthvlm.errors import EvaluationError
 from synthvlm.evaluation.answers import AnswerFile
-from synthvlm.evaluation.local import Asked, Prompting, ask, prompt
+from synthvlm.evaluation.local import Asked, ask, prompt
 from synthvlm.evaluation.questions import Question, read_questions
 from synthvlm.evaluation.results import local_rows
 from synthvlm.evaluation.scoring import scored
+from synthvlm.evaluation.settings import QuestionSettings
 from synthvlm.progress import SilentProgress
 
 IDENTITY = {"identity": "one"}
@@ -65,11 +66,15 @@ def folder(tmp_path: Path) -> Path:
 
 def _ask(folder: Path, model: Looker, **changes: Any) -> Asked:
     file = read_questions(str(folder / "questions.json"))
-    options: dict[str, Any] = {"prompting": Prompting(suffix="Short."), "batch_size": 3}
-    options |= {"progress": SilentProgress(), **changes}
-    identity = options.pop("identity", IDENTITY)
-    answers = folder / "out" / ("blind.jsonl" if options.get("blind") else "answers.jsonl")
-    return ask(model, identity, file, str(folder), answers, **options)
+    identity, blind = changes.pop("identity", IDENTITY), changes.pop("blind", False)
+    changes = {"suffix": "Short.", "batch_size": 3, **changes}
+    settings = QuestionSettings(**changes)
+    answers = folder / "out" / ("blind.jsonl" if blind else "answers.jsonl")
+    return ask(
+        *(model, identity, file, str(folder), answers, settings),
+        blind=blind,
+        progress=SilentProgress(),
+    )
 
 
 def test_questions_are_put_with_choices_and_what_answer_is_wanted() -> None:
@@ -77,9 +82,10 @@ def test_questions_are_put_with_choices_and_what_answer_is_wanted() -> None:
         Question("1", None, "why?", ("x",)),
         Question("2", None, "?", ("A",), ("x", "y")),
     )
-    assert prompt(plain, Prompting("Short.")) == "why?\nShort."
-    assert prompt(plain, Prompting("")) == "why?"
-    assert prompt(choice, Prompting("Short.", "Letter.")) == "?\nA. x\nB. y\nLetter."
+    assert prompt(plain, QuestionSettings(suffix="Short.")) == "why?\nShort."
+    assert prompt(plain, QuestionSettings(suffix="")) == "why?"
+    settings = QuestionSettings(suffix="Short.", choice_suffix="Letter.")
+    assert prompt(choice, settings) == "?\nA. x\nB. y\nLetter."
 
 
 def test_all_questions_are_asked_and_scored_by_group(folder: Path) -> None:
@@ -123,7 +129,7 @@ def test_a_limit_is_raised_without_asking_again(folder: Path) -> None:
     ("changes", "named"),
     [
         ({"identity": {"identity": "another"}}, "identity"),
-        ({"prompting": Prompting("Long.")}, "suffix"),
+        ({"suffix": "Long."}, "suffix"),
         ({}, "questions"),
     ],
 )
@@ -200,7 +206,7 @@ def test_images_without_a_folder_are_refused(folder: Path) -> None:
             file,
             None,
             folder / "a.jsonl",
-            prompting=Prompting(),
+            QuestionSettings(),
             progress=SilentProgress(),
         )
 

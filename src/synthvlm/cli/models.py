@@ -19,6 +19,10 @@ from synthvlm.cli.options import (
     SetOption,
     app,
 )
+from synthvlm.evaluation.settings import EvaluationSettings
+
+#: Tells the defaults of options.
+_EVALUATION = EvaluationSettings()
 
 
 @app.command()
@@ -31,7 +35,7 @@ def train(
         list[str],
         typer.Option(help="LLaVA JSON, or a run folder; may be repeated.", metavar="RUN_OR_JSON"),
     ] = [],  # noqa: B006
-    changes: SetOption = [],  # noqa: B006
+    overrides: SetOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
     """Train a LLaVA on exported data; several GPUs: `accelerate launch -m synthvlm train ...`."""
@@ -40,7 +44,7 @@ def train(
     with explained(debug, resumes if os.environ.get("RANK", "0") == "0" else ""):
         from synthvlm.training.command import train_command
 
-        train_command(recipe, out, data=data, changes=changes)
+        train_command(recipe, out, data=data, changes=overrides)
 
 
 @app.command("eval")
@@ -51,7 +55,7 @@ def evaluate(
     ],
     benchmarks: Annotated[
         str, typer.Option(help="easy-vqa, paper, or the paper's by name.", metavar="NAME,NAME")
-    ] = "",
+    ] = _EVALUATION.benchmarks,
     questions: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Question file: JSON or JSON Lines.", metavar="FILE"),
@@ -73,14 +77,20 @@ def evaluate(
         Optional[str],  # noqa: UP045
         typer.Option(help="Line after each question; '' for none; default: LLaVA's."),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 32,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions at a time.")] = 16,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = (
+        _EVALUATION.max_new_tokens
+    ),
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions at a time.")] = (
+        _EVALUATION.batch_size
+    ),
     limit: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="Questions of each benchmark."),
     ] = None,
-    device: DeviceOption = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16 or auto.")] = "auto",
+    device: DeviceOption = _EVALUATION.device,
+    dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16 or auto.")] = (
+        _EVALUATION.dtype
+    ),
     revision: RevisionOption = None,
     harness_python: Annotated[
         Optional[str],  # noqa: UP045
@@ -92,28 +102,26 @@ def evaluate(
     """Evaluate a model: your questions, easy-VQA, the paper's benchmarks; exit 1: one failed."""
     with explained(debug):
         from synthvlm.evaluation.command import evaluate_command
-        from synthvlm.evaluation.local import SHORT_ANSWER
         from synthvlm.progress import terminal_progress
 
+        settings = EvaluationSettings(
+            benchmarks=benchmarks,
+            questions=questions,
+            images=images,
+            baseline_questions=baseline_questions,
+            blind=blind,
+            suffix=_EVALUATION.suffix if suffix is None else suffix,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            limit=limit,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            harness_python=harness_python,
+        )
         with terminal_progress(silent=as_json) as progress:
             text, is_whole = evaluate_command(
-                model,
-                benchmarks=benchmarks,
-                questions=questions,
-                images=images,
-                baseline_questions=baseline_questions,
-                out=out,
-                blind=blind,
-                suffix=SHORT_ANSWER if suffix is None else suffix,
-                max_new_tokens=max_new_tokens,
-                batch_size=batch_size,
-                limit=limit,
-                device=device,
-                dtype=dtype,
-                revision=revision,
-                harness=harness_python,
-                as_json=as_json,
-                progress=progress,
+                model, settings, out=out, as_json=as_json, progress=progress
             )
         print(text)
         if not is_whole:
@@ -182,7 +190,7 @@ def cost(
         Optional[str],  # noqa: UP045
         typer.Option(help="Images to caption; default: those drawn here.", metavar="FOLDER"),
     ] = None,
-    changes: SetOption = [],  # noqa: B006
+    overrides: SetOption = [],  # noqa: B006
     limit: LimitOption = None,
     pairs: Annotated[
         int, typer.Option(min=1, help="Captions to draw, and images to caption.")
@@ -205,7 +213,7 @@ def cost(
         from synthvlm.progress import terminal_progress
         from synthvlm.recipe import Recipe
 
-        settings = Recipe.load(recipe, captions=captions, overrides=changes, limit=limit)
+        settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
         with terminal_progress(silent=as_json) as progress:
             text = cost_command(
                 settings,

@@ -27,6 +27,7 @@ from synthvlm.terminal import printable
 
 if TYPE_CHECKING:
     from synthvlm.progress import Tracker
+    from synthvlm.recipe import Recipe
 
 
 def _stage_command(until: str, name: str, text: str) -> None:
@@ -34,7 +35,7 @@ def _stage_command(until: str, name: str, text: str) -> None:
         out: OutOption,
         recipe: RecipeArgument = None,
         captions: CaptionsOption = [],  # noqa: B006
-        changes: SetOption = [],  # noqa: B006
+        overrides: SetOption = [],  # noqa: B006
         limit: LimitOption = None,
         engine: EngineOption = "local",
         workers: WorkersOption = None,
@@ -42,7 +43,14 @@ def _stage_command(until: str, name: str, text: str) -> None:
         debug: DebugOption = False,
     ) -> None:
         with explained(debug):
-            _run(recipe, captions, out, changes, limit, engine, workers, metrics, until)
+            from synthvlm.pipeline import resumed_recipe
+            from synthvlm.recipe import Recipe
+
+            if recipe is None:
+                settings = resumed_recipe(out, captions=captions, overrides=overrides, limit=limit)
+            else:
+                settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
+            _run(settings, out, until, engine, workers, metrics)
 
     app.command(name, help=text)(command)
 
@@ -59,7 +67,7 @@ _stage_command("report", "report", "Up to and including the report.")
 def plan(
     recipe: RecipeToTry,
     captions: CaptionsOption = [],  # noqa: B006
-    changes: SetOption = [],  # noqa: B006
+    overrides: SetOption = [],  # noqa: B006
     limit: LimitOption = None,
     sample: Annotated[int, typer.Option(min=1, help="Captions to draw here.")] = 16,
     price: Annotated[
@@ -78,7 +86,7 @@ def plan(
         from synthvlm.progress import terminal_progress
         from synthvlm.recipe import Recipe
 
-        settings = Recipe.load(recipe, captions=captions, overrides=changes, limit=limit)
+        settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
         with terminal_progress(silent=as_json) as progress:
             found = estimate(
                 settings, sample=sample, price_per_hour=price, gpus=gpus, progress=progress
@@ -95,7 +103,7 @@ def tune(
         typer.Option(help="Values to try of a setting.", metavar="generation.KEY=VALUE,VALUE"),
     ],
     captions: CaptionsOption = [],  # noqa: B006
-    changes: SetOption = [],  # noqa: B006
+    overrides: SetOption = [],  # noqa: B006
     limit: LimitOption = None,
     sample: Annotated[int, typer.Option(min=2, help="Captions to draw, the same for all.")] = 100,
     candidates: Annotated[int, typer.Option(min=1, help="Images of each caption.")] = 1,
@@ -111,7 +119,7 @@ def tune(
         from synthvlm.tuning import parse_grid
         from synthvlm.tuning import tune as search
 
-        settings = Recipe.load(recipe, captions=captions, overrides=changes, limit=limit)
+        settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
         with terminal_progress() as progress:
             found = search(
                 settings,
@@ -225,31 +233,23 @@ def publish(
 
 
 def _run(
-    recipe: str | None,
-    captions: list[str],
+    recipe: Recipe,
     out: str,
-    changes: list[str],
-    limit: int | None,
+    until: str,
     engine: str,
     workers: int | None,
     metrics: str | None,
-    until: str,
 ) -> None:
     from synthvlm.engines import make_engine
-    from synthvlm.pipeline import Pipeline, resumed_recipe
+    from synthvlm.pipeline import Pipeline
     from synthvlm.progress import Tracker, terminal_progress
-    from synthvlm.recipe import Recipe
 
-    if recipe is None:
-        settings = resumed_recipe(out, captions=captions, overrides=changes, limit=limit)
-    else:
-        settings = Recipe.load(recipe, captions=captions, overrides=changes, limit=limit)
-    if workers is None and engine == "local" and settings.run.device not in ("auto", "cuda"):
+    if workers is None and engine == "local" and recipe.run.device not in ("auto", "cuda"):
         workers = 1  # the recipe names one device
     used = None if until == "curate" else make_engine(engine, workers)
     with terminal_progress() as shown:
         progress = Tracker(shown)
-        pipeline = Pipeline(settings, out, engine=used, progress=progress)
+        pipeline = Pipeline(recipe, out, engine=used, progress=progress)
         with _serving(progress, metrics):
             pipeline.run(until)
     if until in ("export", "report"):

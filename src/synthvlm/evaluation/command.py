@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 
 from synthvlm import __version__
 from synthvlm.errors import EvaluationError
+from synthvlm.evaluation.asked_model import identified
 from synthvlm.evaluation.benchmarks import EASY_VQA, chosen_benchmarks
 from synthvlm.evaluation.easy_vqa import write_easy_vqa
-from synthvlm.evaluation.evaluation import Evaluation, LocalFile, identified
+from synthvlm.evaluation.evaluation import Evaluation, LocalFile
 from synthvlm.evaluation.harness_environment import harness_python, harness_versions
-from synthvlm.evaluation.local import SHORT_ANSWER, Prompting
 from synthvlm.evaluation.results import Results, Row, harness_rows, local_rows
 from synthvlm.terminal import printable
 
 if TYPE_CHECKING:
     from synthvlm.evaluation.questions import BadQuestion
     from synthvlm.evaluation.scoring import GroupScores
+    from synthvlm.evaluation.settings import EvaluationSettings
     from synthvlm.progress import Progress
 
 __all__ = ["evaluate_command"]
@@ -32,21 +33,9 @@ _MARK = ".synthvlm-eval"
 
 def evaluate_command(
     model: str,
+    settings: EvaluationSettings,
     *,
-    benchmarks: str = "",
-    questions: str | None = None,
-    images: str | None = None,
-    baseline_questions: str | None = None,
     out: str | None = None,
-    blind: bool = False,
-    suffix: str = SHORT_ANSWER,
-    max_new_tokens: int = 32,
-    batch_size: int = 16,
-    limit: int | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    revision: str | None = None,
-    harness: str | None = None,
     as_json: bool = False,
     progress: Progress,
 ) -> tuple[str, bool]:
@@ -54,20 +43,8 @@ def evaluate_command(
 
     Args:
         model: Hub id, folder, or output folder of ``synthvlm train``.
-        benchmarks: Names with commas between: ``easy-vqa``, ``paper``, or benchmarks of the paper.
-        questions: A question file of one's own.
-        images: Folder of its images.
-        baseline_questions: Training questions that its baselines may learn from.
+        settings: What it is evaluated on, and how.
         out: Folder of answers and results: a new one, or one to go on with; None: none is kept.
-        blind: Ask local questions without their images, too.
-        suffix: Line after a question without choices; "" for none.
-        max_new_tokens: Longest answer to local questions.
-        batch_size: Questions at a time.
-        limit: Only the first so many questions of each benchmark.
-        device: A torch device or ``auto``.
-        dtype: ``float32``, ``float16``, ``bfloat16`` or ``auto``.
-        revision: Branch, tag or commit on the hub.
-        harness: A python that has lmms-eval and lm-eval; None: see ``harness_python``.
         as_json: Plain values instead of a table.
         progress: Shows the work.
 
@@ -79,32 +56,34 @@ def evaluate_command(
             used, the folder is of another evaluation, or no harness can be had.
         ModelError: The model cannot be loaded.
     """
-    has_easy, wanted = chosen_benchmarks(benchmarks)
+    questions = settings.questions
+    has_easy, wanted = chosen_benchmarks(settings.benchmarks)
     if not (has_easy or wanted or questions):
         raise EvaluationError("nothing to evaluate: give --benchmarks NAME,... or --questions FILE")
     # What cannot be had is said before anything takes time.
     own = (
         None
         if questions is None
-        else LocalFile(Path(questions).stem, questions, images, baseline_questions)
+        else LocalFile(
+            Path(questions).stem, questions, settings.images, settings.baseline_questions
+        )
     )
     if own is not None and own.name in (EASY_VQA, *(one.name for one in wanted)):
         raise EvaluationError(f"{questions} has the name of a benchmark: rename it")
-    asked = identified(model, device, dtype, revision)
-    python = harness_python(harness, note=progress.note) if wanted else ""
+    asked = identified(model, settings.device, settings.dtype, settings.revision)
+    python = harness_python(settings.harness_python, note=progress.note) if wanted else ""
     versions = {"synthvlm": __version__} | (harness_versions(python) if wanted else {})
     with _folder(out) as folder:
-        evaluation = Evaluation(asked, folder, batch_size, limit, progress)
+        evaluation = Evaluation(asked, folder, settings, progress)
         files = [] if own is None else [own]
         if has_easy:
             easy = write_easy_vqa(folder / EASY_VQA)
             files.append(LocalFile(EASY_VQA, easy.questions, easy.images, easy.training))
-        prompting = Prompting(suffix, max_new_tokens=max_new_tokens)
         rows: list[Row] = []
         groups: dict[str, tuple[GroupScores, ...]] = {}
         bad: list[BadQuestion] = []
         for file in files:
-            scores, problems = evaluation.local(file, prompting, blind=blind)
+            scores, problems = evaluation.local(file)
             groups[file.name] = tuple(scores)
             rows += local_rows(file.name, scores)
             bad += problems
@@ -114,7 +93,7 @@ def evaluate_command(
             if result is not None and result.version:
                 versions[f"task {benchmark.task}"] = result.version
         told = {"name": model, **asked.values()}
-        results = Results(told, versions, limit, tuple(rows), groups, tuple(bad))
+        results = Results(told, versions, settings.limit, tuple(rows), groups, tuple(bad))
         _write(folder / "results.json", json.dumps(results.values(), indent=1) + "\n")
         _write(folder / "results.md", results.markdown())
     text = json.dumps(results.values()) if as_json else printable(results.text())

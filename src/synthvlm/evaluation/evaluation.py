@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.data import digest
 from synthvlm.errors import EvaluationError
+from synthvlm.evaluation.asked_model import AskedModel
 from synthvlm.evaluation.benchmarks import Benchmark
 from synthvlm.evaluation.harness import (
     HarnessFailure,
-    HarnessModel,
     HarnessResult,
     harness_command,
     judge_problem,
@@ -22,10 +21,10 @@ from synthvlm.evaluation.harness import (
     result_files,
     run_harness,
 )
-from synthvlm.evaluation.local import Asked, Prompting, ask
+from synthvlm.evaluation.local import Asked, ask
 from synthvlm.evaluation.questions import BadQuestion, QuestionFile, read_questions
 from synthvlm.evaluation.scoring import GroupScores, answer_scores, scored
-from synthvlm.model_files import model_identity, vision_language_path
+from synthvlm.evaluation.settings import EvaluationSettings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from synthvlm.progress import Progress
     from synthvlm.vlm import VisionLanguageModel
 
-__all__ = ["AskedModel", "Evaluation", "LocalFile", "identified"]
+__all__ = ["Evaluation", "LocalFile"]
 
 _MADE_BY = "made_by.json"
 
@@ -53,47 +52,6 @@ class LocalFile:
     questions: str
     images: str | None
     training: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class AskedModel:
-    """The model under evaluation.
-
-    Attributes:
-        path: Hub id or folder.
-        identity: The same for the same weights, wherever they lie.
-        chat_template: Checksum of a folder's template; "" for a hub id, or where it is elsewhere.
-        device: A torch device.
-        dtype: ``float32``, ``float16`` or ``bfloat16``.
-        revision: Branch, tag or commit on the hub, or None.
-    """
-
-    path: str
-    identity: str
-    chat_template: str
-    device: str
-    dtype: str
-    revision: str | None
-
-    def values(self) -> dict[str, Any]:
-        """What its answers depend on, as plain values, and its device."""
-        values = asdict(self)
-        del values["path"]
-        return values
-
-
-def identified(model: str, device: str, dtype: str, revision: str | None) -> AskedModel:
-    """A model by hub id, folder, or output folder of ``synthvlm train``; nothing is loaded.
-
-    Raises:
-        ModelError: The device is not known.
-    """
-    from synthvlm.vlm import resolved
-
-    path = vision_language_path(model)
-    template = Path(path) / "chat_template.jinja"
-    checksum = digest([template.read_bytes()]) if template.is_file() else ""
-    return AskedModel(path, model_identity(path), checksum, *resolved(device, dtype), revision)
 
 
 class _LazyModel:
@@ -124,8 +82,7 @@ class Evaluation:
         self,
         model: AskedModel,
         folder: Path,
-        batch_size: int,
-        limit: int | None,
+        settings: EvaluationSettings,
         progress: Progress,
     ) -> None:
         """Evaluate a model in a folder.
@@ -133,17 +90,14 @@ class Evaluation:
         Args:
             model: The model.
             folder: Of answers and of the harnesses' result files.
-            batch_size: Questions at a time.
-            limit: Only the first so many questions of each benchmark.
+            settings: How it is asked.
             progress: Shows the work.
         """
-        self._asked, self._folder, self._batch_size = model, folder, batch_size
-        self._limit, self._progress = limit, progress
+        self._asked, self._folder = model, folder
+        self._settings, self._progress = settings, progress
         self._model = _LazyModel(model)
 
-    def local(
-        self, file: LocalFile, prompting: Prompting, *, blind: bool
-    ) -> tuple[list[GroupScores], tuple[BadQuestion, ...]]:
+    def local(self, file: LocalFile) -> tuple[list[GroupScores], tuple[BadQuestion, ...]]:
         """Ask the questions of a file, and score the answers.
 
         Returns:
@@ -155,15 +109,13 @@ class Evaluation:
         """
         questions = read_questions(file.questions)
         training = read_questions(file.training) if file.training else None
-        seen = self._ask(file, questions, prompting, blind=False)
-        unseen = self._ask(file, questions, prompting, blind=True) if blind else None
+        seen = self._ask(file, questions, blind=False)
+        unseen = self._ask(file, questions, blind=True) if self._settings.blind else None
         scores = scored(seen, training.questions if training else (), unseen)
         _write_scores(self._folder / file.name / "scores.jsonl", questions.checksum, seen)
         return scores, (*seen.bad, *(training.bad if training else ()))
 
-    def _ask(
-        self, file: LocalFile, questions: QuestionFile, prompting: Prompting, *, blind: bool
-    ) -> Asked:
+    def _ask(self, file: LocalFile, questions: QuestionFile, *, blind: bool) -> Asked:
         name = "blind-answers.jsonl" if blind else "answers.jsonl"
         return ask(
             self._model,
@@ -171,10 +123,8 @@ class Evaluation:
             questions,
             file.images,
             self._folder / file.name / name,
-            prompting=prompting,
+            self._settings,
             blind=blind,
-            batch_size=self._batch_size,
-            limit=self._limit,
             progress=self._progress,
         )
 
@@ -206,7 +156,7 @@ class Evaluation:
         packages = ("lm-eval", "lmms-eval", "datasets", "transformers", "torch")
         made_by = {
             **self._asked.values(),
-            "limit": self._limit,
+            "limit": self._settings.limit,
             "versions": {name: versions[name] for name in packages if name in versions},
         }
         try:
@@ -224,14 +174,13 @@ class Evaluation:
             return None, str(error)
 
     def _run(self, python: str, benchmark: Benchmark, out: Path, include: Path | None) -> None:
-        one = self._asked
         command = harness_command(
             python,
             benchmark,
-            HarnessModel(one.path, one.device, one.dtype, one.revision),
+            self._asked,
             out,
-            batch_size=self._batch_size,
-            limit=self._limit,
+            batch_size=self._settings.batch_size,
+            limit=self._settings.limit,
             include=include,
         )
         self._progress.start(benchmark.name, None, "questions")

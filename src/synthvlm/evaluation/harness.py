@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from synthvlm.errors import EvaluationError
+from synthvlm.evaluation.asked_model import AskedModel
 from synthvlm.evaluation.benchmarks import Benchmark
 from synthvlm.intervals import Estimate
 
 __all__ = [
     "HarnessFailure",
-    "HarnessModel",
     "HarnessResult",
     "harness_command",
     "judge_problem",
@@ -42,23 +42,6 @@ class HarnessFailure(EvaluationError):
 
 
 @dataclass(frozen=True, slots=True)
-class HarnessModel:
-    """A model, and how a harness is to run it.
-
-    Attributes:
-        path: Hub id or folder.
-        device: A torch device.
-        dtype: ``float32``, ``float16`` or ``bfloat16``.
-        revision: Branch, tag or commit on the hub, or None.
-    """
-
-    path: str
-    device: str
-    dtype: str
-    revision: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class HarnessResult:
     """What a harness's result file says of a task.
 
@@ -77,7 +60,7 @@ class HarnessResult:
 def harness_command(
     python: str,
     benchmark: Benchmark,
-    model: HarnessModel,
+    model: AskedModel,
     out: Path,
     *,
     batch_size: int = 8,

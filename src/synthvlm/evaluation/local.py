@@ -13,17 +13,14 @@ from synthvlm.captions.readers.images import ImageProblem, read_image
 from synthvlm.errors import EvaluationError
 from synthvlm.evaluation.answers import AnswerFile
 from synthvlm.evaluation.questions import BadQuestion, Question, QuestionFile
+from synthvlm.evaluation.settings import QuestionSettings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from synthvlm.progress import Progress
 
-__all__ = ["LETTER_ANSWER", "SHORT_ANSWER", "Asked", "Model", "Prompting", "ask", "prompt"]
-
-#: What LLaVA-1.5 was trained with to answer short, and by letter.
-SHORT_ANSWER = "Answer the question using a single word or phrase."
-LETTER_ANSWER = "Answer with the option's letter from the given choices directly."
+__all__ = ["Asked", "Model", "ask", "prompt"]
 
 
 class Model(Protocol):
@@ -34,21 +31,6 @@ class Model(Protocol):
     ) -> list[str]:
         """Answer n questions, each with its image or None."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Prompting:
-    """How questions are put.
-
-    Attributes:
-        suffix: Line after a question without choices; "" for none.
-        choice_suffix: Line after the choices of one that has them; "" for none.
-        max_new_tokens: Longest answer.
-    """
-
-    suffix: str = SHORT_ANSWER
-    choice_suffix: str = LETTER_ANSWER
-    max_new_tokens: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +48,11 @@ class Asked:
     bad: tuple[BadQuestion, ...]
 
 
-def prompt(question: Question, prompting: Prompting) -> str:
+def prompt(question: Question, settings: QuestionSettings) -> str:
     """What the model is asked: the question, its choices by letter, and what answer is wanted."""
     lines = [question.text]
     lines += [f"{chr(ord('A') + n)}. {text}" for n, text in enumerate(question.choices)]
-    suffix = prompting.choice_suffix if question.choices else prompting.suffix
+    suffix = settings.choice_suffix if question.choices else settings.suffix
     return "\n".join([*lines, suffix] if suffix else lines)
 
 
@@ -80,11 +62,9 @@ def ask(
     file: QuestionFile,
     images: str | None,
     answers: Path,
+    settings: QuestionSettings,
     *,
-    prompting: Prompting,
     blind: bool = False,
-    batch_size: int = 16,
-    limit: int | None = None,
     progress: Progress,
 ) -> Asked:
     """Ask a model all questions that have no answer yet, and keep each answer as it comes.
@@ -95,10 +75,8 @@ def ask(
         file: The questions.
         images: Folder of their images; None if none has one.
         answers: File of the answers: a new one, or one to go on with.
-        prompting: How questions are put.
+        settings: How they are asked.
         blind: Ask without the images.
-        batch_size: Questions at a time.
-        limit: Only the first so many questions.
         progress: Shows how far it is.
 
     Raises:
@@ -111,24 +89,24 @@ def ask(
         **identity,
         "questions": file.checksum,
         "blind": blind,
-        "suffix": prompting.suffix,
-        "choice_suffix": prompting.choice_suffix,
-        "max_new_tokens": prompting.max_new_tokens,
+        "suffix": settings.suffix,
+        "choice_suffix": settings.choice_suffix,
+        "max_new_tokens": settings.max_new_tokens,
     }
-    wanted = file.questions[:limit]
+    wanted = file.questions[: settings.limit]
     bad: list[BadQuestion] = []
     with closing(AnswerFile(answers, made_by)) as kept:
         left = [question for question in wanted if question.id not in kept.known]
         stage = f"{answers.parent.name}, without images" if blind else answers.parent.name
         progress.start(stage, len(wanted), "questions", len(wanted) - len(left))
-        for start in range(0, len(left), batch_size):
-            batch = left[start : start + batch_size]
+        for start in range(0, len(left), settings.batch_size):
+            batch = left[start : start + settings.batch_size]
             # Those without an image that opens are bad when blind, too: both see the same ones.
             opened = [(one, image) for one, image in _opened(file.path, batch, images, bad)]
             if opened:
-                texts = [prompt(one, prompting) for one, _ in opened]
+                texts = [prompt(one, settings) for one, _ in opened]
                 seen = [None if blind else image for _, image in opened]
-                said = _answers(model, seen, texts, prompting.max_new_tokens, file.path)
+                said = _answers(model, seen, texts, settings.max_new_tokens, file.path)
                 kept.add([(one.id, text) for (one, _), text in zip(opened, said, strict=True)])
             progress.advance(len(batch))
         answered = [question for question in wanted if question.id in kept.known]
