@@ -11,10 +11,10 @@ from pydantic import Field, model_validator
 
 from synthvlm.recipe_base import Settings
 
-__all__ = ["EndpointSettings", "ImageEndpointSettings"]
+__all__ = ["ConnectionSettings", "EndpointSettings", "ImageEndpointSettings"]
 
 
-class _Endpoint(Settings):
+class ConnectionSettings(Settings):
     """Where an endpoint is, and how it is asked."""
 
     url: str = Field(min_length=1, description="Base URL, e.g. http://localhost:8000/v1.")
@@ -41,7 +41,7 @@ class _Endpoint(Settings):
         return self
 
 
-class EndpointSettings(_Endpoint):
+class EndpointSettings(ConnectionSettings):
     """A chat endpoint (vLLM, llama.cpp server, a hosted one)."""
 
     seed: int | None = Field(0, description="Sent along; null for servers that refuse a seed.")
@@ -51,7 +51,7 @@ class EndpointSettings(_Endpoint):
     max_tokens: int | None = Field(None, ge=1, description="Budget of one invocation.")
 
 
-class ImageEndpointSettings(_Endpoint):
+class ImageEndpointSettings(ConnectionSettings):
     """An image endpoint (vLLM-Omni, SGLang, LocalAI, a hosted one)."""
 
     concurrency: int = Field(8, ge=1, description="Requests under way at a time.")

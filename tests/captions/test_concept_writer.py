@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 
 from synthvlm.captions.concept_writer import ConceptCaption, ConceptWriter, parse_captions
 from synthvlm.endpoints.client import BudgetExceededError, EndpointClient
+from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore
 from synthvlm.endpoints.testing import Answer, FakeEndpoint, Say, Status
 from synthvlm.errors import RecipeError
 
 
 def client(server: FakeEndpoint, **settings: Any) -> EndpointClient:
-    return EndpointClient(server.base_url, "fake", backoff_s=0.01, max_tries=2, **settings)
+    own = {"store": settings.pop("store")} if "store" in settings else {}
+    connection = Connection(server.base_url, backoff_s=0.01, max_tries=2, **settings)
+    return EndpointClient(connection, "fake", **own)
 
 
 def asked(messages: list[dict[str, Any]]) -> tuple[str, int, list[str]]:
@@ -178,7 +181,7 @@ def test_own_prompt() -> None:
     ],
 )
 def test_bad_arguments(concepts: list[str], settings: dict[str, Any], words: str) -> None:
-    asking = EndpointClient("http://127.0.0.1:1/v1", "m")
+    asking = EndpointClient(Connection("http://127.0.0.1:1/v1"), "m")
     with pytest.raises(RecipeError, match=words):
         ConceptWriter(asking, concepts, **{"per_concept": 1, **settings})
 

@@ -12,6 +12,7 @@ from synthvlm.captions.endpoint_judge import EndpointJudge
 from synthvlm.captions.judge_prompt import judge_messages
 from synthvlm.captions.model_rules import ModelRule, Subject
 from synthvlm.endpoints.client import BudgetExceededError, EndpointClient
+from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore
 from synthvlm.endpoints.testing import Answer, FakeEndpoint, Say, Status
 from synthvlm.errors import ModelError, RecipeError
@@ -28,7 +29,8 @@ def subjects(*texts: str) -> list[Subject]:
 
 
 def judge(server: FakeEndpoint, store: ReplyStore | None = None, **settings: Any) -> EndpointJudge:
-    client = EndpointClient(server.base_url, "fake", backoff_s=0.01, max_tries=2, store=store)
+    connection = Connection(server.base_url, backoff_s=0.01, max_tries=2)
+    client = EndpointClient(connection, "fake", store=store)
     return EndpointJudge(client, **settings)
 
 
@@ -156,7 +158,7 @@ def test_a_rerun_asks_nothing(tmp_path: Path) -> None:
 def test_the_budget_stops_it_and_a_rerun_goes_on(tmp_path: Path) -> None:
     captions = subjects(*(f"caption {number}" for number in range(20)))
     with FakeEndpoint() as server, ReplyStore(tmp_path) as store:
-        poor = EndpointClient(server.base_url, "fake", max_requests=15, store=store)
+        poor = EndpointClient(Connection(server.base_url, max_requests=15), "fake", store=store)
         with pytest.raises(BudgetExceededError, match="budget of 15 requests"):
             EndpointJudge(poor).measure(captions)
         assert judge(server, store).measure(captions).values.tolist() == [1.0] * 20

@@ -26,6 +26,7 @@ from random_captioner import SIDE, SMALL, WORDS, end_on, save_blip, save_words
 from synthvlm.captions import decoding
 from synthvlm.captions.writers import EndpointCaptioner, ImageCaptioner, Written
 from synthvlm.endpoints.client import EndpointClient
+from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore
 from synthvlm.endpoints.testing import Answer, FakeEndpoint, Say, Status
 from synthvlm.errors import ModelError
@@ -139,7 +140,9 @@ def test_pickled_weights_are_refused(tmp_path: Path, blip: Path) -> None:
 
 
 def endpoint(server: FakeEndpoint, **settings: Any) -> EndpointClient:
-    return EndpointClient(server.base_url, "fake", backoff_s=0.01, max_tries=2, **settings)
+    own = {name: settings.pop(name) for name in ("max_tokens", "store") if name in settings}
+    connection = Connection(server.base_url, backoff_s=0.01, max_tries=2, **settings)
+    return EndpointClient(connection, "fake", **own)
 
 
 def image_of(messages: list[dict[str, Any]]) -> tuple[str, Image.Image]:

@@ -20,6 +20,7 @@ from synthvlm.endpoints.client import (
     Reply,
     Request,
 )
+from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore
 from synthvlm.endpoints.responses import (
     Failure,
@@ -44,7 +45,8 @@ def requests(count: int) -> list[Request]:
 
 def client(server: FakeEndpoint, **settings: Any) -> EndpointClient:
     settings = {"backoff_s": 0.01, "timeout_s": 5.0, **settings}
-    return EndpointClient(server.base_url, "fake", **settings)
+    own = {name: settings.pop(name) for name in ("max_tokens", "store") if name in settings}
+    return EndpointClient(Connection(server.base_url, **settings), "fake", **own)
 
 
 def ask(server: FakeEndpoint, **settings: Any) -> Reply:
@@ -215,7 +217,7 @@ def test_a_server_that_is_not_there() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-        asking = EndpointClient(url, "m", max_tries=2, backoff_s=0.01)
+        asking = EndpointClient(Connection(url, max_tries=2, backoff_s=0.01), "m")
         with pytest.raises(ModelError, match=r"cannot be reached.*tried 2 times.*running"):
             list(asking.ask_all(requests(3)))
 
@@ -246,7 +248,7 @@ def test_a_budget_that_just_suffices_is_no_error() -> None:
 
 def test_the_budget_of_tokens() -> None:
     with FakeEndpoint(echo) as server:  # five tokens a reply
-        asking = client(server, concurrency=2, max_total_tokens=50)
+        asking = client(server, concurrency=2, max_tokens=50)
         with pytest.raises(BudgetExceededError, match=r"budget of 50 tokens .* and 5\d tokens"):
             list(asking.ask_all(requests(100)))
         assert 10 <= len(server.received) <= 11  # one more can be in work
@@ -256,7 +258,7 @@ def test_a_budget_of_tokens_needs_usage() -> None:
     with FakeEndpoint(reports_usage=False) as server:
         replies = []
         with pytest.raises(EndpointError, match="reports no token usage"):
-            replies.extend(client(server, concurrency=1, max_total_tokens=50).ask_all(requests(9)))
+            replies.extend(client(server, concurrency=1, max_tokens=50).ask_all(requests(9)))
         assert len(replies) == len(server.received) == 1
         assert ask(server).text == "Yes"
 
@@ -279,7 +281,7 @@ def test_other_model_or_sampling_is_another_reply(tmp_path: Any) -> None:
     with FakeEndpoint() as server, ReplyStore(tmp_path) as store:
         list(client(server, store=store).ask_all([request()]))
         list(client(server, store=store).ask_all([request()._replace(sampling={"seed": 1})]))
-        list(EndpointClient(server.base_url, "other", store=store).ask_all([request()]))
+        list(EndpointClient(Connection(server.base_url), "other", store=store).ask_all([request()]))
         assert len(server.received) == 3
 
 
@@ -339,7 +341,7 @@ def test_no_key_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_key_that_cannot_be_sent(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("MY_KEY", key)
     with pytest.raises(RecipeError, match="MY_KEY") as caught:
-        EndpointClient("http://localhost:1/v1", "m", api_key_env="MY_KEY")
+        EndpointClient(Connection("http://localhost:1/v1", api_key_env="MY_KEY"), "m")
     assert key not in str(caught.value)
 
 
@@ -359,13 +361,13 @@ def test_a_key_that_cannot_be_sent(monkeypatch: pytest.MonkeyPatch, key: str) ->
 )
 def test_a_bad_address(url: str) -> None:
     with pytest.raises(RecipeError, match="http://localhost:8000/v1") as caught:
-        EndpointClient(url, "m")
+        Connection(url)
     assert KEY not in str(caught.value)
 
 
 def test_an_address_may_end_in_a_slash() -> None:
     with FakeEndpoint() as server:
-        asking = EndpointClient(server.base_url + "/", "m")
+        asking = EndpointClient(Connection(server.base_url + "/"), "m")
         assert len(list(asking.ask_all([request()]))) == 1
 
 
@@ -374,7 +376,7 @@ def test_an_address_may_end_in_a_slash() -> None:
 )
 def test_bad_numbers(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        EndpointClient("http://localhost:1/v1", "m", **bad)
+        Connection("http://localhost:1/v1", **bad)
 
 
 def test_lone_surrogates_and_nul_are_sent() -> None:

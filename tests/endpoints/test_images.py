@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.fake_images import draw
 from synthvlm.endpoints.images import (
     BudgetExceededError,
@@ -49,7 +50,7 @@ def requests(count: int) -> list[ImageRequest]:
 
 def client(server: FakeEndpoint, **settings: Any) -> ImageClient:
     settings = {"backoff_s": 0.01, "timeout_s": 5.0, **settings}
-    return ImageClient(server.base_url, "fake", **settings)
+    return ImageClient(Connection(server.base_url, **settings), "fake")
 
 
 def one(server: FakeEndpoint, **settings: Any) -> ImageReply:
@@ -75,7 +76,7 @@ def test_model_prompt_and_fields_arrive() -> None:
 @pytest.mark.parametrize("end", ["", "/", "/images/generations"])
 def test_forms_of_the_address(end: str) -> None:
     with FakeEndpoint() as server:
-        asking = ImageClient(server.base_url + end, "fake")
+        asking = ImageClient(Connection(server.base_url + end), "fake")
         assert len(list(asking.draw_all([request()]))) == 1
 
 
@@ -301,9 +302,9 @@ def test_the_key_is_sent_and_shows_nowhere(
 
 def test_bad_settings_are_told_before_anything_is_sent() -> None:
     with pytest.raises(RecipeError, match="http://localhost:8000/v1"):
-        ImageClient("localhost", "m")
+        Connection("localhost")
     with pytest.raises(ValueError, match="at least 1"):
-        ImageClient("http://localhost:1/v1", "m", concurrency=0)
+        Connection("http://localhost:1/v1", concurrency=0)
 
 
 def test_it_works_inside_an_event_loop() -> None:

@@ -21,6 +21,7 @@ from synthvlm.captions.concept_writer import ConceptWriter
 from synthvlm.captions.endpoint_judge import EndpointJudge
 from synthvlm.captions.model_rules import Subject
 from synthvlm.endpoints.client import EndpointClient
+from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore
 
 #: The package that holds the model needs others to be imported, which it is not.
@@ -64,7 +65,7 @@ def test_the_judge_and_a_rerun_for_nothing(base_url: str, tmp_path: Path) -> Non
     for _ in range(2):
         with ReplyStore(tmp_path) as store:
             client = EndpointClient(
-                base_url, "smollm2", concurrency=2, max_total_tokens=100_000, store=store
+                Connection(base_url, concurrency=2), "smollm2", max_tokens=100_000, store=store
             )
             measured.append(EndpointJudge(client).measure([Subject(text) for text in CAPTIONS]))
             sent.append((client.requests_sent, client.tokens_used))
@@ -79,7 +80,7 @@ def test_the_judge_and_a_rerun_for_nothing(base_url: str, tmp_path: Path) -> Non
 
 
 def test_captions_of_concepts(base_url: str) -> None:
-    client = EndpointClient(base_url, "smollm2", concurrency=2)
+    client = EndpointClient(Connection(base_url, concurrency=2), "smollm2")
     rows = list(ConceptWriter(client, ["dog", "lighthouse"], 2, per_request=2))
     assert {row.concept for row in rows} == {"dog", "lighthouse"}
     texts = [row.text for row in rows if row.problem is None]

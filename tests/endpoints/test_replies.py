@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthvlm.endpoints.client import EndpointClient
+from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore, StoredReply, reply_key
 from synthvlm.endpoints.testing import FakeEndpoint, Say
 from synthvlm.errors import RunFolderError
@@ -158,9 +159,10 @@ def test_it_is_synced_by_number_and_by_time(
 ASKING = """
 import sys
 from synthvlm.endpoints.client import EndpointClient
+from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore
 url, folder, count = sys.argv[1:]
-client = EndpointClient(url, "fake", concurrency=4, store=ReplyStore(folder))
+client = EndpointClient(Connection(url, concurrency=4), "fake", store=ReplyStore(folder))
 for _ in client.ask_all(
     (n, [{"role": "user", "content": str(n)}], {}) for n in range(int(count))
 ):
@@ -185,7 +187,7 @@ def test_a_kill_in_the_middle_repeats_no_paid_request(tmp_path: Path) -> None:
             assert store.damaged == 0
             # At most those in work, and one each just answered, were lost.
             assert kept >= before - 8
-            asking = EndpointClient(server.base_url, "fake", store=store)
+            asking = EndpointClient(Connection(server.base_url), "fake", store=store)
             replies = list(
                 asking.ask_all((n, [{"role": "user", "content": str(n)}], {}) for n in range(300))
             )

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.fake_images import draw
 from synthvlm.endpoints.images import BudgetExceededError, EndpointError, ImageClient
 from synthvlm.endpoints.testing import (
@@ -39,7 +40,7 @@ def generator(server: FakeEndpoint, **settings: Any) -> EndpointGenerator:
         if name in settings
     }
     settings = {"backoff_s": 0.01, "timeout_s": 5.0, "max_tries": 2, **settings}
-    model = ImageClient(server.base_url, "fake", **settings)
+    model = ImageClient(Connection(server.base_url, **settings), "fake")
     return EndpointGenerator(model, width=24, height=16, **own)
 
 

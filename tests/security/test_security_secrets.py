@@ -12,9 +12,7 @@ import pytest
 
 from commands import Result, run
 from fake_models import use_fake_models
-from synthvlm.endpoints.access import ApiKey
-from synthvlm.endpoints.client import EndpointClient
-from synthvlm.endpoints.images import ImageClient
+from synthvlm.endpoints.connection import ApiKey, Connection
 from synthvlm.endpoints.testing import Answer, Body, FakeEndpoint, Say, Status
 from synthvlm.errors import RecipeError
 from synthvlm.recipe import Recipe
@@ -27,8 +25,8 @@ GOOD = [f"A small red circle above {n} large grey squares, on a white ground." f
 def with_secrets(fake: bool = True) -> None:
     if fake:
         use_fake_models()
-    for client in (EndpointClient, ImageClient):  # what is tried again is so at once
-        client.__init__.__kwdefaults__["backoff_s"] = 0.001
+    # What is tried again is so at once.
+    Connection.__init__.__kwdefaults__["backoff_s"] = 0.001
     os.environ["MY_KEY" if fake else "OPENAI_API_KEY"] = KEY
     os.environ["HF_TOKEN"] = os.environ["HUGGING_FACE_HUB_TOKEN"] = TOKEN
 

@@ -29,6 +29,7 @@ from synthvlm.captions.decoding import decode_image
 from synthvlm.captions.sources import read_captions, read_images
 from synthvlm.endpoints import bodies
 from synthvlm.endpoints.client import EndpointClient
+from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.images import ImageClient
 from synthvlm.generators.decoding import decode_picture
 
@@ -351,9 +352,9 @@ def server(body: bytes, **headers: str) -> Iterator[str]:
 
 def told(url: str) -> tuple[str | None, str | None]:
     """The problems of a chat request and of an image request."""
-    chat = EndpointClient(url, "m", max_tries=1)
+    chat = EndpointClient(Connection(url, max_tries=1), "m")
     [(_, reply)] = chat.ask_all([(0, [{"role": "user", "content": "x"}], {})])
-    [(_, image)] = ImageClient(url, "m", max_tries=1).draw_all([(0, "x", {})])
+    [(_, image)] = ImageClient(Connection(url, max_tries=1), "m").draw_all([(0, "x", {})])
     return reply.problem, image.problem
 
 
@@ -389,7 +390,7 @@ def test_answers_within_the_limit_arrive(compress: Callable[[bytes], bytes] | No
     headers = {gzip.compress: "gzip", zlib.compress: "deflate", None: "identity"}
     body = CHAT if compress is None else compress(CHAT)
     with server(body, Content_Encoding=headers[compress]) as url:
-        client = EndpointClient(url, "m", max_tries=1)
+        client = EndpointClient(Connection(url, max_tries=1), "m")
         [(_, reply)] = client.ask_all([(0, [{"role": "user", "content": "x"}], {})])
     assert (reply.text, reply.problem) == ("Yes", None)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from synthvlm.endpoints.access import check_base_url
+from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore, reply_key
 from synthvlm.endpoints.responses import Completion, Failure, Response, read_completion
 from synthvlm.endpoints.threads import iterate
@@ -71,7 +71,7 @@ class EndpointClient:
 
     The budget holds for the life of the client. A request that is sent counts, whether it is
     answered or not; tokens count as the server reports them, so the requests in work when
-    ``max_total_tokens`` is reached go beyond it. A reply from the store costs nothing.
+    ``max_tokens`` is reached go beyond it. A reply from the store costs nothing.
 
     Attributes:
         replies_stored: Replies that came from the store.
@@ -79,53 +79,27 @@ class EndpointClient:
 
     def __init__(
         self,
-        base_url: str,
+        connection: Connection,
         model: str,
         *,
-        api_key_env: str = "OPENAI_API_KEY",
-        concurrency: int = 8,
-        timeout_s: float = 120.0,
-        max_tries: int = 6,
-        backoff_s: float = 1.0,
-        max_wait_s: float = 300.0,
-        max_requests: int | None = None,
-        max_total_tokens: int | None = None,
+        max_tokens: int | None = None,
         store: ReplyStore | None = None,
     ) -> None:
         """Describe the endpoint; nothing is sent yet.
 
         Args:
-            base_url: Its address up to ``/chat/completions``, ``http://localhost:8000/v1`` say.
+            connection: Where the endpoint is, and how it is asked.
             model: Name of the model there.
-            api_key_env: Environment variable that holds the key. Where it is not set, none is
-                sent, which local servers accept.
-            concurrency: Requests in work at one time, at least 1.
-            timeout_s: Seconds for one try, from connecting to the last byte.
-            max_tries: Tries of a request, at least 1.
-            backoff_s: Seconds (more or less) before the second try; doubles with each further one.
-            max_wait_s: Longest wait. A server that asks for a longer one is left alone
-                (``EndpointError``); own backoff grows no further.
-            max_requests: Requests to send at most, None for no limit.
-            max_total_tokens: Stop asking at that many tokens, None for no limit. Needs a server
-                that reports ``usage``.
+            max_tokens: Stop asking at that many tokens, of all requests together; None for no
+                limit. Needs a server that reports ``usage``.
             store: Where replies are kept and looked up first.
 
         Raises:
-            RecipeError: The address is none, holds a password, or the key cannot be sent.
+            RecipeError: The key cannot be sent.
             MissingExtraError: The HTTP library is not installed.
-            ValueError: A number is out of its range.
         """
-        self._budget = Budget(max_requests, max_total_tokens)
-        self._transport = Transport(
-            check_base_url(base_url) + "/chat/completions",
-            api_key_env=api_key_env,
-            concurrency=concurrency,
-            timeout_s=timeout_s,
-            max_tries=max_tries,
-            backoff_s=backoff_s,
-            max_wait_s=max_wait_s,
-            budget=self._budget,
-        )
+        self._budget = Budget(connection.max_requests, max_tokens)
+        self._transport = Transport("/chat/completions", connection, self._budget)
         self._model = model
         self._store = store
         self.replies_stored = 0

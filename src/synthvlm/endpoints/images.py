@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from synthvlm.endpoints.access import check_base_url
+from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.responses import (
     Failure,
     Kind,
@@ -85,50 +85,19 @@ class ImageClient:
     images, too. A request that is sent counts, whether it is answered or not.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        model: str,
-        *,
-        api_key_env: str = "OPENAI_API_KEY",
-        concurrency: int = 8,
-        timeout_s: float = 300.0,
-        max_tries: int = 6,
-        backoff_s: float = 1.0,
-        max_wait_s: float = 300.0,
-        max_requests: int | None = None,
-    ) -> None:
+    def __init__(self, connection: Connection, model: str) -> None:
         """Describe the endpoint; nothing is sent yet.
 
         Args:
-            base_url: Its address up to ``/images/generations``, ``http://localhost:8000/v1`` say.
+            connection: Where the endpoint is, and how it is asked.
             model: Name of the model there.
-            api_key_env: Environment variable that holds the key. Where it is not set, none is
-                sent, which local servers accept.
-            concurrency: Requests in work at one time, at least 1.
-            timeout_s: Seconds for one try; most servers draw one image after the other, so the
-                time in their queue is part of it.
-            max_tries: Tries of a request, at least 1.
-            backoff_s: Seconds (more or less) before the second try; doubles with each further one.
-            max_wait_s: Longest wait, as in ``EndpointClient``.
-            max_requests: Requests to send at most, None for no limit.
 
         Raises:
-            RecipeError: The address is none, holds a password, or the key cannot be sent.
+            RecipeError: The key cannot be sent.
             MissingExtraError: The HTTP library is not installed.
-            ValueError: A number is out of its range.
         """
-        self._budget = Budget(max_requests)
-        self._transport = Transport(
-            check_base_url(base_url) + "/images/generations",
-            api_key_env=api_key_env,
-            concurrency=concurrency,
-            timeout_s=timeout_s,
-            max_tries=max_tries,
-            backoff_s=backoff_s,
-            max_wait_s=max_wait_s,
-            budget=self._budget,
-        )
+        self._budget = Budget(connection.max_requests)
+        self._transport = Transport("/images/generations", connection, self._budget)
         self._model = model
 
     @property

@@ -97,7 +97,7 @@ class FakeEndpoint:
     Use it as a context manager::
 
         with FakeEndpoint("Yes") as server:
-            client = EndpointClient(server.base_url, "fake")
+            client = EndpointClient(Connection(server.base_url), "fake")
 
     Attributes:
         base_url: What to give to a client.

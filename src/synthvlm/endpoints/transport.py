@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from synthvlm.endpoints.access import key_from_environment
 from synthvlm.endpoints.bodies import ACCEPTED_ENCODING, UnusableBodyError, read_body
+from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.responses import Failure, Kind, Response
 from synthvlm.errors import MissingExtraError, ModelError, SynthVLMError
 
@@ -104,46 +104,22 @@ class Transport:
     A request that is sent counts against the budget, whether it is answered or not.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        api_key_env: str,
-        concurrency: int,
-        timeout_s: float,
-        max_tries: int,
-        backoff_s: float,
-        max_wait_s: float,
-        budget: Budget,
-    ) -> None:
+    def __init__(self, path: str, connection: Connection, budget: Budget) -> None:
         """Describe the endpoint; nothing is sent yet.
 
         Args:
-            url: Where requests are posted.
-            api_key_env: Environment variable that holds the key; none is sent if it is not set.
-            concurrency: Requests in work at one time, at least 1.
-            timeout_s: Seconds for one try, from connecting to the last byte.
-            max_tries: Tries of a request, at least 1.
-            backoff_s: Seconds (more or less) before the second try; doubles with each further one.
-            max_wait_s: Longest wait. A server that asks for a longer one is left alone
-                (``EndpointError``); own backoff grows no further.
+            path: The route to which requests are posted, ``/chat/completions`` say.
+            connection: Where the endpoint is, and how it is asked.
             budget: What may be spent; holds for the life of this object.
 
         Raises:
             RecipeError: The key cannot be sent.
             MissingExtraError: The HTTP library is not installed.
-            ValueError: A number is out of its range.
         """
-        if concurrency < 1 or max_tries < 1 or timeout_s <= 0 or backoff_s < 0:
-            raise ValueError("concurrency and max_tries must be at least 1, times above 0")
         _require_http()
-        self._url = url
-        self._key = key_from_environment(api_key_env)
-        self._concurrency = concurrency
-        self._timeout_s = timeout_s
-        self._max_tries = max_tries
-        self._backoff_s = backoff_s
-        self._max_wait_s = max_wait_s
+        self._url = connection.route(path)
+        self._connection = connection
+        self._key = connection.api_key()
         self._budget = budget
         self._not_before = 0.0
         self._failure: SynthVLMError | None = None
@@ -165,10 +141,11 @@ class Transport:
         source = iter(jobs)
         pending: set[asyncio.Task[tuple[Hashable, _Answer]]] = set()
         drained = False
+        concurrency = self._connection.concurrency
         async with self._http() as http:
             try:
                 while True:
-                    while len(pending) < self._concurrency and not (drained or self._failure):
+                    while len(pending) < concurrency and not (drained or self._failure):
                         job = next(source, None)
                         if job is None:
                             drained = True
@@ -201,7 +178,7 @@ class Transport:
         """Ask until there is an answer or a problem."""
         reached = True
         reason = ""
-        for tries in range(1, self._max_tries + 1):
+        for tries in range(1, self._connection.max_tries + 1):
             await self._pause(self._not_before - time.monotonic())
             if self._failure is not None or self._budget_is_used_up():
                 assert self._failure is not None
@@ -216,9 +193,9 @@ class Transport:
                 raise EndpointError(reason)
             if outcome.kind is Kind.REFUSED:
                 return job.key, job.give_up(reason)
-            if tries < self._max_tries:
+            if tries < self._connection.max_tries:
                 await self._wait(tries, reason, outcome.retry_after_s)
-        reason = f"{reason} (tried {self._max_tries} times)"
+        reason = f"{reason} (tried {self._connection.max_tries} times)"
         if not reached:
             raise EndpointError(f"{reason}; is the server running, and the address right?")
         return job.key, job.give_up(reason)
@@ -229,7 +206,7 @@ class Transport:
 
         try:
             async with (
-                asyncio.timeout(self._timeout_s),
+                asyncio.timeout(self._connection.timeout_s),
                 http.stream("POST", self._url, content=body) as response,
             ):
                 content = await read_body(response)
@@ -237,7 +214,7 @@ class Transport:
             reason = f"cannot be reached: {str(error) or 'no connection in time'}"
             return Failure(Kind.PASSING, reason), False
         except (TimeoutError, httpx2.TimeoutException):
-            reason = f"no answer within {self._timeout_s:g} s"
+            reason = f"no answer within {self._connection.timeout_s:g} s"
             return Failure(Kind.PASSING, reason), True
         except httpx2.RequestError as error:
             reason = f"the connection was cut: {str(error) or type(error).__name__}"
@@ -262,18 +239,19 @@ class Transport:
 
     async def _wait(self, tries: int, reason: str, asked: float | None) -> None:
         """Wait before the next try, as long as the server asks or ever longer."""
+        max_wait_s, backoff_s = self._connection.max_wait_s, self._connection.backoff_s
         if asked is None:
-            backoff = min(self._max_wait_s, self._backoff_s * 2 ** (tries - 1))
+            backoff = min(max_wait_s, backoff_s * 2 ** (tries - 1))
             await self._pause(backoff * random.uniform(0.5, 1.0))
             return
-        if asked > self._max_wait_s:
+        if asked > max_wait_s:
             raise EndpointError(
                 f"{reason}: the server asks to wait {asked:.0f} s, the longest wait is "
-                f"{self._max_wait_s:g} s; run again later"
+                f"{max_wait_s:g} s; run again later"
             )
         self._not_before = max(self._not_before, time.monotonic() + asked)
         # Not all at the same moment.
-        await self._pause(asked + random.uniform(0.0, 0.1 * self._backoff_s))
+        await self._pause(asked + random.uniform(0.0, 0.1 * backoff_s))
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but no longer than until the first failure that ends it all."""
@@ -297,6 +275,7 @@ class Transport:
     def _http(self) -> httpx2.AsyncClient:
         import httpx2
 
+        count, timeout_s = self._connection.concurrency, self._connection.timeout_s
         return httpx2.AsyncClient(
             headers={
                 "Content-Type": "application/json",
@@ -304,12 +283,8 @@ class Transport:
                 **self._key.headers(),
             },
             # Shorter than the whole, so that a dead address is told from a slow model.
-            timeout=httpx2.Timeout(
-                self._timeout_s, connect=min(_MAX_CONNECT_S, self._timeout_s / 2)
-            ),
-            limits=httpx2.Limits(
-                max_connections=self._concurrency, max_keepalive_connections=self._concurrency
-            ),
+            timeout=httpx2.Timeout(timeout_s, connect=min(_MAX_CONNECT_S, timeout_s / 2)),
+            limits=httpx2.Limits(max_connections=count, max_keepalive_connections=count),
         )
 
 

@@ -110,19 +110,11 @@ def _generator(recipe: Recipe, device: str) -> Generator:
 def _endpoint_generator(
     settings: GenerationSettings, endpoint: ImageEndpointSettings
 ) -> EndpointGenerator:
-    from synthvlm.endpoints.images import ImageClient
     from synthvlm.generators.endpoint import EndpointGenerator
+    from synthvlm.stages.endpoint_clients import image_client
 
-    client = ImageClient(
-        endpoint.url,
-        settings.model,
-        api_key_env=endpoint.api_key_env,
-        concurrency=endpoint.concurrency,
-        timeout_s=endpoint.timeout_s,
-        max_requests=endpoint.max_requests,
-    )
     return EndpointGenerator(
-        client,
+        image_client(endpoint, settings.model),
         width=settings.width,
         height=settings.height,
         response_format=endpoint.response_format,
