@@ -10,6 +10,7 @@ import pytest
 
 from random_pipelines import SAVERS
 from synthvlm.generators.diffusers import DiffusersGenerator
+from synthvlm.generators.settings import DiffusersSettings, Refiner
 
 Folder = Callable[[str], Path]
 Make = Callable[..., DiffusersGenerator]
@@ -45,9 +46,9 @@ def make(folder: Folder) -> Make:
         name, _, refined = kind.partition("+")
         name, _, dropped = name.partition("-without-")
         if refined:
-            options["refiner"] = str(folder("refiner"))
+            options.setdefault("refiner", Refiner(str(folder("refiner"))))
         if dropped:
             options["drop_components"] = ["text_encoder_3", "tokenizer_3"]
-        return DiffusersGenerator(str(folder(name)), **options)
+        return DiffusersGenerator(DiffusersSettings(model=str(folder(name)), **options))
 
     return build

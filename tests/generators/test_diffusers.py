@@ -19,6 +19,7 @@ from random_pipelines import SAVERS
 from synthvlm.errors import GenerationError, ModelError, OutOfMemoryError, RecipeError
 from synthvlm.generators.diffusers import DiffusersGenerator
 from synthvlm.generators.pipeline_facts import PROMPT_FACTS
+from synthvlm.generators.settings import Refiner
 
 Folder = Callable[[str], Path]
 Make = Callable[..., DiffusersGenerator]
@@ -116,7 +117,7 @@ def test_a_negative_prompt_that_does_nothing_is_refused(make: Make) -> None:
 
 
 def test_the_refiner_does_the_last_steps(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = make("sdxl+refiner", steps=10, denoising_split=0.8)
+    generator = make("sdxl+refiner", steps=10)
     steps = {"base": 0, "refiner": 0}
     for name, pipeline in zip(steps, generator._pipelines(), strict=True):
         forward = pipeline.unet.forward
@@ -301,7 +302,7 @@ def test_models_that_cannot_be_used_are_refused(
     with pytest.raises(ModelError, match="not a text-to-image pipeline"):
         make("refiner")
     with pytest.raises(ModelError, match="not a refiner"):
-        make("sdxl", refiner=str(folder("sd")))
+        make("sdxl", refiner=Refiner(str(folder("sd"))))
     with pytest.raises(ModelError, match="cannot hand over"):
         make("sd+refiner")
     with pytest.raises(ModelError, match="max_sequence_length"):

@@ -18,6 +18,7 @@ from random_pipelines import save_sdxl_lora
 from synthvlm.errors import MissingExtraError, ModelError, RecipeError
 from synthvlm.generators.diffusers import DiffusersGenerator
 from synthvlm.generators.loras import Lora
+from synthvlm.generators.settings import DiffusersSettings, Refiner
 
 Folder = Callable[[str], Path]
 Make = Callable[..., DiffusersGenerator]
@@ -197,11 +198,11 @@ def test_the_denoiser_is_compiled(make: Make, kind: str) -> None:
 
 
 def test_all_settings_have_a_place_in_the_recipe() -> None:
-    from synthvlm.recipe_generation import GenerationSettings
+    from synthvlm.recipe_generation import GenerationSettings, RefinerSettings
 
-    ours = inspect.signature(DiffusersGenerator.__init__).parameters.keys() - {"self", "device"}
-    prefixed = {"refiner_revision", "refiner_variant", "denoising_split"}  # in `refiner`
-    assert ours - prefixed <= GenerationSettings.model_fields.keys()
+    ours = inspect.signature(DiffusersSettings).parameters.keys() - {"device"}
+    assert ours <= GenerationSettings.model_fields.keys()
+    assert inspect.signature(Refiner).parameters.keys() == RefinerSettings.model_fields.keys()
     lora = inspect.signature(Lora).parameters
     settings = GenerationSettings.model_fields["loras"].annotation.__args__[0].model_fields
     assert lora.keys() == settings.keys()

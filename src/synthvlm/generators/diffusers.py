@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import ModelError
@@ -13,7 +13,7 @@ from synthvlm.generators.denoiser import (
     quantize_denoiser,
 )
 from synthvlm.generators.failures import guarded, quiet
-from synthvlm.generators.loras import Lora, fuse_loras
+from synthvlm.generators.loras import fuse_loras
 from synthvlm.generators.pipelines import (
     call_parameters,
     check_call,
@@ -27,6 +27,7 @@ from synthvlm.generators.pipelines import (
 )
 from synthvlm.generators.prompt_encoding import PromptEncoder
 from synthvlm.generators.schedulers import change_scheduler, is_seeded
+from synthvlm.generators.settings import DiffusersSettings
 from synthvlm.generators.token_limits import watched
 
 if TYPE_CHECKING:
@@ -45,105 +46,53 @@ class DiffusersGenerator:
         reproducible: Whether all noise comes from the seeds.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        device: str,
-        dtype: str,
-        steps: int,
-        guidance_scale: float,
-        height: int,
-        width: int,
-        revision: str | None = None,
-        variant: str | None = None,
-        negative_prompt: str | None = None,
-        max_sequence_length: int | None = None,
-        drop_components: Sequence[str] = (),
-        refiner: str | None = None,
-        refiner_revision: str | None = None,
-        refiner_variant: str | None = None,
-        denoising_split: float = 0.8,
-        scheduler: str | None = None,
-        scheduler_options: Mapping[str, bool | int | float | str | None] | None = None,
-        loras: Sequence[Lora] = (),
-        call: Mapping[str, bool | int | float | str | None] | None = None,
-        quantization: str | None = None,
-        offload: str = "none",
-        channels_last: bool = False,
-        vae_slicing: bool = False,
-        compile: bool = False,
-    ) -> None:
+    def __init__(self, settings: DiffusersSettings) -> None:
         """Load the pipeline.
 
         Args:
-            model: Hub id or folder of a text-to-image pipeline.
-            device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-            dtype: ``float32``, ``float16`` or ``bfloat16``.
-            steps: Denoising steps, base and refiner together.
-            guidance_scale: As the pipeline understands it, for pipelines that take one.
-            height: In pixels.
-            width: In pixels.
-            revision: Of the model on the hub.
-            variant: Of the weight files, e.g. ``fp16``.
-            negative_prompt: What the images should not show.
-            max_sequence_length: Tokens of the T5 or language-model encoder, where there is one.
-            drop_components: Parts of the pipeline that are not loaded.
-            refiner: Hub id or folder of an SDXL refiner.
-            refiner_revision: Of the refiner on the hub.
-            refiner_variant: Of the refiner's weight files.
-            denoising_split: Share (0 .. 1) of the denoising that the base does.
-            scheduler: Scheduler class of diffusers, made from the settings of the pipeline's own,
-                and of the refiner's.
-            scheduler_options: Settings of the scheduler that are changed.
-            loras: Added to the weights of the base.
-            call: Further arguments of the pipeline's call, and of the refiner's where it has them.
-            quantization: ``int8`` or ``float8``: weights of the denoisers' linear layers.
-            offload: ``none``, ``model`` or ``sequential``: what is not at work is held in the
-                host's memory.
-            channels_last: Memory layout of 2-D convolutions.
-            vae_slicing: Decode one image at a time.
-            compile: Compile the denoisers; the first batch of a new shape then takes minutes.
+            settings: What is loaded, and how it draws.
 
         Raises:
             ModelError: The model cannot be found, is damaged, or is no such pipeline.
             RecipeError: A setting does not exist in this kind of pipeline, or on this device.
             MissingExtraError: A setting needs a library that is not installed.
         """
-        self._size = {"height": height, "width": width}
-        self._split = denoising_split
-        check_offload(device, offload)
+        refiner = settings.refiner
+        self._size = {"height": settings.height, "width": settings.width}
+        self._split = 1.0 if refiner is None else refiner.denoising_split
+        check_offload(settings.device, settings.offload)
         self._pipeline = load_pipeline(
-            model, dtype=dtype, revision=revision, variant=variant, drop_components=drop_components
+            settings.model,
+            dtype=settings.dtype,
+            revision=settings.revision,
+            variant=settings.variant,
+            drop_components=settings.drop_components,
         )
-        check_text_to_image(self._pipeline, model)
-        settings = {"num_inference_steps": steps, "guidance_scale": guidance_scale, **(call or {})}
-        if max_sequence_length is not None:
+        check_text_to_image(self._pipeline, settings.model)
+        if settings.max_sequence_length is not None:
             check_sequence_length(self._pipeline)
-            settings["max_sequence_length"] = max_sequence_length
-        check_call(self._pipeline, call or {})
+        check_call(self._pipeline, settings.call)
         self._refiner = None
         if refiner is not None:
             self._refiner = load_pipeline(
-                refiner, dtype=dtype, revision=refiner_revision, variant=refiner_variant
+                refiner.model,
+                dtype=settings.dtype,
+                revision=refiner.revision,
+                variant=refiner.variant,
             )
-            check_refiner(self._pipeline, model, self._refiner, refiner)
-        fuse_loras(self._pipeline, loras)
+            check_refiner(self._pipeline, settings.model, self._refiner, refiner.model)
+        fuse_loras(self._pipeline, settings.loras)
         for pipeline in self._pipelines():
-            change_scheduler(pipeline, scheduler, scheduler_options or {})
-            if quantization is not None:
-                quantize_denoiser(pipeline, quantization, "cpu" if offload != "none" else device)
-            if channels_last:
-                lay_out_channels_last(pipeline)
-            if vae_slicing:
-                slice_decoder(pipeline)
-            place(pipeline, device, offload)
-            if compile:
-                compile_denoiser(pipeline)
+            _prepare(pipeline, settings)
         self.reproducible = all(is_seeded(pipeline) for pipeline in self._pipelines())
         self._calls = [_arguments(pipeline, settings) for pipeline in self._pipelines()]
         self._encoders = [
-            PromptEncoder(pipeline, device=device, call=call, negative_prompt=negative_prompt)
+            PromptEncoder(
+                pipeline,
+                device=settings.device,
+                call=call,
+                negative_prompt=settings.negative_prompt,
+            )
             for pipeline, call in zip(self._pipelines(), self._calls, strict=True)
         ]
         self._decoder_dtypes = [pipeline.vae.dtype for pipeline in self._with_decoder()]
@@ -234,9 +183,32 @@ class DiffusersGenerator:
         return [pipeline for pipeline in self._pipelines() if hasattr(pipeline, "vae")]
 
 
-def _arguments(pipeline: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _prepare(pipeline: Any, settings: DiffusersSettings) -> None:
+    """Change a loaded pipeline as the settings ask, and put it where it runs."""
+    change_scheduler(pipeline, settings.scheduler, settings.scheduler_options)
+    if settings.quantization is not None:
+        device = "cpu" if settings.offload != "none" else settings.device
+        quantize_denoiser(pipeline, settings.quantization, device)
+    if settings.channels_last:
+        lay_out_channels_last(pipeline)
+    if settings.vae_slicing:
+        slice_decoder(pipeline)
+    place(pipeline, settings.device, settings.offload)
+    if settings.compile:
+        compile_denoiser(pipeline)
+
+
+def _arguments(pipeline: Any, settings: DiffusersSettings) -> dict[str, Any]:
     """The arguments of all calls of a pipeline: of the settings, those that it takes."""
     accepted = call_parameters(pipeline)
-    # Images are drawn in the size that is asked for, from the prompt as it is.
-    fixed = {"use_resolution_binning": False, "clean_caption": False}
-    return {name: value for name, value in {**fixed, **settings}.items() if name in accepted}
+    arguments = {
+        # Images are drawn in the size that is asked for, from the prompt as it is.
+        "use_resolution_binning": False,
+        "clean_caption": False,
+        "num_inference_steps": settings.steps,
+        "guidance_scale": settings.guidance_scale,
+        **settings.call,
+    }
+    if settings.max_sequence_length is not None:
+        arguments["max_sequence_length"] = settings.max_sequence_length
+    return {name: value for name, value in arguments.items() if name in accepted}

@@ -11,6 +11,7 @@ from synthvlm.model_files import clip_path, pipeline_path
 if TYPE_CHECKING:
     from synthvlm.generators.base import Generator
     from synthvlm.generators.endpoint import EndpointGenerator
+    from synthvlm.generators.settings import DiffusersSettings
     from synthvlm.recipe import Recipe
     from synthvlm.recipe_endpoints import ImageEndpointSettings
     from synthvlm.recipe_generation import GenerationSettings, SafetySettings
@@ -72,14 +73,21 @@ def _image_check(safety: SafetySettings | None, device: str) -> ImageCheck | Non
 
 
 def _generator(recipe: Recipe, device: str) -> Generator:
-    settings, refiner = recipe.generation, recipe.generation.refiner
+    settings = recipe.generation
     if settings.endpoint is not None:
         return _endpoint_generator(settings, settings.endpoint)
     from synthvlm.generators.diffusers import DiffusersGenerator
-    from synthvlm.generators.loras import Lora
 
-    return DiffusersGenerator(
-        pipeline_path(settings.model),
+    return DiffusersGenerator(_diffusers_settings(settings, device))
+
+
+def _diffusers_settings(settings: GenerationSettings, device: str) -> DiffusersSettings:
+    from synthvlm.generators.loras import Lora
+    from synthvlm.generators.settings import DiffusersSettings, Refiner
+
+    refiner = settings.refiner
+    return DiffusersSettings(
+        model=pipeline_path(settings.model),
         device=device,
         dtype=settings.dtype,
         steps=settings.steps,
@@ -91,10 +99,7 @@ def _generator(recipe: Recipe, device: str) -> Generator:
         negative_prompt=settings.negative_prompt,
         max_sequence_length=settings.max_sequence_length,
         drop_components=settings.drop_components,
-        refiner=refiner.model if refiner else None,
-        refiner_revision=refiner.revision if refiner else None,
-        refiner_variant=refiner.variant if refiner else None,
-        denoising_split=refiner.denoising_split if refiner else 0.8,
+        refiner=None if refiner is None else Refiner(**refiner.model_dump()),
         scheduler=settings.scheduler,
         scheduler_options=settings.scheduler_options,
         loras=[Lora(**lora.model_dump()) for lora in settings.loras],
