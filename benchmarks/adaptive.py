@@ -49,9 +49,7 @@ def draw_all(recipe: Recipe, captions: list[str], claims: list[Claim]) -> tuple[
     with Drawer(recipe, SilentProgress()) as drawer:
         for start in range(0, len(orders), 64):
             for image in drawer.draw(orders[start : start + 64]).result():
-                assert image.clip_score is not None
-                assert image.ssim_score is not None
-                scores.append(image.clip_score + 0.5 * image.ssim_score)
+                scores.append(image.scores["clip"] + 0.5 * image.scores["ssim"])
                 claim = claims[int(image.order.id.rsplit("-", 1)[1])]
                 right.append(check(image.pixels, claim))
     shape = (len(captions), count)

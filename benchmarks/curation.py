@@ -67,9 +67,9 @@ def use_one_core(cpu: int) -> None:
 
 def compare(arguments: argparse.Namespace) -> int:
     from synthvlm.captions.normalize import normalize
+    from synthvlm.captions.rule_table import METHOD_RULES, RULES
     from synthvlm.captions.rules import (
-        METHOD_RULES,
-        RULES,
+        FlaggedWordsRatio,
         failed_rule,
         load_flagged_words,
         measure,
@@ -81,7 +81,8 @@ def compare(arguments: argparse.Namespace) -> int:
     texts = [normalize(text) for text in raw]
     words = load_flagged_words(arguments.flagged_words)
     rules = [
-        RULES[name](words) if name.startswith("flagged") else RULES[name]() for name in METHOD_RULES
+        FlaggedWordsRatio(words) if name.startswith("flagged") else RULES[name]()
+        for name in METHOD_RULES
     ]
     result: dict[str, Any] = {}
 

@@ -68,7 +68,8 @@ def measure(engine: Engine, captions: Path, size: int, out: Path) -> tuple[float
         overrides=[f"run.shard_size={size}", "run.threads=1", "generation.candidates=1"],
     )
     timed = Timed(engine)
-    pipeline = Pipeline(recipe, out, engine=timed, load_models=load_stub_models)  # type: ignore[arg-type]
+    pipeline = Pipeline(recipe, out, engine=timed)  # type: ignore[arg-type]
+    pipeline._load_models = load_stub_models
     pipeline.run("curate")
     pipeline.run("generate")
     return timed.first - timed.began, timed.ended - timed.first

@@ -101,7 +101,9 @@ def do_step(stage: str, formats: str, captions: str, out: str, candidates: int) 
             f"export.formats=[{formats}]",
         ],
     )
-    Pipeline(recipe, out, load_models=load_models).run(stage)
+    pipeline = Pipeline(recipe, out)
+    pipeline._load_models = load_models
+    pipeline.run(stage)
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(json.dumps([used.ru_utime, used.ru_stime, used.ru_maxrss / 1024]))
 

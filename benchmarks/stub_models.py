@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from synthvlm.generators.base import GeneratedImages
+from synthvlm.generators import GeneratedImages, Generator
 from synthvlm.recipe import Recipe
-from synthvlm.scorers.base import Scores
+from synthvlm.scorers import Scorer, Scores
 from synthvlm.stages.models import Models
 
 __all__ = ["load_stub_models"]
@@ -28,13 +28,13 @@ _MIXER = np.uint64(0x9E3779B97F4A7C15)
 
 def load_stub_models(recipe: Recipe) -> Models:
     """Stubs, whatever the recipe names."""
-    return Models(StubGenerator(), StubClip(), StubSsim())  # type: ignore[arg-type]
+    return Models(StubGenerator(), {"clip": StubClip(), "ssim": StubSsim()})
 
 
-class StubGenerator:
+class StubGenerator(Generator):
     """Tiles that hold their seed."""
 
-    reproducible = True
+    name = "stub"
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
         tiles = np.full((len(seeds), 3 * SIDE * SIDE), 128, np.uint8)
@@ -44,7 +44,7 @@ class StubGenerator:
         return GeneratedImages(pixels, (None,) * len(seeds))
 
 
-class StubClip:
+class StubClip(Scorer):
     """Scores between 0.2 and 0.4, by a hash of the seed."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class StubClip:
         )
 
 
-class StubSsim:
+class StubSsim(Scorer):
     """Scores between 0.6 and 0.8, by a hash of the seed."""
 
     def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from synthvlm.generators.base import GeneratedImages
+from synthvlm.generators import GeneratedImages, Generator
+from synthvlm.pipeline import Pipeline
 from synthvlm.recipe import Recipe
-from synthvlm.scorers.base import Scores
+from synthvlm.scorers import Scorer, Scores
 from synthvlm.stages.models import Models
 
-__all__ = ["FakeClip", "FakeGenerator", "FakeSsim", "load_fake_models", "use_fake_models"]
+__all__ = [
+    "FakeClip",
+    "FakeGenerator",
+    "FakeSsim",
+    "fake_scorers",
+    "load_fake_models",
+    "run_with",
+    "use_fake_models",
+]
 
 SIDE = 16
 
@@ -30,9 +40,10 @@ def _direction(*parts: object) -> np.ndarray:
     return np.asarray(vector / np.linalg.norm(vector))
 
 
-class FakeGenerator:
+class FakeGenerator(Generator):
     """Noise that depends on the prompt and the seed alone."""
 
+    name = "fake"
     reproducible = True
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
@@ -43,7 +54,7 @@ class FakeGenerator:
         return GeneratedImages(torch.from_numpy(np.stack(images)), (None,) * len(images))
 
 
-class FakeClip:
+class FakeClip(Scorer):
     """Scores that depend on the pixels and the caption alone."""
 
     def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
@@ -59,7 +70,7 @@ class FakeClip:
         )
 
 
-class FakeSsim:
+class FakeSsim(Scorer):
     """Scores that depend on the pixels alone."""
 
     def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
@@ -67,9 +78,27 @@ class FakeSsim:
         return Scores(np.array(values))
 
 
+def fake_scorers(clip: Scorer | None = None) -> dict[str, Scorer]:
+    """Fakes of the scorers that recipes have by default."""
+    return {"clip": clip or FakeClip(), "ssim": FakeSsim()}
+
+
 def load_fake_models(recipe: Recipe) -> Models:
     """Fake models whatever the recipe names."""
-    return Models(FakeGenerator(), FakeClip(), FakeSsim())  # type: ignore[arg-type]
+    return Models(FakeGenerator(), fake_scorers())
+
+
+def run_with(
+    recipe: Recipe,
+    out: str | Path,
+    load_models: Callable[[Recipe], Models] = load_fake_models,
+    until: str = "report",
+    **options: Any,
+) -> None:
+    """Run a recipe with models of a test."""
+    pipeline = Pipeline(recipe, out, **options)
+    pipeline._load_models = load_models
+    pipeline.run(until)
 
 
 def use_fake_models() -> None:
@@ -81,6 +110,6 @@ def use_models(
     monkeypatch: pytest.MonkeyPatch, generator: Any, clip: Any = None, *check: Any
 ) -> Models:
     """Have every recipe load these in a test, with fakes for the scorers that are not given."""
-    models = Models(generator, clip or FakeClip(), FakeSsim(), *check)  # type: ignore[arg-type]
+    models = Models(generator, fake_scorers(clip), *check)
     monkeypatch.setattr(Models, "load", classmethod(lambda cls, recipe: models))
     return models

@@ -14,7 +14,7 @@ import torch
 
 from fake_models import FakeClip, FakeGenerator, FakeSsim, use_models
 from synthvlm import Pipeline, Recipe
-from synthvlm.errors import GenerationError, OutOfMemoryError, RecipeError
+from synthvlm.errors import GenerationError, OutOfMemoryError, PluginError, RecipeError
 from synthvlm.generators.base import GeneratedImages
 from synthvlm.scorers.base import Scores
 from synthvlm.stages.pixels import decode
@@ -229,7 +229,7 @@ def test_a_scorer_that_fails_stops_the_run(tmp_path: Path, monkeypatch: pytest.M
             raise RuntimeError("broken scorer")
 
     use_models(monkeypatch, Generator(), Broken())
-    with pytest.raises(RuntimeError, match="broken scorer"):
+    with pytest.raises(PluginError, match="scorer 'clip' failed: RuntimeError: broken scorer"):
         generate(tmp_path / "run")
     use_models(monkeypatch, Generator())
     assert len(generate(tmp_path / "run")) == 160
@@ -247,7 +247,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         ("run.batch_size=0", "batch_size must be at least 1"),
         ("run.batch_size=many", "run.batch_size"),
         ("generation.adaptive={sample: 1}", "generation.adaptive.sample"),
-        ("generation.early_rejection={}", "generation.early_rejection: unknown key"),
+        ("generation.early_rejection={}", "generation.early_rejection: it was removed"),
     ):
         with pytest.raises(RecipeError, match=told):
             Recipe.load("tiny", overrides=[change])

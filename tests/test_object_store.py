@@ -13,13 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from fake_models import FakeClip, FakeGenerator, FakeSsim
+from fake_models import load_fake_models
 from object_store import ObjectStore, object_store
 from synthvlm.errors import RunFolderError
 from synthvlm.lock import LOCK_FILE
 from synthvlm.pipeline import Pipeline
 from synthvlm.recipe import Recipe
-from synthvlm.stages.models import Models
 from synthvlm.store import RunFolder
 from test_lock import HOLD
 
@@ -198,19 +197,16 @@ def test_the_lock_is_taken_refused_and_taken_over(
     assert run.lock_info() is None
 
 
-def fake_models(recipe: Recipe) -> Models:
-    return Models(FakeGenerator(), FakeClip(), FakeSsim())  # type: ignore[arg-type]
-
-
 def test_a_whole_run_is_the_same_as_on_a_local_folder(store: ObjectStore, tmp_path: Path) -> None:
     captions = tmp_path / "captions.txt"
     captions.write_text("".join(f"a small circle above {n} large squares\n" for n in range(16)))
     settings = ["generation.candidates=2", "run.shard_size=6", "run.threads=1"]
     recipe = Recipe.load("tiny", captions=[captions], overrides=settings)
-    local = Pipeline(recipe, tmp_path / "run", load_models=fake_models)
+    local = Pipeline(recipe, tmp_path / "run")
+    remote = Pipeline(recipe, store.url())
+    local._load_models = remote._load_models = load_fake_models
     local.run("export")
     store.fail_every = 20
-    remote = Pipeline(recipe, store.url(), load_models=fake_models)
     remote.run("select")
     store.fail_every = None
     remote.run("export")

@@ -8,9 +8,10 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from synthvlm.components.settings import published_name
 from synthvlm.errors import RecipeError
 from synthvlm.recipe import RECIPES, Recipe
-from synthvlm.recipe_base import published_name
+from synthvlm.scorers.ssim import SsimSettings
 
 SOURCES = {"sources": [{"path": "captions.txt"}]}
 
@@ -62,7 +63,9 @@ def test_unknown_key_is_refused_with_its_path_and_the_nearest_name(
 
 def test_unknown_key_that_resembles_none_is_answered_with_the_valid_names() -> None:
     assert (
-        refusal({"scoring": {"zzz": 1}}) == "recipe: scoring.zzz: unknown key (valid: clip, ssim)"
+        refusal({"scoring": {"zzz": 1}})
+        == "recipe: scoring.zzz: there is no scorer 'zzz' (valid: clip, ssim) "
+        "(a plug-in of yours: --plugin FILE.py)"
     )
 
 
@@ -80,7 +83,10 @@ def test_unknown_key_that_resembles_none_is_answered_with_the_valid_names() -> N
         ({"curation": {"rules": {"alnum_ratio": {"min": float("nan")}}}}, "recipe: curation.rules"),
         ({"scoring": {"ssim": {"weight": float("inf")}}}, "recipe: scoring.ssim.weight: input sho"),
         ({"selection": {"top_fraction": 1.1}}, "recipe: selection.top_fraction: input should be"),
-        ({"export": {"formats": ["lava"]}}, "recipe: export.formats.0: input should be 'llava'"),
+        (
+            {"export": {"formats": ["lava"]}},
+            "recipe: export.formats.0: there is no exporter 'lava', did you",
+        ),
         ({"run": {"device": "gpu"}}, "recipe: run.device: string should match pattern"),
         ({"run": {"threads": "many"}}, "recipe: run.threads: input should be 'auto' (got 'many'),"),
         ({"limit": 0}, "recipe: limit: input should be greater than or equal to 1 (got 0)"),
@@ -282,11 +288,13 @@ def test_the_papers_setting_is_the_recipe_sdxl() -> None:
     assert (made.steps, made.height, made.width, made.candidates) == (60, 1024, 1024, 5)
     assert made.refiner is not None
     assert made.refiner.denoising_split == 0.8
-    assert (recipe.scoring.clip.weight, recipe.scoring.ssim.weight) == (1.0, 0.5)
-    assert (recipe.scoring.ssim.side, recipe.scoring.ssim.model_input_side) == (768, 336)
+    assert [scorer.weight for scorer in recipe.scorers.values()] == [1.0, 0.5]
+    ssim = recipe.scorers["ssim"]
+    assert isinstance(ssim, SsimSettings)
+    assert (ssim.side, ssim.model_input_side) == (768, 336)
     assert recipe.selection.top_n == 100_000
-    rules = recipe.curation.rules.model_dump()
-    assert {name: rule for name, rule in rules.items() if rule is not None} == {
+    rules = {name: rule.model_dump() for name, rule in recipe.curation.rules.items() if rule}
+    assert rules == {
         "alnum_ratio": {"min": 0.60, "max": None},
         "char_rep_ratio": {"min": None, "max": 0.09373663, "ngram": 10},
         "flagged_words_ratio": {"min": None, "max": 0.0, "words": None},

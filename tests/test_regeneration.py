@@ -15,7 +15,14 @@ import torch
 from PIL import Image
 
 from commands import run as command
-from fake_models import FakeClip, FakeGenerator, FakeSsim, load_fake_models, use_fake_models
+from fake_models import (
+    FakeClip,
+    FakeGenerator,
+    FakeSsim,
+    load_fake_models,
+    run_with,
+    use_fake_models,
+)
 from synthvlm import Pipeline, Recipe
 from synthvlm.data import file_stem
 from synthvlm.errors import GenerationError, SynthVLMError
@@ -40,7 +47,7 @@ def make(out: Path, *changes: str, models: Models | None = None) -> Path:
     file.write_text("\n".join([*CAPTIONS, CAPTIONS[0], "!!!!"]) + "\n")
     recipe = Recipe.load("tiny", captions=[file], overrides=[*SETTINGS, *changes])
     load = load_fake_models if models is None else lambda _: models
-    Pipeline(recipe, out, load_models=load).run("generate")
+    run_with(recipe, out, load, "generate")
     return out
 
 
@@ -149,7 +156,7 @@ class Lenient(FakeClip):
 
 
 def use_other_models() -> None:
-    models = Models(FakeGenerator(), Lenient(), FakeSsim())  # type: ignore[arg-type]
+    models = Models(FakeGenerator(), {"clip": Lenient(), "ssim": FakeSsim()})
     Models.load = classmethod(lambda cls, recipe: models)  # type: ignore[assignment]
 
 
@@ -164,10 +171,7 @@ class Steady(FakeSsim):
 def test_what_differs_by_more_than_rounding_is_not_the_same(
     tmp_path: Path, levels: int, is_same: bool
 ) -> None:
-    models = [
-        Models(Shifted(n), Lenient(), Steady())  # type: ignore[arg-type]
-        for n in (0, levels)
-    ]
+    models = [Models(Shifted(n), {"clip": Lenient(), "ssim": Steady()}) for n in (0, levels)]
     out = make(tmp_path / "run", models=models[0])
     made = again(out, "captions-7", load_models=lambda _: models[1])
     [winner] = made.candidates
@@ -177,7 +181,7 @@ def test_what_differs_by_more_than_rounding_is_not_the_same(
 
 
 def test_other_scores_are_not_the_same(run: Path) -> None:
-    models = Models(FakeGenerator(), Lenient(), FakeSsim())  # type: ignore[arg-type]
+    models = Models(FakeGenerator(), {"clip": Lenient(), "ssim": FakeSsim()})
     made = again(run, "captions-7", load_models=lambda _: models)
     assert made.candidates[0].image.is_identical
     assert made.candidates[0].largest_score > 0.001
@@ -185,10 +189,7 @@ def test_other_scores_are_not_the_same(run: Path) -> None:
 
 
 def test_a_lossy_encoder_may_make_more_of_rounding_and_no_more(tmp_path: Path) -> None:
-    models = [
-        Models(Shifted(n), Lenient(), Steady())  # type: ignore[arg-type]
-        for n in (0, 1, 60)
-    ]
+    models = [Models(Shifted(n), {"clip": Lenient(), "ssim": Steady()}) for n in (0, 1, 60)]
     out = make(tmp_path / "run", "generation.image={format: jpeg, quality: 90}", models=models[0])
     near = again(out, "captions-7", load_models=lambda _: models[1])
     assert near.candidates[0].image.largest > 2
@@ -200,7 +201,7 @@ def test_what_is_not_reproducible_or_of_another_recipe_is_told(tmp_path: Path) -
     class Unseeded(FakeGenerator):
         reproducible = False
 
-    models = Models(Unseeded(), FakeClip(), FakeSsim())  # type: ignore[arg-type]
+    models = Models(Unseeded(), {"clip": FakeClip(), "ssim": FakeSsim()})
     out = make(tmp_path / "run", models=models)
     told = "\n".join(again(out, "captions-7", load_models=lambda _: models).lines())
     assert "its seed does not determine the image" in told
@@ -243,7 +244,7 @@ def test_a_candidate_that_failed_says_why(tmp_path: Path) -> None:
                 raise GenerationError("no kites today")
             return super().generate(prompts, seeds)
 
-    models = Models(Failing(), FakeClip(), FakeSsim())  # type: ignore[arg-type]
+    models = Models(Failing(), {"clip": FakeClip(), "ssim": FakeSsim()})
     out = make(tmp_path / "run", "run.max_failed_share=1.0", models=models)
     with pytest.raises(SynthVLMError, match=r"candidate 1 .* it failed \(no kites today\)"):
         again(out, "captions-3", index=1)
@@ -251,7 +252,7 @@ def test_a_candidate_that_failed_says_why(tmp_path: Path) -> None:
         again(out, "captions-3")
     good = again(out, "captions-4")
     assert good.is_same
-    bad = Models(FakeGenerator(), FakeClip(), FakeSsim())  # type: ignore[arg-type]
+    bad = Models(FakeGenerator(), {"clip": FakeClip(), "ssim": FakeSsim()})
     whole = make(tmp_path / "whole", models=bad)
     failed = again(whole, "captions-3", load_models=lambda _: models)
     assert failed.candidates[0].problem == "no kites today"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from synthvlm.selection import by_shard, select_pairs
+from synthvlm.selectors.top import TopSelector
 
 
 def candidates(shard: int, captions: int, each: int) -> pa.Table:
@@ -27,7 +28,10 @@ def candidates(shard: int, captions: int, each: int) -> pa.Table:
 
 def test_the_best_of_all_shards_are_ranked() -> None:
     total, selection = select_pairs(
-        ((shard, candidates(shard, 4, 3)) for shard in range(2)), top_n=3
+        ((shard, candidates(shard, 4, 3)) for shard in range(2)),
+        selector=TopSelector(),
+        scorers=["clip", "ssim"],
+        top_n=3,
     )
     assert total == 8
     rows = [(row["rank"], row["shard"], row["caption_id"]) for row in selection.to_pylist()]

@@ -17,7 +17,7 @@ import yaml
 from scipy import stats
 from typer.testing import CliRunner
 
-from fake_models import FakeClip, FakeSsim
+from fake_models import FakeClip, FakeGenerator, fake_scorers
 from synthvlm import Pipeline, Recipe
 from synthvlm.cli import app
 from synthvlm.errors import GenerationError, OutOfMemoryError, RecipeError, RunFolderError
@@ -42,12 +42,10 @@ class Studio:
 
     def load(self, recipe: Recipe) -> Models:
         generator = _Generator(self, recipe)
-        return Models(generator, BrightnessClip(), FakeSsim())  # type: ignore[arg-type]
+        return Models(generator, fake_scorers(BrightnessClip()))
 
 
-class _Generator:
-    reproducible = True
-
+class _Generator(FakeGenerator):
     def __init__(self, studio: Studio, recipe: Recipe) -> None:
         settings = recipe.generation
         self._studio = studio
@@ -137,8 +135,8 @@ def test_intervals_are_over_captions_and_paired(tmp_path: Path, studio: Studio) 
     table = [row for name in files for row in rows.read_table(name).to_pylist()]
     values = [row["clip_score"] for row in table]
     low, high = stats.t.interval(0.95, 19, np.mean(values), stats.sem(values))
-    assert best.clip_score is not None
-    assert (best.clip_score.low, best.clip_score.high) == pytest.approx((low, high))
+    clip = best.scorers["clip"]
+    assert (clip.low, clip.high) == pytest.approx((low, high))
     # Guidance changes nothing here, and the table says that it may be noise.
     twin = found.combinations[1]
     assert twin.settings["generation.steps"] == 9
@@ -189,7 +187,7 @@ def test_combinations_that_fail_stop_no_others(tmp_path: Path, studio: Studio) -
     found = tune(recipe(tmp_path), grid, out, sample=16)
     rows = {one.settings["generation.guidance_scale"]: one for one in found.combinations}
     assert found.best is rows[2]
-    assert rows[98].problem == "no such scheduler"
+    assert rows[98].problem == "generator 'fake' failed: ValueError: no such scheduler"
     assert rows[99].problem == (
         "16 of 16 images have no score; the first problem: no memory for 1 images"
     )
@@ -197,7 +195,7 @@ def test_combinations_that_fail_stop_no_others(tmp_path: Path, studio: Studio) -
     assert rows[97].problem is not None
     assert rows[97].problem.startswith("4 of 16 images have no score")
     assert rows[97].score is None
-    assert "failed: no such scheduler" in found.text()
+    assert "ValueError: no such scheduler" in found.text()
     kept = json.loads((tmp_path / "out/tune.json").read_text("utf-8"))
     assert kept == json.loads(json.dumps(found.values()))
     # What failed is tried again, and the rest left alone.

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from synthvlm.errors import SynthVLMError
 
 if TYPE_CHECKING:
+    from synthvlm.components.plugins import load_plugin, register
     from synthvlm.pipeline import Pipeline
     from synthvlm.recipe import Recipe
 
-__all__ = ["Pipeline", "Recipe", "SynthVLMError", "__version__"]
+__all__ = ["Pipeline", "Recipe", "SynthVLMError", "__version__", "load_plugin", "register"]
 
 __version__ = "0.1.0"
 
@@ -29,4 +30,9 @@ def __getattr__(name: str) -> Any:
         from synthvlm.pipeline import Pipeline
 
         return Pipeline
+    if name in ("load_plugin", "register"):
+        from importlib import import_module
+
+        import_module("synthvlm.recipe")  # which makes the tables known
+        return getattr(import_module("synthvlm.components.plugins"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,15 +13,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
-    "CHOSEN_SCORES",
-    "MODEL_MEASURES",
-    "TEXT_MEASURES",
     "Candidate",
     "Caption",
     "Pair",
     "Preview",
     "candidate_schema",
     "candidate_seed",
+    "candidate_table",
     "caption_schema",
     "digest",
     "file_stem",
@@ -31,40 +29,20 @@ __all__ = [
     "model_measure_schema",
     "pair_schema",
     "preview_schema",
+    "score_column",
     "selection_schema",
     "table_of",
     "written_schema",
 ]
 
-#: The model-free measures, in the order in which their rules are applied: the method's five, then
-#: the others.
-TEXT_MEASURES = (
-    "alnum_ratio",
-    "char_rep_ratio",
-    "flagged_words_ratio",
-    "special_char_ratio",
-    "word_rep_ratio",
-    "char_count",
-    "word_count",
-    "language",
-    "personal_data",
-    "person_names",
-    "benchmark_overlap",
-)
 
-#: The measures that need a model, in the order in which their rules are applied: to captions that
-#: passed all the rules before, duplicates removed.
-MODEL_MEASURES = (
-    "tagged_names",
-    "perplexity",
-    "image_text_matching",
-    "clip_similarity",
-    "judge",
-    "alignment",
-)
-
-#: The scores of a candidate that a selection may bound.
-CHOSEN_SCORES = ("clip_score", "ssim_score", "score")
+#: The end of the names of columns of scores.
+_SCORE = "_score"
+#: The columns of ``candidates/`` beside those.
+_CANDIDATE_COLUMNS = (
+    "caption_id", "index", "seed", "status", "fingerprint", "score", "truncated",
+    "prompt_truncated", "reproducible", "chosen", "problem",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +77,7 @@ class Candidate:
         status: ``ok``; ``failed``; ``unsafe``, says the image check; ``skipped``, for the caption
             was done before; or ``surplus``: drawn by an earlier attempt, and not needed.
         fingerprint: What the image and its scores depend on.
-        clip_score: Cosine similarity, clipped at 0 (0 .. 1); None unless ok.
-        ssim_score: Structural similarity (-1 .. 1); None unless ok.
+        scores: What each scorer says, by its name; empty where there is no image.
         score: The weighted sum; None unless ok.
         truncated: Whether the scorer's text tower cut the caption off.
         reproducible: Whether the seed determines the image.
@@ -114,14 +91,24 @@ class Candidate:
     seed: int
     status: str
     fingerprint: str
-    clip_score: float | None = None
-    ssim_score: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
     score: float | None = None
     truncated: bool = False
     prompt_truncated: bool = False
     reproducible: bool = True
     chosen: bool = False
     problem: str | None = None
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Candidate:
+        """A candidate from a row of ``candidates/``; columns that it does not know are left out."""
+        known = {name: row[name] for name in _CANDIDATE_COLUMNS if name in row}
+        scores = {
+            name.removesuffix(_SCORE): value
+            for name, value in row.items()
+            if name.endswith(_SCORE) and value is not None
+        }
+        return cls(**known, scores=scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +122,8 @@ class Pair:
         format: ``png``, ``jpeg`` or ``webp``.
         width: In pixels.
         height: In pixels.
-        image_embedding: The scorer's image embedding, unit length.
-        text_embedding: The scorer's text embedding, unit length.
+        image_embedding: Of the first scorer that embeds, unit length; None where none does.
+        text_embedding: The same of the caption.
     """
 
     caption_id: str
@@ -145,8 +132,8 @@ class Pair:
     format: str
     width: int
     height: int
-    image_embedding: Sequence[float] | npt.NDArray[np.float16]
-    text_embedding: Sequence[float] | npt.NDArray[np.float16]
+    image_embedding: Sequence[float] | npt.NDArray[np.float16] | None = None
+    text_embedding: Sequence[float] | npt.NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +145,12 @@ class Preview:
     thumbnail: bytes
 
 
-def measure_schema() -> pa.Schema:
-    """Schema of ``measures/``: every input caption and its measures, before any verdict."""
+def measure_schema(rules: Sequence[str] = ()) -> pa.Schema:
+    """Schema of ``measures/``: every input caption and its measures, before any verdict.
+
+    Args:
+        rules: Names of the rules that measured; each has a column.
+    """
     import pyarrow as pa
 
     return pa.schema(
@@ -170,7 +161,7 @@ def measure_schema() -> pa.Schema:
             ("text_raw", pa.string()),
             ("text", pa.string()),
             ("problem", pa.string()),
-            *((name, pa.float64()) for name in TEXT_MEASURES),
+            *((name, pa.float64()) for name in rules),
         ]
     )
 
@@ -189,13 +180,16 @@ def written_schema() -> pa.Schema:
     return pa.schema([("row", pa.int64()), ("text", pa.string()), ("problem", pa.string())])
 
 
-def caption_schema() -> pa.Schema:
-    """Schema of ``captions/``: the measure rows with the models' measures and the verdicts."""
+def caption_schema(rules: Sequence[str] = ()) -> pa.Schema:
+    """Schema of ``captions/``: the captions with the measures of rules, and the verdicts.
+
+    Args:
+        rules: As in ``measure_schema``, those with models among them.
+    """
     import pyarrow as pa
 
-    schema = measure_schema()
+    schema = measure_schema(rules)
     for name, kind in (
-        *((name, pa.float64()) for name in MODEL_MEASURES),
         ("kept", pa.bool_()),
         ("rejected_by", pa.string()),
         ("duplicate_of", pa.string()),
@@ -204,8 +198,12 @@ def caption_schema() -> pa.Schema:
     return schema
 
 
-def candidate_schema() -> pa.Schema:
-    """Schema of ``candidates/``: one row per candidate, the losers too. No pixels."""
+def candidate_schema(scorers: Sequence[str]) -> pa.Schema:
+    """Schema of ``candidates/``: one row per candidate, the losers too. No pixels.
+
+    Args:
+        scorers: Names of the scorers; each has a column.
+    """
     import pyarrow as pa
 
     return pa.schema(
@@ -215,8 +213,7 @@ def candidate_schema() -> pa.Schema:
             ("seed", pa.int64()),
             ("status", pa.string()),
             ("fingerprint", pa.string()),
-            ("clip_score", pa.float64()),
-            ("ssim_score", pa.float64()),
+            *((score_column(name), pa.float64()) for name in scorers),
             ("score", pa.float64()),
             ("truncated", pa.bool_()),
             ("prompt_truncated", pa.bool_()),
@@ -254,8 +251,12 @@ def preview_schema() -> pa.Schema:
     )
 
 
-def selection_schema() -> pa.Schema:
-    """Schema of ``selection.parquet``: one row per selected pair, best first."""
+def selection_schema(scorers: Sequence[str]) -> pa.Schema:
+    """Schema of ``selection.parquet``: one row per selected pair, best first.
+
+    Args:
+        scorers: Names of the scorers; each has a column.
+    """
     import pyarrow as pa
 
     return pa.schema(
@@ -263,12 +264,28 @@ def selection_schema() -> pa.Schema:
             ("rank", pa.int64()),
             ("caption_id", pa.string()),
             ("index", pa.int32()),
-            ("clip_score", pa.float64()),
-            ("ssim_score", pa.float64()),
+            *((score_column(name), pa.float64()) for name in scorers),
             ("score", pa.float64()),
             ("shard", pa.int32()),
         ]
     )
+
+
+def score_column(scorer: str) -> str:
+    """The column of what a scorer says, in every table of candidates and pairs."""
+    return f"{scorer}{_SCORE}"
+
+
+def candidate_table(candidates: Sequence[Candidate], scorers: Sequence[str]) -> pa.Table:
+    """Candidates as a table of ``candidate_schema``."""
+    import pyarrow as pa
+
+    columns: dict[str, list[object]] = {
+        name: [getattr(candidate, name) for candidate in candidates] for name in _CANDIDATE_COLUMNS
+    }
+    for name in scorers:
+        columns[score_column(name)] = [candidate.scores.get(name) for candidate in candidates]
+    return pa.Table.from_pydict(columns, candidate_schema(scorers))
 
 
 def table_of(records: Sequence[object], schema: pa.Schema) -> pa.Table:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from synthvlm.components.settings import named_models
 from synthvlm.errors import first_line
 from synthvlm.recipe import RECIPES, TINY, Recipe
 
@@ -137,7 +138,8 @@ def _hub_models() -> Iterator[Finding]:
         settings = Recipe.load(recipe, captions=["captions.txt"])
         refiner = settings.generation.refiner
         loras = [lora.model for lora in settings.generation.loras]
-        parts = [settings.generation.model, *loras, settings.scoring.clip.model]
+        scorers = [name for s in settings.scorers.values() for name, _, _ in named_models(s)]
+        parts = [settings.generation.model, *loras, *scorers]
         for name in [*parts, *([refiner.model] if refiner else [])]:
             if name != TINY:
                 names[name] = None

@@ -5,6 +5,10 @@ A message is one line: what is wrong, where (file, row, recipe key), what to do.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 __all__ = [
     "CaptionSourceError",
     "EngineError",
@@ -13,11 +17,13 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "OutOfMemoryError",
+    "PluginError",
     "RecipeError",
     "RunFolderError",
     "SynthVLMError",
     "TooManyFailuresError",
     "first_line",
+    "nearest",
 ]
 
 
@@ -27,6 +33,10 @@ class SynthVLMError(Exception):
 
 class RecipeError(SynthVLMError):
     """The recipe has an unknown key, a bad value or an impossible combination."""
+
+
+class PluginError(SynthVLMError):
+    """A component of a user cannot be loaded, or breaks the contract of its kind."""
 
 
 class CaptionSourceError(SynthVLMError):
@@ -68,3 +78,11 @@ class MissingExtraError(SynthVLMError):
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or its kind: other people's messages are long."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def nearest(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:
+    """A hint at the closest valid name, or at all of them."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    if close:
+        return f", did you mean {close[0]!r}?"
+    return f" (valid: {', '.join(names)})" if names else ""

@@ -5,11 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from synthvlm import tiny
+from synthvlm.components.settings import TINY, ModelName
 from synthvlm.data import digest
 from synthvlm.errors import ModelError
-from synthvlm.recipe_base import TINY
 
-__all__ = ["clip_path", "language_path", "model_identity", "pipeline_path", "vision_language_path"]
+__all__ = [
+    "clip_path",
+    "identify",
+    "language_path",
+    "located",
+    "model_identity",
+    "pipeline_path",
+    "vision_language_path",
+]
 
 #: The folder of the model in the output folder of ``synthvlm train``, and its recipe.
 _TRAINED_MODEL, _TRAINING_RECIPE = "model", "training.yaml"
@@ -50,6 +58,17 @@ def vision_language_path(model: str) -> str:
             f"{model} has no model yet: the same `synthvlm train` command goes on with its training"
         )
     return str(folder)
+
+
+def located(name: str, mark: ModelName) -> str:
+    """Hub id or path of what a setting names; ``tiny`` is the embedded model of that kind."""
+    locate = {"pipeline": pipeline_path, "clip": clip_path, "language": language_path}
+    return name if mark.kind is None else locate[mark.kind](name)
+
+
+def identify(name: str, mark: ModelName) -> str:
+    """What the model or file is that a setting names, by its content; see ``model_identity``."""
+    return model_identity(located(name, mark))
 
 
 def model_identity(path: str) -> str:

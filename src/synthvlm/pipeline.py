@@ -40,6 +40,9 @@ class Pipeline:
         >>> summaries = pipeline.run()  # doctest: +SKIP
     """
 
+    #: Loads what generation workers need; only tests have another one.
+    _load_models: Callable[[Recipe], Models] | None = None
+
     def __init__(
         self,
         recipe: Recipe,
@@ -47,7 +50,6 @@ class Pipeline:
         *,
         engine: Engine | None = None,
         progress: Progress | None = None,
-        load_models: Callable[[Recipe], Models] | None = None,
     ) -> None:
         """Take a recipe and a run folder (local path or fsspec URL); nothing is done yet.
 
@@ -56,15 +58,11 @@ class Pipeline:
             out: Where; a new folder, or that of an earlier run, which is then resumed.
             engine: Where shards run; by default in this process.
             progress: What is shown meanwhile; by default nothing.
-            load_models: Gives generation workers their generator and scorers; by default those
-                that the recipe names. An engine with workers elsewhere sends it there: it must be
-                importable.
         """
         self.recipe = recipe
         self.folder = RunFolder(out)
         self._engine = engine or LocalEngine()
         self._progress = progress or SilentProgress()
-        self._load_models = load_models
 
     def run(self, until: str = "report") -> list[StageSummary]:
         """Do the stages up to and including one; what is up to date is reused.

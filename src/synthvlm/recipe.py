@@ -9,17 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, SerializeAsAny, model_validator
 
-from synthvlm.recipe_base import TINY, Settings, Share
+from synthvlm.components import plugins
+from synthvlm.components.settings import TINY, InHash, Settings, Share
+from synthvlm.data import score_column
+from synthvlm.errors import RecipeError, nearest
+from synthvlm.exporters import EXPORTERS
 from synthvlm.recipe_curation import CurationSettings
 from synthvlm.recipe_files import RecipeFiles
 from synthvlm.recipe_generation import GenerationSettings
 from synthvlm.recipe_problems import validated
 from synthvlm.recipe_sources import SourceSettings
 from synthvlm.recipe_yaml import apply_change, dump_yaml, parse_recipe
+from synthvlm.scorers import SCORERS, ScorerSettings
+from synthvlm.selectors import SELECTORS
 
 __all__ = ["RECIPES", "TINY", "Recipe"]
 
@@ -27,75 +33,71 @@ __all__ = ["RECIPES", "TINY", "Recipe"]
 RECIPES = RecipeFiles("synthvlm", "recipe")
 
 
-class ClipSettings(Settings):
-    """CLIPScore: cosine of the embeddings of image and prefixed caption, clipped at 0."""
-
-    model: str = Field(TINY, min_length=1)
-    revision: str | None = None
-    prefix: str = "A photo depicts "
-    weight: float = Field(1.0, ge=0.0)
-
-
-class SsimSettings(Settings):
-    """SSIMScore: the image against itself after the trip through the VLM's input size."""
-
-    side: int = Field(768, ge=7, description="Side in pixels at which images are compared.")
-    model_input_side: int = Field(336, ge=1, description="Side of the VLM's input.")
-    weight: float = Field(0.5, ge=0.0)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.model_input_side >= self.side:
-            raise ValueError(
-                f"model_input_side {self.model_input_side} must be below side {self.side}"
-            )
-        return self
-
-
-class ScoringSettings(Settings):
-    """Score = clip.weight * CLIPScore + ssim.weight * SSIMScore."""
-
-    clip: ClipSettings = ClipSettings()
-    ssim: SsimSettings = SsimSettings()
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.clip.weight == 0 and self.ssim.weight == 0:
-            raise ValueError("clip.weight and ssim.weight are both 0: nothing to rank by")
-        return self
-
-
-class MinScores(Settings):
-    """Lowest scores (inclusive) that a selected pair may have."""
-
-    clip_score: float | None = None
-    ssim_score: float | None = None
-    score: float | None = None
+def _without_null(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: bound for name, bound in value.items() if bound is not None}
+    return value
 
 
 class SelectionSettings(Settings):
-    """How many of the best pairs are kept; neither number keeps all."""
+    """Which pairs are kept, and how many; neither number keeps all."""
 
+    method: str = Field("top", description="Name of a selector; top: the best by score.")
+    options: Annotated[dict[str, Any], InHash.NEVER] = Field(
+        {}, description="Settings of the selector."
+    )
     top_n: int | None = Field(None, ge=1)
     top_fraction: float | None = Field(None, gt=0.0, le=1.0)
-    min_scores: MinScores = MinScores()
+    min_scores: Annotated[dict[str, float], BeforeValidator(_without_null)] = Field(
+        {}, description="Lowest scores (inclusive), e.g. {clip_score: 0.25, score: 0.7}."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        SELECTORS.settings(self.method, self.options, ("method",), ("options",))
         if self.top_n is not None and self.top_fraction is not None:
             raise ValueError("top_n and top_fraction are both set: choose one, null the other")
         return self
+
+    @property
+    def selector(self) -> Settings:
+        """The settings of the selector."""
+        return SELECTORS.settings(self.method, self.options)
 
 
 class ExportSettings(Settings):
     """What is written to ``dataset/``."""
 
-    formats: list[Literal["llava", "huggingface"]] = Field(["llava", "huggingface"], min_length=1)
+    formats: list[str] = Field(
+        ["llava", "huggingface"], min_length=1, description="Names of exporters."
+    )
     images_per_folder: int = Field(10_000, ge=1)
     instructions: list[str] | None = Field(
         None, min_length=1, description="Questions of the LLaVA format; default: the built-in ones."
     )
+    options: dict[str, dict[str, Any]] = Field(
+        {}, description="Settings of exporters, by name of the format."
+    )
     license: str | None = Field(None, description="Licence of the data set, for its card.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for place, name in enumerate(self.formats):
+            EXPORTERS.settings(name, {}, ("formats", place))
+        for name in self.options.keys() - {*self.formats}:
+            raise ValueError(f"options: {name!r} is not among the formats: remove it or add that")
+        self.exporters()
+        return self
+
+    def exporters(self) -> dict[str, Settings]:
+        """The settings of each exporter, by name of its format."""
+        options = dict(self.options)
+        if self.instructions is not None and "llava" in self.formats:
+            options["llava"] = {"instructions": self.instructions, **options.get("llava", {})}
+        return {
+            name: EXPORTERS.settings(name, options.get(name, {}), (), ("options", name))
+            for name in self.formats
+        }
 
 
 class ReportSettings(Settings):
@@ -141,7 +143,12 @@ class Recipe(Settings):
     sources: list[SourceSettings] = Field(min_length=1)
     curation: CurationSettings = CurationSettings()
     generation: GenerationSettings = GenerationSettings()
-    scoring: ScoringSettings = ScoringSettings()
+    scoring: Annotated[
+        dict[str, SerializeAsAny[ScorerSettings] | None], PlainValidator(SCORERS.validate)
+    ] = Field(
+        default_factory=SCORERS.defaults,
+        description="By name of the scorer; null switches one off that is on by default.",
+    )
     selection: SelectionSettings = SelectionSettings()
     export: ExportSettings = ExportSettings()
     report: ReportSettings = ReportSettings()
@@ -155,7 +162,25 @@ class Recipe(Settings):
                 raise ValueError(
                     f"two sources are named {name!r}: give them names (sources.N.name)"
                 )
+        if not any(scorer.weight for scorer in self.scorers.values()):
+            raise ValueError("scoring: all weights are 0, or no scorer is on: nothing to rank by")
+        unknown = self.selection.min_scores.keys() - {*self.score_columns}
+        if unknown:
+            raise ValueError(
+                f"selection.min_scores: {min(unknown)!r} is no score of this recipe"
+                f"{nearest(min(unknown), self.score_columns)}"
+            )
         return self
+
+    @property
+    def scorers(self) -> dict[str, ScorerSettings]:
+        """The scorers that are on, in the order of their table."""
+        return {name: scorer for name, scorer in self.scoring.items() if scorer is not None}
+
+    @property
+    def score_columns(self) -> list[str]:
+        """The columns of the scores of a candidate: each scorer's, and the weighted sum."""
+        return [*map(score_column, self.scorers), "score"]
 
     @classmethod
     def load(
@@ -216,11 +241,38 @@ class Recipe(Settings):
         Raises:
             RecipeError: A line for each problem, with the key's path.
         """
-        return validated(cls, values, label)
+        return validated(cls, _without_removed(values, label), label)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process go plain values, and the plug-ins that they may need."""
+        return _sent, (plugins.loaded(), self.model_dump(mode="json"))
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML, every default written out."""
         return dump_yaml(self.model_dump(mode="json"))
+
+
+def _sent(sources: list[Any], values: dict[str, Any]) -> Recipe:
+    plugins.restore(sources)
+    return Recipe.from_values(values)
+
+
+def _without_removed(values: Mapping[str, Any], label: str) -> Mapping[str, Any]:
+    """Values without settings of earlier versions that were off.
+
+    Raises:
+        RecipeError: One was on.
+    """
+    generation = values.get("generation") if isinstance(values, Mapping) else None
+    if not isinstance(generation, Mapping) or "early_rejection" not in generation:
+        return values
+    if generation["early_rejection"] is not None:
+        raise RecipeError(
+            f"{label}: generation.early_rejection: it was removed, for it saved less than a "
+            f"quarter of the time (docs/log.md): remove it from the recipe"
+        )
+    kept = {name: value for name, value in generation.items() if name != "early_rejection"}
+    return {**values, "generation": kept}
 
 
 def source_name(source: SourceSettings) -> str:

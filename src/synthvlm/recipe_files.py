@@ -5,8 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from synthvlm.errors import RecipeError
-from synthvlm.recipe_problems import nearest
+from synthvlm.errors import RecipeError, nearest
 
 __all__ = ["RecipeFiles"]
 

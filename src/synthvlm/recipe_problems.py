@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from synthvlm.errors import RecipeError
+from synthvlm.errors import RecipeError, nearest
 
-__all__ = ["nearest", "validated"]
+__all__ = ["validated"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -59,6 +58,8 @@ def _shown(part: int | str) -> str:
 
 def _message(problem: ErrorDetails, location: Sequence[int | str], model: type[BaseModel]) -> str:
     kind, given = problem["type"], problem.get("input")
+    if kind == "component":
+        return problem["msg"]
     if kind == "extra_forbidden":
         return f"unknown key{nearest(str(location[-1]), _fields_at(model, location[:-1]))}"
     if list(location) == ["sources"] and (kind == "missing" or not given):
@@ -77,14 +78,6 @@ def _excerpt(given: object) -> str:
     except ValueError:  # Python writes no integer of thousands of digits
         text = "a huge number"
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def nearest(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:
-    """A hint at the closest valid name, or at all of them."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    if close:
-        return f", did you mean {close[0]!r}?"
-    return f" (valid: {', '.join(names)})" if names else ""
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:

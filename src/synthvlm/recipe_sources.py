@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from synthvlm.recipe_base import Settings, SourcePath
+from synthvlm.components.settings import InHash, ModelName, Settings, SourcePath
 from synthvlm.recipe_endpoints import EndpointSettings
 
 __all__ = ["ConceptWriterSettings", "ImageCaptionerSettings", "SourceSettings"]
@@ -16,13 +16,19 @@ __all__ = ["ConceptWriterSettings", "ImageCaptionerSettings", "SourceSettings"]
 class ImageCaptionerSettings(Settings):
     """A model that writes a caption of each image of a source."""
 
-    model: str = Field(min_length=1, description="Name at the endpoint, else hub id or folder.")
-    endpoint: EndpointSettings | None = Field(None, description="null: the model runs here.")
+    model: Annotated[str, ModelName()] = Field(
+        min_length=1, description="Name at the endpoint, else hub id or folder."
+    )
+    endpoint: Annotated[EndpointSettings | None, InHash.NEVER] = Field(
+        None, description="null: the model runs here."
+    )
     prompt: str | None = Field(None, description="Of an endpoint; default: the built-in one.")
-    max_tokens: int = Field(100, ge=1, description="Longest caption.")
-    num_beams: int = Field(1, ge=1, description="Of a model that runs here.")
+    max_tokens: Annotated[int, InHash.ALWAYS] = Field(100, ge=1, description="Longest caption.")
+    num_beams: Annotated[int, InHash.ALWAYS] = Field(
+        1, ge=1, description="Of a model that runs here."
+    )
     revision: str | None = None
-    batch_size: int = Field(16, ge=1, description="Images at a time.")
+    batch_size: Annotated[int, InHash.NEVER] = Field(16, ge=1, description="Images at a time.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -37,10 +43,10 @@ class ConceptWriterSettings(Settings):
     """A language model that writes captions of each concept of a list."""
 
     model: str = Field(min_length=1, description="Name at the endpoint.")
-    endpoint: EndpointSettings
+    endpoint: Annotated[EndpointSettings, InHash.NEVER]
     captions_per_concept: int = Field(ge=1)
     prompt: str | None = Field(None, description="Holds {concept} and {count}; default: built-in.")
-    temperature: float = Field(0.9, ge=0.0)
+    temperature: Annotated[float, InHash.ALWAYS] = Field(0.9, ge=0.0)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -54,27 +60,36 @@ class ConceptWriterSettings(Settings):
 class SourceSettings(Settings):
     """Where captions come from."""
 
-    path: SourcePath = Field(
+    path: Annotated[SourcePath, InHash.NEVER] = Field(
         description="File, glob, fsspec URL, data set of the hub, or `tiny` (bundled captions).",
     )
     name: str | None = Field(None, min_length=1, description="Stays on every row; default: stem.")
-    format: Literal[
-        "auto", "txt", "json", "jsonl", "csv", "tsv", "parquet", "coco", "llava", "webdataset",
-        "images", "huggingface",
+    format: Annotated[
+        Literal[
+            "auto", "txt", "json", "jsonl", "csv", "tsv", "parquet", "coco", "llava", "webdataset",
+            "images", "huggingface",
+        ],
+        InHash.ALWAYS,
     ] = "auto"  # fmt: skip
-    text_field: str = Field("caption", description="Column or key of the caption.")
-    id_field: str = Field("id", description="Column or key of the id; optional in the data.")
-    image_field: str | None = Field(None, description="Column or key of the original image.")
-    image_root: SourcePath | None = Field(
+    text_field: Annotated[str, InHash.ALWAYS] = Field(
+        "caption", description="Column or key of the caption."
+    )
+    id_field: Annotated[str, InHash.ALWAYS] = Field(
+        "id", description="Column or key of the id; optional in the data."
+    )
+    image_field: Annotated[str | None, InHash.NEVER] = Field(
+        None, description="Column or key of the original image."
+    )
+    image_root: Annotated[SourcePath | None, InHash.NEVER] = Field(
         None, description="Folder of the original images; default: that of the source."
     )
-    split: str = Field("train", description="Of a Hugging Face data set.")
+    split: Annotated[str, InHash.ALWAYS] = Field("train", description="Of a Hugging Face data set.")
     subset: str | None = Field(None, description="Of a Hugging Face data set.")
     revision: str | None = Field(None, description="Of a data set on the hub.")
-    image_captioner: ImageCaptionerSettings | None = Field(
+    image_captioner: Annotated[ImageCaptionerSettings | None, InHash.NEVER] = Field(
         None, description="Writes a caption of each image; those of the source are not read."
     )
-    concept_writer: ConceptWriterSettings | None = Field(
+    concept_writer: Annotated[ConceptWriterSettings | None, InHash.NEVER] = Field(
         None, description="Writes captions; the source lists the concepts, in text_field."
     )
 

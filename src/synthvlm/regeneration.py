@@ -11,7 +11,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.data import Candidate, file_stem, fingerprint
+from synthvlm.data import Candidate, file_stem, fingerprint, score_column
 from synthvlm.errors import RunFolderError, SynthVLMError
 from synthvlm.opened_run import opened_run
 from synthvlm.progress import Progress, SilentProgress
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["regenerate", "regenerate_command"]
 
-_SCORES = ("clip_score", "ssim_score", "score")
 #: Statuses of candidates that have an image.
 _DRAWN = ("ok", "surplus", "unsafe")
 _NEAREST = 3
@@ -92,7 +91,7 @@ class _Kept:
         self.text = str(caption["text"])
         self.fingerprint = fingerprint(image_fingerprint(recipe), id, self.text)
         self.marker: Marker = _generated(run, self.shard, id)
-        self.rows = [Candidate(**row) for row in self._rows("candidates")]
+        self.rows = [Candidate.of_row(row) for row in self._rows("candidates")]
         self.rows.sort(key=lambda row: row.index)
         if not self.rows:
             raise RunFolderError(
@@ -220,9 +219,15 @@ def _notes(kept: _Kept, row: Candidate, image: Image) -> Iterator[str]:
 def _scores(kept: _Kept, row: Candidate, image: Image) -> dict[str, tuple[float, float]]:
     from synthvlm.stages.candidate_rows import row_of
 
-    new = row_of(image, row.fingerprint, kept.recipe.scoring)
-    pairs = {name: (getattr(row, name), getattr(new, name)) for name in _SCORES}
-    return {name: pair for name, pair in pairs.items() if None not in pair}
+    new = row_of(image, row.fingerprint, kept.recipe)
+    pairs = {
+        score_column(name): (row.scores[name], new.scores[name])
+        for name in kept.recipe.scorers
+        if name in row.scores and name in new.scores
+    }
+    if row.score is not None and new.score is not None:
+        pairs["score"] = row.score, new.score
+    return pairs
 
 
 def _beside(pixels: np.ndarray, stored: bytes, settings: ImageSettings) -> Comparison:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from synthvlm.data import selection_schema
+from synthvlm.selectors.base import check_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from synthvlm.selectors.base import Selector
 
 __all__ = ["by_shard", "select_pairs"]
 
@@ -17,27 +20,34 @@ __all__ = ["by_shard", "select_pairs"]
 def select_pairs(
     candidates: Iterable[tuple[int, pa.Table]],
     *,
+    selector: Selector,
+    scorers: Sequence[str],
     top_n: int | None = None,
     top_fraction: float | None = None,
     min_scores: Mapping[str, float] | None = None,
 ) -> tuple[int, pa.Table]:
-    """Rank the chosen candidates by score and keep the best.
+    """Keep some of the chosen candidates.
 
     Args:
         candidates: Shard number and candidate rows (the columns of ``candidate_schema`` that
             the selection has, and ``chosen``); losers are let go of shard by shard.
+        selector: Says which.
+        scorers: Names of the scorers, whose columns the rows have.
         top_n: Keep that many.
         top_fraction: Keep that share (0 .. 1) of all pairs, rounded up.
-        min_scores: Lowest value (inclusive) of ``clip_score``, ``ssim_score`` or ``score``.
+        min_scores: Lowest value (inclusive) of columns such as ``clip_score`` or ``score``.
 
     Returns:
-        The number of pairs before selection, and the selection (``selection_schema``): best
-        score first, ties by caption id.
+        The number of pairs before selection, and the selection (``selection_schema``), best
+        first.
+
+    Raises:
+        PluginError: The selector breaks its contract.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    schema = selection_schema()
+    schema = selection_schema(scorers)
     columns = [name for name in schema.names if name not in ("rank", "shard")]
     parts = []
     for shard, table in candidates:
@@ -48,12 +58,13 @@ def select_pairs(
     total = pairs.num_rows
     for name, lowest in (min_scores or {}).items():
         pairs = pairs.filter(pc.greater_equal(pairs[name], lowest))
-    order = pc.sort_indices(pairs, sort_keys=[("score", "descending"), ("caption_id", "ascending")])
     count = top_n
     if top_fraction is not None:
         # Rounded first: 0.1 * 30 is 3.0000000000000004 and must not become 4.
         count = math.ceil(round(top_fraction * total, 6))
-    selected = pairs.take(order[:count] if count is not None else order)
+    rows = selector.select(pairs, count)
+    check_rows(selector.name, rows, pairs.num_rows, count)
+    selected = pairs.take(rows)
     ranks = pa.array(range(1, selected.num_rows + 1), pa.int64())
     return total, selected.add_column(0, "rank", ranks).cast(schema)
 

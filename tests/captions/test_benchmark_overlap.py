@@ -20,7 +20,8 @@ from synthvlm.captions.batch import TextBatch
 from synthvlm.captions.benchmark_overlap import BenchmarkOverlap
 from synthvlm.captions.benchmark_texts import benchmark_digest, read_benchmarks
 from synthvlm.captions.codepoints import special_characters
-from synthvlm.captions.rules import RULES, WordCount, measure
+from synthvlm.captions.length import WordCount
+from synthvlm.captions.rules import measure
 from synthvlm.errors import RecipeError
 
 QUESTION = "what is the man in the red jacket holding above his head"  # 12 words, 5 8-grams
@@ -136,7 +137,7 @@ def test_an_ngram_has_a_word() -> None:
 
 def test_the_rule_of_the_table_reads_files(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text(f"{QUESTION}\nA red kite\n", "utf-8")
-    rule = RULES["benchmark_overlap"](files=[str(tmp_path / "b.txt")], ngram=10)
+    rule = BenchmarkOverlap.from_files([str(tmp_path / "b.txt")], ngram=10)
     texts = ["a red kite", "a blue kite", QUESTION]
     assert measure(texts, [rule])["benchmark_overlap"].tolist() == [1.0, 0.0, 1.0]
 

@@ -10,7 +10,7 @@ import pytest
 
 from synthvlm.captions.endpoint_judge import EndpointJudge
 from synthvlm.captions.judge_prompt import judge_messages
-from synthvlm.captions.model_rules import ModelRule, Subject
+from synthvlm.captions.rule import ModelRule, Subject
 from synthvlm.endpoints.client import BudgetExceededError, EndpointClient
 from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore

@@ -34,7 +34,7 @@ from synthvlm.captions.image_text import (
     ImageTextMatching,
     decode_image,
 )
-from synthvlm.captions.model_rules import ModelRule, Subject
+from synthvlm.captions.rule import ModelRule, Subject
 from synthvlm.errors import ModelError
 from synthvlm.scorers.clip import ClipScorer
 

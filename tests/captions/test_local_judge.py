@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from synthvlm.captions.judge_prompt import judge_messages
 from synthvlm.captions.local_judge import LocalJudge, _tokens_of
-from synthvlm.captions.model_rules import Subject
+from synthvlm.captions.rule import Subject
 from synthvlm.errors import ModelError, RecipeError
 
 PROMPT = "Good? {caption}"

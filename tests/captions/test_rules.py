@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from synthvlm.captions.batch import TextBatch
 from synthvlm.captions.codepoints import classify, special_characters
 from synthvlm.captions.ngrams import rows_with_repeats
+from synthvlm.captions.rule import TextRule
+from synthvlm.captions.rule_table import METHOD_RULES, RULES
 from synthvlm.captions.rules import (
-    METHOD_RULES,
-    RULES,
     CharRepRatio,
     FlaggedWordsRatio,
-    Rule,
     WordRepRatio,
     failed_rule,
     load_flagged_words,
@@ -55,10 +54,10 @@ repetitive_text = st.builds(
 )
 
 
-def make_rules(words: frozenset[str] = WORDS) -> list[Rule]:
+def make_rules(words: frozenset[str] = WORDS) -> list[TextRule]:
     """All five rules, with that list of flagged words."""
     return [
-        RULES[name](words) if name == "flagged_words_ratio" else RULES[name]()
+        FlaggedWordsRatio(words) if name == "flagged_words_ratio" else RULES[name]()
         for name in METHOD_RULES
     ]
 

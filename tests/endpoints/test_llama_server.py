@@ -19,7 +19,7 @@ import pytest
 
 from synthvlm.captions.concept_writer import ConceptWriter
 from synthvlm.captions.endpoint_judge import EndpointJudge
-from synthvlm.captions.model_rules import Subject
+from synthvlm.captions.rule import Subject
 from synthvlm.endpoints.client import EndpointClient
 from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore

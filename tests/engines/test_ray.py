@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 from toy_jobs import Told, ToyJob
 
-from fake_models import load_fake_models
+from fake_models import run_with
 from synthvlm.engines import ray_actors
 from synthvlm.engines.base import LostShard, ShardResult, Update, WorkerChange
 from synthvlm.engines.ray_actors import RayEngine
 from synthvlm.errors import ModelError
-from synthvlm.pipeline import Pipeline
 from synthvlm.recipe import Recipe
 
 ray = pytest.importorskip("ray")
@@ -212,7 +211,7 @@ def test_the_same_run_as_in_one_process(two: Nodes, tmp_path: Path) -> None:
     recipe = Recipe.load("tiny", captions=[captions], overrides=settings)
     for name, engine in (("one", None), ("two", RayEngine(2))):
         out = tmp_path / name
-        Pipeline(recipe, out, engine=engine, load_models=load_fake_models).run("export")
+        run_with(recipe, out, until="export", engine=engine)
     files = {
         p.relative_to(tmp_path / "one"): p.read_bytes()
         for p in sorted((tmp_path / "one" / "dataset").rglob("*"))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from synthvlm.exporters import EXPORTERS, ExportedPair, Write, huggingface
 from synthvlm.exporters.card import CardFacts, ModelFacts, data_set_card
-from synthvlm.exporters.llava import INSTRUCTIONS
+from synthvlm.exporters.llava import INSTRUCTIONS, LlavaExporter
 
 
 def picture(shade: int) -> bytes:
@@ -35,8 +35,7 @@ def make_pair(number: int, id: str | None = None) -> ExportedPair:
         height=8,
         source="web",
         rank=number + 1,
-        clip_score=0.3,
-        ssim_score=0.8,
+        scores={"clip": 0.3, "ssim": 0.8},
         score=0.7,
         seed=2**62 + number,
         index=1,
@@ -54,7 +53,7 @@ def write(tmp_path: Path) -> Write:
     return write_file
 
 
-@pytest.mark.parametrize("name", EXPORTERS)
+@pytest.mark.parametrize("name", EXPORTERS.names())
 def test_the_same_pairs_give_the_same_files(name: str, tmp_path: Path) -> None:
     def files() -> dict[str, bytes]:
         found: dict[str, bytes] = {}
@@ -75,7 +74,7 @@ def test_the_same_pairs_give_the_same_files(name: str, tmp_path: Path) -> None:
     assert first == files()
 
 
-@pytest.mark.parametrize("name", EXPORTERS)
+@pytest.mark.parametrize("name", EXPORTERS.names())
 def test_no_pairs_at_all(name: str, tmp_path: Path, write: Write) -> None:
     EXPORTERS[name]().finish([], write)
     files = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -156,7 +155,7 @@ def test_llava_has_eleven_different_instructions_and_uses_all(write: Write) -> N
 
 
 def test_own_instructions(write: Write) -> None:
-    kept = EXPORTERS["llava"](instructions=["Say."]).write_part(0, [make_pair(0)], write)
+    kept = LlavaExporter(instructions=["Say."]).write_part(0, [make_pair(0)], write)
     assert json.loads(kept)["conversations"][0]["value"] == "Say.\n<image>"
 
 
@@ -168,7 +167,9 @@ def card(formats: list[str], names_checked: str | None = None) -> str:
             models=[ModelFacts("image generation", "some|model", None, None)],
             sources={"web": 5},
             funnel=[("captions read", 12_345)],
-            scores={"clip_score": (0.25, 0.3)},
+            usages=[EXPORTERS[name].usage for name in EXPORTERS.names()],
+            abouts={"CLIPScore": "how well it fits"},
+            scores={"CLIPScore": (0.25, 0.3)},
             checks=["`alnum_ratio` >= 0.6"],
             personal_data_checked=False,
             names_checked=names_checked,

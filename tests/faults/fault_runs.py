@@ -21,9 +21,9 @@ from pathlib import Path
 from slow_models import load_slow_models
 
 import commands  # noqa: F401  the server of forks holds what it names
+from fake_models import run_with
 from synthvlm.engines import make_engine
 from synthvlm.errors import SynthVLMError
-from synthvlm.pipeline import Pipeline
 from synthvlm.recipe import Recipe
 from synthvlm.stages.models import Models
 from test_kill import assert_same_run, write_captions
@@ -130,7 +130,7 @@ def drive(
         before()
     recipe = Recipe.load("tiny", captions=[captions], overrides=SETTINGS)
     try:
-        Pipeline(recipe, out, engine=make_engine(engine, workers), load_models=load_models).run()
+        run_with(recipe, out, load_models, engine=make_engine(engine, workers))
     except SynthVLMError as error:
         sys.exit(f"error: {error}")
 

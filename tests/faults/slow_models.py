@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fake_models import FakeClip, FakeGenerator, FakeSsim
+from fake_models import FakeGenerator, fake_scorers
 from synthvlm.generators.base import GeneratedImages
 from synthvlm.recipe import Recipe
 from synthvlm.stages.models import Models
@@ -37,7 +37,7 @@ class SlowGenerator(FakeGenerator):
 
 def load_slow_models(recipe: Recipe) -> Models:
     """Slow fake models whatever the recipe names."""
-    return Models(SlowGenerator(), FakeClip(), FakeSsim())  # type: ignore[arg-type]
+    return Models(SlowGenerator(), fake_scorers())
 
 
 def load_models_that_die_while_files_are_written(recipe: Recipe) -> Models:

@@ -12,12 +12,13 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
+from synthvlm.captions.rule import TextRule
+from synthvlm.captions.rule_table import RULES
 from synthvlm.data import (
-    TEXT_MEASURES,
     Candidate,
     Pair,
     Preview,
-    candidate_schema,
+    candidate_table,
     caption_schema,
     measure_schema,
     pair_schema,
@@ -26,9 +27,12 @@ from synthvlm.data import (
 from synthvlm.progress import SilentProgress
 from synthvlm.recipe import Recipe
 from synthvlm.report import write_report
+from synthvlm.scorers import SCORERS
 from synthvlm.selection import select_pairs
+from synthvlm.selectors.top import TopSelector
 from synthvlm.store import RunFolder, table_bytes
 
+TEXT_RULES = [name for name in RULES.names() if issubclass(RULES[name], TextRule)]
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
@@ -85,9 +89,9 @@ def image_bytes(color: str = "red", side: int = 8, format: str = "png") -> bytes
 
 def caption(id: str, text: str = "a red ball", reason: str | None = None, **more: Any) -> dict:
     """A row of ``captions/``."""
-    row = dict.fromkeys(caption_schema().names)
+    row = dict.fromkeys(caption_schema(RULES.names()).names)
     row.update({"id": id, "source": "test", "row": 0, "text_raw": text, "text": text})
-    row.update(dict.fromkeys(TEXT_MEASURES, 0.25))
+    row.update(dict.fromkeys(TEXT_RULES, 0.25))
     row.update({"kept": reason is None, "rejected_by": reason, **more})
     return row
 
@@ -98,7 +102,7 @@ def candidate(id: str, index: int, clip: float | None, ssim: float | None = 0.5,
     if clip is None or ssim is None:
         values |= {"status": "failed", "problem": "the image is black"}
     else:
-        values |= {"clip_score": clip, "ssim_score": ssim, "score": clip + 0.5 * ssim}
+        values |= {"scores": {"clip": clip, "ssim": ssim}, "score": clip + 0.5 * ssim}
     return Candidate(id, index, **(values | more))
 
 
@@ -126,13 +130,13 @@ class Builder:
         self.recipe = Recipe.load("tiny", overrides=["report.gallery=6", *self.overrides])
 
     def measured(self, shard: int, rows: Sequence[dict[str, Any]]) -> None:
-        schema = measure_schema()
+        schema = measure_schema(TEXT_RULES)
         table = pa.Table.from_pylist([{n: row[n] for n in schema.names} for row in rows], schema)
         self.run.commit("measure", shard, "m", [self.run.write_table("measures", shard, table)])
 
     def curated(self, shard: int, rows: Sequence[dict[str, Any]]) -> None:
         self.measured(shard, rows)
-        table = pa.Table.from_pylist(list(rows), caption_schema())
+        table = pa.Table.from_pylist(list(rows), caption_schema(RULES.names()))
         self.run.commit("curate", shard, "c", [self.run.write_table("captions", shard, table)])
 
     def generated(
@@ -144,17 +148,21 @@ class Builder:
     ) -> None:
         files = []
         for folder, records, schema in (
-            ("candidates", candidates, candidate_schema()),
             ("pairs", pairs, pair_schema()),
             ("previews", previews, preview_schema()),
         ):
             if records:
                 files.append(self.run.write_table(folder, shard, rows_table(records, schema)))
+        table = candidate_table(candidates, SCORERS.names())
+        if candidates:
+            files.append(self.run.write_table("candidates", shard, table))
         self.run.commit("generate", shard, "g", files)
-        self.tables.append((shard, rows_table(candidates, candidate_schema())))
+        self.tables.append((shard, table))
 
     def selected(self, **settings: Any) -> None:
-        total, selection = select_pairs(self.tables, **settings)
+        total, selection = select_pairs(
+            self.tables, selector=TopSelector(), scorers=SCORERS.names(), **settings
+        )
         file = self.run.write("selection.parquet", table_bytes(selection))
         facts = {"pairs": total, "selected": selection.num_rows}
         self.run.commit("select", 0, "s", [file], facts)

@@ -17,7 +17,7 @@ SCORES = st.lists(
 
 def row(key: Key, score: float | None) -> Candidate:
     return Candidate(*key, seed=0, status="failed" if score is None else "ok", fingerprint="",
-                     clip_score=score, ssim_score=score, score=score)  # fmt: skip
+                     score=score)  # fmt: skip
 
 
 def drawn(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from synthvlm.data import Candidate, candidate_schema, table_of
+from synthvlm.data import Candidate, candidate_table
 from synthvlm.progress import SilentProgress
 from synthvlm.recipe import Recipe
 from synthvlm.stages.select import select
@@ -18,12 +18,13 @@ from synthvlm.store import RunFolder
 
 
 def write_candidates(run: RunFolder, shard: int) -> None:
+    scores = {"clip": 0.2, "ssim": 0.5}
     rows = [
-        Candidate(f"{shard}-{n}", k, 0, "ok", "f", 0.2, 0.5, n / 100 + k / 1000, chosen=k == 4)
+        Candidate(f"{shard}-{n}", k, 0, "ok", "f", scores, n / 100 + k / 1000, chosen=k == 4)
         for n in range(20)
         for k in range(5)
     ]
-    file = run.write_table("candidates", shard, table_of(rows, candidate_schema()))
+    file = run.write_table("candidates", shard, candidate_table(rows, ["clip", "ssim"]))
     run.commit("generate", shard, "f", [file])
 
 

@@ -8,14 +8,18 @@ of 8 for benchmarks of short texts).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from synthvlm.captions.batch import TextBatch, Words
-from synthvlm.captions.benchmark_texts import read_benchmarks
+from synthvlm.captions.benchmark_texts import benchmark_digest, read_benchmarks
 from synthvlm.captions.ngrams import BASE, mix
+from synthvlm.captions.rule import RuleSettings, TextRule
+from synthvlm.components.settings import Identify, InHash, SourcePath
+from synthvlm.components.table import LoadContext
 from synthvlm.errors import RecipeError
 
 __all__ = ["BenchmarkOverlap"]
@@ -28,7 +32,19 @@ _BATCH_CHARS = 1 << 16
 _MIN_PENDING = 1 << 20
 
 
-class BenchmarkOverlap:
+class BenchmarkOverlapSettings(RuleSettings):
+    """Bounds on the share of n-grams of words that occur in evaluation benchmarks."""
+
+    max: Annotated[float | None, InHash.NEVER] = 0.0
+    files: list[SourcePath] = Field(min_length=1, description="Files, globs or fsspec URLs.")
+    text_fields: list[Annotated[str, Field(min_length=1)]] = Field(
+        ["caption"], min_length=1, description="Columns or keys of texts; a file may lack some."
+    )
+    format: Literal["auto", "txt", "json", "jsonl", "csv", "tsv", "parquet", "coco"] = "auto"
+    ngram: Annotated[int, InHash.ALWAYS] = Field(8, ge=1, description="Words of an n-gram.")
+
+
+class BenchmarkOverlap(TextRule):
     """Share of a text's n-grams that occur in the texts of benchmarks; 0 where there is no word.
 
     An n-gram is n refined words in a row (``TextBatch.words``: lower case, without punctuation and
@@ -42,6 +58,19 @@ class BenchmarkOverlap:
     """
 
     name: ClassVar[str] = "benchmark_overlap"
+    label = "Benchmark overlap"
+    Settings = BenchmarkOverlapSettings
+
+    @classmethod
+    def load(cls, settings: BenchmarkOverlapSettings, context: LoadContext) -> BenchmarkOverlap:
+        """Read the benchmarks, see ``from_files``."""
+        return cls.from_files(settings.files, settings.text_fields, settings.format, settings.ngram)
+
+    @classmethod
+    def identity(cls, settings: BenchmarkOverlapSettings, identify: Identify) -> object:
+        """What the files hold: files that moved are the same benchmarks."""
+        content = benchmark_digest(settings.files, settings.text_fields, settings.format)
+        return content, settings.text_fields, settings.format, settings.ngram
 
     def __init__(self, texts: Iterable[str], ngram: int = 8) -> None:
         """Hash the n-grams of the texts, which are read once.

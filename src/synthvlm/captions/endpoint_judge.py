@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from synthvlm.captions.chat import ChatModel, ChatReply, ask_in_order
+from synthvlm.captions.judge import Judge
 from synthvlm.captions.judge_prompt import check_prompt, judge_messages, read_verdict
-from synthvlm.captions.model_rules import Measured, Subject
+from synthvlm.captions.rule import Measured, Subject
 
 __all__ = ["EndpointJudge"]
 
@@ -19,15 +20,13 @@ _REMINDER = "\n\nReply with exactly one word: Yes or No."
 _MAX_SHOWN_CHARS = 60
 
 
-class EndpointJudge:
+class EndpointJudge(Judge):
     """1.0 where a language model says Yes to a caption, 0.0 where it says No.
 
     Equal captions are asked about once. A reply that is neither is asked for again once, in
     stricter words; if that fails too it is a problem of the caption. Give the model a store of
     replies: it is what makes a rerun free, and what a stop in the middle leaves.
     """
-
-    name: ClassVar[str] = "judge"
 
     def __init__(
         self,

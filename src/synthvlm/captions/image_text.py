@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from synthvlm.captions.decoding import decode_image
-from synthvlm.captions.model_rules import Measured, Subject
+from synthvlm.captions.rule import Measured, ModelRule, RuleSettings, Subject
+from synthvlm.components.settings import InHash, ModelName
+from synthvlm.components.table import LoadContext
 from synthvlm.errors import ModelError, first_line
+from synthvlm.model_files import clip_path
 from synthvlm.pretrained import check_unicode, load_pretrained
 
 if TYPE_CHECKING:
@@ -23,7 +27,44 @@ _T = TypeVar("_T")
 _Scores = npt.NDArray[np.floating]
 
 
-class ImageTextMatching:
+class ImageTextSettings(RuleSettings):
+    """Bounds on the agreement of a caption and its original image; one without is let pass."""
+
+    model: Annotated[str, ModelName("clip")] = Field(
+        min_length=1, description="Hub id or local folder."
+    )
+    revision: str | None = None
+    batch_size: Annotated[int, InHash.NEVER] = Field(16, ge=1)
+
+
+class _ImageTextRule(ModelRule):
+    """A rule that compares a caption with its original image by a model."""
+
+    Settings = ImageTextSettings
+    needs_image = True
+
+    def __init__(
+        self, model: str, *, device: str, dtype: str, batch_size: int, revision: str | None
+    ) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, settings: ImageTextSettings, context: LoadContext) -> Self:
+        """Load the model.
+
+        Raises:
+            ModelError: It cannot be loaded.
+        """
+        return cls(
+            clip_path(settings.model),
+            device=context.device,
+            dtype=context.dtype,
+            batch_size=settings.batch_size,
+            revision=settings.revision,
+        )
+
+
+class ImageTextMatching(_ImageTextRule):
     """Probability that image and caption match, by BLIP's image-text matching head.
 
     As Data-Juicer's ``image_text_matching_filter`` with ``Salesforce/blip-itm-base-coco``: softmax
@@ -32,6 +73,7 @@ class ImageTextMatching:
     """
 
     name: ClassVar[str] = "image_text_matching"
+    label = "Image-text matching"
 
     def __init__(
         self,
@@ -77,7 +119,7 @@ class ImageTextMatching:
         return np.asarray(logits.float().softmax(dim=-1)[:, 1].cpu())
 
 
-class ClipSimilarity:
+class ClipSimilarity(_ImageTextRule):
     """Cosine of CLIP's image and text embeddings, the caption as it is.
 
     As Data-Juicer's ``image_text_similarity_filter`` with ``openai/clip-vit-base-patch32``: unlike
@@ -86,6 +128,7 @@ class ClipSimilarity:
     """
 
     name: ClassVar[str] = "clip_similarity"
+    label = "CLIP similarity"
 
     def __init__(
         self,
@@ -126,7 +169,7 @@ class ClipSimilarity:
         return np.asarray(cosines.clamp(-1.0, 1.0).cpu())  # rounding may go beyond 1
 
 
-class Alignment:
+class Alignment(ModelRule):
     """CLIPScore of a caption and its original image: the measure of the alignment round.
 
     It shares the CLIP model that scores the generated images, so it takes that model's two
@@ -134,6 +177,7 @@ class Alignment:
     """
 
     name: ClassVar[str] = "alignment"
+    needs_image = True
 
     def __init__(
         self,

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from synthvlm.captions.batch import TextBatch
+from synthvlm.captions.rule import RuleSettings, TextRule
+from synthvlm.components.settings import InHash
 from synthvlm.errors import MissingExtraError, RecipeError
 
 __all__ = ["LanguageShare"]
 
 
-class LanguageShare:
+class LanguageSettings(RuleSettings):
+    """Bounds on the probability that a caption is in a language."""
+
+    language: Annotated[str, InHash.ALWAYS] = Field("en", description="ISO 639 code.")
+
+
+class LanguageShare(TextRule):
     """Probability (0 .. 1) that a text is in the wanted language, among 139 and "none at all".
 
     The model is the one inside py3langid (Lui and Baldwin, "langid.py", ACL 2012, retrained by
@@ -25,6 +34,8 @@ class LanguageShare:
     """
 
     name: ClassVar[str] = "language"
+    label = "Language"
+    Settings = LanguageSettings
 
     def __init__(self, language: str = "en") -> None:
         """Load the model (about half a second).

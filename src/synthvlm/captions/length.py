@@ -8,24 +8,27 @@ import numpy as np
 import numpy.typing as npt
 
 from synthvlm.captions.batch import TextBatch
+from synthvlm.captions.rule import TextRule
 
 __all__ = ["CharCount", "WordCount"]
 
 
-class CharCount:
+class CharCount(TextRule):
     """Number of characters (code points, spaces too)."""
 
     name: ClassVar[str] = "char_count"
+    label = "Characters"
 
     def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
         """The number (0 or more, whole) of each text, shape (len(batch),)."""
         return batch.lengths.astype(np.float64)
 
 
-class WordCount:
+class WordCount(TextRule):
     """Number of refined words, see ``batch.Words``: a lone dash or number is none."""
 
     name: ClassVar[str] = "word_count"
+    label = "Words"
 
     def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
         """The number (0 or more, whole) of each text, shape (len(batch),)."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
+from synthvlm.captions.judge import Judge
 from synthvlm.captions.judge_prompt import SYSTEM_MESSAGE, check_prompt, judge_messages
-from synthvlm.captions.model_rules import Measured, Subject
 from synthvlm.captions.perplexity import CausalLm, by_length
+from synthvlm.captions.rule import Measured, Subject
 from synthvlm.errors import ModelError, first_line
 
 __all__ = ["LocalJudge"]
 
 
-class LocalJudge:
+class LocalJudge(Judge):
     """p(Yes) / (p(Yes) + p(No)), by the model's probabilities of the next token.
 
     A judge that is asked to write answers Yes where the value is above 0.5 (if it answers at all:
@@ -27,8 +28,6 @@ class LocalJudge:
     or refuses a system message, it goes in front of the user's, and where there is no template,
     both go in front of "Answer:". A model that thinks aloud is told not to, if its template can.
     """
-
-    name: ClassVar[str] = "judge"
 
     def __init__(
         self,

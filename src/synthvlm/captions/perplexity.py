@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
-from synthvlm.captions.model_rules import Measured, Subject
+from synthvlm.captions.rule import Measured, ModelRule, RuleSettings, Subject
+from synthvlm.components.settings import InHash, ModelName
+from synthvlm.components.table import LoadContext
 from synthvlm.errors import MissingExtraError, ModelError, first_line
 from synthvlm.pretrained import check_unicode, load_pretrained
 
@@ -28,7 +31,46 @@ __all__ = [
 MAX_TOKENS = 4096
 
 
-class KenlmPerplexity:
+class PerplexitySettings(RuleSettings):
+    """Bounds on perplexity: by KenLM with SentencePiece, or by a causal language model."""
+
+    model: Annotated[str, ModelName()] = Field(
+        min_length=1, description="KenLM file, or hub id or folder of a causal LM."
+    )
+    tokenizer: Annotated[str | None, ModelName()] = Field(
+        None, description="SentencePiece file of the KenLM model; null: the model is a causal LM."
+    )
+    revision: str | None = None
+    batch_size: Annotated[int, InHash.NEVER] = Field(16, ge=1)
+
+
+class Perplexity(ModelRule):
+    """How surprising a caption is to a language model; above 0, lower is more usual."""
+
+    name: ClassVar[str] = "perplexity"
+    label = "Perplexity"
+    Settings = PerplexitySettings
+
+    @classmethod
+    def load(cls, settings: PerplexitySettings, context: LoadContext) -> Perplexity:
+        """Load KenLM where there is a tokenizer for it, else a causal language model.
+
+        Raises:
+            MissingExtraError: kenlm or sentencepiece is not installed.
+            ModelError: A model cannot be loaded.
+        """
+        if settings.tokenizer is not None:
+            return KenlmPerplexity(settings.model, settings.tokenizer)
+        return CausalLmPerplexity(
+            settings.model,
+            device=context.device,
+            dtype=context.dtype,
+            batch_size=settings.batch_size,
+            revision=settings.revision,
+        )
+
+
+class KenlmPerplexity(Perplexity):
     """Perplexity by a KenLM n-gram model over SentencePiece pieces, as Data-Juicer defines it.
 
     The pieces of the text are joined by spaces. Over its lines (as a rule one: most SentencePiece
@@ -36,8 +78,6 @@ class KenlmPerplexity:
     (pieces + 1))), rounded to one decimal; each line is scored with its begin and its end. A text
     without pieces, an empty one say, has 0.
     """
-
-    name: ClassVar[str] = "perplexity"
 
     def __init__(self, model: str | os.PathLike[str], tokenizer: str | os.PathLike[str]) -> None:
         """Load the models.
@@ -99,7 +139,7 @@ class KenlmPerplexity:
         return round(10.0 ** (-score / length), 1) if length else 0.0
 
 
-class CausalLmPerplexity:
+class CausalLmPerplexity(Perplexity):
     """Perplexity by a causal language model: exp of the mean negative log-likelihood of a token.
 
     Every token of the text counts, and none beside them: the first one is predicted from the
@@ -110,8 +150,6 @@ class CausalLmPerplexity:
 
     In float32 a value depends on the other texts of its batch by rounding only.
     """
-
-    name: ClassVar[str] = "perplexity"
 
     def __init__(
         self,

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from synthvlm.captions.batch import TextBatch
-from synthvlm.captions.model_rules import Measured, Subject
 from synthvlm.captions.name_forms import TITLES, NameForms, folded_words
+from synthvlm.captions.rule import Measured, ModelRule, RuleSettings, Subject, TextRule
+from synthvlm.components.settings import Identify, InHash, ModelName
+from synthvlm.components.table import LoadContext
 from synthvlm.errors import RecipeError
 
 __all__ = ["NameRecogniser", "PersonNames", "TaggedNames", "load_allowed_names"]
@@ -26,7 +29,23 @@ class NameRecogniser(Protocol):
         ...
 
 
-class PersonNames:
+class PersonNamesSettings(RuleSettings):
+    """Bounds on the number of people's names, found by their form."""
+
+    allowed: list[str] = Field([], description="Full names of public or fictional figures.")
+    allowed_file: str | None = Field(None, description="More of them, one a line.")
+
+    def all_allowed(self) -> list[str]:
+        """The allowed names: those of the recipe, and those of the file.
+
+        Raises:
+            RecipeError: The file cannot be used.
+        """
+        more = () if self.allowed_file is None else load_allowed_names(self.allowed_file)
+        return sorted({*self.allowed, *more})
+
+
+class PersonNames(TextRule):
     """Number of people's names in each text, those of allowed people left out.
 
     An allowed name covers itself and its last word alone: "Ada Lovelace" allows "ada lovelace",
@@ -35,6 +54,22 @@ class PersonNames:
     """
 
     name: ClassVar[str] = "person_names"
+    label = "People's names"
+    Settings = PersonNamesSettings
+
+    @classmethod
+    def load(cls, settings: PersonNamesSettings, context: LoadContext) -> PersonNames:
+        """Read the file of allowed names.
+
+        Raises:
+            RecipeError: The file cannot be used.
+        """
+        return cls(allowed=settings.all_allowed())
+
+    @classmethod
+    def identity(cls, settings: PersonNamesSettings, identify: Identify) -> object:
+        """The allowed names, wherever they stand."""
+        return settings.all_allowed()
 
     def __init__(
         self, recogniser: NameRecogniser | None = None, allowed: Iterable[str] = ()
@@ -60,10 +95,40 @@ class PersonNames:
         return _name_words(name) not in self._allowed
 
 
-class TaggedNames:
+class TaggedNamesSettings(PersonNamesSettings):
+    """Bounds on the number of people's names, found by a token-classification model."""
+
+    model: Annotated[str, ModelName()] = Field(min_length=1, description="Hub id or local folder.")
+    revision: str | None = None
+    batch_size: Annotated[int, InHash.NEVER] = Field(32, ge=1)
+
+
+class TaggedNames(ModelRule):
     """``PersonNames`` with a recogniser that is a model: asked about survivors only."""
 
     name: ClassVar[str] = "tagged_names"
+    label = "People's names, by a model"
+    Settings = TaggedNamesSettings
+
+    @classmethod
+    def load(cls, settings: TaggedNamesSettings, context: LoadContext) -> TaggedNames:
+        """Load the model; see ``NameTagger``."""
+        from synthvlm.captions.name_tagger import NameTagger
+
+        tagger = NameTagger(
+            settings.model,
+            device=context.device,
+            dtype=context.dtype,
+            revision=settings.revision,
+            batch_size=settings.batch_size,
+        )
+        return cls(tagger, settings.all_allowed())
+
+    @classmethod
+    def identity(cls, settings: TaggedNamesSettings, identify: Identify) -> object:
+        """The model, and the allowed names, wherever they stand."""
+        model = identify(settings.model, ModelName())
+        return model, settings.revision, settings.all_allowed()
 
     def __init__(self, recogniser: NameRecogniser, allowed: Iterable[str] = ()) -> None:
         """Count what the recogniser finds, as ``PersonNames`` does."""

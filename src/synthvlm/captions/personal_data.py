@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from synthvlm.captions import personal_patterns as forms
 from synthvlm.captions.batch import TextBatch
+from synthvlm.captions.rule import TextRule
 
 __all__ = ["KINDS", "Finding", "PersonalData", "find_personal_data"]
 
@@ -55,10 +56,11 @@ class Finding:
     end: int
 
 
-class PersonalData:
+class PersonalData(TextRule):
     """Number of findings in each text, see ``find_personal_data``."""
 
     name: ClassVar[str] = "personal_data"
+    label = "Personal data"
 
     def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
         """The number (0 or more, whole) of findings in each text, shape (len(batch),)."""

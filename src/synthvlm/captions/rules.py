@@ -1,36 +1,31 @@
-"""The model-free caption rules: what is measured, and the verdict on the measures.
+"""The method's caption rules, and how texts are measured and judged by rules.
 
-A rule only measures; bounds are applied by ``failed_rule``, so a changed bound needs no new
-measurement. The measures in this module are those of arXiv 2407.20756 (supplement), that is of the
-Data-Juicer operators it names, value for value.
+The measures in this module are those of arXiv 2407.20756 (supplement), that is of the Data-Juicer
+operators it names, value for value; so are the default bounds.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from synthvlm.captions.batch import TextBatch
-from synthvlm.captions.benchmark_overlap import BenchmarkOverlap
 from synthvlm.captions.codepoints import ALNUM, SPECIAL
 from synthvlm.captions.flagged_words import load_flagged_words
-from synthvlm.captions.language import LanguageShare
-from synthvlm.captions.length import CharCount, WordCount
 from synthvlm.captions.ngrams import rows_with_repeats, top_repetition, total_repetition
-from synthvlm.captions.person_names import PersonNames
-from synthvlm.captions.personal_data import PersonalData
+from synthvlm.captions.rule import RuleSettings, TextRule
+from synthvlm.components.settings import Identify, InHash
+from synthvlm.components.table import LoadContext
 
 __all__ = [
-    "METHOD_RULES",
-    "RULES",
     "AlnumRatio",
     "CharRepRatio",
     "FlaggedWordsRatio",
-    "Rule",
     "SpecialCharRatio",
     "TextBatch",
     "WordRepRatio",
@@ -43,43 +38,46 @@ __all__ = [
 _BATCH_CHARS = 1 << 16
 
 
-class Rule(Protocol):
-    """A caption rule: a name, and a measure (a ratio, a probability or a number) of each text."""
-
-    name: ClassVar[str]
-
-    def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
-        """The measure of each text, never NaN; shape (len(batch),)."""
-        ...
-
-
-class AlnumRatio:
+class AlnumRatio(TextRule):
     """Characters for which ``str.isalnum`` holds over all characters; 0 for an empty text."""
 
     name: ClassVar[str] = "alnum_ratio"
+    label = "Alphanumeric characters"
+    default = RuleSettings(min=0.60)
 
     def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
         """The share (0 .. 1) of each text, shape (len(batch),)."""
         return batch.share(ALNUM)
 
 
-class SpecialCharRatio:
+class SpecialCharRatio(TextRule):
     """Special characters (spaces, digits, punctuation, emoji, ...) over all; 0 if empty.
 
     The set is ``codepoints.special_characters()``.
     """
 
     name: ClassVar[str] = "special_char_ratio"
+    label = "Special characters"
+    default = RuleSettings(min=0.16534802, max=0.42023757)
 
     def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
         """The share (0 .. 1) of each text, shape (len(batch),)."""
         return batch.share(SPECIAL)
 
 
-class CharRepRatio:
+class NgramSettings(RuleSettings):
+    """Bounds on a repetition ratio of n-grams."""
+
+    ngram: Annotated[int, InHash.ALWAYS] = Field(10, ge=1)
+
+
+class CharRepRatio(TextRule):
     """Repetition of character n-grams, see ``ngrams.top_repetition``."""
 
     name: ClassVar[str] = "char_rep_ratio"
+    label = "Character repetition"
+    Settings = NgramSettings
+    default = NgramSettings(max=0.09373663)
 
     def __init__(self, ngram: int = 10) -> None:
         """Take n-grams of ``ngram`` characters; ValueError unless at least 1."""
@@ -95,10 +93,13 @@ class CharRepRatio:
         return result
 
 
-class WordRepRatio:
+class WordRepRatio(TextRule):
     """Repetition of n-grams of refined words, see ``ngrams.total_repetition``."""
 
     name: ClassVar[str] = "word_rep_ratio"
+    label = "Word repetition"
+    Settings = NgramSettings
+    default = NgramSettings(max=0.03085751)
 
     def __init__(self, ngram: int = 10) -> None:
         """Take n-grams of ``ngram`` words; ValueError unless at least 1."""
@@ -115,10 +116,33 @@ class WordRepRatio:
         return result
 
 
-class FlaggedWordsRatio:
+class FlaggedWordsSettings(RuleSettings):
+    """Bounds on the share of flagged words."""
+
+    words: str | None = Field(None, description="JSON word list; default: the built-in list.")
+
+
+class FlaggedWordsRatio(TextRule):
     """Refined words that are in a list over all refined words; 0 where there is no word."""
 
     name: ClassVar[str] = "flagged_words_ratio"
+    label = "Flagged words"
+    Settings = FlaggedWordsSettings
+    default = FlaggedWordsSettings(max=0.0)
+
+    @classmethod
+    def load(cls, settings: FlaggedWordsSettings, context: LoadContext) -> FlaggedWordsRatio:
+        """Read the list of words.
+
+        Raises:
+            RecipeError: See ``load_flagged_words``.
+        """
+        return cls(load_flagged_words(settings.words))
+
+    @classmethod
+    def identity(cls, settings: FlaggedWordsSettings, identify: Identify) -> object:
+        """The words."""
+        return sorted(load_flagged_words(settings.words))
 
     def __init__(self, words: frozenset[str] | None = None) -> None:
         """Flag these words, which must be in lower case; None is the built-in list."""
@@ -137,33 +161,8 @@ class FlaggedWordsRatio:
         return counts / np.maximum(np.diff(words.starts), 1)
 
 
-#: The method's own rules, in its order.
-METHOD_RULES = (
-    AlnumRatio.name,
-    CharRepRatio.name,
-    FlaggedWordsRatio.name,
-    SpecialCharRatio.name,
-    WordRepRatio.name,
-)
-
-#: How to make each rule: the method's, then the others.
-RULES: dict[str, Callable[..., Rule]] = {
-    AlnumRatio.name: AlnumRatio,
-    CharRepRatio.name: CharRepRatio,
-    FlaggedWordsRatio.name: FlaggedWordsRatio,
-    SpecialCharRatio.name: SpecialCharRatio,
-    WordRepRatio.name: WordRepRatio,
-    CharCount.name: CharCount,
-    WordCount.name: WordCount,
-    LanguageShare.name: LanguageShare,
-    PersonalData.name: PersonalData,
-    PersonNames.name: PersonNames,
-    BenchmarkOverlap.name: BenchmarkOverlap.from_files,
-}
-
-
 def measure(
-    texts: Iterable[str], rules: Sequence[Rule], seconds: dict[str, float] | None = None
+    texts: Iterable[str], rules: Sequence[TextRule], seconds: dict[str, float] | None = None
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Measure any number of texts by several rules, in memory bounded apart from the result.
 

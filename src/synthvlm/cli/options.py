@@ -15,6 +15,7 @@ __all__ = [
     "LimitOption",
     "MetricsOption",
     "OutOption",
+    "PluginOption",
     "RecipeArgument",
     "RecipeToTry",
     "RevisionOption",
@@ -22,6 +23,7 @@ __all__ = [
     "SetOption",
     "WorkersOption",
     "app",
+    "load_plugins",
 ]
 
 app = typer.Typer(
@@ -46,6 +48,12 @@ CaptionsOption = Annotated[
     list[str],
     typer.Option(help="Caption file: .txt .json .jsonl .csv .tsv .parquet; may be repeated."),
 ]
+PluginOption = Annotated[
+    list[str],
+    typer.Option(
+        "--plugin", help="Python file with components of yours; may be repeated.", metavar="FILE.py"
+    ),
+]
 OutOption = Annotated[str, typer.Option(help="The run folder: a new one, or one to resume.")]
 SetOption = Annotated[
     list[str],
@@ -68,3 +76,16 @@ RunArgument = Annotated[str, typer.Argument(help="The run folder.", metavar="RUN
 JsonOption = Annotated[bool, typer.Option("--json", help="For machines; nothing else.")]
 DeviceOption = Annotated[str, typer.Option(help="Torch device, or auto.")]
 RevisionOption = Annotated[Optional[str], typer.Option(help="Of the model on the hub.")]  # noqa: UP045
+
+
+def load_plugins(files: list[str]) -> None:
+    """Add the components of files to their tables.
+
+    Raises:
+        PluginError: A file cannot be used.
+    """
+    if files:
+        from synthvlm import load_plugin
+
+        for file in files:
+            load_plugin(file)

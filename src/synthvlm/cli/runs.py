@@ -16,12 +16,14 @@ from synthvlm.cli.options import (
     LimitOption,
     MetricsOption,
     OutOption,
+    PluginOption,
     RecipeArgument,
     RecipeToTry,
     RunArgument,
     SetOption,
     WorkersOption,
     app,
+    load_plugins,
 )
 from synthvlm.terminal import printable
 
@@ -40,12 +42,14 @@ def _stage_command(until: str, name: str, text: str) -> None:
         engine: EngineOption = "local",
         workers: WorkersOption = None,
         metrics: MetricsOption = None,
+        plugins: PluginOption = [],  # noqa: B006
         debug: DebugOption = False,
     ) -> None:
         with explained(debug):
             from synthvlm.pipeline import resumed_recipe
             from synthvlm.recipe import Recipe
 
+            load_plugins(plugins)
             if recipe is None:
                 settings = resumed_recipe(out, captions=captions, overrides=overrides, limit=limit)
             else:
@@ -76,6 +80,7 @@ def plan(
     ] = None,
     gpus: Annotated[int, typer.Option(min=1, help="Devices that share the work.")] = 1,
     as_json: JsonOption = False,
+    plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
     """What a whole run will take: captions, images, hours, disk, cost; from a few tried here."""
@@ -86,6 +91,7 @@ def plan(
         from synthvlm.progress import terminal_progress
         from synthvlm.recipe import Recipe
 
+        load_plugins(plugins)
         settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
         with terminal_progress(silent=as_json) as progress:
             found = estimate(
@@ -110,6 +116,7 @@ def tune(
     by: Annotated[
         Literal["score", "score-per-second"], typer.Option(help="What is best.")
     ] = "score",
+    plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
     """Grid search: which settings of generation score best, on the same captions and seeds."""
@@ -119,6 +126,7 @@ def tune(
         from synthvlm.tuning import parse_grid
         from synthvlm.tuning import tune as search
 
+        load_plugins(plugins)
         settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
         with terminal_progress() as progress:
             found = search(
@@ -141,12 +149,14 @@ def status(
     run: RunArgument,
     watch: Annotated[bool, typer.Option("--watch", help="Look every 5 s until it ends.")] = False,
     as_json: JsonOption = False,
+    plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
     """Say how a run is doing, from another terminal or machine."""
     with explained(debug, "no longer watching: the run goes on"):
         from synthvlm.status import show_status
 
+        load_plugins(plugins)
         show_status(run, follow=watch, as_json=as_json)
 
 
@@ -157,6 +167,7 @@ def verify(
         bool, typer.Option("--discard", help="Have the next run redo what is damaged.")
     ] = False,
     as_json: JsonOption = False,
+    plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
     """Check that a run's files are what was written; exit status 1 if something is damaged."""
@@ -164,6 +175,7 @@ def verify(
         from synthvlm.progress import terminal_progress
         from synthvlm.verification.command import verify_command
 
+        load_plugins(plugins)
         with terminal_progress(silent=as_json) as progress:
             text, is_sound = verify_command(
                 run, is_discarding=discard, as_json=as_json, progress=progress
@@ -187,6 +199,7 @@ def regenerate(
         typer.Option(help="Folder for the images, as PNG.", metavar="FOLDER"),
     ] = None,
     as_json: JsonOption = False,
+    plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
     """Make a caption's image again and compare; exit status 1 if it is not the same."""
@@ -194,6 +207,7 @@ def regenerate(
         from synthvlm.progress import terminal_progress
         from synthvlm.regeneration import regenerate_command
 
+        load_plugins(plugins)
         with terminal_progress(silent=as_json) as progress:
             text, is_same = regenerate_command(
                 run, id, index=index, every=every, to=to, as_json=as_json, progress=progress

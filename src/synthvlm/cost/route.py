@@ -137,7 +137,7 @@ def _passes(row: Candidate, recipe: Recipe) -> bool:
 
 
 def _lowest(recipe: Recipe) -> dict[str, float]:
-    return recipe.selection.min_scores.model_dump(exclude_none=True)
+    return recipe.selection.min_scores
 
 
 def _inverse(share: Estimate) -> Estimate:

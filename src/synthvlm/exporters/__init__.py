@@ -6,16 +6,16 @@ index of a format is written last, so that its existence means that the data set
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from synthvlm.components.table import Table
 from synthvlm.exporters.base import ExportedPair, Exporter, Write
-from synthvlm.exporters.huggingface import HuggingFaceExporter
-from synthvlm.exporters.llava import LlavaExporter
 
 __all__ = ["EXPORTERS", "ExportedPair", "Exporter", "Write"]
 
-#: How to make each exporter, by the name that recipes use.
-EXPORTERS: dict[str, Callable[..., Exporter]] = {
-    "llava": LlavaExporter,
-    "huggingface": HuggingFaceExporter,
-}
+EXPORTERS = Table(
+    "exporter",
+    Exporter,
+    {
+        "llava": "synthvlm.exporters.llava:LlavaExporter",
+        "huggingface": "synthvlm.exporters.huggingface:HuggingFaceExporter",
+    },
+)

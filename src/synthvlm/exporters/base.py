@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
+from synthvlm.components.table import Component
 from synthvlm.data import file_stem
 
 __all__ = ["ExportedPair", "Exporter", "Write"]
@@ -24,8 +25,7 @@ class ExportedPair:
         height: In pixels.
         source: Name of the caption's source.
         rank: Place in the selection, 1 is best.
-        clip_score: CLIPScore, 0 .. 1.
-        ssim_score: SSIMScore, -1 .. 1.
+        scores: What each scorer says, by its name, in the order of the columns.
         score: The weighted sum.
         seed: Seed of the image.
         index: The candidate's number.
@@ -39,8 +39,7 @@ class ExportedPair:
     height: int
     source: str
     rank: int
-    clip_score: float
-    ssim_score: float
+    scores: Mapping[str, float]
     score: float
     seed: int
     index: int
@@ -57,8 +56,14 @@ class ExportedPair:
 Write = Callable[[str, Iterable[bytes]], None]
 
 
-class Exporter(Protocol):
-    """Writes selected pairs in one format."""
+class Exporter(Component):
+    """Writes selected pairs in one format.
+
+    Attributes:
+        usage: One line of Markdown for the data-set card: how the format is read.
+    """
+
+    usage: ClassVar[str] = ""
 
     def write_part(self, part: int, pairs: Iterable[ExportedPair], write: Write) -> bytes:
         """Write a part: consecutive pairs, whose images are read as they come.
@@ -66,8 +71,8 @@ class Exporter(Protocol):
         Returns:
             What ``finish`` needs to know of the part; it is kept with the run.
         """
-        ...
+        raise NotImplementedError
 
     def finish(self, parts: Iterable[bytes], write: Write) -> None:
         """Write what needs all parts, given what each returned, once they are all written."""
-        ...
+        raise NotImplementedError

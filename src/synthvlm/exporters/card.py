@@ -45,7 +45,9 @@ class CardFacts:
         models: The models that took part.
         sources: For each caption source, its selected pairs.
         funnel: What was counted on the way: label and number.
-        scores: For each score, its means over all pairs and over the selected ones.
+        scores: For each score by its label, its means over all pairs and over the selected ones.
+        abouts: For each score by its label, what it says.
+        usages: For each exported format, how it is read: Markdown.
         checks: The curation rules that were on, with their bounds.
         personal_data_checked: Whether captions with e-mail addresses and the like were rejected.
         names_checked: How captions with names of people were found, or None.
@@ -58,6 +60,8 @@ class CardFacts:
 
     license: str | None
     formats: Sequence[str]
+    usages: Sequence[str]
+    abouts: Mapping[str, str]
     models: Sequence[ModelFacts]
     sources: Mapping[str, int]
     funnel: Sequence[tuple[str, int]]
@@ -87,9 +91,8 @@ def data_set_card(facts: CardFacts) -> str:
         "## Counts",
         _table(("step", "number"), [(label, f"{count:,}") for label, count in facts.funnel]),
         "## Scores",
-        "CLIPScore: cosine of the CLIP embeddings of image and caption, clipped at 0. SSIMScore: "
-        "structural similarity of the image with itself after a trip through the "
-        "vision-language model's input size. Means:",
+        " ".join(f"{_inert(name)}: {_inert(about)}." for name, about in facts.abouts.items())
+        + " Means:",
         _table(
             ("score", "all pairs", "selected"),
             [(name, f"{a:.4f}", f"{b:.4f}") for name, (a, b) in facts.scores.items()],
@@ -110,7 +113,7 @@ def data_set_card(facts: CardFacts) -> str:
         _privacy(facts),
         _contamination(facts),
         "## Use",
-        *_usage(facts.formats),
+        *facts.usages,
         "## Making it again",
         _reproduction(facts.reproducible),
         _fenced(facts.recipe),
@@ -140,14 +143,6 @@ def _size_category(count: int) -> str:
         if count < 10 ** (power + 4):
             return f"{low}<n<{high}"
     return "n>1B"
-
-
-def _usage(formats: Sequence[str]) -> list[str]:
-    texts = {
-        "llava": "LLaVA's trainer: `--data_path llava.json --image_folder images`.",
-        "huggingface": '`datasets.load_dataset("path/to/this/folder", split="train")`.',
-    }
-    return [texts[name] for name in formats if name in texts]
 
 
 def _reproduction(reproducible: bool) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from synthvlm.exporters.base import ExportedPair, Write
+from synthvlm.data import score_column
+from synthvlm.exporters.base import ExportedPair, Exporter, Write
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,24 +21,12 @@ _FILE_BYTES = 400 * 2**20
 #: As much of its images is in memory at a time, and is what readers read at a time.
 _ROW_GROUP_BYTES = 64 * 2**20
 
-#: The hub's own description of the columns, which makes ``image`` a picture and not a struct.
-_FEATURES = (
-    '{"info": {"features": {'
-    '"id": {"dtype": "string", "_type": "Value"}, '
-    '"image": {"_type": "Image"}, '
-    '"caption": {"dtype": "string", "_type": "Value"}, '
-    '"source": {"dtype": "string", "_type": "Value"}, '
-    '"rank": {"dtype": "int64", "_type": "Value"}, '
-    '"clip_score": {"dtype": "float64", "_type": "Value"}, '
-    '"ssim_score": {"dtype": "float64", "_type": "Value"}, '
-    '"score": {"dtype": "float64", "_type": "Value"}, '
-    '"seed": {"dtype": "int64", "_type": "Value"}, '
-    '"index": {"dtype": "int32", "_type": "Value"}}}}'
-)
 
-
-class HuggingFaceExporter:
+class HuggingFaceExporter(Exporter):
     """Writes ``data/train-<part>-<piece>.parquet``."""
+
+    name: ClassVar[str] = "huggingface"
+    usage = '`datasets.load_dataset("path/to/this/folder", split="train")`.'
 
     def write_part(self, part: int, pairs: Iterable[ExportedPair], write: Write) -> bytes:
         """Write a part as one file, or several where its images are large."""
@@ -77,8 +67,11 @@ def _file(pairs: Iterable[ExportedPair]) -> Iterator[bytes]:
     import pyarrow.parquet as pq
 
     sink = _Sink()
-    with pq.ParquetWriter(sink, _schema(), compression="zstd") as writer:
-        for group in _row_groups(pairs):
+    groups = _row_groups(pairs)
+    first = next(groups)
+    schema = _schema(list(first[0].scores))
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for group in chain([first], groups):
             writer.write_table(_table(group), row_group_size=len(group))
             yield from sink.taken()
     yield from sink.taken()
@@ -103,29 +96,39 @@ def _row_groups(pairs: Iterable[ExportedPair]) -> Iterator[list[ExportedPair]]:
 def _table(pairs: list[ExportedPair]) -> pa.Table:
     import pyarrow as pa
 
-    schema = _schema()
+    schema = _schema(list(pairs[0].scores))
     columns: dict[str, list[object]] = {
-        name: [getattr(pair, name) for pair in pairs] for name in schema.names if name != "image"
+        name: [getattr(pair, name) for pair in pairs]
+        for name in ("id", "caption", "source", "rank", "score", "seed", "index")
     }
+    for name in pairs[0].scores:
+        columns[score_column(name)] = [pair.scores[name] for pair in pairs]
     columns["image"] = [{"bytes": pair.image, "path": pair.file_name} for pair in pairs]
     return pa.Table.from_pydict(columns, schema)
 
 
-def _schema() -> pa.Schema:
+def _schema(scorers: Sequence[str]) -> pa.Schema:
     import pyarrow as pa
 
-    return pa.schema(
+    schema = pa.schema(
         [
             ("id", pa.string()),
             ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
             ("caption", pa.string()),
             ("source", pa.string()),
             ("rank", pa.int64()),
-            ("clip_score", pa.float64()),
-            ("ssim_score", pa.float64()),
+            *((score_column(name), pa.float64()) for name in scorers),
             ("score", pa.float64()),
             ("seed", pa.int64()),
             ("index", pa.int32()),
-        ],
-        metadata={"huggingface": _FEATURES},
+        ]
     )
+    # The hub's own description of the columns, which makes `image` a picture and not a struct.
+    kinds = {pa.float64(): "float64", pa.int64(): "int64", pa.int32(): "int32"}
+    features = {
+        field.name: {"_type": "Image"}
+        if field.name == "image"
+        else {"dtype": kinds.get(field.type, "string"), "_type": "Value"}
+        for field in schema
+    }
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})

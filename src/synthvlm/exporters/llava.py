@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar
 
 import orjson
+from pydantic import Field
 
+from synthvlm.components.settings import Identify, Settings
 from synthvlm.data import fingerprint
-from synthvlm.exporters.base import ExportedPair, Write
+from synthvlm.exporters.base import ExportedPair, Exporter, Write
 
 __all__ = ["INSTRUCTIONS", "LlavaExporter"]
 
@@ -29,8 +32,25 @@ INSTRUCTIONS = (
 INDEX_FILE = "llava.json"
 
 
-class LlavaExporter:
+class LlavaSettings(Settings):
+    """LLaVA's JSON."""
+
+    instructions: list[str] | None = Field(
+        None, min_length=1, description="What the human asks; default: the built-in questions."
+    )
+
+
+class LlavaExporter(Exporter):
     """Writes ``llava.json`` and ``images/<part>/``; ``image`` is relative to ``images/``."""
+
+    name: ClassVar[str] = "llava"
+    Settings = LlavaSettings
+    usage = "LLaVA's trainer: `--data_path llava.json --image_folder images`."
+
+    @classmethod
+    def identity(cls, settings: LlavaSettings, identify: Identify) -> object:
+        """The questions, the built-in ones too."""
+        return list(settings.instructions or INSTRUCTIONS)
 
     def __init__(self, *, instructions: Sequence[str] | None = None) -> None:
         """Take the questions, of which each pair gets one by a hash of its id."""

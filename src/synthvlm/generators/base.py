@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from synthvlm.components.table import Component
+from synthvlm.errors import PluginError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["GeneratedImages", "Generator"]
+__all__ = ["GeneratedImages", "Generator", "check_images"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +31,38 @@ class GeneratedImages:
     truncated: tuple[bool, ...] = ()
 
 
-class Generator(Protocol):
-    """Draws images from prompts.
+class Generator(Component):
+    """Makes images from prompts.
 
     Attributes:
         reproducible: Whether a prompt and a seed determine the image.
     """
 
-    reproducible: bool
+    reproducible: bool = True
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
-        """Draw one image for each (prompt, seed); a prompt is encoded once for all its images.
+        """Make one image for each (prompt, seed); a prompt is encoded once for all its images.
 
         Raises:
             OutOfMemoryError: The batch is too large for the device.
             GenerationError: The batch failed; a part of it may not.
         """
-        ...
+        raise NotImplementedError
+
+
+def check_images(name: str, images: GeneratedImages, count: int) -> None:
+    """Hold a generator to its contract.
+
+    Raises:
+        PluginError: It did not return an image for each prompt; the message names it.
+    """
+    pixels = getattr(images, "pixels", None)
+    shape, dtype = tuple(getattr(pixels, "shape", ())), str(getattr(pixels, "dtype", "no array"))
+    if len(shape) != 4 or shape[:2] != (count, 3) or dtype != "torch.uint8":
+        kind = f"{dtype}, shape {shape}"
+        raise PluginError(
+            f"generator {name!r}: its pixels are {kind}, not uint8, shape ({count}, 3, height, "
+            f"width)"
+        )
+    if len(images.problems) != count or len(images.truncated) not in (0, count):
+        raise PluginError(f"generator {name!r}: it says more or less than {count} problems")

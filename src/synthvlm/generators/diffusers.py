@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from synthvlm.errors import ModelError
-from synthvlm.generators.base import GeneratedImages
+from synthvlm.generators.base import GeneratedImages, Generator
 from synthvlm.generators.denoiser import (
     compile_denoiser,
     lay_out_channels_last,
     quantize_denoiser,
 )
 from synthvlm.generators.failures import guarded, quiet
-from synthvlm.generators.loras import fuse_loras
+from synthvlm.generators.loras import Lora, fuse_loras
 from synthvlm.generators.pipelines import (
     call_parameters,
     check_call,
@@ -27,16 +27,20 @@ from synthvlm.generators.pipelines import (
 )
 from synthvlm.generators.prompt_encoding import PromptEncoder
 from synthvlm.generators.schedulers import change_scheduler, is_seeded
-from synthvlm.generators.settings import DiffusersSettings
+from synthvlm.generators.settings import DiffusersSettings, Refiner
 from synthvlm.generators.token_limits import watched
+from synthvlm.model_files import pipeline_path
 
 if TYPE_CHECKING:
     import torch
 
+    from synthvlm.components.table import LoadContext
+    from synthvlm.recipe_generation import GenerationSettings
+
 __all__ = ["DiffusersGenerator"]
 
 
-class DiffusersGenerator:
+class DiffusersGenerator(Generator):
     """Draws images with a diffusers pipeline, and optionally an SDXL refiner after it.
 
     Each image has a CPU generator of its own, which serves its start noise and its step noise:
@@ -45,6 +49,39 @@ class DiffusersGenerator:
     Attributes:
         reproducible: Whether all noise comes from the seeds.
     """
+
+    name: ClassVar[str] = "diffusers"
+
+    @classmethod
+    def load(cls, settings: GenerationSettings, context: LoadContext) -> DiffusersGenerator:
+        """Load what the section ``generation`` of a recipe names."""
+        refiner = settings.refiner
+        return cls(
+            DiffusersSettings(
+                model=pipeline_path(settings.model),
+                device=context.device,
+                dtype=settings.dtype,
+                steps=settings.steps,
+                guidance_scale=settings.guidance_scale,
+                height=settings.height,
+                width=settings.width,
+                revision=settings.revision,
+                variant=settings.variant,
+                negative_prompt=settings.negative_prompt,
+                max_sequence_length=settings.max_sequence_length,
+                drop_components=settings.drop_components,
+                refiner=None if refiner is None else Refiner(**refiner.model_dump()),
+                scheduler=settings.scheduler,
+                scheduler_options=settings.scheduler_options,
+                loras=[Lora(**lora.model_dump()) for lora in settings.loras],
+                call=settings.call,
+                quantization=settings.quantization,
+                offload=settings.offload,
+                channels_last=settings.channels_last,
+                vae_slicing=settings.vae_slicing,
+                compile=settings.compile,
+            )
+        )
 
     def __init__(self, settings: DiffusersSettings) -> None:
         """Load the pipeline.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from synthvlm.errors import RecipeError, SynthVLMError
-from synthvlm.generators.base import GeneratedImages
+from synthvlm.generators.base import GeneratedImages, Generator
 from synthvlm.generators.decoding import decode_picture
 
 if TYPE_CHECKING:
     import torch
+
+    from synthvlm.components.table import LoadContext
+    from synthvlm.recipe_generation import GenerationSettings
 
 __all__ = ["EndpointGenerator", "ImageModel", "ImageReply"]
 
@@ -50,7 +53,7 @@ class ImageModel(Protocol):
         ...
 
 
-class EndpointGenerator:
+class EndpointGenerator(Generator):
     """Draws images by requests to an endpoint, one image each, many at a time.
 
     A batch should be several times the client's concurrency: at its end the client waits for the
@@ -60,6 +63,24 @@ class EndpointGenerator:
         reproducible: Whether seeds are sent. That they determine the image, and that prompts are
             drawn as they are, is up to the server.
     """
+
+    name: ClassVar[str] = "endpoint"
+
+    @classmethod
+    def load(cls, settings: GenerationSettings, context: LoadContext) -> EndpointGenerator:
+        """Make the client of the endpoint that the section ``generation`` of a recipe names."""
+        from synthvlm.endpoints.images import ImageClient
+
+        endpoint = settings.endpoint
+        assert endpoint is not None
+        return cls(
+            ImageClient(endpoint.connection(), settings.model),
+            width=settings.width,
+            height=settings.height,
+            response_format=endpoint.response_format,
+            send_seed=endpoint.send_seed,
+            extra=endpoint.extra,
+        )
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,7 @@ class Loser:
 
     index: int
     score: float | None
-    clip_score: float | None
-    ssim_score: float | None
+    scores: Mapping[str, float | None]
     status: str
     picture: Picture | None
 
@@ -37,8 +36,7 @@ class Card:
     source: str
     index: int
     seed: int
-    clip_score: float
-    ssim_score: float
+    scores: Mapping[str, float]
     score: float
     place: int
     rank: int | None
@@ -56,9 +54,18 @@ class CardReader:
         curated: Mapping[int, Marker],
         generated: Mapping[int, Marker],
         rows: Iterable[Mapping[str, Any]],
+        scores: Sequence[str],
     ) -> None:
-        """Read what the cards of the given pairs need; a pair without its image gets none."""
-        self._run = run
+        """Read what the cards of the given pairs need; a pair without its image gets none.
+
+        Args:
+            run: The run folder.
+            curated: Markers of the curate stage.
+            generated: Markers of the generate stage.
+            rows: The pairs.
+            scores: The columns of the scorers' scores.
+        """
+        self._run, self._scores = run, scores
         self._texts: dict[str, tuple[str, str]] = {}
         self._pictures: dict[Key, Picture | None] = {}
         self._candidates: dict[str, list[dict[str, Any]]] = {}
@@ -91,8 +98,7 @@ class CardReader:
             source=source,
             index=index,
             seed=row["seed"],
-            clip_score=row["clip_score"],
-            ssim_score=row["ssim_score"],
+            scores={name: row[name] for name in self._scores},
             score=row["score"],
             place=place + 1,
             rank=rank,
@@ -110,8 +116,7 @@ class CardReader:
             yield Loser(
                 row["index"],
                 row["score"],
-                row["clip_score"],
-                row["ssim_score"],
+                {name: row[name] for name in self._scores},
                 row["status"],
                 self._thumbnails.get((id, row["index"])),
             )
@@ -121,7 +126,7 @@ class CardReader:
             self._texts[row["id"]] = row["text"], row["source"]
 
     def _read_shard(self, marker: Marker, ids: set[str], winners: set[Key]) -> None:
-        columns = ["caption_id", "index", "score", "clip_score", "ssim_score", "status"]
+        columns = ["caption_id", "index", "score", *self._scores, "status"]
         for row in self._rows(marker, "candidates", "caption_id", columns, ids):
             self._candidates.setdefault(row["caption_id"], []).append(row)
         name = marker.file("pairs")

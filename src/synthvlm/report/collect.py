@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthvlm.data import CHOSEN_SCORES
 from synthvlm.report.funnel import Funnel, count_captions, read_funnel
 from synthvlm.report.gallery import Part, build_gallery
 from synthvlm.report.measures import Distribution, read_distributions
@@ -32,7 +31,7 @@ class ScoreFacts:
     """A score before and after selection.
 
     Attributes:
-        name: ``clip_score``, ``ssim_score`` or ``score``.
+        name: Its column, such as ``clip_score`` or ``score``.
         everything: Of all pairs.
         selected: Of the selected ones; None where there is no selection.
         candidates_mean: Mean over all ok candidates; None where not all were drawn.
@@ -72,7 +71,7 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
     funnel = read_funnel(run, recipe, markers["curate"]) if markers["curate"] else None
     candidates = pairs = selected = None
     if markers["generate"]:
-        candidates, pairs = read_candidates(run, markers["generate"], recipe.generation.candidates)
+        candidates, pairs = read_candidates(run, recipe, markers["generate"])
         if funnel is not None and len(markers["generate"]) == len(markers["curate"]):
             notices += _unequal(funnel.kept, candidates.captions)
     if pairs is not None and markers["select"]:
@@ -104,6 +103,7 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
             markers["generate"],
             size=recipe.report.gallery,
             min_scores=recipe.selection.min_scores,
+            scores=recipe.score_columns[:-1],
         ),
         times=tuple(stage_times(events, {stage: len(done) for stage, done in markers.items()})),
         notices=tuple(notices),
@@ -146,9 +146,9 @@ def _scores(
 ) -> tuple[ScoreFacts, ...]:
     if candidates is None or pairs is None or not pairs.num_rows:
         return ()
-    everything = scores_of(pairs)
-    chosen = scores_of(selected) if selected is not None and selected.num_rows else None
-    cuts: dict[str, float | None] = recipe.selection.min_scores.model_dump()
+    everything = scores_of(pairs, recipe)
+    chosen = scores_of(selected, recipe) if selected is not None and selected.num_rows else None
+    cuts: dict[str, float | None] = dict(recipe.selection.min_scores)
     if chosen is not None and len(chosen["score"]) < pairs.num_rows:
         cuts["score"] = float(chosen["score"].min())
     return tuple(
@@ -157,7 +157,7 @@ def _scores(
             everything[name],
             None if chosen is None else chosen[name],
             candidates.mean(name),
-            cuts[name] if chosen is not None else None,
+            cuts.get(name) if chosen is not None else None,
         )
-        for name in CHOSEN_SCORES
+        for name in recipe.score_columns
     )

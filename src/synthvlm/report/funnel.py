@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.data import MODEL_MEASURES, TEXT_MEASURES, fingerprint
-from synthvlm.stages.curate import NEAR_DUPLICATE, REASONS, reasons_on
+from synthvlm.data import fingerprint
+from synthvlm.stages.curate import NEAR_DUPLICATE, reasons_in_order, reasons_on
+from synthvlm.stages.rules import model_rules_on, text_rules_on
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -70,7 +71,7 @@ def read_funnel(run: RunFolder, recipe: Recipe, curated: Mapping[int, Marker]) -
         for reason, entries in found.items():
             removed[reason] += len(entries)
             drawn[reason] = heapq.nsmallest(_SAMPLES, [*drawn.get(reason, []), *entries])
-    samples = _read_samples(run, curated, drawn)
+    samples = _read_samples(run, recipe, curated, drawn)
     remaining = captions
     steps = []
     for reason in _reasons(recipe, removed):
@@ -93,13 +94,12 @@ def _captions_file(marker: Marker) -> str:
 
 def _reasons(recipe: Recipe, removed: Counter[str]) -> list[str]:
     """Every step in order: those that are on, and those that removed something all the same."""
-    on = reasons_on(recipe)
-    order = [name for name in REASONS if name in on or removed[name]]
-    return order + sorted(set(removed) - set(order))
+    return reasons_in_order([*reasons_on(recipe), *(name for name in removed if removed[name])])
 
 
 def _read_samples(
     run: RunFolder,
+    recipe: Recipe,
     curated: Mapping[int, Marker],
     drawn: Mapping[str, list[tuple[str, str, int]]],
 ) -> dict[str, tuple[Sample, ...]]:
@@ -112,7 +112,7 @@ def _read_samples(
         for _, id, shard in entries:
             wanted.setdefault(shard, []).append(id)
     columns = ["id", "source", "row", "text", "problem", "duplicate_of"]
-    columns += [*TEXT_MEASURES, *MODEL_MEASURES]
+    columns += [*text_rules_on(recipe), *model_rules_on(recipe)]
     rows: dict[str, dict[str, Any]] = {}
     for shard, ids in wanted.items():
         table = run.read_table(_captions_file(curated[shard]), columns)

@@ -13,7 +13,6 @@ from synthvlm.report.cards import Card, CardReader
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from synthvlm.recipe import MinScores
     from synthvlm.store import Marker, RunFolder
 
 __all__ = ["Part", "build_gallery"]
@@ -44,7 +43,8 @@ def build_gallery(
     generated: Mapping[int, Marker],
     *,
     size: int,
-    min_scores: MinScores,
+    min_scores: Mapping[str, float],
+    scores: Sequence[str],
 ) -> tuple[Part, ...]:
     """Choose up to ``size`` pairs for each part and read what their cards show.
 
@@ -55,19 +55,19 @@ def build_gallery(
         generated: Markers of the candidates.
         size: Cards in each part.
         min_scores: The selection's lowest scores, which explain why a pair was left out.
+        scores: The columns of the scorers' scores.
     """
     if not size or not pairs.num_rows:
         return ()
-    lowest = min_scores.model_dump(exclude_none=True)
-    choices = _by_score(pairs, size, lowest)
+    choices = _by_score(pairs, size, min_scores)
     contested = _contested(run, pairs, generated, size)
     if contested:
         about = "Captions sampled by a hash of their id, with the candidates that lost."
         choices.append(_Choice("losers", "Winner and losers", about, contested))
     wanted = sorted({place for choice in choices for place in choice.places})
     rows = {place: pairs.slice(place, 1).to_pylist()[0] for place in wanted}
-    reader = CardReader(run, curated, generated, list(rows.values()))
-    cards = {place: reader.card(place, row, lowest) for place, row in rows.items()}
+    reader = CardReader(run, curated, generated, list(rows.values()), scores)
+    cards = {place: reader.card(place, row, min_scores) for place, row in rows.items()}
     return tuple(
         Part(c.name, c.title, c.about, tuple(cards[place] for place in c.places)) for c in choices
     )

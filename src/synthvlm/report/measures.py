@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthvlm.data import MODEL_MEASURES, TEXT_MEASURES
-from synthvlm.stages.text_rules import bounds_of
+from synthvlm.stages.rules import bounds_of, rules_on
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from synthvlm.recipe import Recipe
-    from synthvlm.stages.text_rules import Bounds
+    from synthvlm.stages.rules import Bounds
     from synthvlm.store import Marker, RunFolder
 
 __all__ = ["Borderline", "Distribution", "read_distributions"]
@@ -66,7 +65,7 @@ def read_distributions(
 
     The ``captions/`` tables are read twice, a shard at a time: for the ranges, then the counts.
     """
-    bounds = bounds_of(recipe, (*TEXT_MEASURES, *MODEL_MEASURES))
+    bounds = bounds_of(recipe, rules_on(recipe))
     files = [name for _, marker in sorted(curated.items()) if (name := marker.file("captions"))]
     ranges = dict.fromkeys(bounds, (math.inf, -math.inf))
     for file in files if bounds else ():

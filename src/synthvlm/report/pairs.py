@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-from synthvlm.data import CHOSEN_SCORES
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
+    from synthvlm.recipe import Recipe
     from synthvlm.store import Marker, RunFolder
 
     Floats = npt.NDArray[np.float64]
@@ -22,7 +21,6 @@ __all__ = ["Candidates", "join_selection", "read_candidates", "scores_of"]
 
 _KEY = ["caption_id", "index"]
 _PROBLEMS_SHOWN = 5
-_WINNER_COLUMNS = [*_KEY, "seed", *CHOSEN_SCORES, "truncated"]
 _COUNTED_COLUMNS = ["prompt_truncated", "status", "problem", "chosen"]
 
 
@@ -32,6 +30,7 @@ class Candidates:
 
     Attributes:
         per_caption: Candidates of a caption, by the recipe.
+        scores: The columns of scores.
         captions: Captions with candidates.
         statuses: Candidates by status, as in ``Candidate.status``.
         truncated: Captions that the scorer's text tower cut off.
@@ -41,12 +40,13 @@ class Candidates:
     """
 
     per_caption: int
+    scores: Sequence[str]
     captions: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     truncated: int = 0
     prompt_truncated: int = 0
     problems: Counter[str] = field(default_factory=Counter)
-    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CHOSEN_SCORES, 0.0))
+    sums: dict[str, float] = field(default_factory=dict)
     _best_sums: list[float] = field(default_factory=list)
     _complete: int = 0
 
@@ -98,8 +98,9 @@ class Candidates:
         failed = table.filter(pc.equal(table["status"], "failed"))
         self.problems.update(problem or "unknown" for problem in failed["problem"].to_pylist())
         usable = table.filter(pc.equal(table["status"], "ok"))
-        for score in CHOSEN_SCORES:
-            self.sums[score] += float(np.sum(usable[score].to_numpy()))
+        for score in self.scores:
+            total = float(np.sum(usable[score].to_numpy()))
+            self.sums[score] = self.sums.get(score, 0.0) + total
         grid = np.full((len(ids.dictionary), self.per_caption), np.nan)
         places = table["index"].to_numpy()
         if len(places) and places.max() < self.per_caption:
@@ -111,7 +112,7 @@ class Candidates:
 
 
 def read_candidates(
-    run: RunFolder, generated: Mapping[int, Marker], per_caption: int
+    run: RunFolder, recipe: Recipe, generated: Mapping[int, Marker]
 ) -> tuple[Candidates, pa.Table]:
     """Sums over all candidates, and the pairs: best score first, ties by caption id.
 
@@ -121,19 +122,18 @@ def read_candidates(
 
     from synthvlm.data import candidate_schema
 
-    counts = Candidates(per_caption)
-    schema = candidate_schema()
-    winners = pa.schema([schema.field(name) for name in _WINNER_COLUMNS] + [("shard", pa.int32())])
+    counts = Candidates(recipe.generation.candidates, recipe.score_columns)
+    schema = candidate_schema(list(recipe.scorers))
+    columns = [*_KEY, "seed", *recipe.score_columns, "truncated"]
+    winners = pa.schema([schema.field(name) for name in columns] + [("shard", pa.int32())])
     parts = [winners.empty_table()]
     for shard, marker in sorted(generated.items()):
         name = marker.file("candidates")
         if name is None:
             continue
-        table = run.read_table(
-            name, [*_WINNER_COLUMNS, "prompt_truncated", "status", "problem", "chosen"]
-        )
+        table = run.read_table(name, [*columns, *_COUNTED_COLUMNS])
         counts.add(table)
-        chosen = table.filter(table["chosen"]).select(_WINNER_COLUMNS)
+        chosen = table.filter(table["chosen"]).select(columns)
         parts.append(chosen.append_column("shard", pa.array([shard] * len(chosen), pa.int32())))
     pairs = pa.concat_tables(parts)
     return counts, pairs.sort_by([("score", "descending"), ("caption_id", "ascending")])
@@ -157,6 +157,6 @@ def join_selection(pairs: pa.Table, selection: pa.Table) -> tuple[pa.Table, int]
     return pairs.append_column("rank", rank), missing
 
 
-def scores_of(pairs: pa.Table) -> dict[str, Floats]:
+def scores_of(pairs: pa.Table, recipe: Recipe) -> dict[str, Floats]:
     """Each score as an array, in the order of the rows."""
-    return {name: pairs[name].to_numpy() for name in CHOSEN_SCORES}
+    return {name: pairs[name].to_numpy() for name in recipe.score_columns}

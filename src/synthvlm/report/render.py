@@ -5,23 +5,29 @@ from __future__ import annotations
 import base64
 import hashlib
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.captions.rule_table import RULES
+from synthvlm.components.settings import published_name
+from synthvlm.data import score_column
 from synthvlm.report.charts import histogram, measure_histogram, rising_line
 from synthvlm.report.collect import Facts, ScoreFacts, collect
 from synthvlm.report.published import PUBLISHED, is_comparable
+from synthvlm.scorers import SCORERS
+from synthvlm.scorers.clip import ClipSettings
+from synthvlm.scorers.ssim import SsimSettings
 from synthvlm.stages.curate import (
-    ALIGNMENT,
     CONCEPTS,
     DUPLICATE,
     NEAR_DUPLICATE,
     UNMEASURED,
     UNREADABLE,
 )
+from synthvlm.stages.rules import ALIGNMENT
 from synthvlm.store import RECIPE_FILE
 
 if TYPE_CHECKING:
@@ -40,29 +46,13 @@ REPORT_FILE = "report/index.html"
 #: Characters of a caption, and of a name, that the page holds at most.
 _TEXT_LIMIT, _NAME_LIMIT = 4000, 200
 
-SCORE_LABELS = {"clip_score": "CLIPScore", "ssim_score": "SSIMScore", "score": "Weighted score"}
-_RULE_LABELS = {
+#: Steps of curation that are no rules.
+_STEP_LABELS = {
     UNREADABLE: "Unreadable rows",
-    "alnum_ratio": "Alphanumeric characters",
-    "char_rep_ratio": "Character repetition",
-    "flagged_words_ratio": "Flagged words",
-    "special_char_ratio": "Special characters",
-    "word_rep_ratio": "Word repetition",
-    "char_count": "Characters",
-    "word_count": "Words",
-    "language": "Language",
-    "personal_data": "Personal data",
-    "person_names": "People's names",
-    "benchmark_overlap": "Benchmark overlap",
-    "tagged_names": "People's names, by a model",
     DUPLICATE: "Duplicates",
     NEAR_DUPLICATE: "Near-duplicates",
     UNMEASURED: "Not measured",
-    "perplexity": "Perplexity",
-    "image_text_matching": "Image-text matching",
-    "clip_similarity": "CLIP similarity",
-    "judge": "Judge",
-    "alignment": "Alignment",
+    ALIGNMENT: "Alignment",
     CONCEPTS: "Concept balancing",
 }
 #: Steps that have a reason, and no measure of their own.
@@ -130,20 +120,21 @@ def render(facts: Facts, recipe: Recipe, name: str) -> str:
         recipe=shown,
         when=when,
         rows=_curation_rows(facts, recipe) + _image_rows(facts, recipe),
-        score_labels=SCORE_LABELS,
+        score_labels=_score_labels(recipe),
         rule_charts=[
             (
-                _RULE_LABELS[m.name],
+                _rule_label(m.name),
                 m,
-                measure_histogram(m.counts, m.edges, m.bounds, label=_RULE_LABELS[m.name]),
+                measure_histogram(m.counts, m.edges, m.bounds, label=_rule_label(m.name)),
             )
             for m in facts.measures
         ],
-        charts=[_histogram(score) for score in facts.scores],
+        charts=[_histogram(score, _score_labels(recipe)) for score in facts.scores],
         best_of_chart=_best_of(facts),
-        published_rows=PUBLISHED,
-        comparable=_is_comparable(recipe),
-        weights=(recipe.scoring.clip.weight, recipe.scoring.ssim.weight),
+        formula=" + ".join(
+            f"{scorer.weight:g} · {SCORERS.label(name)}" for name, scorer in recipe.scorers.items()
+        ),
+        published=_published(recipe, facts),
         yaml=shown.to_yaml(),
         script=script,
         script_digest=digest,
@@ -183,7 +174,7 @@ def _curation_rows(facts: Facts, recipe: Recipe) -> list[FunnelRow]:
     if facts.funnel is None:
         return rows
     for step in facts.funnel.steps:
-        label = _RULE_LABELS.get(step.reason, step.reason)
+        label = _rule_label(step.reason)
         measured = step.reason not in _WITHOUT_MEASURE
         detail = _bounds(recipe, step.reason)
         rows.append(
@@ -219,8 +210,8 @@ def _selection(recipe: Recipe) -> str:
         parts = [f"the best {settings.top_n:,} by score"]
     elif settings.top_fraction is not None:
         parts = [f"the best {settings.top_fraction * 100:.6g}% of the pairs by score"]
-    for name, lowest in settings.min_scores.model_dump(exclude_none=True).items():
-        parts.append(f"{SCORE_LABELS[name]} at least {lowest:.6g}")
+    for name, lowest in settings.min_scores.items():
+        parts.append(f"{_score_labels(recipe)[name]} at least {lowest:.6g}")
     return ", ".join(parts)
 
 
@@ -230,7 +221,7 @@ def _sources(recipe: Recipe) -> str:
 
 
 def _bounds(recipe: Recipe, reason: str) -> str:
-    rule: Any = getattr(recipe.curation.rules, reason, None)
+    rule: Any = recipe.curation.rules.get(reason)
     if rule is None:
         return _WITHOUT_MEASURE.get(reason, "switched off since")
     ngram = f"{rule.ngram}-grams, " if hasattr(rule, "ngram") else ""
@@ -241,10 +232,21 @@ def _bounds(recipe: Recipe, reason: str) -> str:
     return f"{ngram}from {rule.min:.8g} to {rule.max:.8g}"
 
 
-def _histogram(score: ScoreFacts) -> Markup:
-    return histogram(
-        score.everything, score.selected, label=SCORE_LABELS[score.name], cut=score.cut
-    )
+def _histogram(score: ScoreFacts, labels: Mapping[str, str]) -> Markup:
+    return histogram(score.everything, score.selected, label=labels[score.name], cut=score.cut)
+
+
+def _rule_label(name: str) -> str:
+    """What the report calls a step of curation; one of a plug-in that is not there by its name."""
+    if name in _STEP_LABELS:
+        return _STEP_LABELS[name]
+    return RULES.label(name) if name in RULES else name
+
+
+def _score_labels(recipe: Recipe) -> dict[str, str]:
+    """What the report calls the column of each score."""
+    labels = {score_column(name): SCORERS.label(name) for name in recipe.scorers}
+    return {**labels, "score": "Weighted score"}
 
 
 def _best_of(facts: Facts) -> Markup | None:
@@ -254,10 +256,23 @@ def _best_of(facts: Facts) -> Markup | None:
     return rising_line(values, label="Mean weighted score of the best of the first k candidates")
 
 
-def _is_comparable(recipe: Recipe) -> bool:
-    """Whether the scorers are those of the published figures."""
-    ssim = recipe.scoring.ssim
-    return is_comparable(recipe.scoring.clip.model, ssim.side, ssim.model_input_side)
+def _published(recipe: Recipe, facts: Facts) -> dict[str, Any] | None:
+    """The published means, and those of this run; None where it lacks one of the two scorers."""
+    clip, ssim = recipe.scorers.get("clip"), recipe.scorers.get("ssim")
+    means = {score.name: score for score in facts.scores}
+    if not isinstance(clip, ClipSettings) or not isinstance(ssim, SsimSettings) or not means:
+        return None
+    first, second = means["clip_score"], means["ssim_score"]
+    rows = [("This run, all pairs", first.everything.mean(), second.everything.mean())]
+    if first.selected is not None and second.selected is not None:
+        rows.append(("This run, selected", first.selected.mean(), second.selected.mean()))
+    return {
+        "published": PUBLISHED,
+        "own": rows,
+        "clip": published_name(clip.model),
+        "ssim": ssim,
+        "comparable": is_comparable(clip.model, ssim.side, ssim.model_input_side),
+    }
 
 
 def _share(part: int, whole: int) -> str:

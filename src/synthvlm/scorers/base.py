@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from synthvlm.components.settings import InHash, Settings
+from synthvlm.components.table import Component
+from synthvlm.errors import PluginError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["Scorer", "Scores"]
+__all__ = ["Scorer", "ScorerSettings", "Scores", "check_scores"]
+
+
+class ScorerSettings(Settings):
+    """What all scorers have: the score of a pair is the weighted sum of what they say."""
+
+    weight: Annotated[float, InHash.NEVER] = Field(1.0, ge=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +31,7 @@ class Scores:
     """Scores of a batch of n pairs.
 
     Attributes:
-        values: float64, shape (n,); higher is better.
+        values: float64, shape (n,); higher is better. An image with NaN or infinity has failed.
         image_embeddings: float32, shape (n, d), unit length, from scorers that embed.
         text_embeddings: The same for the captions.
         truncated: For each caption, whether the scorer saw only its beginning.
@@ -29,10 +42,52 @@ class Scores:
     text_embeddings: np.ndarray | None = None
     truncated: tuple[bool, ...] | None = None
 
+    @classmethod
+    def joined(cls, parts: Sequence[Scores]) -> Scores:
+        """The scores of several batches as those of one; their embeddings are let go of."""
+        import numpy as np
 
-class Scorer(Protocol):
-    """Scores pairs of image and caption, higher is better."""
+        return cls(np.concatenate([part.values for part in parts]))
+
+
+class Scorer(Component):
+    """Scores pairs of image and caption; higher is better.
+
+    A scorer has a column of its own, ``<name>_score``, in every table of candidates and pairs.
+
+    Attributes:
+        about: One sentence for the data-set card: what the number says.
+        range: Lowest and highest score, both inclusive.
+        on_cpu: Whether it works on the CPU, image by image: it then scores on threads of its own
+            beside the generator.
+    """
+
+    Settings: ClassVar[type[Settings]] = ScorerSettings
+    about: ClassVar[str] = ""
+    range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    on_cpu: ClassVar[bool] = False
 
     def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
         """Score n images (uint8, shape (n, 3, height, width), RGB) against n captions."""
-        ...
+        raise NotImplementedError
+
+
+def check_scores(name: str, scores: Scores, count: int) -> None:
+    """Hold a scorer to its contract.
+
+    Raises:
+        PluginError: The scores are not one number for each pair; the message names it.
+    """
+    import numpy as np
+
+    values = getattr(scores, "values", None)
+    if not isinstance(values, np.ndarray) or values.shape != (count,):
+        found = "no array" if not isinstance(values, np.ndarray) else f"shape {values.shape}"
+        raise PluginError(f"scorer {name!r}: its values have {found}, not shape ({count},)")
+    if values.dtype.kind not in "fiu":
+        raise PluginError(f"scorer {name!r}: its values are of type {values.dtype}, no numbers")
+    for embeddings in (scores.image_embeddings, scores.text_embeddings):
+        if embeddings is not None and (embeddings.ndim != 2 or len(embeddings) != count):
+            raise PluginError(
+                f"scorer {name!r}: embeddings have shape {embeddings.shape}, not ({count}, d)"
+            )

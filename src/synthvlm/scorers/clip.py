@@ -3,26 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from pydantic import Field
+
+from synthvlm.components.settings import TINY, InHash, ModelName
+from synthvlm.components.table import LoadContext
+from synthvlm.model_files import clip_path
 from synthvlm.pretrained import load_pretrained
-from synthvlm.scorers.base import Scores
+from synthvlm.scorers.base import Scorer, ScorerSettings, Scores
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["ClipScorer"]
+__all__ = ["ClipScorer", "ClipSettings"]
 
 #: Captions whose embeddings are kept: a caption's candidates come in batches near each other.
 _KEPT_TEXTS = 256
 
 
-class ClipScorer:
+class ClipSettings(ScorerSettings):
+    """CLIPScore: cosine of the embeddings of image and prefixed caption, clipped at 0."""
+
+    model: Annotated[str, ModelName("clip"), InHash.ALWAYS] = Field(TINY, min_length=1)
+    revision: str | None = None
+    prefix: Annotated[str, InHash.ALWAYS] = "A photo depicts "
+
+
+class ClipScorer(Scorer):
     """Cosine of CLIP's image and text embeddings, clipped at 0, the caption prefixed.
 
     CLIPScore (Hessel et al. 2021) without its weight of 2.5, as SynthVLM reports it.
     """
+
+    name: ClassVar[str] = "clip"
+    label = "CLIPScore"
+    about = "cosine of the CLIP embeddings of image and caption, clipped at 0"
+    range = (0.0, 1.0)
+    Settings = ClipSettings
+    default = ClipSettings()
+
+    @classmethod
+    def load(cls, settings: ClipSettings, context: LoadContext) -> ClipScorer:
+        """Load the CLIP model; ``tiny`` is the embedded one.
+
+        Raises:
+            ModelError: It cannot be loaded.
+        """
+        return cls(
+            clip_path(settings.model),
+            device=context.device,
+            revision=settings.revision,
+            prefix=settings.prefix,
+        )
 
     def __init__(
         self,

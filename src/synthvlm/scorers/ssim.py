@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
-from synthvlm.scorers.base import Scores
+from pydantic import Field, model_validator
+
+from synthvlm.components.settings import InHash
+from synthvlm.scorers.base import Scorer, ScorerSettings, Scores
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["SsimScorer", "ssim_score"]
+__all__ = ["SsimScorer", "SsimSettings", "ssim_score"]
 
 
-class SsimScorer:
+class SsimSettings(ScorerSettings):
+    """SSIMScore: the image against itself after the trip through the VLM's input size."""
+
+    side: Annotated[int, InHash.ALWAYS] = Field(
+        768, ge=7, description="Side in pixels at which images are compared."
+    )
+    model_input_side: Annotated[int, InHash.ALWAYS] = Field(
+        336, ge=1, description="Side of the VLM's input."
+    )
+    weight: Annotated[float, InHash.NEVER] = Field(0.5, ge=0.0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.model_input_side >= self.side:
+            raise ValueError(
+                f"model_input_side {self.model_input_side} must be below side {self.side}"
+            )
+        return self
+
+
+class SsimScorer(Scorer):
     """SSIMScore as SynthVLM's authors compute it; the captions play no part."""
+
+    name: ClassVar[str] = "ssim"
+    label = "SSIMScore"
+    about = (
+        "structural similarity of the image with itself after a trip through the vision-language "
+        "model's input size"
+    )
+    range = (-1.0, 1.0)
+    on_cpu = True
+    Settings = SsimSettings
+    default = SsimSettings()
 
     def __init__(self, *, side: int = 768, model_input_side: int = 336) -> None:
         """Set the sides in pixels at which images are compared, and of the model's input."""

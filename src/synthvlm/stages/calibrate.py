@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthvlm.data import Candidate, candidate_schema, candidate_seed, fingerprint, table_of
+from synthvlm.data import Candidate, candidate_seed, candidate_table, fingerprint
 from synthvlm.engines.base import LostShard, ShardResult
 from synthvlm.errors import EngineError, SynthVLMError, TooManyFailuresError
 from synthvlm.stages.candidate_rows import carried, row_of
@@ -21,6 +21,8 @@ from synthvlm.stages.engine_events import note_update
 from synthvlm.stages.prompts import Prompt
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from synthvlm.engines.base import Engine, Reporter
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
@@ -119,7 +121,7 @@ def thresholds_of(
     run.sweep(STAGE, [STAGE], {0: marker})
     name = marker.file(STAGE)
     rows = [] if name is None else run.read_table(name).to_pylist()
-    candidates = [Candidate(**row) for row in rows]
+    candidates = [Candidate.of_row(row) for row in rows]
     thresholds = falling(marker.facts["threshold"], marker.facts["decay"], count)
     return thresholds, {(c.caption_id, c.index): c for c in candidates}
 
@@ -193,7 +195,7 @@ def _outcome(scores: np.ndarray, threshold: float, decay: float) -> tuple[float,
 
 def calibration_fingerprint(recipe: Recipe, adaptive: AdaptiveSettings, shared: str) -> str:
     """What calibrated thresholds depend on, given what every image does."""
-    weights = (recipe.scoring.clip.weight, recipe.scoring.ssim.weight)
+    weights = [(name, scorer.weight) for name, scorer in recipe.scorers.items()]
     count = recipe.generation.candidates
     return fingerprint(STAGE, shared, count, adaptive.keep_gain, adaptive.sample, weights)
 
@@ -251,11 +253,11 @@ class _Worker:
         name = None if marker is None else marker.file(STAGE)
         found = {}
         for values in [] if name is None else self._run.read_table(name).to_pylist():
-            row = Candidate(**values)
+            row = Candidate.of_row(values)
             prompt = self._prompts.get(row.caption_id)
             if prompt is None or row.fingerprint != prompt.fingerprint:
                 continue
-            kept = carried(row, self._recipe.scoring)
+            kept = carried(row, self._recipe)
             if kept is not None and row.index < self._recipe.generation.candidates:
                 found[row.caption_id, row.index] = kept
         return found
@@ -273,7 +275,7 @@ class _Worker:
             batch = orders[start : start + drawer.sizer.size]
             for image in drawer.draw(batch).result():
                 fingerprint = self._prompts[image.order.id].fingerprint
-                row = row_of(image, fingerprint, self._recipe.scoring)
+                row = row_of(image, fingerprint, self._recipe)
                 self._rows[row.caption_id, row.index] = row
             if start // _KEPT_EVERY < (start + len(batch)) // _KEPT_EVERY:
                 self._keep(shard)
@@ -284,10 +286,11 @@ class _Worker:
     def _keep(self, shard: int) -> None:
         """Commit what there is for the next run, not as a calibration."""
         if self._rows:
-            file = self._run.write_table(
-                STAGE, shard, table_of(list(self._rows.values()), candidate_schema())
-            )
+            file = self._run.write_table(STAGE, shard, self._table(list(self._rows.values())))
             self._run.commit(STAGE, shard, f"unfinished {self._wanted}", [file])
+
+    def _table(self, rows: list[Candidate]) -> pa.Table:
+        return candidate_table(rows, list(self._recipe.scorers))
 
     def _commit(self, shard: int) -> None:
         adaptive, count = self._recipe.generation.adaptive, self._recipe.generation.candidates
@@ -304,7 +307,7 @@ class _Worker:
             )
         scores = np.array([np.nan if r.score is None else r.score for r in rows])
         found = choose_stopping(scores.reshape(-1, count), adaptive.keep_gain)
-        file = self._run.write_table(STAGE, shard, table_of(rows, candidate_schema()))
+        file = self._run.write_table(STAGE, shard, self._table(rows))
         facts = {
             "threshold": found.threshold,
             "decay": found.decay,

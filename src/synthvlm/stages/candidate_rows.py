@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from synthvlm.data import Candidate
 
 if TYPE_CHECKING:
-    from synthvlm.recipe import ScoringSettings
+    from synthvlm.recipe import Recipe
     from synthvlm.stages.drawing import Image
 
 __all__ = ["carried", "row_of"]
 
 
-def row_of(image: Image, fingerprint: str, weights: ScoringSettings) -> Candidate:
+def row_of(image: Image, fingerprint: str, recipe: Recipe) -> Candidate:
     """The row of an image that was drawn, or failed."""
     order, status = image.order, _status(image)
     return Candidate(
@@ -23,9 +24,8 @@ def row_of(image: Image, fingerprint: str, weights: ScoringSettings) -> Candidat
         seed=order.seed,
         status=status,
         fingerprint=fingerprint,
-        clip_score=image.clip_score,
-        ssim_score=image.ssim_score,
-        score=_score(image, weights) if status == "ok" else None,
+        scores=image.scores,
+        score=_score(image.scores, recipe) if status == "ok" else None,
         truncated=image.truncated,
         prompt_truncated=image.prompt_truncated,
         reproducible=image.reproducible,
@@ -33,13 +33,13 @@ def row_of(image: Image, fingerprint: str, weights: ScoringSettings) -> Candidat
     )
 
 
-def carried(row: Candidate, weights: ScoringSettings) -> Candidate | None:
+def carried(row: Candidate, recipe: Recipe) -> Candidate | None:
     """The row of an earlier attempt, as it counts now; None where it must be drawn again."""
     if row.status == "unsafe":  # done with, and cannot win
         return row
-    if row.clip_score is None:
+    if not row.scores:
         return None
-    return replace(row, score=_score(row, weights), status="ok", chosen=False)
+    return replace(row, score=_score(row.scores, recipe), status="ok", chosen=False)
 
 
 def _status(image: Image) -> str:
@@ -48,8 +48,6 @@ def _status(image: Image) -> str:
     return "ok" if image.unsafe is None else "unsafe"
 
 
-def _score(of: Image | Candidate, weights: ScoringSettings) -> float:
-    """The score of what is usable: clip.weight * CLIPScore + ssim.weight * SSIMScore."""
-    assert of.clip_score is not None
-    assert of.ssim_score is not None
-    return weights.clip.weight * of.clip_score + weights.ssim.weight * of.ssim_score
+def _score(scores: Mapping[str, float], recipe: Recipe) -> float:
+    """The weighted sum of what the scorers say (method: CLIPScore + 0.5 * SSIMScore)."""
+    return sum(scorer.weight * scores[name] for name, scorer in recipe.scorers.items())

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import yaml
 
-from synthvlm.data import CHOSEN_SCORES, MODEL_MEASURES, TEXT_MEASURES
+from synthvlm.captions.benchmark_overlap import BenchmarkOverlapSettings
+from synthvlm.captions.person_names import TaggedNamesSettings
+from synthvlm.components.settings import Settings, named_models, published_name
+from synthvlm.data import score_column
+from synthvlm.exporters import EXPORTERS
 from synthvlm.exporters.card import CardFacts, ModelFacts
-from synthvlm.model_files import clip_path, pipeline_path
+from synthvlm.model_files import located
 from synthvlm.recipe import source_name
-from synthvlm.recipe_base import published_name
+from synthvlm.scorers import SCORERS
 from synthvlm.selection import by_shard
-from synthvlm.stages.curate import REASONS, totals
+from synthvlm.stages.curate import reasons_in_order, totals
+from synthvlm.stages.rules import rules_on
 from synthvlm.stages.select import SELECTION_FILE
-from synthvlm.stages.text_rules import bounds_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,12 +60,14 @@ def card_facts(
     shown = recipe.published()
     curated = totals(captions)
     selection = run.read_table(SELECTION_FILE)
-    reasons = [name for name in REASONS if name in curated]
+    reasons = reasons_in_order(name for name in curated if name not in ("captions", "kept"))
     candidates = {
         name: sum(int(marker.facts.get(name, 0)) for marker in generated.values())
         for name in _COUNTED
     }
-    sums, pairs = _sums(run, generated)
+    sums, pairs = _sums(run, generated, recipe.score_columns)
+    labels = {score_column(name): SCORERS.label(name) for name in recipe.scorers}
+    labels["score"] = "Weighted score"
     funnel = [
         ("captions read", curated["captions"]),
         *((f"rejected: {reason}", curated[reason]) for reason in reasons),
@@ -77,15 +84,17 @@ def card_facts(
     return CardFacts(
         license=recipe.export.license,
         formats=recipe.export.formats,
+        usages=[usage for name in recipe.export.formats if (usage := EXPORTERS[name].usage)],
+        abouts={SCORERS.label(n): SCORERS[n].about for n in recipe.scorers if SCORERS[n].about},
         models=_models(recipe),
         sources=_sources(run, recipe, captions, selection),
         funnel=funnel,
         scores={
-            name: (sums[name] / max(1, pairs), pc.mean(selection[name]).as_py() or 0.0)
-            for name in CHOSEN_SCORES
+            labels[name]: (sums[name] / max(1, pairs), pc.mean(selection[name]).as_py() or 0.0)
+            for name in recipe.score_columns
         },
         checks=_checks(shown),
-        personal_data_checked=recipe.curation.rules.personal_data is not None,
+        personal_data_checked="personal_data" in rules_on(recipe),
         names_checked=_names_checked(shown),
         reproducible=not candidates["irreproducible"],
         recipe=shown.to_yaml(),
@@ -94,19 +103,21 @@ def card_facts(
     )
 
 
-def _sums(run: RunFolder, generated: dict[int, Marker]) -> tuple[dict[str, float], int]:
+def _sums(
+    run: RunFolder, generated: dict[int, Marker], scores: Sequence[str]
+) -> tuple[dict[str, float], int]:
     import pyarrow.compute as pc
 
-    sums = dict.fromkeys(CHOSEN_SCORES, 0.0)
+    sums = dict.fromkeys(scores, 0.0)
     pairs = 0
     for _, marker in sorted(generated.items()):
         name = marker.file("candidates")
         if name is None:
             continue
-        table = run.read_table(name, [*CHOSEN_SCORES, "chosen"])
+        table = run.read_table(name, [*scores, "chosen"])
         table = table.filter(table["chosen"])
         pairs += table.num_rows
-        for score in CHOSEN_SCORES:
+        for score in scores:
             sums[score] += pc.sum(table[score]).as_py() or 0.0
     return sums, pairs
 
@@ -132,10 +143,11 @@ def _sources(
 def _checks(recipe: Recipe) -> list[str]:
     curation = recipe.curation
     checks = []
-    for name, (lowest, highest) in bounds_of(recipe, (*TEXT_MEASURES, *MODEL_MEASURES)).items():
+    for name, rule in rules_on(recipe).items():
+        lowest, highest = rule.bounds
         low = f" >= {lowest}" if lowest is not None else ""
         high = f" <= {highest}" if highest is not None else ""
-        model = getattr(getattr(curation.rules, name), "model", None)
+        model = getattr(rule, "model", None)
         by = f" (by `{model}`)" if model else ""
         checks.append(f"`{name}`{low}{' and' if low and high else ''}{high}{by}")
     if curation.deduplicate:
@@ -154,32 +166,35 @@ def _checks(recipe: Recipe) -> list[str]:
 
 
 def _names_checked(recipe: Recipe) -> str | None:
-    rules = recipe.curation.rules
-    if rules.tagged_names is not None:
-        return f"by the model `{rules.tagged_names.model}`"
-    return None if rules.person_names is None else "by their form"
+    rules = rules_on(recipe)
+    tagger = rules.get("tagged_names")
+    if isinstance(tagger, TaggedNamesSettings):
+        return f"by the model `{tagger.model}`"
+    return "by their form" if "person_names" in rules else None
 
 
 def _benchmarks(recipe: Recipe) -> list[str]:
     """Names of the benchmark files: no folder, and of a URL no query, which may hold a secret."""
-    rule = recipe.curation.rules.benchmark_overlap
-    paths = [] if rule is None else rule.files
+    rule = rules_on(recipe).get("benchmark_overlap")
+    paths = rule.files if isinstance(rule, BenchmarkOverlapSettings) else []
     return [PurePath(urlsplit(p).path if "://" in p else p).name or "benchmark" for p in paths]
 
 
 def _models(recipe: Recipe) -> list[ModelFacts]:
-    settings, clip = recipe.generation, recipe.scoring.clip
-    models = [_model("image generation", settings.model, settings.revision, pipeline_path)]
-    if settings.refiner is not None:
-        refiner = settings.refiner
-        models.append(_model("refinement", refiner.model, refiner.revision, pipeline_path))
-    models.append(_model("CLIPScore", clip.model, clip.revision, clip_path))
-    return models
-
-
-def _model(part: str, name: str, revision: str | None, locate: object) -> ModelFacts:
-    assert callable(locate)
-    return ModelFacts(part, published_name(name), revision, _license(name, Path(locate(name))))
+    generation = recipe.generation
+    parts: list[tuple[str, Settings | None]] = [
+        ("image generation", generation),
+        ("refinement", generation.refiner),
+        *(("LoRA", lora) for lora in generation.loras),
+        ("image check", generation.safety),
+        *((SCORERS.label(name), scorer) for name, scorer in recipe.scorers.items()),
+    ]
+    return [
+        ModelFacts(part, published_name(name), revision, _license(name, Path(located(name, mark))))
+        for part, settings in parts
+        if settings is not None
+        for name, revision, mark in named_models(settings)
+    ]
 
 
 def _license(name: str, folder: Path) -> str | None:

@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthvlm.data import MODEL_MEASURES, TEXT_MEASURES, caption_schema, fingerprint
+from synthvlm.captions.rule import TextRule
+from synthvlm.captions.rule_table import RULES
+from synthvlm.components.settings import identity_values
+from synthvlm.data import caption_schema, fingerprint, measure_schema
+from synthvlm.model_files import identify
 from synthvlm.stages.model_measure import measure_by_model, measured_values, stage_of
-from synthvlm.stages.model_rules import model_rule_fingerprint, model_rules_on
+from synthvlm.stages.rules import (
+    ALIGNMENT,
+    bounds_of,
+    model_rule_fingerprint,
+    model_rules_on,
+    rules_on,
+    text_rules_on,
+)
 from synthvlm.stages.summary import StageSummary
-from synthvlm.stages.text_rules import bounds_of
 from synthvlm.stages.verdicts import (
     DUPLICATE,
     NEAR_DUPLICATE,
@@ -43,28 +53,17 @@ __all__ = [
     "CONCEPTS",
     "DUPLICATE",
     "NEAR_DUPLICATE",
-    "REASONS",
     "UNMEASURED",
     "UNREADABLE",
     "curate",
+    "reasons_in_order",
     "reasons_on",
     "totals",
     "verdicts_fingerprint",
 ]
 
 STAGE = "curate"
-ALIGNMENT, CONCEPTS = "alignment", "concepts"
-
-#: Every reason of a rejection, in the order in which it is decided.
-REASONS = (
-    UNREADABLE,
-    *TEXT_MEASURES,
-    DUPLICATE,
-    NEAR_DUPLICATE,
-    *MODEL_MEASURES,
-    UNMEASURED,
-    CONCEPTS,
-)
+CONCEPTS = "concepts"
 
 
 def curate(
@@ -106,11 +105,22 @@ def curate(
 def reasons_on(recipe: Recipe) -> list[str]:
     """The steps of curation that a recipe has, in their order."""
     curation = recipe.curation
-    on = {*bounds_of(recipe, TEXT_MEASURES), *model_rules_on(recipe)}
+    on = {*text_rules_on(recipe), *model_rules_on(recipe)}
     on |= {DUPLICATE} if curation.deduplicate else set()
     on |= {NEAR_DUPLICATE} if curation.near_duplicates is not None else set()
     on |= {CONCEPTS} if curation.concepts is not None else set()
-    return [reason for reason in REASONS if reason in on]
+    return reasons_in_order(on)
+
+
+def reasons_in_order(reasons: Iterable[str]) -> list[str]:
+    """Reasons of rejections in the order in which they are decided; what is no step comes last."""
+    text: list[str] = []
+    model: list[str] = []
+    for name in RULES.names():
+        (text if issubclass(RULES[name], TextRule) else model).append(name)
+    order = [UNREADABLE, *text, DUPLICATE, NEAR_DUPLICATE, *model, ALIGNMENT, UNMEASURED, CONCEPTS]
+    places = {name: place for place, name in enumerate(order)}
+    return sorted(set(reasons), key=lambda name: (places.get(name, len(order)), name))
 
 
 def totals(markers: dict[int, Marker]) -> dict[str, int]:
@@ -123,7 +133,7 @@ def totals(markers: dict[int, Marker]) -> dict[str, int]:
 
 def _decide(run: RunFolder, recipe: Recipe, verdicts: Verdicts, progress: Progress) -> None:
     curation = recipe.curation
-    verdicts.apply_text_bounds(bounds_of(recipe, TEXT_MEASURES))
+    verdicts.apply_text_bounds(bounds_of(recipe, text_rules_on(recipe)))
     if curation.deduplicate:
         reject_duplicates(verdicts)
     if curation.near_duplicates is not None:
@@ -143,17 +153,21 @@ def verdicts_fingerprint(recipe: Recipe, measures: Mapping[int, Marker]) -> str:
     curation = recipe.curation
     return fingerprint(
         STAGE,
-        caption_schema().names,
         [
-            (measures[shard].fingerprint, sorted(measures[shard].facts["rules"].items()))
+            (
+                measures[shard].fingerprint,
+                [measures[shard].facts["rules"].get(name) for name in text_rules_on(recipe)],
+            )
             for shard in sorted(measures)
         ],
-        bounds_of(recipe, (*TEXT_MEASURES, *MODEL_MEASURES)),
+        list(bounds_of(recipe, rules_on(recipe)).items()),
         [model_rule_fingerprint(recipe, name) for name in model_rules_on(recipe)],
         curation.deduplicate,
-        None if curation.near_duplicates is None else curation.near_duplicates.model_dump(),
+        *(
+            None if step is None else identity_values(step, identify)
+            for step in (curation.near_duplicates, curation.concepts)
+        ),
         None if curation.alignment is None else curation.alignment.top_fraction,
-        None if curation.concepts is None else curation.concepts.model_dump(),
     )
 
 
@@ -176,11 +190,11 @@ def _write(
     table = verdicts.table(shard)
     ids = table["id"].to_pylist()
     reasons = verdicts.reasons(shard)
-    for name in MODEL_MEASURES:
-        values: Sequence[float | None] = [None] * len(ids)
-        if name in models:
-            known = measured_values(run, name, models[name], shard)
-            values = [None if np.isnan(known.get(id, np.nan)) else known[id] for id in ids]
+    rules = table.schema.names[len(measure_schema()) :]
+    for name, markers in models.items():
+        known = measured_values(run, name, markers, shard)
+        values = [None if np.isnan(known.get(id, np.nan)) else known[id] for id in ids]
+        rules.append(name)
         table = table.append_column(name, pa.array(values, pa.float64()))
     problems = table["problem"].to_pylist()
     for row, problem in verdicts.problems[shard].items():
@@ -197,5 +211,5 @@ def _write(
         table = table.append_column(column, cells)
     facts = {"captions": len(kept), "kept": sum(kept)}
     facts |= Counter(sorted(reason for reason in reasons.tolist() if reason is not None))
-    file = run.write_table("captions", shard, table.cast(caption_schema()))
+    file = run.write_table("captions", shard, table.cast(caption_schema(rules)))
     run.commit(STAGE, shard, wanted, [file], facts)

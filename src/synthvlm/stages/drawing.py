@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from synthvlm.components.contract import contract
 from synthvlm.errors import GenerationError, OutOfMemoryError, first_line
+from synthvlm.generators.base import check_images
+from synthvlm.scorers.base import Scores, check_scores
 from synthvlm.stages.batch_size import BatchSizer
 
 if TYPE_CHECKING:
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from synthvlm.generators.base import GeneratedImages
     from synthvlm.generators.diffusers import DiffusersGenerator
     from synthvlm.recipe import Recipe
+    from synthvlm.scorers.base import Scorer
     from synthvlm.stages.models import Models
 
 __all__ = ["Drawer", "Image", "Order"]
@@ -47,11 +52,10 @@ class Image:
         problem: Why there is no image; the fields below are then None.
         unsafe: Why the image check rejects it; it has scores and no pixels.
         pixels: uint8, shape (height, width, 3).
-        clip_score: 0 .. 1.
-        ssim_score: -1 .. 1.
-        image_embedding: The scorer's, unit length.
+        scores: What each scorer says, by its name.
+        image_embedding: Of the first scorer that embeds, unit length; None where none does.
         text_embedding: The same of the caption.
-        truncated: Whether the scorer's text tower cut the caption off.
+        truncated: Whether a scorer saw only the beginning of the caption.
         prompt_truncated: Whether the generator's text encoders did.
         reproducible: Whether the order determines the image.
     """
@@ -60,8 +64,7 @@ class Image:
     problem: str | None = None
     unsafe: str | None = None
     pixels: np.ndarray | None = None
-    clip_score: float | None = None
-    ssim_score: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
     image_embedding: np.ndarray | None = None
     text_embedding: np.ndarray | None = None
     truncated: bool = False
@@ -163,7 +166,10 @@ class Drawer:
     def _generate(self, orders: list[Order]) -> _Drawn:
         assert self._models is not None
         prompts, seeds = [order.prompt for order in orders], [order.seed for order in orders]
-        images = self._models.generator.generate(prompts, seeds)
+        generator = self._models.generator
+        with contract("generator", generator.name):
+            images = generator.generate(prompts, seeds)
+        check_images(generator.name, images, len(orders))
         return _Drawn(orders, images, _ready(images))
 
     def _parts(self, orders: list[Order], size: int) -> list[_Drawn]:
@@ -241,38 +247,77 @@ class Drawer:
         assert self._models is not None
         captions = [orders[n].prompt for n in rows]
         pixels_in = images.pixels[rows.start : rows.stop]
-        ssim, on_host = self._models.ssim, pixels_in.cpu()
-        parts = [
-            self._encoding.submit(ssim.score, on_host[n : n + 1], captions[n : n + 1])
-            for n in range(len(rows))
-        ]
-        clip = self._models.clip.score(pixels_in, captions)
+        on_host = pixels_in.cpu()
+        scores = self._scores(pixels_in, on_host, captions)
         pixels = np.ascontiguousarray(on_host.permute(0, 2, 3, 1).numpy())
         cut = images.truncated or (False,) * len(orders)
         blank = blank_images(pixels_in)
         unsafe = self._unsafe(pixels_in)
-        problems = [images.problems[row] or blank[n] for n, row in enumerate(rows)]
-        assert clip.image_embeddings is not None
-        assert clip.text_embeddings is not None
-        assert clip.truncated is not None
-        return [
-            Image(orders[row], problems[n])
-            if problems[n] is not None
-            else Image(
-                orders[row],
-                None,
-                unsafe[n],
-                # A winner must not hold its batch in memory.
-                pixels[n].copy() if unsafe[n] is None else None,
-                float(clip.values[n]),
-                float(parts[n].result().values[0]),
-                clip.image_embeddings[n],
-                clip.text_embeddings[n],
-                clip.truncated[n],
-                cut[row],
+        embedding = [s for s in scores.values() if s.image_embeddings is not None]
+        vectors = embedding[0] if embedding else Scores(np.zeros(0))
+        found = []
+        for n, row in enumerate(rows):
+            values = {name: float(batch.values[n]) for name, batch in scores.items()}
+            problem = images.problems[row] or blank[n] or _no_number(values)
+            if problem is not None:
+                found.append(Image(orders[row], problem))
+                continue
+            found.append(
+                Image(
+                    orders[row],
+                    None,
+                    unsafe[n],
+                    # A winner must not hold its batch in memory.
+                    pixels[n].copy() if unsafe[n] is None else None,
+                    values,
+                    _row(vectors.image_embeddings, n),
+                    _row(vectors.text_embeddings, n),
+                    any(batch.truncated[n] for batch in scores.values() if batch.truncated),
+                    cut[row],
+                )
             )
-            for n, row in enumerate(rows)
-        ]
+        return found
+
+    def _scores(
+        self, images: torch.Tensor, on_host: torch.Tensor, captions: list[str]
+    ) -> dict[str, Scores]:
+        """What each scorer says of some images; those of the CPU work beside the others."""
+        assert self._models is not None
+        scorers = self._models.scorers
+        waiting = {
+            name: [
+                self._encoding.submit(_score, name, scorer, on_host[n : n + 1], captions[n : n + 1])
+                for n in range(len(captions))
+            ]
+            for name, scorer in scorers.items()
+            if scorer.on_cpu
+        }
+        scored = {
+            name: _score(name, scorer, images, captions)
+            for name, scorer in scorers.items()
+            if not scorer.on_cpu
+        }
+        for name, parts in waiting.items():
+            scored[name] = Scores.joined([part.result() for part in parts])
+        return {name: scored[name] for name in scorers}
+
+
+def _score(name: str, scorer: Scorer, images: torch.Tensor, captions: Sequence[str]) -> Scores:
+    with contract("scorer", name):
+        scores = scorer.score(images, captions)
+    check_scores(name, scores, len(captions))
+    return scores
+
+
+def _no_number(values: Mapping[str, float]) -> str | None:
+    """Why an image cannot be ranked: a NaN would win over every number, or over none."""
+    return next(
+        (f"scorer {name!r} gave {v}" for name, v in values.items() if not math.isfinite(v)), None
+    )
+
+
+def _row(vectors: np.ndarray | None, row: int) -> np.ndarray | None:
+    return None if vectors is None else vectors[row]
 
 
 def _batch_size(recipe: Recipe) -> Literal["auto"] | int:

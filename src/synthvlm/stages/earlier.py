@@ -36,7 +36,7 @@ class Earlier:
             name = marker.file(folder)
             yield from _rows(run.read_table(name)) if name else ()
 
-        candidates = [Candidate(**row) for row in rows("candidates")]
+        candidates = [Candidate.of_row(row) for row in rows("candidates")]
         pairs = [Pair(**row) for row in rows("pairs")]
         previews = [Preview(**row) for row in rows("previews")]
         return cls(
@@ -52,7 +52,7 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
 
     columns = {
-        name: (value.values.to_numpy() for value in table[name])
+        name: (value.values.to_numpy() if value.is_valid else None for value in table[name])
         if pa.types.is_list(table.schema.field(name).type)
         else table[name].to_pylist()
         for name in table.column_names

@@ -1,4 +1,4 @@
-"""From the recipe to the clients of OpenAI-compatible endpoints."""
+"""From the recipe to the client of an OpenAI-compatible chat endpoint."""
 
 from __future__ import annotations
 
@@ -10,16 +10,10 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from synthvlm.endpoints.client import EndpointClient
-    from synthvlm.endpoints.connection import Connection
-    from synthvlm.endpoints.images import ImageClient
-    from synthvlm.recipe_endpoints import (
-        ConnectionSettings,
-        EndpointSettings,
-        ImageEndpointSettings,
-    )
+    from synthvlm.recipe_endpoints import EndpointSettings
     from synthvlm.store import RunFolder
 
-__all__ = ["endpoint_client", "image_client"]
+__all__ = ["endpoint_client"]
 
 
 def endpoint_client(
@@ -47,27 +41,8 @@ def endpoint_client(
             f"and replies that were paid for must be kept"
         )
     return EndpointClient(
-        _connection(endpoint),
+        endpoint.connection(),
         model,
         max_tokens=endpoint.max_tokens,
         store=resources.enter_context(ReplyStore(folder)),
-    )
-
-
-def image_client(endpoint: ImageEndpointSettings, model: str) -> ImageClient:
-    """A client that has the model of that name there draw."""
-    from synthvlm.endpoints.images import ImageClient
-
-    return ImageClient(_connection(endpoint), model)
-
-
-def _connection(endpoint: ConnectionSettings) -> Connection:
-    from synthvlm.endpoints.connection import Connection
-
-    return Connection(
-        endpoint.url,
-        api_key_env=endpoint.api_key_env,
-        concurrency=endpoint.concurrency,
-        timeout_s=endpoint.timeout_s,
-        max_requests=endpoint.max_requests,
     )

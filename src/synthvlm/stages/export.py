@@ -6,13 +6,15 @@ import posixpath
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
+from synthvlm.components.table import LoadContext
 from synthvlm.data import fingerprint
 from synthvlm.exporters import EXPORTERS, Exporter
 from synthvlm.exporters.card import data_set_card
+from synthvlm.model_files import identify
 from synthvlm.stages.card_facts import card_facts
 from synthvlm.stages.data_set_folder import DataSetFolder
 from synthvlm.stages.selected_pairs import SelectedPairs
@@ -94,22 +96,24 @@ def export(
 
 def part_fingerprints(recipe: Recipe, selected: SelectedPairs) -> dict[int, str]:
     """What each part depends on: its pairs, the files they come from, the settings."""
-    settings = recipe.export.model_dump(mode="json")
+    formats = [
+        EXPORTERS.identity(name, settings, identify)
+        for name, settings in recipe.export.exporters().items()
+    ]
     return {
-        number: fingerprint(STAGE, _RECORDS, settings, part.to_pydict(), selected.inputs(part))
+        number: fingerprint(STAGE, _RECORDS, formats, part.to_pydict(), selected.inputs(part))
         for number, part in enumerate(selected.parts())
     }
 
 
 def whole_fingerprint(recipe: Recipe, parts: Mapping[int, str]) -> str:
     """What the data set as a whole depends on: its parts, and for its card the recipe."""
-    settings = recipe.export.model_dump(mode="json")
-    return fingerprint(WHOLE, _RECORDS, sorted(parts.items()), recipe.to_yaml(), settings)
+    return fingerprint(WHOLE, _RECORDS, sorted(parts.items()), recipe.to_yaml())
 
 
 def _exporters(recipe: Recipe) -> dict[str, Exporter]:
-    arguments: dict[str, dict[str, Any]] = {"llava": {"instructions": recipe.export.instructions}}
-    return {name: EXPORTERS[name](**arguments.get(name, {})) for name in recipe.export.formats}
+    settings = recipe.export.exporters()
+    return {name: EXPORTERS.load(name, settings[name], LoadContext()) for name in settings}
 
 
 def _write_part(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from synthvlm.stages.curate import REASONS, reasons_on
+from synthvlm.stages.curate import reasons_in_order, reasons_on
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -22,8 +22,8 @@ def funnel_lines(run: RunFolder, recipe: Recipe, counts: Mapping[str, int]) -> l
         recipe: The recipe.
         counts: Of ``curate.totals``.
     """
-    on = reasons_on(recipe)
-    steps = [name for name in REASONS if name in on or counts.get(name)]
+    rejecting = {name for name in counts if name not in ("captions", "kept")}
+    steps = reasons_in_order(rejecting.union(reasons_on(recipe)))
     width = max(map(len, ["rule", *steps]))
     lines = [f"{'rule':<{width}}  {'in':>12}  {'out':>12}  {'passed':>7}  {'captions/s':>11}"]
     rates = _rates(run)

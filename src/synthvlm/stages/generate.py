@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,13 @@ from synthvlm.errors import TooManyFailuresError
 from synthvlm.stages.calibrate import Sample, thresholds_of
 from synthvlm.stages.engine_events import note_update
 from synthvlm.stages.generation_worker import GenerationJob
-from synthvlm.stages.prompts import STAGE, image_fingerprint, read_prompts, shard_fingerprint
+from synthvlm.stages.prompts import (
+    STAGE,
+    image_dependencies,
+    image_fingerprint,
+    read_prompts,
+    shard_fingerprint,
+)
 from synthvlm.stages.shard_attempt import COUNTS
 from synthvlm.stages.summary import StageSummary
 
@@ -74,11 +80,12 @@ def generate(
         sizes[shard] = len(prompts) * recipe.generation.candidates
         if _is_current(done.get(shard), shard_fingerprint(recipe, shared, thresholds, prompts)):
             upheld.add(shard)
+    stale = [shard for shard in captions if shard not in upheld]
+    _announce_repeated(recipe, [done[shard] for shard in stale if shard in done], progress)
     total = sum(sizes.values())
     progress.start(STAGE, total, "candidates", sum(sizes[shard] for shard in upheld))
     job = GenerationJob(run, recipe, load_models, shared, captions, calibrated, thresholds)
     work = _Work(run, recipe, math.ceil(recipe.run.max_failed_share * total), progress)
-    stale = [shard for shard in captions if shard not in upheld]
     with closing(engine.run(job, stale, progress)) as updates:
         for update in updates:
             size = sizes[update.shard] if isinstance(update, LostShard) else 0
@@ -159,6 +166,25 @@ class _Work:
             raise TooManyFailuresError("\n".join(lines))
         for line in lines:
             self._progress.note(f"warning: {line}; the next run tries it again")
+
+
+def _announce_repeated(recipe: Recipe, stale: Sequence[Marker], progress: Progress) -> None:
+    """Say how many images of an earlier run are made again, and why, before that is done."""
+    now = image_dependencies(recipe)
+    repeated, reasons = 0, dict[str, None]()
+    for marker in stale:
+        before = marker.facts.get("depends")
+        if before == now:
+            continue
+        counts = marker.facts
+        repeated += counts.get("candidates", 0) - counts.get("skipped", 0)
+        if before is None:
+            reasons["the folder is of an earlier version of synthvlm"] = None
+        else:
+            changed = {part for part in {*before, *now} if before.get(part) != now.get(part)}
+            reasons |= {f"{part} changed": None for part in sorted(changed)}
+    if repeated:
+        progress.note(f"note: {repeated:,} images are made again: {'; '.join(reasons)}")
 
 
 def _is_current(marker: Marker | None, fingerprint: str) -> bool:

@@ -14,18 +14,20 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.data import TEXT_MEASURES, Caption, fingerprint, measure_schema
+from synthvlm.components.settings import identity_values
+from synthvlm.data import Caption, fingerprint, measure_schema
 from synthvlm.errors import TooManyFailuresError
+from synthvlm.model_files import identify
 from synthvlm.recipe import source_name
 from synthvlm.stages.original_images import hub_arguments, source_path
+from synthvlm.stages.rules import load_text_rules, text_rule_fingerprints
 from synthvlm.stages.summary import StageSummary
-from synthvlm.stages.text_rules import text_rule_fingerprints, text_rules
 from synthvlm.stages.written import is_written, stages_of, writer_fingerprint, written_captions
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from synthvlm.captions.rules import Rule
+    from synthvlm.captions.rule import TextRule
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.recipe_sources import SourceSettings
@@ -36,8 +38,6 @@ __all__ = ["content_fingerprint", "measure", "measured_fingerprint", "sources_fi
 STAGE = "measure"
 #: Its only marker says that all sources were read to their end.
 TOTAL = "sources"
-#: Settings of a source that are no part of how its captions are read.
-_NOT_READ = {"path", "image_field", "image_root", "image_captioner", "concept_writer"}
 
 
 def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
@@ -136,7 +136,7 @@ class _Measurer:
     def __init__(self, run: RunFolder, recipe: Recipe) -> None:
         self._run, self._recipe = run, recipe
         self._wanted = text_rule_fingerprints(recipe)
-        self._ready: dict[str, Rule] = {}
+        self._ready: dict[str, TextRule] = {}
         self.seconds: dict[str, float] = {}
         self.measured = self.shards = 0
 
@@ -148,9 +148,8 @@ class _Measurer:
             name: [getattr(caption, name) for caption in batch]
             for name in ("id", "source", "row", "text_raw", "text", "problem")
         }
-        columns |= dict.fromkeys(TEXT_MEASURES, [None] * len(batch))
         columns |= self._measures(columns["text"], self._wanted)
-        table = pa.Table.from_pydict(columns, measure_schema())
+        table = pa.Table.from_pydict(columns, measure_schema(list(self._wanted)))
         return self._commit(shard, table, wanted)
 
     def complete(self, shard: int, marker: Marker) -> Marker:
@@ -166,14 +165,16 @@ class _Measurer:
         table = self._run.read_table(name)
         for rule, values in self._measures(table["text"].to_pylist(), missing).items():
             place = table.schema.get_field_index(rule)
-            table = table.set_column(place, table.field(place), pa.chunked_array([values]))
+            if place >= 0:
+                table = table.remove_column(place)
+            table = table.append_column(rule, pa.array(values, pa.float64()))
         return self._commit(shard, table, marker.fingerprint, known)
 
     def _measures(self, texts: list[str], names: Iterable[str]) -> dict[str, Any]:
         from synthvlm.captions.rules import measure as measure_texts
 
         new = [name for name in names if name not in self._ready]
-        self._ready |= {rule.name: rule for rule in text_rules(self._recipe, new)}
+        self._ready |= {rule.name: rule for rule in load_text_rules(self._recipe, new)}
         self.measured += len(texts)
         self.shards += 1
         return measure_texts(texts, [self._ready[name] for name in names], self.seconds)
@@ -200,7 +201,7 @@ def content_fingerprint(recipe: Recipe) -> str:
 
     sources = [
         (
-            source.model_dump(exclude=_NOT_READ),
+            identity_values(source, identify),
             source_name(source),
             source_digest(source_path(source), format=source.format, **hub_arguments(source)),
             writer_fingerprint(recipe, source),
@@ -209,7 +210,7 @@ def content_fingerprint(recipe: Recipe) -> str:
     ]
     curation = recipe.curation
     normalization = (curation.fix_unicode, curation.normalize_punctuation)
-    return fingerprint(sources, normalization, measure_schema().names)
+    return fingerprint(sources, normalization)
 
 
 def sources_fingerprint(recipe: Recipe, content: str) -> str:

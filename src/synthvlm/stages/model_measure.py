@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthvlm.captions.model_rules import Subject
+from synthvlm.captions.rule import Subject
 from synthvlm.captions.rules import failed_rule
 from synthvlm.data import fingerprint, model_measure_schema
 from synthvlm.errors import TooManyFailuresError
-from synthvlm.stages.model_rules import IMAGE_RULES, load_model_rule, model_rule_fingerprint
 from synthvlm.stages.original_images import OriginalImages
+from synthvlm.stages.rules import load_model_rule, looks_at_images, model_rule_fingerprint
 from synthvlm.stages.verdicts import UNMEASURED
 
 if TYPE_CHECKING:
-    from synthvlm.captions.model_rules import ModelRule
+    from synthvlm.captions.rule import ModelRule
     from synthvlm.captions.sources import OriginalImage
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
-    from synthvlm.stages.text_rules import Bounds
+    from synthvlm.stages.rules import Bounds
     from synthvlm.stages.verdicts import Verdicts
     from synthvlm.store import Marker, RunFolder
 
@@ -129,7 +129,7 @@ class _Pass:
         self._fingerprint = model_rule_fingerprint(recipe, name)
         self._done = run.markers(stage_of(name))
         self._rule: ModelRule | None = None
-        self._images = OriginalImages(recipe) if name in IMAGE_RULES else None
+        self._images = OriginalImages(recipe) if looks_at_images(name) else None
         self.measured = 0
 
     def shard(self, shard: int, rows: np.ndarray, verdicts: Verdicts) -> list[_Known]:

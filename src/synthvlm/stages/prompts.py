@@ -6,18 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from synthvlm.components.settings import ModelName, identity_values
 from synthvlm.data import fingerprint
-from synthvlm.model_files import clip_path, model_identity, pipeline_path
+from synthvlm.generators import GENERATORS
+from synthvlm.model_files import identify
+from synthvlm.scorers import SCORERS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from synthvlm.recipe import Recipe
+    from synthvlm.recipe_generation import GenerationSettings
     from synthvlm.store import Marker, RunFolder
 
 __all__ = [
     "STAGE",
     "Prompt",
+    "image_dependencies",
     "image_fingerprint",
     "prompts_of",
     "read_prompts",
@@ -25,8 +30,6 @@ __all__ = [
 ]
 
 STAGE = "generate"
-#: Settings of generation that an image does not depend on, beyond rounding.
-_NOT_PIXELS = {"candidates", "adaptive", "image", "offload", "vae_slicing", "channels_last"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,37 +58,46 @@ def prompts_of(captions: pa.Table, shared: str) -> list[Prompt]:
     ]
 
 
+def image_dependencies(recipe: Recipe) -> dict[str, str]:
+    """What every image and its scores depend on, beside the caption and the index.
+
+    Returns:
+        A fingerprint of each part, by a name for people.
+    """
+    generator = "the generator, its model or its settings"
+    parts: dict[str, object] = {
+        "the seed": recipe.seed,
+        generator: _generator_identity(recipe.generation),
+    }
+    for name, settings in recipe.scorers.items():
+        parts[f"the scorer {name}"] = SCORERS.identity(name, settings, identify)
+    return {part: fingerprint(value) for part, value in parts.items()}
+
+
 def image_fingerprint(recipe: Recipe) -> str:
-    """What every image and its scores depend on, beside the caption and the index."""
-    settings = recipe.generation
-    image = settings.model_dump(exclude=_NOT_PIXELS, mode="json")
-    scoring = recipe.scoring.model_dump(mode="json")
-    for scorer in scoring.values():
-        del scorer["weight"]
-    if settings.endpoint is None:
-        image["model"] = model_identity(pipeline_path(settings.model))
-    else:
-        endpoint = settings.endpoint
-        image["endpoint"] = (endpoint.send_seed, endpoint.extra)
-    if settings.safety is not None:
-        image["safety"]["model"] = model_identity(settings.safety.model)
-    if settings.refiner is not None:
-        image["refiner"]["model"] = model_identity(settings.refiner.model)
-    for lora in image["loras"]:
-        lora["model"] = model_identity(lora["model"])
-    scoring["clip"]["model"] = model_identity(clip_path(recipe.scoring.clip.model))
-    return fingerprint("image", recipe.seed, image, scoring)
+    """The same as one fingerprint."""
+    return fingerprint("image", list(image_dependencies(recipe).values()))
+
+
+def _generator_identity(settings: GenerationSettings) -> object:
+    name = settings.generator_name
+    # The name of a model at an endpoint is all that is known of it.
+    identified = _named if settings.endpoint is not None else identify
+    section = identity_values(settings, identified)
+    if settings.generator_settings is settings:
+        return section
+    return section, GENERATORS.identity(name, settings.generator_settings, identify)
+
+
+def _named(name: str, mark: ModelName) -> str:
+    return name if mark.kind == "pipeline" else identify(name, mark)
 
 
 def _choice(recipe: Recipe) -> tuple[object, ...]:
     """What the choice among scored candidates and the winner's file depend on."""
-    scoring, settings = recipe.scoring, recipe.generation
-    image = settings.image
-    return (
-        settings.candidates,
-        (scoring.clip.weight, scoring.ssim.weight),
-        (image.format, image.quality),
-    )
+    image = recipe.generation.image
+    weights = [(name, scorer.weight) for name, scorer in recipe.scorers.items()]
+    return recipe.generation.candidates, weights, (image.format, image.quality)
 
 
 def shard_fingerprint(

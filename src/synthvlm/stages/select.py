@@ -6,8 +6,12 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from synthvlm.components.settings import identity_values
+from synthvlm.components.table import LoadContext
 from synthvlm.data import fingerprint
+from synthvlm.model_files import identify
 from synthvlm.selection import select_pairs
+from synthvlm.selectors import SELECTORS
 from synthvlm.stages.summary import StageSummary
 from synthvlm.store import table_bytes
 
@@ -22,7 +26,6 @@ __all__ = ["select", "selection_fingerprint"]
 
 STAGE = "select"
 SELECTION_FILE = "selection.parquet"
-_COLUMNS = ["caption_id", "index", "clip_score", "ssim_score", "score", "chosen"]
 
 
 def select(
@@ -38,10 +41,12 @@ def select(
     progress.start(STAGE, len(generated), "shards")
     settings = recipe.selection
     pairs, selection = select_pairs(
-        _candidates(run, generated, progress),
+        _candidates(run, recipe, generated, progress),
+        selector=SELECTORS.load(settings.method, settings.selector, LoadContext()),
+        scorers=list(recipe.scorers),
         top_n=settings.top_n,
         top_fraction=settings.top_fraction,
-        min_scores=settings.min_scores.model_dump(exclude_none=True),
+        min_scores=settings.min_scores,
     )
     counts = {"pairs": pairs, "selected": selection.num_rows}
     file = run.write(SELECTION_FILE, table_bytes(selection))
@@ -59,15 +64,18 @@ def selection_fingerprint(recipe: Recipe, generated: Mapping[int, Marker]) -> st
         for file in generated[shard].files
         if file.path.startswith("candidates/")
     ]
-    return fingerprint(STAGE, recipe.selection.model_dump(mode="json"), checksums)
+    settings = recipe.selection
+    method = SELECTORS.identity(settings.method, settings.selector, identify)
+    return fingerprint(STAGE, identity_values(settings, identify), method, checksums)
 
 
 def _candidates(
-    run: RunFolder, generated: dict[int, Marker], progress: Progress
+    run: RunFolder, recipe: Recipe, generated: dict[int, Marker], progress: Progress
 ) -> Iterator[tuple[int, pa.Table]]:
     """The candidates of each shard, losers too: ten times as many rows as pairs."""
+    columns = ["caption_id", "index", *recipe.score_columns, "chosen"]
     for shard in sorted(generated):
         name = generated[shard].file("candidates")
         if name is not None:
-            yield shard, run.read_table(name, _COLUMNS)
+            yield shard, run.read_table(name, columns)
         progress.advance(1)

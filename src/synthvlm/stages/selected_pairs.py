@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.data import score_column
 from synthvlm.exporters import ExportedPair
 from synthvlm.selection import by_shard
 from synthvlm.stages.select import SELECTION_FILE
@@ -56,6 +57,9 @@ class SelectedPairs:
 
     def pairs(self, part: pa.Table) -> Iterator[ExportedPair]:
         """The pairs of a part, whole; an image is read as its pair is asked for."""
+        scorers = [
+            name.removesuffix("_score") for name in part.column_names if name.endswith("_score")
+        ]
         for shard, rows in by_shard(part):
             texts = self._table(self._captions[shard], "captions", ["id", "text", "source"])
             seeds = self._table(
@@ -79,8 +83,7 @@ class SelectedPairs:
                     caption=text,
                     source=source,
                     rank=row["rank"],
-                    clip_score=row["clip_score"],
-                    ssim_score=row["ssim_score"],
+                    scores={name: row[score_column(name)] for name in scorers},
                     score=row["score"],
                     seed=seed,
                     index=row["index"],

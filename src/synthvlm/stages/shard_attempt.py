@@ -15,8 +15,8 @@ from synthvlm.data import (
     Candidate,
     Pair,
     Preview,
-    candidate_schema,
     candidate_seed,
+    candidate_table,
     is_sampled,
     pair_schema,
     preview_schema,
@@ -27,9 +27,11 @@ from synthvlm.stages.candidate_rows import carried, row_of
 from synthvlm.stages.drawing import Drawer, Image, Order
 from synthvlm.stages.earlier import Earlier
 from synthvlm.stages.pixels import decode, encode, thumbnail
-from synthvlm.stages.prompts import STAGE, Prompt, shard_fingerprint
+from synthvlm.stages.prompts import STAGE, Prompt, image_dependencies, shard_fingerprint
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from synthvlm.engines.base import Reporter
     from synthvlm.recipe import Recipe
     from synthvlm.store import RunFolder
@@ -134,7 +136,7 @@ class ShardAttempt:
         self.counts["skipped"] = sum(row.status in ("skipped", "surplus") for row in rows)
         pairs = [self._pairs[id] for id in self._prompts if id in self._pairs]
         tables = {
-            "candidates": table_of(rows, candidate_schema()),
+            "candidates": candidate_table(rows, list(self._recipe.scorers)),
             "pairs": table_of([pair.result() for pair in pairs], pair_schema()),
             "previews": table_of(
                 [self._previews[key] for key in sorted(self._previews)], preview_schema()
@@ -155,20 +157,21 @@ class ShardAttempt:
             "prompt_truncated": len({row.caption_id for row in rows if row.prompt_truncated}),
             "irreproducible": sum(row.score is not None and not row.reproducible for row in rows),
             "encoding": self._encoding,
+            "depends": image_dependencies(self._recipe),
         }
         run.commit(STAGE, shard, wanted, files, facts)
 
     def _carried(self, row: Candidate | None) -> Candidate | None:
         if row is None or row.fingerprint != self._prompts[row.caption_id].fingerprint:
             return None
-        return carried(row, self._recipe.scoring)
+        return carried(row, self._recipe)
 
     def _order(self, key: Key) -> Order:
         seed = candidate_seed(self._recipe.seed, *key)
         return Order(*key, self._prompts[key[0]].text, seed)
 
     def _row_of(self, image: Image) -> Candidate:
-        return row_of(image, self._prompts[image.order.id].fingerprint, self._recipe.scoring)
+        return row_of(image, self._prompts[image.order.id].fingerprint, self._recipe)
 
     def _collect(self) -> None:
         """Take the images of the batch that is being scored."""
@@ -276,11 +279,7 @@ class ShardAttempt:
         return [rows[index] for index in range(self._count)]
 
     def _encode(self, image: Image) -> Pair:
-        import numpy as np
-
         assert image.pixels is not None
-        assert image.image_embedding is not None
-        assert image.text_embedding is not None
         settings = self._recipe.generation.image
         height, width = image.pixels.shape[:2]
         return Pair(
@@ -290,8 +289,8 @@ class ShardAttempt:
             format=settings.format,
             width=width,
             height=height,
-            image_embedding=image.image_embedding.astype(np.float16),
-            text_embedding=image.text_embedding.astype(np.float16),
+            image_embedding=_half(image.image_embedding),
+            text_embedding=_half(image.text_embedding),
         )
 
     def _show(self) -> None:
@@ -302,3 +301,9 @@ class ShardAttempt:
             done += sum(n not in rows[id] for id in self._prompts for n in plan.unneeded(id))
         self._progress.advance(done - self._shown)
         self._shown = done
+
+
+def _half(embedding: np.ndarray | None) -> np.ndarray | None:
+    import numpy as np
+
+    return None if embedding is None else embedding.astype(np.float16)

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from synthvlm.stages.text_rules import Bounds
+    from synthvlm.stages.rules import Bounds
     from synthvlm.store import Marker, RunFolder
 
 __all__ = ["DUPLICATE", "NEAR_DUPLICATE", "UNMEASURED", "UNREADABLE", "Verdicts"]

@@ -13,9 +13,10 @@ from contextlib import ExitStack
 from itertools import count, islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from synthvlm.components.settings import identity_values
 from synthvlm.data import Caption, file_stem, fingerprint, written_schema
 from synthvlm.devices import resolve_device, resolve_dtype
-from synthvlm.model_files import model_identity
+from synthvlm.model_files import identify
 from synthvlm.recipe import source_name
 from synthvlm.stages.endpoint_clients import endpoint_client
 from synthvlm.stages.original_images import hub_arguments, source_path
@@ -39,8 +40,6 @@ __all__ = [
     "written_fingerprint",
 ]
 
-_NOT_WRITTEN = {"endpoint", "batch_size"}
-
 
 def is_written(source: SourceSettings) -> bool:
     """Whether a model writes the captions of a source."""
@@ -52,14 +51,15 @@ def writer_fingerprint(recipe: Recipe, source: SourceSettings) -> str | None:
     writer = source.image_captioner or source.concept_writer
     if writer is None:
         return None
-    values = writer.model_dump(mode="json", exclude=_NOT_WRITTEN)
+    kind = "image_captioner" if source.image_captioner is not None else "concept_writer"
     if writer.endpoint is None:
-        values["model"] = model_identity(writer.model)
-        values["dtype"] = resolve_dtype("auto", recipe.run.device)
-    else:
-        values["seed"] = writer.endpoint.seed
+        values = identity_values(writer, identify)
+        runs: object = resolve_dtype("auto", recipe.run.device)
+    else:  # the name of a model at an endpoint is all that is known of it
+        values = identity_values(writer, lambda name, _: name)
+        runs = "endpoint", writer.endpoint.seed
     place = (source.image_field, source.image_root) if source.image_captioner else None
-    return fingerprint(type(writer).__name__, sorted(values.items()), place)
+    return fingerprint(kind, values, runs, place)
 
 
 def written_fingerprint(recipe: Recipe, source: SourceSettings) -> str:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from synthvlm.components.settings import TINY, Settings, Share, SourcePath
 from synthvlm.errors import RecipeError
-from synthvlm.recipe_base import TINY, Settings, Share, SourcePath
 from synthvlm.recipe_files import RecipeFiles
 from synthvlm.recipe_problems import validated
 from synthvlm.recipe_yaml import apply_change, dump_yaml, parse_recipe

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.recipe_base import published_name
+from synthvlm.components.settings import published_name
 from synthvlm.training.curves import curve
 from synthvlm.training.versions import versions
 

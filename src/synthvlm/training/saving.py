@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.recipe_base import published_name
+from synthvlm.components.settings import published_name
 from synthvlm.training.checkpoints import sync
 
 if TYPE_CHECKING:

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from synthvlm.captions.rule_table import METHOD_RULES
 from synthvlm.errors import RecipeError
 from synthvlm.pipeline import Pipeline
-from synthvlm.recipe_curation import CurationSettings, RuleSettings
+from synthvlm.recipe_curation import CurationSettings
 from synthvlm.recipe_sources import SourceSettings
-from synthvlm.stages.curate import REASONS, totals
-from synthvlm.stages.model_rules import IMAGE_RULES, model_rules_on
+from synthvlm.stages.curate import reasons_in_order, totals
 from synthvlm.stages.original_images import OriginalImages
+from synthvlm.stages.rules import looks_at_images, model_rules_on
 from synthvlm.store import table_bytes
 
 if TYPE_CHECKING:
@@ -57,7 +58,11 @@ class Curated:
         """
         if self.kept:
             return
-        counts = {reason: self.counts.get(reason, 0) for reason in REASONS}
+        counts = {
+            reason: self.counts[reason]
+            for reason in reasons_in_order(self.counts)
+            if reason not in ("captions", "kept")
+        }
         worst = max(counts, key=lambda reason: counts[reason])
         raise RecipeError(
             f"curation keeps none of {self.counts['captions']:,} sampled captions "
@@ -85,7 +90,7 @@ def curate(
         "id": [caption.id for caption in captions],
         "caption": [caption.text_raw for caption in captions],
     }
-    if IMAGE_RULES & set(model_rules_on(rules)):
+    if any(map(looks_at_images, model_rules_on(rules))):
         columns["image"] = list(_images(recipe, captions))
     source = _write(home, "sample.parquet", columns)
     run = recipe.run.model_copy(update={"shard_size": _SHARD})
@@ -120,7 +125,7 @@ def recipe_for(
     nothing = CurationSettings(
         fix_unicode=False,
         normalize_punctuation=False,
-        rules=RuleSettings(**dict.fromkeys(RuleSettings.model_fields)),
+        rules=dict.fromkeys(METHOD_RULES),
         deduplicate=False,
     )
     size = recipe.run.shard_size if shard_size is None else shard_size

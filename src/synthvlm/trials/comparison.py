@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.intervals import Estimate, mean_interval
 from synthvlm.recipe_yaml import dump_yaml
+from synthvlm.scorers import SCORERS
 from synthvlm.text_tables import aligned
 
 if TYPE_CHECKING:
@@ -29,8 +31,7 @@ class Combination:
         folder: Its run folder, inside that of the search.
         problem: Why there are no scores; the fields below are then None.
         score: Mean over captions.
-        clip_score: Mean CLIPScore.
-        ssim_score: Mean SSIMScore.
+        scorers: Mean of what each scorer says, by its name.
         difference: Mean over captions of their score less that of the best combination.
         seconds_per_image: Of the generator.
         failed: Images without a score.
@@ -41,8 +42,7 @@ class Combination:
     folder: str
     problem: str | None = None
     score: Estimate | None = None
-    clip_score: Estimate | None = None
-    ssim_score: Estimate | None = None
+    scorers: Mapping[str, Estimate] = field(default_factory=dict)
     difference: Estimate | None = None
     seconds_per_image: float | None = None
     failed: int = 0
@@ -89,23 +89,28 @@ def measured(
         first = next((row.problem for row in rows if row.problem), "none")
         problem = f"{failed} of {len(rows)} images have no score; the first problem: {first}"
         return Combination(settings, folder, problem, failed=failed)
-    scores = _by_caption(usable, "score")
+    scores = _by_caption(usable, lambda row: row.score or 0.0)
     return Combination(
         settings,
         folder,
         score=_mean(scores),
-        clip_score=_mean(_by_caption(usable, "clip_score")),
-        ssim_score=_mean(_by_caption(usable, "ssim_score")),
+        scorers={
+            name: _mean(_by_caption(usable, partial(_scored, name))) for name in usable[0].scores
+        },
         seconds_per_image=drawing_seconds(events),
         failed=failed,
         scores=scores,
     )
 
 
-def _by_caption(rows: Iterable[Candidate], name: str) -> dict[str, float]:
+def _scored(scorer: str, row: Candidate) -> float:
+    return row.scores[scorer]
+
+
+def _by_caption(rows: Iterable[Candidate], score: Callable[[Candidate], float]) -> dict[str, float]:
     values: dict[str, list[float]] = {}
     for row in rows:
-        values.setdefault(row.caption_id, []).append(getattr(row, name))
+        values.setdefault(row.caption_id, []).append(score(row))
     return {id: math.fsum(some) / len(some) for id, some in values.items()}
 
 
@@ -199,23 +204,24 @@ class Tuning:
         """A table for people, best first."""
         keys = list(self.combinations[0].settings)
         heads = [key.split(".", 1)[1] for key in keys]
+        names = next((list(one.scorers) for one in self.combinations if one.scorers), [])
         table = [
-            [*heads, "score", "CLIPScore", "SSIMScore", "score - best", "s/image", "score/s", ""]
+            [*heads, "score", *map(SCORERS.label, names), "score - best", "s/image", "score/s", ""]
         ]
         for one in self.combinations:
             settings = [str(one.settings[key]) for key in keys]
-            table.append([*settings, *_cells(one, is_best=one is self.best)])
+            table.append([*settings, *_cells(one, len(names), is_best=one is self.best)])
         return "\n".join(aligned(table, left=len(keys)))
 
 
-def _cells(one: Combination, is_best: bool) -> list[str]:
-    if one.score is None or one.clip_score is None or one.ssim_score is None:
-        return [*["-"] * 6, f"failed: {one.problem}"]
+def _cells(one: Combination, scorers: int, is_best: bool) -> list[str]:
+    if one.score is None:
+        return [*["-"] * (4 + scorers), f"failed: {one.problem}"]
     remark = "best" if is_best else "may be noise" if one.is_noise else ""
     if one.failed:
         remark = f"{remark}, {one.failed} images without a score".removeprefix(", ")
     return [
-        *(_with_margin(mean) for mean in (one.score, one.clip_score, one.ssim_score)),
+        *(_with_margin(mean) for mean in (one.score, *one.scorers.values())),
         "-" if one.difference is None else _with_margin(one.difference),
         "-" if one.seconds_per_image is None else f"{one.seconds_per_image:.3g}",
         "-" if one.score_per_second is None else f"{one.score_per_second:.3g}",

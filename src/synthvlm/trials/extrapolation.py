@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthvlm.data import MODEL_MEASURES
 from synthvlm.intervals import Estimate, combine, mean_interval, share_of
+from synthvlm.stages.rules import model_rules_on
 from synthvlm.trials.clock import Lap, full_batches
 from synthvlm.trials.footprint import Footprint, images_per_caption
 
@@ -57,7 +57,8 @@ class Trial:
     @property
     def rules(self) -> dict[str, Sequence[Lap]]:
         """The laps of the rules with models."""
-        return {name: self.laps[name] for name in MODEL_MEASURES if name in self.laps}
+        names = model_rules_on(self.recipe)
+        return {name: self.laps[name] for name in names if name in self.laps}
 
     @property
     def batches(self) -> list[Lap]:
@@ -142,7 +143,7 @@ def _not_included(recipe: Recipe) -> Iterator[str]:
             f"kept, and all that follows is less; nor the time that the rules themselves take"
         )
     selection = recipe.selection
-    if any(bound is not None for bound in selection.min_scores.model_dump().values()):
+    if selection.min_scores:
         yield "not included, for a sample cannot tell: selection.min_scores (a smaller data set)"
     yield "not included: loading models, reading captions, rules without models, select, export"
 

@@ -60,7 +60,7 @@ class Footprint:
 
 def candidate_rows(run: RunFolder) -> list[Candidate]:
     """All candidates of a run folder, in the order of shards."""
-    return [Candidate(**row) for row in _table(run, "generate", "candidates").to_pylist()]
+    return [Candidate.of_row(row) for row in _table(run, "generate", "candidates").to_pylist()]
 
 
 def images_per_caption(rows: Sequence[Candidate], recipe: Recipe) -> Estimate:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthvlm.components.table import LoadContext
 from synthvlm.data import (
     candidate_schema,
     caption_schema,
     pair_schema,
     preview_schema,
+    score_column,
     selection_schema,
 )
 from synthvlm.marker import Marker
+from synthvlm.scorers import SCORERS
 from synthvlm.selection import select_pairs
+from synthvlm.selectors import SELECTORS
 from synthvlm.stages.calibrate import choose_stopping
 from synthvlm.verification import rows as rules
 from synthvlm.verification.checked_run import DISCARDED, CheckedRun, Files, Found
@@ -40,17 +45,13 @@ class CandidateChecks:
         wanted = self._run.tell("calibrate", self._run.wanted.calibration)
         problem = "it is not finished, or what it depends on is another now"
         is_current = self._run.compare(found, marker, wanted, problem)
-        rows = self._run.table_of(found, marker, data, "calibrate", candidate_schema())
+        rows = self._run.table_of(found, marker, data, "calibrate", self._schema())
         if rows is None:
             return
         candidates = rows.to_pylist()
         ids = list(dict.fromkeys(row["caption_id"] for row in candidates))
         count, name = self._run.recipe.generation.candidates, str(marker.file("calibrate"))
-        weights = (
-            self._run.recipe.scoring.clip.weight,
-            self._run.recipe.scoring.ssim.weight,
-        )
-        problems = [*rules.candidate_problems(candidates, weights if is_current else None)]
+        problems = [*self._candidate_problems(candidates, is_current=is_current)]
         if is_current:
             fingerprints = {row["caption_id"]: row["fingerprint"] for row in candidates}
             problems += rules.key_problems(candidates, ids, count)
@@ -82,12 +83,11 @@ class CandidateChecks:
         is_current, prompts = False, dict[str, str]()
         if captions is not None:
             is_current, prompts = self._is_wanted(found, marker, captions)
-        rows = self._run.table_of(found, marker, data, "candidates", candidate_schema())
+        rows = self._run.table_of(found, marker, data, "candidates", self._schema())
         candidates = None if rows is None else rows.to_pylist()
         if candidates is not None:
             recipe = self._run.recipe
-            weights = (recipe.scoring.clip.weight, recipe.scoring.ssim.weight)
-            problems = [*rules.candidate_problems(candidates, weights if is_current else None)]
+            problems = [*self._candidate_problems(candidates, is_current=is_current)]
             problems += rules.choice_problems(candidates)
             problems += rules.seed_problems(candidates, prompts, recipe.seed)
             if is_current:
@@ -99,6 +99,17 @@ class CandidateChecks:
                 self._generated_facts(found, marker, candidates, is_current=is_current)
         self._pairs(found, marker, data, candidates)
         self._previews(found, marker, data, candidates)
+
+    def _candidate_problems(
+        self, candidates: list[dict[str, Any]], *, is_current: bool
+    ) -> Iterator[str]:
+        scorers = self._run.recipe.scorers
+        ranges = {score_column(name): SCORERS[name].range for name in scorers}
+        weights = {score_column(name): scorer.weight for name, scorer in scorers.items()}
+        return rules.candidate_problems(candidates, ranges, weights if is_current else None)
+
+    def _schema(self) -> pa.Schema:
+        return candidate_schema(list(self._run.recipe.scorers))
 
     def _is_wanted(
         self, found: Found, marker: Marker, captions: pa.Table
@@ -193,7 +204,9 @@ class CandidateChecks:
                 found.marker("damaged", f"it does not name {name}")
             return
         try:
-            rows = table(next(iter(data.values())), selection_schema())
+            rows = table(
+                next(iter(data.values())), selection_schema(list(self._run.recipe.scorers))
+            )
         except Flaw as flaw:
             found.add(name, flaw.kind, str(flaw))
             return
@@ -219,14 +232,16 @@ class CandidateChecks:
         parts = []
         for shard, marker in sorted(self._run.generated.items()):
             if marker.file("candidates") is not None:
-                rows = self._run.table_of_stage("generate", shard, "candidates", candidate_schema())
+                rows = self._run.table_of_stage("generate", shard, "candidates", self._schema())
                 if rows is None:
                     return 0, None
                 parts.append((shard, rows.filter(rows["chosen"])))
         settings = self._run.recipe.selection
         return select_pairs(
             parts,
+            selector=SELECTORS.load(settings.method, settings.selector, LoadContext()),
+            scorers=list(self._run.recipe.scorers),
             top_n=settings.top_n,
             top_fraction=settings.top_fraction,
-            min_scores=settings.min_scores.model_dump(exclude_none=True),
+            min_scores=settings.min_scores,
         )

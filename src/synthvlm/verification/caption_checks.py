@@ -6,6 +6,7 @@ from collections import Counter
 
 from synthvlm.data import caption_schema, measure_schema, model_measure_schema, written_schema
 from synthvlm.marker import Marker
+from synthvlm.stages.rules import model_rules_on
 from synthvlm.verification.checked_run import CheckedRun, Files, Found
 
 __all__ = ["CaptionChecks"]
@@ -75,7 +76,7 @@ class CaptionChecks:
             found.damaged(str(marker.file(stage)), problems)
         of = self._run.look.marker("measure", shard)
         rule = stage.removeprefix("measures-")
-        if of is not None and getattr(self._run.recipe.curation.rules, rule, None) is not None:
+        if of is not None and rule in model_rules_on(self._run.recipe):
             wanted = self._run.tell(stage, lambda: self._run.wanted.model_measure(rule, of))
             self._run.compare(found, marker, wanted, "its model, or the captions, are others now")
 

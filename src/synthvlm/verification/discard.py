@@ -107,7 +107,7 @@ def _orphans(run: RunFolder, look: Snapshot, shard: int) -> Marker | None:
     """
     files: list[StoredFile] = []
     chosen: list[tuple[str, int]] = []
-    for folder, schema in (("candidates", candidate_schema()), ("pairs", pair_schema())):
+    for folder, schema in (("candidates", candidate_schema([])), ("pairs", pair_schema())):
         names = [n for n in run.listing(folder) if n.startswith(f"{folder}/part-{shard:05d}-")]
         if len(names) != 1:
             break
@@ -118,7 +118,7 @@ def _orphans(run: RunFolder, look: Snapshot, shard: int) -> Marker | None:
             break
         if folder == "candidates":
             candidates = rows.to_pylist()
-            if [*candidate_problems(candidates, None), *choice_problems(candidates)]:
+            if [*candidate_problems(candidates, {}, None), *choice_problems(candidates)]:
                 break
             chosen = [(row["caption_id"], row["index"]) for row in candidates if row["chosen"]]
         elif chosen != list(

@@ -21,24 +21,28 @@ __all__ = [
 _STATUSES = ("ok", "failed", "unsafe", "skipped", "surplus")
 #: Cosines are computed in single precision.
 _ROUNDING = 1e-6
-_RANGES = {"clip_score": (0.0, 1.0), "ssim_score": (-1.0, 1.0)}
 
 Row = Mapping[str, Any]
 
 
-def candidate_problems(rows: Sequence[Row], weights: tuple[float, float] | None) -> Iterator[str]:
+def candidate_problems(
+    rows: Sequence[Row],
+    ranges: Mapping[str, tuple[float, float]],
+    weights: Mapping[str, float] | None,
+) -> Iterator[str]:
     """What is wrong with candidates, each by itself.
 
     Args:
         rows: All rows of a file.
-        weights: Of CLIPScore and SSIMScore; None: not known, scores are not computed again.
+        ranges: Lowest and highest value of each scorer's column.
+        weights: Of each scorer's column; None: not known, scores are not computed again.
     """
     for row in rows:
         name = f"candidate {row['index']} of {row['caption_id']!r}"
         if row["status"] not in _STATUSES:
             yield f"{name} has the status {row['status']!r}"
         scored = row["status"] in ("ok", "surplus")
-        for column, (low, high) in _RANGES.items():
+        for column, (low, high) in ranges.items():
             value = row[column]
             if value is None:
                 if scored:
@@ -48,15 +52,15 @@ def candidate_problems(rows: Sequence[Row], weights: tuple[float, float] | None)
         yield from _score_problems(row, name, weights if scored else None)
 
 
-def _score_problems(row: Row, name: str, weights: tuple[float, float] | None) -> Iterator[str]:
-    score, parts = row["score"], (row["clip_score"], row["ssim_score"])
+def _score_problems(row: Row, name: str, weights: Mapping[str, float] | None) -> Iterator[str]:
+    score = row["score"]
     if score is None:
         if row["status"] in ("ok", "surplus"):
             yield f"{name} is {row['status']} and has no score"
     elif not math.isfinite(score):
         yield f"{name} has the score {score}"
-    elif weights is not None and None not in parts:
-        wanted = weights[0] * parts[0] + weights[1] * parts[1]
+    elif weights is not None and None not in (parts := [row[column] for column in weights]):
+        wanted = sum(weight * value for weight, value in zip(weights.values(), parts, strict=True))
         if not math.isclose(score, wanted, rel_tol=0, abs_tol=1e-9):
             yield f"{name} has the score {score}, its parts give {wanted}"
 

@@ -127,7 +127,7 @@ class Snapshot:
 
 
 def parquet(data: bytes, schema: pa.Schema) -> pq.ParquetFile:
-    """A file as Parquet of a schema.
+    """A file as Parquet of a schema; measures may have further columns, of numbers.
 
     Raises:
         Flaw: It is no such file.
@@ -140,8 +140,13 @@ def parquet(data: bytes, schema: pa.Schema) -> pq.ParquetFile:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise Flaw("damaged", f"it is no Parquet file: {first_line(error)}") from None
     found = file.schema_arrow
-    if not found.equals(schema):
-        wrong = [name for name in {*found.names, *schema.names} if not _same(name, found, schema)]
+    wrong = {name for name in schema.names if not _same(name, found, schema)}
+    wrong |= {
+        field.name
+        for field in found
+        if field.name not in schema.names and field.type != pa.float64()
+    }
+    if wrong or [name for name in found.names if name in schema.names] != schema.names:
         named = f": {', '.join(sorted(wrong))}" if wrong else ", in another order"
         raise Flaw("damaged", f"its columns are not those of its kind{named}")
     return file

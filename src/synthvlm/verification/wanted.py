@@ -18,11 +18,10 @@ from synthvlm.stages.measure import (
     sources_fingerprint,
 )
 from synthvlm.stages.model_measure import measured_by
-from synthvlm.stages.model_rules import model_rule_fingerprint
 from synthvlm.stages.prompts import Prompt, image_fingerprint, prompts_of, shard_fingerprint
+from synthvlm.stages.rules import model_rule_fingerprint, text_rule_fingerprints
 from synthvlm.stages.select import selection_fingerprint
 from synthvlm.stages.selected_pairs import SelectedPairs
-from synthvlm.stages.text_rules import text_rule_fingerprints
 from synthvlm.stages.written import stages_of, written_fingerprint
 
 if TYPE_CHECKING:

@@ -1,0 +1,31 @@
+"""Calls of components: what one raises becomes a line that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from synthvlm.device_memory import is_out_of_memory
+from synthvlm.errors import PluginError, SynthVLMError, first_line
+
+__all__ = ["contract"]
+
+
+@contextmanager
+def contract(kind: str, name: str) -> Iterator[None]:
+    """Call a component.
+
+    Raises:
+        PluginError: It raised something else than an error of this package, or than what
+            libraries raise where memory does not suffice; the message names it.
+    """
+    try:
+        yield
+    except (SynthVLMError, MemoryError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise PluginError(
+            f"{kind} {name!r} failed: {type(error).__name__}: {first_line(error)}"
+        ) from error

@@ -1,0 +1,246 @@
+"""Tables of components: which rules, scorers, generators, selectors and exporters there are.
+
+A component is a class in one file. Its table has one line for it; the recipe's section, its
+validation, the columns of the data, the labels of reports and the fingerprints follow from the
+class. Users add to a table without touching it, see ``plugins``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, ClassVar, Generic, LiteralString, Self, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from synthvlm.components import plugins
+from synthvlm.components import settings as base
+from synthvlm.components.settings import Identify, identity_values
+from synthvlm.errors import RecipeError, nearest
+
+__all__ = ["Component", "LoadContext", "Table"]
+
+C = TypeVar("C", bound="Component")
+
+
+def _no_clients(*arguments: object) -> Any:
+    raise RecipeError("an endpoint is not to be had here")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadContext:
+    """What a component may need to load, beside its settings.
+
+    Attributes:
+        device: A torch device such as ``cpu`` or ``cuda:0``.
+        dtype: ``float32``, ``float16`` or ``bfloat16``: what models run in on that device.
+        resources: What must be closed after use is entered into it.
+        endpoint_client: Makes the client of a chat endpoint from the endpoint's settings, the
+            model's name there, and the path in the recipe of what asks it.
+    """
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    resources: ExitStack = field(default_factory=ExitStack)
+    endpoint_client: Callable[[Any, str, str], Any] = _no_clients
+
+
+class Component:
+    """Base of everything that a table names.
+
+    Attributes:
+        name: What recipes call it; lower case letters, digits and underscores.
+        label: What reports call it; by default the name.
+        version: Of a plug-in: to be changed when its results change. Fingerprints hold it.
+        Settings: What a recipe may set of it.
+        default: The settings with which it is on where a recipe does not name it; None: off.
+    """
+
+    name: ClassVar[str]
+    label: ClassVar[str] = ""
+    version: ClassVar[str | None] = None
+    Settings: ClassVar[type[base.Settings]] = base.Settings
+    default: ClassVar[Any] = None
+
+    @classmethod
+    def load(cls, settings: Any, context: LoadContext) -> Self:
+        """Make it ready for use. By default its own settings are its constructor's arguments.
+
+        Args:
+            settings: An instance of its ``Settings``.
+            context: The device to run on, and the like.
+
+        Raises:
+            ModelError: A model cannot be found or loaded.
+            MissingExtraError: A library is not installed.
+        """
+        return cls(**_own_settings(cls, settings))
+
+    @classmethod
+    def identity(cls, settings: Any, identify: Identify) -> object:
+        """What its results depend on in its settings: plain values.
+
+        By default those settings that differ from their defaults, see ``components.settings``.
+        """
+        return identity_values(settings, identify)
+
+
+def _own_settings(component: type[Component], settings: base.Settings) -> dict[str, Any]:
+    """The settings that a component adds to those that all of its kind have."""
+    kind = [base for base in component.__mro__ if issubclass(base, Component)][-2]
+    shared = kind.Settings.model_fields
+    names = type(settings).model_fields
+    return {name: getattr(settings, name) for name in names if name not in shared}
+
+
+class Table(Generic[C]):
+    """The components of a kind, by name: the built-in ones in their order, then plug-ins."""
+
+    def __init__(
+        self,
+        kind: str,
+        base_class: type[C],
+        builtin: Mapping[str, str],
+        on_by_default: Sequence[str] = (),
+        reserved: Collection[str] = (),
+    ) -> None:
+        """Name the built-in components.
+
+        Args:
+            kind: Such as ``scorer``; plug-ins are found by the entry points
+                ``synthvlm.<kind>s``.
+            base_class: What every component of the kind is a subclass of.
+            builtin: For each name the class, as ``module:Class``; it is imported on first use.
+            on_by_default: Names of the built-in ones that have default settings.
+            reserved: Further names that a plug-in cannot have.
+        """
+        self.kind, self.base = kind, base_class
+        self._builtin, self._on_by_default = builtin, on_by_default
+        plugins.declare(kind, base_class, builtin, reserved)
+
+    def names(self) -> list[str]:
+        """All names, in the order in which components are applied and shown."""
+        return [*self._builtin, *sorted(plugins.names(self.kind))]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._builtin or name in plugins.names(self.kind)
+
+    def __getitem__(self, name: str) -> type[C]:
+        """The component of a name.
+
+        Raises:
+            RecipeError: There is none, or it is none of this kind.
+        """
+        place = self._builtin.get(name)
+        if place is not None:
+            module, _, attribute = place.partition(":")
+            found: type[C] = getattr(import_module(module), attribute)
+            return found
+        if name not in plugins.names(self.kind):
+            raise RecipeError(self._unknown(name))
+        plugin: type[C] = plugins.component(self.kind, name)
+        return plugin
+
+    def label(self, name: str) -> str:
+        """What reports call a component."""
+        return self[name].label or name
+
+    def load(self, name: str, settings: base.Settings, context: LoadContext) -> C:
+        """Load a component; see ``Component.load``."""
+        return self[name].load(settings, context)
+
+    def identity(self, name: str, settings: base.Settings, identify: Identify) -> object:
+        """What results of a component depend on: its settings, and which release of a plug-in."""
+        identity = name, self[name].identity(settings, identify)
+        release = plugins.release(self.kind, name)
+        return identity if release is None else (*identity, release)
+
+    def in_order(self, names: Any) -> list[str]:
+        """Some names in the order of the table."""
+        return [name for name in self.names() if name in names]
+
+    def settings(
+        self,
+        name: str,
+        values: Mapping[str, Any],
+        name_place: tuple[str | int, ...] = (),
+        values_place: tuple[str | int, ...] = (),
+    ) -> base.Settings:
+        """The settings of one component, from plain values.
+
+        Args:
+            name: Of the component.
+            values: What a recipe sets of it.
+            name_place: Where the name stands, for messages.
+            values_place: Where the values stand.
+
+        Raises:
+            ValidationError: There is no such component, or a value is wrong.
+        """
+        if name not in self:
+            problems = [_problem("component", self._unknown(name), name_place, name)]
+            raise ValidationError.from_exception_data(self.kind, problems)
+        try:
+            return self[name].Settings.model_validate(values)
+        except ValidationError as error:
+            problems = [self._located(name, values_place, one) for one in error.errors()]
+        raise ValidationError.from_exception_data(self.kind, problems)
+
+    # A part of a recipe that maps names of components to their settings.
+
+    def defaults(self) -> dict[str, Any]:
+        """The settings of a recipe that names no component."""
+        return self.validate({})
+
+    def validate(self, value: Any) -> dict[str, Any]:
+        """Settings by name, from plain values; None switches off what is on by default.
+
+        Raises:
+            ValidationError: With the place of each problem.
+        """
+        if not isinstance(value, Mapping):
+            raise PydanticCustomError("model_type", "expected settings (KEY: VALUE)")
+        problems: list[InitErrorDetails] = []
+        given: dict[str, Any] = {}
+        for name, item in value.items():
+            if name not in self:
+                error = PydanticCustomError(
+                    "component", "{message}", {"message": self._unknown(name)}
+                )
+                problems.append(InitErrorDetails(type=error, loc=(str(name),), input=item))
+                continue
+            try:
+                given[name] = None if item is None else self[name].Settings.model_validate(item)
+            except ValidationError as error:
+                problems += [self._located(name, (name,), one) for one in error.errors()]
+        if problems:
+            raise ValidationError.from_exception_data(self.kind, problems)
+        defaults = {name: self[name].default for name in self._on_by_default}
+        settings = defaults | given
+        return {
+            name: settings[name]
+            for name in self.names()
+            if name in settings and (settings[name] is not None or name in defaults)
+        }
+
+    def _located(self, name: str, place: tuple[str | int, ...], problem: Any) -> InitErrorDetails:
+        kind, message = problem["type"], problem["msg"]
+        if kind == "extra_forbidden":
+            known = list(self[name].Settings.model_fields)
+            kind, message = "component", f"unknown key{nearest(str(problem['loc'][-1]), known)}"
+        return _problem(kind, message, (*place, *problem["loc"]), problem["input"])
+
+    def _unknown(self, name: object) -> str:
+        hint = nearest(str(name), self.names())
+        return f"there is no {self.kind} {name!r}{hint} (a plug-in of yours: --plugin FILE.py)"
+
+
+def _problem(
+    kind: LiteralString, message: str, location: tuple[str | int, ...], given: object
+) -> InitErrorDetails:
+    # The template is the message as a whole: what a user wrote must not be read as one.
+    error = PydanticCustomError(kind, "{message}", {"message": message})
+    return InitErrorDetails(type=error, loc=location, input=given)
