@@ -20,6 +20,7 @@ __all__ = [
     "check_refiner",
     "check_sequence_length",
     "check_text_to_image",
+    "did_you_mean",
     "load_pipeline",
     "nearest",
     "place",
@@ -196,5 +197,10 @@ def slice_decoder(pipeline: Any) -> None:
 
 def nearest(name: str, valid: Sequence[str]) -> str:
     """The end of a message about an unknown name: the nearest valid one, or all."""
+    return did_you_mean(name, valid) or f" (valid: {', '.join(valid)})"
+
+
+def did_you_mean(name: str, valid: Sequence[str]) -> str | None:
+    """The end of a message about an unknown name: the nearest valid one; None: none is near."""
     close = get_close_matches(name, valid, n=1)
-    return f", did you mean {close[0]!r}?" if close else f" (valid: {', '.join(valid)})"
+    return f", did you mean {close[0]!r}?" if close else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from synthvlm.errors import RecipeError, first_line
 from synthvlm.generators.failures import quiet
-from synthvlm.generators.pipelines import nearest
+from synthvlm.generators.pipelines import did_you_mean, nearest
 
 __all__ = ["change_scheduler", "is_seeded"]
 
@@ -34,9 +34,8 @@ def change_scheduler(pipeline: Any, name: str | None, options: Mapping[str, Any]
     own = pipeline.scheduler
     valid = sorted(each for each in dir(diffusers) if each.endswith("Scheduler"))
     if name is not None and name not in valid:
-        raise RecipeError(
-            f"generation.scheduler: diffusers has no {name}{_nearest_or_hint(name, valid)}"
-        )
+        hint = did_you_mean(name, valid) or " (names end in Scheduler)"
+        raise RecipeError(f"generation.scheduler: diffusers has no {name}{hint}")
     kind = type(own) if name is None else getattr(diffusers, name)
     settings = sorted(inspect.signature(kind.__init__).parameters.keys() - {"self"})
     for option in options:
@@ -63,8 +62,3 @@ def is_seeded(pipeline: Any) -> bool:
     # schedulers add no noise unless they are told to.
     adds_noise = scheduler.config.get("stochastic_sampling", False)
     return not adds_noise or hasattr(pipeline, "prepare_extra_step_kwargs")
-
-
-def _nearest_or_hint(name: str, valid: list[str]) -> str:
-    close = nearest(name, valid)
-    return close if "did you mean" in close else " (names end in Scheduler)"

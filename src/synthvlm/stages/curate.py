@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from synthvlm.data import MODEL_MEASURES, TEXT_MEASURES, caption_schema, fingerprint
-from synthvlm.stages.model_measure import measure_by_model, measured_values, stage_of
+from synthvlm.marker import model_measure_stage
+from synthvlm.stages.model_measure import measure_by_model, measured_values
 from synthvlm.stages.model_rules import model_rule_fingerprint, model_rules_on
 from synthvlm.stages.summary import StageSummary
 from synthvlm.stages.text_rules import bounds_of
@@ -90,7 +91,7 @@ def curate(
         refuse_equal_ids(verdicts)
         _decide(run, recipe, verdicts, progress)
         progress.start(STAGE, len(measures), "shards")
-        models = {name: run.markers(stage_of(name)) for name in model_rules_on(recipe)}
+        models = {name: run.markers(model_measure_stage(name)) for name in model_rules_on(recipe)}
         for shard in sorted(measures):
             _write(run, shard, verdicts, models, wanted)
             progress.advance(1)
@@ -132,7 +133,7 @@ def _decide(run: RunFolder, recipe: Recipe, verdicts: Verdicts, progress: Progre
         bounds = bounds_of(recipe, [name]).get(name, (None, None))
         measure_by_model(run, recipe, name, bounds, verdicts, progress)
         if name == ALIGNMENT and curation.alignment is not None:
-            values = partial(measured_values, run, name, run.markers(stage_of(name)))
+            values = partial(measured_values, run, name, run.markers(model_measure_stage(name)))
             keep_best_aligned(verdicts, values, curation.alignment.top_fraction, name)
     if curation.concepts is not None:
         balance_concepts(verdicts, curation.concepts, CONCEPTS)

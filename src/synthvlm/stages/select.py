@@ -57,7 +57,7 @@ def selection_fingerprint(recipe: Recipe, generated: Mapping[int, Marker]) -> st
         (shard, file.checksum)
         for shard in sorted(generated)
         for file in generated[shard].files
-        if file.path.startswith("candidates/")
+        if file.folder == "candidates"
     ]
     return fingerprint(STAGE, recipe.selection.model_dump(mode="json"), checksums)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from synthvlm.marker import Marker
+from synthvlm.marker import Marker, rule_of_stage, source_of_stage
 from synthvlm.verification.candidate_checks import CandidateChecks
 from synthvlm.verification.caption_checks import CaptionChecks
 from synthvlm.verification.checked_run import CheckedRun, Files, Found
@@ -20,7 +20,7 @@ class ShardChecks:
         """Nothing is read yet."""
         self._workers = decoders()
         captions, candidates = CaptionChecks(run), CandidateChecks(run, self._workers)
-        self._named = {"written": captions.written, "measures": captions.model_measure}
+        self._written, self._model_measure = captions.written, captions.model_measure
         self._checks: dict[str, Callable[[Found, int, Marker, Files], None]] = {
             "sources": captions.sources,
             "measure": captions.measure,
@@ -36,8 +36,9 @@ class ShardChecks:
 
     def check(self, found: Found, stage: str, shard: int, marker: Marker, files: Files) -> None:
         """Check a shard, given its sound files."""
-        kind, _, name = stage.partition("-")
-        if name:
-            self._named[kind](found, stage, shard, marker, files)
+        if source_of_stage(stage) is not None:
+            self._written(found, stage, shard, marker, files)
+        elif rule_of_stage(stage) is not None:
+            self._model_measure(found, stage, shard, marker, files)
         else:
             self._checks[stage](found, shard, marker, files)

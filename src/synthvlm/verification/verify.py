@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from synthvlm.errors import SynthVLMError
-from synthvlm.marker import Marker
+from synthvlm.marker import Marker, rule_of_stage, source_of_stage
 from synthvlm.opened_run import opened_run
 from synthvlm.progress import Progress, SilentProgress
 from synthvlm.store import RECIPE_FILE
@@ -183,7 +183,7 @@ class _Walk:
             except Flaw as flaw:
                 found.add(file.path, flaw.kind, str(flaw))
                 continue
-            data[file.path if stage == _EXPORT else file.path.split("/", 1)[0]] = loaded
+            data[file.path if stage == _EXPORT else file.folder] = loaded
         if stage == _EXPORT:
             self._check_part(found, shard, marker, data)
         elif stage == _DATA_SET:
@@ -236,10 +236,10 @@ class _Walk:
 def _in_order(stages: dict[str, list[int]]) -> Iterator[str]:
     """The known ones of some stages, in the order in which a run does them."""
     for stage in sorted(stages):
-        if stage.startswith("written-"):
+        if source_of_stage(stage) is not None:
             yield stage
     for stage in (
-        "sources", "measure", *(s for s in sorted(stages) if s.startswith("measures-")),
+        "sources", "measure", *(s for s in sorted(stages) if rule_of_stage(s) is not None),
         "curate", "calibrate", "generate", "select", _EXPORT, _DATA_SET,
     ):  # fmt: skip
         if stage in stages:
