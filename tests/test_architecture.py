@@ -43,7 +43,7 @@ ALLOWED = {
     "progress": {"stage_state", "terminal"},
     "set_aside": set(),
     "metrics": {"errors", "progress"},
-    "done_markers": {"errors", "recipe", "store"},
+    "done_markers": {"errors", "marker", "recipe", "store"},
     "status": {
         "terminal",
         "done_markers", "errors", "opened_run", "recipe", "set_aside", "stage_state", "store",
@@ -51,8 +51,8 @@ ALLOWED = {
     "publishing": {*FREE, "progress", "remote_errors", "storage", "store"},
     "opened_run": {"errors", "pipeline", "recipe", "store"},
     "verification": {
-        *FREE, "marker", "opened_run", "progress", "recipe", "selection", "stages",
-        "storage", "store", "terminal", "text_tables",
+        *FREE, "marker", "opened_run", "progress", "recipe", "recipe_generation", "selection",
+        "stages", "storage", "store", "terminal", "text_tables",
     },
     "regenerated": set(),
     "regeneration": {
@@ -94,9 +94,9 @@ ALLOWED = {
     "doctor": {"errors", "model_files", "recipe"},
     "stages": {
         *FREE, "captions", "device_memory", "devices", "endpoints", "engines", "exporters",
-        "generators", "model_files", "progress", "recipe", "recipe_base", "recipe_curation",
-        "recipe_endpoints", "recipe_generation", "recipe_sources", "scorers", "selection", "store",
-        "tiny",
+        "generators", "marker", "model_files", "progress", "recipe", "recipe_base",
+        "recipe_curation", "recipe_endpoints", "recipe_generation", "recipe_sources", "scorers",
+        "selection", "store", "tiny",
     },
     "pipeline": {
         *FREE, "devices", "engines", "progress", "recipe", "recipe_yaml", "report", "stages",

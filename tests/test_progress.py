@@ -7,6 +7,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -270,7 +271,7 @@ class Shown(SilentProgress):
     def crew(self, workers: int, waited: float | None, failed: int) -> None:
         self.told.append(("crew", workers, waited, failed))
 
-    def finish(self, stage: str, line: str) -> None:
+    def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
         self.told.append(("finish", stage, line))
 
     def note(self, line: str) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import RunFolderError
+from synthvlm.marker import rule_of_stage, source_of_stage, stage_of
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -61,7 +62,7 @@ class DoneMarkers:
         self._run, self._recipe = run, recipe
         names: dict[str, list[str]] = {}
         for name in run.listing("done"):
-            names.setdefault(posixpath.dirname(name).removeprefix("done/"), []).append(name)
+            names.setdefault(stage_of(name), []).append(name)
         current = {posixpath.basename(name) for name in names.get("curate", ())}
         if "generate" in names:  # shards beyond a lowered limit keep their images
             names["generate"] = [n for n in names["generate"] if posixpath.basename(n) in current]
@@ -80,15 +81,15 @@ class DoneMarkers:
             "export": done["export"] if whole["export"] else None,
         }
         for stage in sorted(done):
-            if stage.startswith("written-"):
+            if source_of_stage(stage) is not None:
                 yield StageShards(stage, done[stage], None)
         for stage in _STAGES:
             if stage != "calibrate" or self._recipe.generation.adaptive is not None:
                 yield StageShards(stage, done[stage], totals.get(stage))
             if stage == "measure":
-                for rule in sorted(done):
-                    if rule.startswith("measures-"):
-                        yield StageShards(rule, done[rule], done["measure"])
+                for other in sorted(done):
+                    if rule_of_stage(other) is not None:
+                        yield StageShards(other, done[other], done["measure"])
 
     def next_stage(self, candidates: Candidates | None) -> str | None:
         """The first stage that is not done; None: all are."""

@@ -1,4 +1,4 @@
-"""The done-marker of a shard, and its name in the run folder."""
+"""The done-marker of a shard, and names of stages, shards and files in the run folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Marker", "StoredFile", "is_within", "marker_name", "shard_of"]
+__all__ = [
+    "Marker",
+    "StoredFile",
+    "is_within",
+    "marker_name",
+    "model_measure_stage",
+    "rule_of_stage",
+    "shard_of",
+    "source_of_stage",
+    "stage_of",
+    "written_stage",
+]
+
+#: Beginnings of the names of stages of which there are several: one for each rule with a model, and
+#: one for each source whose images are captioned.
+_MEASURES, _WRITTEN = "measures-", "written-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +33,11 @@ class StoredFile:
     path: str
     size: int
     checksum: str
+
+    @property
+    def folder(self) -> str:
+        """The folder of the run folder that it lies in, e.g. ``pairs``."""
+        return self.path.split("/", 1)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +50,7 @@ class Marker:
 
     def file(self, folder: str) -> str | None:
         """Path of the shard's file in a folder, e.g. ``pairs``; None where it has none."""
-        return next((f.path for f in self.files if f.path.startswith(folder + "/")), None)
+        return next((f.path for f in self.files if f.folder == folder), None)
 
     def to_json(self) -> bytes:
         """What is written."""
@@ -56,10 +76,35 @@ def marker_name(stage: str, shard: int) -> str:
     return f"done/{stage}/{shard:05d}.json"
 
 
+def stage_of(name: str) -> str:
+    """The stage that a done-marker is of, by its name."""
+    return posixpath.dirname(name).removeprefix("done/")
+
+
 def shard_of(name: str) -> int | None:
     """The shard that a done-marker is of, by its name; None: it is none."""
     stem = posixpath.basename(name).removesuffix(".json")
     return int(stem) if stem.isdecimal() else None
+
+
+def model_measure_stage(rule: str) -> str:
+    """The stage, and the folder, of what a rule with a model measured."""
+    return f"{_MEASURES}{rule}"
+
+
+def rule_of_stage(stage: str) -> str | None:
+    """The rule whose ``model_measure_stage`` a stage is; None: it is none."""
+    return stage.removeprefix(_MEASURES) if stage.startswith(_MEASURES) else None
+
+
+def written_stage(source: str) -> str:
+    """The stage, and the folder, of what a model wrote of a source's images."""
+    return f"{_WRITTEN}{source}"
+
+
+def source_of_stage(stage: str) -> str | None:
+    """The source whose ``written_stage`` a stage is; None: it is none."""
+    return stage.removeprefix(_WRITTEN) if stage.startswith(_WRITTEN) else None
 
 
 def is_within(path: str) -> bool:

@@ -105,10 +105,9 @@ class Pipeline:
         run = self.folder
         summaries = [self._finished(measure(run, self.recipe, self._progress))]
         measures = run.markers("measure")
-        curated = self._finished(curate(run, self.recipe, measures, self._progress))
-        for line in funnel_lines(run, self.recipe, curated.counts):
-            self._progress.note(f"  {line}")
-        summaries.append(curated)
+        curated = curate(run, self.recipe, measures, self._progress)
+        details = funnel_lines(run, self.recipe, curated.counts)
+        summaries.append(self._finished(curated, details))
         if until != "curate":
             self._after_curation(until, summaries)
         return summaries
@@ -134,10 +133,10 @@ class Pipeline:
             return
         summaries.append(self._finished(export(run, self.recipe, captions, generated, progress)))
 
-    def _finished(self, summary: StageSummary) -> StageSummary:
+    def _finished(self, summary: StageSummary, details: Sequence[str] = ()) -> StageSummary:
         from synthvlm.stages.summary import describe
 
-        self._progress.finish(summary.stage, describe(summary))
+        self._progress.finish(summary.stage, describe(summary), details)
         return summary
 
     def _settle(self) -> None:

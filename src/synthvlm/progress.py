@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
@@ -50,8 +50,8 @@ class Progress(Protocol):
             failed: Candidates that failed so far.
         """
 
-    def finish(self, stage: str, line: str) -> None:
-        """A stage is done; the line says what it did."""
+    def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
+        """A stage is done; the line says what it did, and ``details`` are shown below it."""
 
     def note(self, line: str) -> None:
         """Something that people should read."""
@@ -69,7 +69,7 @@ class SilentProgress:
     def crew(self, workers: int, waited: float | None, failed: int) -> None:
         """Ignore."""
 
-    def finish(self, stage: str, line: str) -> None:
+    def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
         """Ignore."""
 
     def note(self, line: str) -> None:
@@ -106,10 +106,12 @@ class PlainProgress:
         if self._meter is not None:
             self._meter.crew(workers, waited, failed)
 
-    def finish(self, stage: str, line: str) -> None:
+    def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
         """Print the line."""
         self._meter = None
         self.note(f"{stage}: {line}")
+        for detail in details:
+            self.note(f"  {detail}")
 
     def note(self, line: str) -> None:
         """Print the line."""
@@ -160,11 +162,13 @@ class LiveProgress:
         if self._meter is not None:
             self._meter.crew(workers, waited, failed)
 
-    def finish(self, stage: str, line: str) -> None:
+    def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
         """Replace the bar by a line."""
         self._meter = None
         # One print: the display would be drawn over the beginning of a line that has no end yet.
         self._print(("✓ ", "green"), (f"{stage:<9} ", "bold"), printable(line))
+        for detail in details:
+            self.note(f"  {detail}")
 
     def note(self, line: str) -> None:
         """Print a line above the bar."""
@@ -261,7 +265,7 @@ class Tracker:
             meter.crew(workers, waited, failed)
         self._shown.crew(workers, waited, failed)
 
-    def finish(self, stage: str, line: str) -> None:
+    def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
         """Remember the line."""
         with self._lock:
             state = None if self._meter is None else self._meter.state()
@@ -277,7 +281,7 @@ class Tracker:
                 }
             )
             self._meter = None
-        self._shown.finish(stage, line)
+        self._shown.finish(stage, line, details)
 
     def note(self, line: str) -> None:
         """Pass it on."""

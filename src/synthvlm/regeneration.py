@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -108,13 +107,9 @@ class _Kept:
 
     def encoding(self) -> ImageSettings:
         """How winners of the shard are encoded."""
-        from synthvlm.recipe_generation import ImageSettings
+        from synthvlm.stages.pixels import encoding_of
 
-        found = re.fullmatch(r"(png|jpeg|webp)-(None|\d+)", str(self.marker.facts.get("encoding")))
-        if found is None:
-            return self.recipe.generation.image
-        quality = None if found[2] == "None" else int(found[2])
-        return ImageSettings.model_validate({"format": found[1], "quality": quality})
+        return encoding_of(self.marker.facts.get("encoding")) or self.recipe.generation.image
 
 
 def _caption(run: RunFolder, id: str) -> tuple[int, dict[str, Any]]:

@@ -166,9 +166,13 @@ class RunFolder:
 
     def write_table(self, folder: str, shard: int, table: pa.Table) -> StoredFile:
         """Write a shard's table as Parquet under a name unique to this attempt."""
-        return self.write(
-            f"{folder}/part-{shard:05d}-{uuid.uuid4().hex[:8]}.parquet", table_bytes(table)
-        )
+        name = f"{_table_name(folder, shard)}{uuid.uuid4().hex[:8]}.parquet"
+        return self.write(name, table_bytes(table))
+
+    def tables_of(self, folder: str, shard: int) -> list[str]:
+        """Names of a shard's tables in a folder, also of those that no marker names."""
+        start = _table_name(folder, shard)
+        return [name for name in self.listing(folder) if name.startswith(start)]
 
     def read_table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Read a Parquet file, or some columns of it.
@@ -211,7 +215,7 @@ class RunFolder:
             marker = known[name][1] if name in known else None
             if marker is None:
                 continue
-            for folder in {file.path.split("/", 1)[0] for file in marker.files} - sizes.keys():
+            for folder in {file.folder for file in marker.files} - sizes.keys():
                 sizes[folder] = -1
                 sizes.update(self.listing(folder))
             if all(sizes.get(file.path) == file.size for file in marker.files):
@@ -303,3 +307,8 @@ def _sent(url: str, token: str | None) -> RunFolder:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
+
+
+def _table_name(folder: str, shard: int) -> str:
+    """The beginning of the names of a shard's tables."""
+    return f"{folder}/part-{shard:05d}-"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from synthvlm.generators.decoding import decode_picture
+from synthvlm.generators.endpoint import decode_picture
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 16, 3), np.uint8)
 

@@ -31,7 +31,7 @@ from synthvlm.endpoints import bodies
 from synthvlm.endpoints.client import EndpointClient
 from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.images import ImageClient
-from synthvlm.generators.decoding import decode_picture
+from synthvlm.generators.endpoint import decode_picture
 
 MIB = 1 << 20
 
@@ -219,7 +219,7 @@ DECODE = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
 from synthvlm.captions.decoding import decode_image
-from synthvlm.generators.decoding import decode_picture
+from synthvlm.generators.endpoint import decode_picture
 from PIL import Image, ImageOps
 import numpy, PIL.PngImagePlugin, PIL.TiffImagePlugin, PIL.WebPImagePlugin
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))

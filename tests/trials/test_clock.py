@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from synthvlm.progress import SilentProgress
@@ -28,8 +30,8 @@ class Shown(SilentProgress):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def finish(self, stage: str, line: str) -> None:
-        self.lines.append(line)
+    def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
+        self.lines += [line, *details]
 
     def note(self, line: str) -> None:
         self.lines.append(line)
@@ -42,11 +44,10 @@ def test_laps_are_kept_by_stage_and_lines_of_hidden_stages_are_not_shown() -> No
         clock.start(stage, 4, "captions")
         for amount in (0, 3, 1):
             clock.advance(amount)
-        clock.finish(stage, f"{stage} is done")
-        clock.note("  a detail")
+        clock.finish(stage, f"{stage} is done", [f"a detail of {stage}"])
     clock.note("note: something")
     assert {stage: [lap.amount for lap in laps] for stage, laps in clock.laps.items()} == {
         "measure": [3, 1],
         "generate": [3, 1],
     }
-    assert shown.lines == ["generate is done", "note: something"]
+    assert shown.lines == ["generate is done", "a detail of generate", "note: something"]

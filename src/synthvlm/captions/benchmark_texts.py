@@ -13,7 +13,7 @@ from functools import cached_property
 from synthvlm.captions.normalize import normalize
 from synthvlm.captions.readers.files import READ_ERRORS, SourceFile, find_files
 from synthvlm.captions.readers.parts import Part, find_parts, place_of, unreadable
-from synthvlm.captions.readers.records import Fields
+from synthvlm.captions.readers.records import Fields, MissingColumnError
 from synthvlm.captions.sources import source_digest
 from synthvlm.data import fingerprint
 from synthvlm.errors import CaptionSourceError, RecipeError
@@ -150,8 +150,8 @@ def _reason(part: Part, field: str) -> str:
     try:
         records = part.read(Fields(part.path, field, "id"))
         problem = next((record.problem for record in records if record.problem), None)
-    except CaptionSourceError as error:
-        problem = str(error).removeprefix(f"{part.path}: ")
+    except MissingColumnError as error:
+        problem = error.problem
     return f": {problem}; set text_fields" if problem else ""
 
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from synthvlm.captions.readers.files import READ_ERRORS, find_files
 from synthvlm.captions.readers.formats import HUGGINGFACE, SUFFIXES
@@ -181,7 +182,8 @@ def _captions(
     row = 0
     for part in parts:
         start = row
-        unit = f"{part.path}, {part.unit}" if len(parts) > 1 else part.unit
+        file = part.path if len(parts) > 1 else None
+        place = partial(place_of, unit=part.unit, file=file)
         try:
             for record in part.read(replace(fields, path=part.path)):
                 _, text, given, problem, _ = record
@@ -194,7 +196,7 @@ def _captions(
                 ):
                     yield Caption(given or f"{name}-{row}", name, row, text, normalize(text))
                 else:
-                    yield _odd_caption(record, fields, name, row, unit, normalize)
+                    yield _odd_caption(record, fields, name, row, place, normalize)
                 row += 1
         except READ_ERRORS as error:
             raise unreadable(part.path, error, row - start) from error
@@ -208,7 +210,7 @@ def _odd_caption(
     fields: Fields,
     name: str,
     row: int,
-    unit: str,
+    place: Callable[[Record], str],
     normalize: Callable[[str], str],
 ) -> Caption:
     """A caption with an integer for its id, or with a problem."""
@@ -225,7 +227,7 @@ def _odd_caption(
         problem = f"the caption has {len(raw):,} characters, the limit is {MAX_CAPTION_CHARS:,}"
         raw = raw[:_EXCERPT_CHARS]
     if problem is not None:
-        return Caption(identity, name, row, raw, "", f"{place_of(record, unit)}: {problem}")
+        return Caption(identity, name, row, raw, "", f"{place(record)}: {problem}")
     return Caption(identity, name, row, raw, normalize(raw))
 
 
@@ -273,12 +275,13 @@ def _images(
         if wanted.row is None:
             return
         wanted.start = row
-        unit = f"{part.path}, {part.unit}" if len(parts) > 1 else part.unit
+        file = part.path if len(parts) > 1 else None
+        place = partial(place_of, unit=part.unit, file=file)
         images = folder or part.folder()
         try:
             for record in part.read(replace(asked, wants=wanted.may_be)):
                 if row == wanted.row:
-                    yield _image(record, row, unit, images)
+                    yield _image(record, row, place, images)
                     wanted.advance()
                     if wanted.row is None:
                         return
@@ -293,14 +296,16 @@ def _images(
         )
 
 
-def _image(record: Record, row: int, unit: str, folder: ImageFolder) -> OriginalImage:
+def _image(
+    record: Record, row: int, place: Callable[[Record], str], folder: ImageFolder
+) -> OriginalImage:
     problem = record.problem
     if problem is None:
         try:
             return OriginalImage(row, folder.read(record.image))
         except ImageProblem as error:
             problem = str(error)
-    return OriginalImage(row, None, f"{place_of(record, unit)}: {problem}")
+    return OriginalImage(row, None, f"{place(record)}: {problem}")
 
 
 def _kind(value: object) -> str:

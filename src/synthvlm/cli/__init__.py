@@ -1,4 +1,4 @@
-"""The command line; thin."""
+"""The command line; thin. Commands about the package itself stand here."""
 
 # ruff: noqa: I001  (commands stand in the help in the order of imports)
 
@@ -6,9 +6,13 @@ from __future__ import annotations
 
 import io
 import sys
+from typing import Annotated, Optional
 
-from synthvlm.cli import runs, models, about  # noqa: F401
-from synthvlm.cli.options import app
+import typer
+
+from synthvlm.cli import runs, models  # noqa: F401
+from synthvlm.cli.errors import explained
+from synthvlm.cli.options import DebugOption, app
 from synthvlm.terminal import quiet_libraries
 
 __all__ = ["app", "main"]
@@ -21,3 +25,46 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     quiet_libraries()
     app()
+
+
+@app.command()
+def recipes(
+    name: Annotated[Optional[str], typer.Argument(help="Print this one.")] = None,  # noqa: UP045
+    debug: DebugOption = False,
+) -> None:
+    """List the built-in recipes, or print one to edit: `synthvlm recipes sdxl > my.yaml`."""
+    from synthvlm.recipe import RECIPES
+    from synthvlm.training.recipe import TRAINING_RECIPES
+
+    with explained(debug):
+        of_runs, of_trainings = RECIPES.lines(), TRAINING_RECIPES.lines()
+        if name is not None:
+            sys.stdout.write((TRAINING_RECIPES if name in of_trainings else RECIPES).text(name))
+            return
+        width = max(map(len, [*of_runs, *of_trainings])) + 2
+        for recipe, line in of_runs.items():
+            print(f"{recipe:<{width}}{line}")
+        print("\nof `synthvlm train`:")
+        for recipe, line in of_trainings.items():
+            print(f"{recipe:<{width}}{line}")
+
+
+@app.command()
+def doctor(debug: DebugOption = False) -> None:
+    """Say what works here, and what to install for the rest."""
+    from synthvlm.doctor import diagnose
+
+    with explained(debug):
+        if not diagnose():
+            raise typer.Exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from synthvlm import __version__
+
+        print(f"synthvlm {__version__}")
+        raise typer.Exit

@@ -7,26 +7,25 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from synthvlm.errors import ModelError
 from synthvlm.generators.base import GeneratedImages, Generator
-from synthvlm.generators.denoiser import (
-    compile_denoiser,
-    lay_out_channels_last,
-    quantize_denoiser,
-)
 from synthvlm.generators.failures import guarded, quiet
 from synthvlm.generators.loras import Lora, fuse_loras
 from synthvlm.generators.pipelines import (
     call_parameters,
+    change_scheduler,
     check_call,
     check_offload,
     check_refiner,
     check_sequence_length,
     check_text_to_image,
+    compile_denoiser,
+    is_seeded,
+    lay_out_channels_last,
     load_pipeline,
     place,
+    quantize_denoiser,
     slice_decoder,
 )
 from synthvlm.generators.prompt_encoding import PromptEncoder
-from synthvlm.generators.schedulers import change_scheduler, is_seeded
 from synthvlm.generators.settings import DiffusersSettings, Refiner
 from synthvlm.generators.token_limits import watched
 from synthvlm.model_files import pipeline_path

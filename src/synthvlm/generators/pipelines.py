@@ -1,28 +1,36 @@
-"""Pipelines of diffusers: loaded, checked, and put where they run."""
+"""Pipelines of diffusers: loaded, checked, changed as settings ask, and put where they run."""
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from synthvlm.errors import ModelError, RecipeError, first_line
+from synthvlm.errors import MissingExtraError, ModelError, RecipeError, first_line
 from synthvlm.generators.failures import quiet
 from synthvlm.generators.pipeline_facts import PROMPT_FACTS
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = [
     "call_parameters",
+    "change_scheduler",
     "check_call",
     "check_offload",
     "check_refiner",
     "check_sequence_length",
     "check_text_to_image",
+    "compile_denoiser",
+    "is_seeded",
+    "lay_out_channels_last",
     "load_pipeline",
-    "nearest",
     "place",
+    "quantize_denoiser",
     "slice_decoder",
 ]
 
@@ -34,6 +42,13 @@ _OWN_ARGUMENTS = {
     "num_images_per_prompt", "num_inference_steps", "output_type", "return_dict", "self", "sigmas",
     "timesteps", "use_resolution_binning", "width",
 }  # fmt: skip
+
+#: Ways to hold weights smaller, by the name of torchao's configuration. They are brought back to
+#: the pipeline's dtype at each use.
+_QUANTIZATIONS = {"int8": "Int8WeightOnlyConfig", "float8": "Float8WeightOnlyConfig"}
+
+#: Draw their step noise from a source of their own.
+_UNSEEDED = {"DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler"}
 
 
 def load_pipeline(
@@ -130,7 +145,7 @@ def check_call(pipeline: Any, call: Mapping[str, Any]) -> None:
         if name not in valid:
             raise RecipeError(
                 f"generation.call.{name}: a {type(pipeline).__name__} has no such setting"
-                f"{nearest(name, valid)}"
+                f"{_nearest(name, valid)}"
             )
 
 
@@ -153,6 +168,115 @@ def check_offload(device: str, offload: str) -> None:
     """
     if offload != "none" and device == "cpu":
         raise RecipeError("generation.offload is for a GPU: set it to none, or run.device")
+
+
+def change_scheduler(pipeline: Any, name: str | None, options: Mapping[str, Any]) -> None:
+    """Give a pipeline another scheduler, made from the settings of its own.
+
+    Args:
+        pipeline: The pipeline.
+        name: A scheduler class of diffusers; None for the pipeline's own.
+        options: Settings that are changed.
+
+    Raises:
+        RecipeError: There is no such scheduler, or it has no such setting.
+    """
+    import diffusers
+
+    if name is None and not options:
+        return
+    own = pipeline.scheduler
+    valid = sorted(each for each in dir(diffusers) if each.endswith("Scheduler"))
+    if name is not None and name not in valid:
+        hint = _did_you_mean(name, valid) or " (names end in Scheduler)"
+        raise RecipeError(f"generation.scheduler: diffusers has no {name}{hint}")
+    kind = type(own) if name is None else getattr(diffusers, name)
+    settings = sorted(inspect.signature(kind.__init__).parameters.keys() - {"self"})
+    for option in options:
+        if option not in settings:
+            raise RecipeError(
+                f"generation.scheduler_options.{option}: a {kind.__name__} has no such setting"
+                f"{_nearest(option, settings)}"
+            )
+    try:
+        with quiet():
+            pipeline.scheduler = kind.from_config(own.config, **options)
+    except (ImportError, TypeError, ValueError, NotImplementedError) as error:
+        raise RecipeError(
+            f"generation.scheduler: cannot make a {kind.__name__}: {first_line(error)}"
+        ) from error
+
+
+def is_seeded(pipeline: Any) -> bool:
+    """Whether all noise of a pipeline's steps comes from the generators that it is given."""
+    scheduler = pipeline.scheduler
+    if type(scheduler).__name__ in _UNSEEDED:
+        return False
+    # The only pipelines whose steps get no generator are those of flow matching, whose own
+    # schedulers add no noise unless they are told to.
+    adds_noise = scheduler.config.get("stochastic_sampling", False)
+    return not adds_noise or hasattr(pipeline, "prepare_extra_step_kwargs")
+
+
+def _denoiser(pipeline: Any) -> torch.nn.Module:
+    """The UNet or transformer of a pipeline.
+
+    Raises:
+        ModelError: It has neither.
+    """
+    for name in ("transformer", "unet"):
+        module: torch.nn.Module | None = getattr(pipeline, name, None)
+        if module is not None:
+            return module
+    raise ModelError(f"a {type(pipeline).__name__} has no single UNet or transformer to change")
+
+
+def quantize_denoiser(pipeline: Any, kind: str, device: str) -> None:
+    """Hold the weights of the denoiser's linear layers in 8 bits.
+
+    Args:
+        pipeline: A pipeline in the host's memory.
+        kind: ``int8`` or ``float8``.
+        device: Where the work is done, layer by layer.
+
+    Raises:
+        MissingExtraError: ``torchao`` is not installed.
+        ModelError: Nothing of it can be quantized.
+    """
+    if importlib.util.find_spec("torchao") is None:
+        raise MissingExtraError(
+            "generation.quantization needs torchao: pip install 'synthvlm[quantization]'"
+        )
+    module = _denoiser(pipeline)
+    before = {name: type(weight) for name, weight in module.named_parameters()}
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from torchao import quantization
+
+            config = getattr(quantization, _QUANTIZATIONS[kind])()
+            quantization.quantize_(module, config, device=device)
+    except Exception as error:
+        raise ModelError(f"cannot quantize the denoiser to {kind}: {first_line(error)}") from error
+    if all(type(weight) is before[name] for name, weight in module.named_parameters()):
+        raise ModelError(f"nothing of the {type(module).__name__} can be quantized to {kind}")
+
+
+def lay_out_channels_last(pipeline: Any) -> None:
+    """Lay the weights of 2-D convolutions out with their channels last, which GPUs prefer."""
+    import torch
+
+    for module in (_denoiser(pipeline), pipeline.vae):
+        for weight in module.parameters():
+            if weight.dim() == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def compile_denoiser(pipeline: Any) -> None:
+    """Compile the denoiser; the first batch of a new shape then takes minutes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about torch
+        _denoiser(pipeline).compile()
 
 
 def place(pipeline: Any, device: str, offload: str) -> None:
@@ -194,7 +318,12 @@ def slice_decoder(pipeline: Any) -> None:
         raise RecipeError(f"generation.vae_slicing: a {kind} cannot, set it to false") from None
 
 
-def nearest(name: str, valid: Sequence[str]) -> str:
+def _nearest(name: str, valid: Sequence[str]) -> str:
     """The end of a message about an unknown name: the nearest valid one, or all."""
+    return _did_you_mean(name, valid) or f" (valid: {', '.join(valid)})"
+
+
+def _did_you_mean(name: str, valid: Sequence[str]) -> str | None:
+    """The end of a message about an unknown name: the nearest valid one; None: none is near."""
     close = get_close_matches(name, valid, n=1)
-    return f", did you mean {close[0]!r}?" if close else f" (valid: {', '.join(valid)})"
+    return f", did you mean {close[0]!r}?" if close else None

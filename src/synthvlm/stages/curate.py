@@ -18,8 +18,9 @@ from synthvlm.captions.rule import TextRule
 from synthvlm.captions.rule_table import RULES
 from synthvlm.components.settings import identity_values
 from synthvlm.data import caption_schema, fingerprint, measure_schema
+from synthvlm.marker import model_measure_stage
 from synthvlm.model_files import identify
-from synthvlm.stages.model_measure import measure_by_model, measured_values, stage_of
+from synthvlm.stages.model_measure import measure_by_model, measured_values
 from synthvlm.stages.rules import (
     ALIGNMENT,
     bounds_of,
@@ -89,7 +90,7 @@ def curate(
         refuse_equal_ids(verdicts)
         _decide(run, recipe, verdicts, progress)
         progress.start(STAGE, len(measures), "shards")
-        models = {name: run.markers(stage_of(name)) for name in model_rules_on(recipe)}
+        models = {name: run.markers(model_measure_stage(name)) for name in model_rules_on(recipe)}
         for shard in sorted(measures):
             _write(run, shard, verdicts, models, wanted)
             progress.advance(1)
@@ -142,7 +143,7 @@ def _decide(run: RunFolder, recipe: Recipe, verdicts: Verdicts, progress: Progre
         bounds = bounds_of(recipe, [name]).get(name, (None, None))
         measure_by_model(run, recipe, name, bounds, verdicts, progress)
         if name == ALIGNMENT and curation.alignment is not None:
-            values = partial(measured_values, run, name, run.markers(stage_of(name)))
+            values = partial(measured_values, run, name, run.markers(model_measure_stage(name)))
             keep_best_aligned(verdicts, values, curation.alignment.top_fraction, name)
     if curation.concepts is not None:
         balance_concepts(verdicts, curation.concepts, CONCEPTS)

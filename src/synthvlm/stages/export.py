@@ -133,7 +133,7 @@ def _write_part(
 
     def keep(kind: str, data: bytes) -> None:
         unique = uuid.uuid4().hex[:8]
-        stored.append(run.write(f"{PARTS_FOLDER}/{kind}-{number:05d}-{unique}", data))
+        stored.append(run.write(f"{_kept_name(kind)}{number:05d}-{unique}", data))
 
     for name, exporter in exporters.items():
         keep(name, exporter.write_part(number, selected.pairs(part), write))
@@ -156,21 +156,32 @@ def _finish(
         files[name] = folder.write_whole(name, chunks)
 
     for name, exporter in exporters.items():
-        kept = (run.read(_kept(marker, name)) for _, marker in sorted(markers.items()))
+        kept = (_kept(run, marker, name) for _, marker in sorted(markers.items()))
         exporter.finish(kept, write)
     write(CARD_FILE, [card.encode("utf-8")])
     return files
 
 
-def _kept(marker: Marker, kind: str) -> str:
-    """Path of what was kept of a part: an exporter's name, or ``FILES``."""
-    start = f"{PARTS_FOLDER}/{kind}-"
-    return next(file.path for file in marker.files if file.path.startswith(start))
+def kept_of_part(marker: Marker, kind: str) -> str | None:
+    """Path of what was kept of a part: an exporter's name, or ``FILES``; None: nothing was."""
+    start = _kept_name(kind)
+    return next((file.path for file in marker.files if file.path.startswith(start)), None)
+
+
+def _kept(run: RunFolder, marker: Marker, kind: str) -> bytes:
+    name = kept_of_part(marker, kind)
+    assert name is not None
+    return run.read(name)
+
+
+def _kept_name(kind: str) -> str:
+    """The beginning of the names of what is kept of parts."""
+    return f"{PARTS_FOLDER}/{kind}-"
 
 
 def _files(run: RunFolder, marker: Marker) -> dict[str, tuple[int, str]]:
     """Names, sizes and checksums of the files of a part."""
-    files: dict[str, tuple[int, str]] = orjson.loads(run.read(_kept(marker, FILES)))
+    files: dict[str, tuple[int, str]] = orjson.loads(_kept(run, marker, FILES))
     return files
 
 

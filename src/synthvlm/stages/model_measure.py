@@ -19,6 +19,7 @@ from synthvlm.captions.rule import Subject
 from synthvlm.captions.rules import failed_rule
 from synthvlm.data import fingerprint, model_measure_schema
 from synthvlm.errors import TooManyFailuresError
+from synthvlm.marker import model_measure_stage
 from synthvlm.stages.original_images import OriginalImages
 from synthvlm.stages.rules import load_model_rule, looks_at_images, model_rule_fingerprint
 from synthvlm.stages.verdicts import UNMEASURED
@@ -32,12 +33,7 @@ if TYPE_CHECKING:
     from synthvlm.stages.verdicts import Verdicts
     from synthvlm.store import Marker, RunFolder
 
-__all__ = ["measure_by_model", "measured_by", "measured_values", "stage_of"]
-
-
-def stage_of(name: str) -> str:
-    """Name of a rule's stage, and of the folder that holds its measures."""
-    return f"measures-{name}"
+__all__ = ["measure_by_model", "measured_by", "measured_values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +77,7 @@ def measure_by_model(
                     f"{first}; mend the cause and run again, what is finished is kept"
                 )
             progress.advance(len(rows))
-    stage = stage_of(name)
+    stage = model_measure_stage(name)
     run.sweep(stage, [stage], run.markers(stage))
     if failed:
         progress.note(f"warning: {name}: {failed} captions could not be measured: {first}")
@@ -127,7 +123,7 @@ class _Pass:
         self._resources = resources
         self._run, self._recipe, self._name = run, recipe, name
         self._fingerprint = model_rule_fingerprint(recipe, name)
-        self._done = run.markers(stage_of(name))
+        self._done = run.markers(model_measure_stage(name))
         self._rule: ModelRule | None = None
         self._images = OriginalImages(recipe) if looks_at_images(name) else None
         self.measured = 0
@@ -177,7 +173,7 @@ class _Pass:
     def _commit(self, shard: int, wanted: str, known: Mapping[str, _Known]) -> None:
         import pyarrow as pa
 
-        stage = stage_of(self._name)
+        stage = model_measure_stage(self._name)
         columns = {
             "id": list(known),
             "value": [entry.value for entry in known.values()],
@@ -191,7 +187,7 @@ class _Pass:
 def _read(run: RunFolder, name: str, marker: Marker | None) -> dict[str, _Known]:
     if marker is None:
         return {}
-    file = marker.file(stage_of(name))
+    file = marker.file(model_measure_stage(name))
     assert file is not None
     rows = run.read_table(file).to_pylist()
     return {row["id"]: _Known(row["value"], row["problem"]) for row in rows}

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from synthvlm.recipe_generation import ImageSettings
 
-__all__ = ["decode", "encode", "thumbnail"]
+__all__ = ["decode", "encode", "encoding_fact", "encoding_of", "thumbnail"]
 
 #: Longest side of a thumbnail in pixels.
 _THUMBNAIL_SIDE = 192
@@ -24,6 +24,25 @@ def encode(pixels: np.ndarray, settings: ImageSettings) -> bytes:
     sink = io.BytesIO()
     Image.fromarray(pixels).save(sink, settings.format, **options)
     return sink.getvalue()
+
+
+def encoding_fact(settings: ImageSettings) -> str:
+    """How winners are encoded, as the done-marker of their shard holds it, e.g. ``jpeg-60``."""
+    return f"{settings.format}-{settings.quality}"
+
+
+def encoding_of(fact: object) -> ImageSettings | None:
+    """The settings that ``encoding_fact`` made a fact of; None: it made no such fact."""
+    from synthvlm.recipe_generation import ImageSettings
+
+    format, _, quality = str(fact).partition("-")
+    try:
+        settings = ImageSettings.model_validate(
+            {"format": format, "quality": None if quality == "None" else int(quality)}
+        )
+    except ValueError:
+        return None
+    return settings if encoding_fact(settings) == fact else None
 
 
 def decode(image: bytes) -> np.ndarray:

@@ -62,7 +62,7 @@ def selection_fingerprint(recipe: Recipe, generated: Mapping[int, Marker]) -> st
         (shard, file.checksum)
         for shard in sorted(generated)
         for file in generated[shard].files
-        if file.path.startswith("candidates/")
+        if file.folder == "candidates"
     ]
     settings = recipe.selection
     method = SELECTORS.identity(settings.method, settings.selector, identify)

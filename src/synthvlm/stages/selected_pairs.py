@@ -52,7 +52,7 @@ class SelectedPairs:
             for shard in sorted(set(part["shard"].to_pylist()))
             for marker in (self._captions[shard], self._generated[shard])
             for file in marker.files
-            if not file.path.startswith("previews/")
+            if file.folder != "previews"
         ]
 
     def pairs(self, part: pa.Table) -> Iterator[ExportedPair]:

@@ -26,7 +26,7 @@ from synthvlm.stages.candidate_plan import CandidatePlan, Key, rank
 from synthvlm.stages.candidate_rows import carried, row_of
 from synthvlm.stages.drawing import Drawer, Image, Order
 from synthvlm.stages.earlier import Earlier
-from synthvlm.stages.pixels import decode, encode, thumbnail
+from synthvlm.stages.pixels import decode, encode, encoding_fact, thumbnail
 from synthvlm.stages.prompts import STAGE, Prompt, image_dependencies, shard_fingerprint
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ class ShardAttempt:
         self._previewed = {prompt.id for prompt in prompts if is_sampled(prompt.id, share)}
         self._thresholds = thresholds
         self._count = recipe.generation.candidates
-        image = recipe.generation.image
-        self._encoding = f"{image.format}-{image.quality}"
+        self._encoding = encoding_fact(recipe.generation.image)
         known: dict[Key, Candidate] = {}
         for key in ((id, index) for id in self._prompts for index in range(self._count)):
             for rows in (earlier.candidates, calibrated):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from synthvlm.components.settings import identity_values
 from synthvlm.data import Caption, file_stem, fingerprint, written_schema
 from synthvlm.devices import resolve_device, resolve_dtype
+from synthvlm.marker import written_stage
 from synthvlm.model_files import identify
 from synthvlm.recipe import source_name
 from synthvlm.stages.endpoint_clients import endpoint_client
@@ -111,7 +112,7 @@ def stages_of(recipe: Recipe) -> list[str]:
 
 
 def _stage(source: SourceSettings) -> str:
-    return f"written-{file_stem(source_name(source))[:8]}"
+    return written_stage(file_stem(source_name(source))[:8])
 
 
 class WrittenRow(NamedTuple):

@@ -48,10 +48,10 @@ class StageClock:
             self._last = now
         self._shown.advance(amount)
 
-    def finish(self, stage: str, line: str) -> None:
-        """Show the line."""
+    def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
+        """Show the line and the details."""
         if stage not in self._hidden:
-            self._shown.finish(stage, line)
+            self._shown.finish(stage, line, details)
 
     def crew(self, workers: int, waited: float | None, failed: int) -> None:
         """Pass it on."""
@@ -59,8 +59,7 @@ class StageClock:
 
     def note(self, line: str) -> None:
         """Show the line."""
-        if not (self._hidden and line.startswith("  ")):  # details of a line are indented
-            self._shown.note(line)
+        self._shown.note(line)
 
 
 def full_batches(laps: Sequence[Lap]) -> list[Lap]:

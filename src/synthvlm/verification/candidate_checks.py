@@ -22,6 +22,7 @@ from synthvlm.scorers import SCORERS
 from synthvlm.selection import select_pairs
 from synthvlm.selectors import SELECTORS
 from synthvlm.stages.calibrate import choose_stopping
+from synthvlm.stages.pixels import encoding_fact
 from synthvlm.verification import rows as rules
 from synthvlm.verification.checked_run import DISCARDED, CheckedRun, Files, Found
 from synthvlm.verification.images import pair_problems, thumbnail_problems
@@ -141,8 +142,7 @@ class CandidateChecks:
         # Winners that were not drawn again count among them.
         expected["failed"] = said if isinstance(said, int) and said >= failed else failed
         if is_current:
-            image = self._run.recipe.generation.image
-            expected["encoding"] = f"{image.format}-{image.quality}"
+            expected["encoding"] = encoding_fact(self._run.recipe.generation.image)
         found.facts(marker, expected)
 
     def _pairs(

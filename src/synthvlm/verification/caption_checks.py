@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from synthvlm.data import caption_schema, measure_schema, model_measure_schema, written_schema
-from synthvlm.marker import Marker
+from synthvlm.marker import Marker, rule_of_stage
 from synthvlm.stages.rules import model_rules_on
 from synthvlm.verification.checked_run import CheckedRun, Files, Found
 
@@ -75,7 +75,7 @@ class CaptionChecks:
             problems = (f"{id!r} is no caption of this shard" for id in sorted(map(str, unknown)))
             found.damaged(str(marker.file(stage)), problems)
         of = self._run.look.marker("measure", shard)
-        rule = stage.removeprefix("measures-")
+        rule = rule_of_stage(stage) or ""
         if of is not None and rule in model_rules_on(self._run.recipe):
             wanted = self._run.tell(stage, lambda: self._run.wanted.model_measure(rule, of))
             self._run.compare(found, marker, wanted, "its model, or the captions, are others now")

@@ -113,7 +113,7 @@ class CheckedRun:
     ) -> pa.Table | None:
         """The same of another stage's shard, whose flaws are told there."""
         marker = self.look.marker(stage, shard)
-        stored = [f for f in marker.files if f.path.startswith(f"{folder}/")] if marker else []
+        stored = [f for f in marker.files if f.folder == folder] if marker else []
         try:
             return table(self.look.load(stored[0], again=True), schema) if stored else None
         except Flaw:

@@ -10,7 +10,7 @@ import orjson
 
 from synthvlm.marker import Marker
 from synthvlm.stages.data_set_folder import FOLDER, DataSetFolder
-from synthvlm.stages.export import CARD_FILE, FILES, PARTS_FOLDER
+from synthvlm.stages.export import CARD_FILE, FILES, kept_of_part
 from synthvlm.verification.checked_run import Found
 from synthvlm.verification.snapshot import Snapshot
 
@@ -35,7 +35,7 @@ class DataSetChecks:
 
     def part(self, found: Found, marker: Marker, data: Mapping[str, bytes]) -> None:
         """Check the files of a part against its record (``data``: its sound files, by path)."""
-        path = _record_path(marker)
+        path = kept_of_part(marker, FILES)
         record = _record(data[path]) if path is not None and path in data else None
         if record is None:
             self._parts = None
@@ -73,11 +73,6 @@ class DataSetChecks:
             for path in self._parts.get(posixpath.join(FOLDER, within).rstrip("/"), ()):
                 strangers -= set(_record(run.read(path)) or ())
             yield from sorted(strangers)
-
-
-def _record_path(marker: Marker) -> str | None:
-    start = f"{PARTS_FOLDER}/{FILES}-"
-    return next((file.path for file in marker.files if file.path.startswith(start)), None)
 
 
 def _record(data: bytes) -> Record | None:

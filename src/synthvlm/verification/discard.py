@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from synthvlm.data import candidate_schema, digest, pair_schema
 from synthvlm.marker import Marker, StoredFile, marker_name
+from synthvlm.recipe_generation import ImageSettings
+from synthvlm.stages.pixels import encoding_fact
 from synthvlm.verification.checked_run import DISCARDED
 from synthvlm.verification.findings import Verification
 from synthvlm.verification.rows import candidate_problems, choice_problems
@@ -70,12 +72,12 @@ def _keep(run: RunFolder, look: Snapshot, stage: str, shard: int, bad: set[str])
             run.commit(stage, shard, marker.fingerprint, (), marker.facts)
             return "its thresholds stay, the scores they were found by are lost"
         return None
-    if not any(file.path.startswith("candidates/") for file in sound):
+    if not any(file.folder == "candidates" for file in sound):
         return None  # without its rows no image counts
     is_trusted = marker_name(stage, shard) not in bad
     encoding = marker.facts.get("encoding") if is_trusted else _encoding(look, sound)
     run.commit(stage, shard, DISCARDED, sound, {**marker.facts, "encoding": encoding})
-    lost = {_folder(file) for file in marker.files} - {_folder(file) for file in sound}
+    lost = {file.folder for file in marker.files} - {file.folder for file in sound}
     if "pairs" in lost or (not is_trusted and encoding is None):
         return "its winners are drawn again, all its scores stay"
     if "previews" in lost:
@@ -83,19 +85,15 @@ def _keep(run: RunFolder, look: Snapshot, stage: str, shard: int, bad: set[str])
     return "all its winners stay, its marker is written anew"
 
 
-def _folder(file: StoredFile) -> str:
-    return file.path.split("/", 1)[0]
-
-
 def _encoding(look: Snapshot, files: list[StoredFile]) -> str | None:
     """How winners are encoded, told by themselves; None: of what is lossy nobody can say."""
     for file in files:
-        if _folder(file) == "pairs":
+        if file.folder == "pairs":
             try:
                 formats = set(table(look.load(file), pair_schema())["format"].to_pylist())
             except Flaw:
                 return None
-            return "png-None" if formats == {"png"} else None
+            return encoding_fact(ImageSettings(format="png")) if formats == {"png"} else None
     return None
 
 
@@ -108,7 +106,7 @@ def _orphans(run: RunFolder, look: Snapshot, shard: int) -> Marker | None:
     files: list[StoredFile] = []
     chosen: list[tuple[str, int]] = []
     for folder, schema in (("candidates", candidate_schema([])), ("pairs", pair_schema())):
-        names = [n for n in run.listing(folder) if n.startswith(f"{folder}/part-{shard:05d}-")]
+        names = run.tables_of(folder, shard)
         if len(names) != 1:
             break
         data = run.read(names[0])

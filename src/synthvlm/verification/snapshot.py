@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import io
-import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.data import digest
 from synthvlm.errors import RunFolderError, first_line
-from synthvlm.marker import Marker, StoredFile, marker_name, shard_of
+from synthvlm.marker import Marker, StoredFile, marker_name, shard_of, stage_of
 from synthvlm.storage import Storage
 from synthvlm.verification.findings import Kind
 
@@ -54,7 +53,7 @@ class Snapshot:
         found: dict[str, list[int]] = {}
         for name in self._storage.listing("done"):
             shard = shard_of(name)
-            stage = posixpath.dirname(name).removeprefix("done/")
+            stage = stage_of(name)
             if shard is not None and name == marker_name(stage, shard):
                 found.setdefault(stage, []).append(shard)
         return {stage: sorted(shards) for stage, shards in found.items()}

@@ -94,15 +94,16 @@ def folder_at(path: str) -> ImageFolder:
     return ImageFolder(*file_system(path), path)
 
 
-def place_of(record: Record, unit: str) -> str:
-    """Where a row stands, for messages; of several files, the unit holds the file, too."""
-    if isinstance(record.where, int):
-        return f"{unit} {record.where}"
-    if not record.where:
-        return unit
-    # Words name their unit themselves; what is left is the file.
-    file, comma, _ = unit.rpartition(", ")
-    return f"{file}{comma}{record.where}"
+def place_of(record: Record, unit: str, file: str | None = None) -> str:
+    """Where a row stands, for messages.
+
+    Args:
+        record: The row.
+        unit: What rows are counted in; words in ``record.where`` name theirs themselves.
+        file: The file, where there are several.
+    """
+    place = f"{unit} {record.where}" if isinstance(record.where, int) else record.where or unit
+    return place if file is None else f"{file}, {place}"
 
 
 def unreadable(path: str, error: Exception, rows: int = 0) -> CaptionSourceError:

@@ -10,11 +10,35 @@ from typing import NamedTuple
 
 from synthvlm.errors import CaptionSourceError
 
-__all__ = ["MAX_ITEM_BYTES", "Fields", "Record", "record_of_object", "without_mark"]
+__all__ = [
+    "MAX_ITEM_BYTES",
+    "Fields",
+    "MissingColumnError",
+    "Record",
+    "record_of_object",
+    "without_mark",
+]
 
 #: The longest line, JSON item or caption file of an archive; without a bound, a file without line
 #: ends or an unclosed quote would be read into memory as a whole.
 MAX_ITEM_BYTES = 1 << 24
+
+
+class MissingColumnError(CaptionSourceError):
+    """A table lacks a column that was named.
+
+    Attributes:
+        path: Of the file.
+        problem: Which column, and which ones there are.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        """Name the file and the problem."""
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
 
 
 def _never(number: int) -> bool:
@@ -56,13 +80,13 @@ class Fields:
         return (self.text,) if self.id == "id" else (self.text, self.id)
 
     def check(self, columns: list[str]) -> None:
-        """Raise CaptionSourceError unless the columns hold the fields."""
+        """Raise MissingColumnError unless the columns hold the fields."""
         for field in self.required:
             if field not in columns:
                 near = difflib.get_close_matches(field, columns, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise CaptionSourceError(
-                    f"{self.path}: there is no column {field!r}, only {_names(columns)}{hint}"
+                raise MissingColumnError(
+                    self.path, f"there is no column {field!r}, only {_names(columns)}{hint}"
                 )
 
 
