@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from experiments.tiny_models.language_rows import facts
 from synthvlm.evaluation.easy_vqa import easy_vqa_images, easy_vqa_records
 from synthvlm.tiny.captions import is_held_out, sample_claim, sample_scene
 from synthvlm.tiny.questions import TOPICS, Question, sample_question
-from synthvlm.tiny.training.language_rows import facts
 from synthvlm.tiny.world import Scene, render
 
 __all__ = ["INSTRUCTIONS", "make_questions"]

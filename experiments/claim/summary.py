@@ -1,4 +1,4 @@
-"""Make ``results.md`` and ``results.svg``: ``python experiments/claim/summary.py --out .claim``."""
+"""Make ``results.md`` and ``results.svg``: ``python -m experiments.claim.summary --out .claim``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from arms import data_of
-from run import ARMS, EQUAL_STEPS
-from truth import right_share
-
+from experiments.claim.arms import data_of
+from experiments.claim.run import ARMS, EQUAL_STEPS
+from experiments.claim.truth import right_share
 from synthvlm.intervals import Estimate, mean_interval
 
 HERE = Path(__file__).parent

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from synthvlm.tiny import clip_path, pipeline_path
-from synthvlm.tiny.training import (
+from experiments.tiny_models import (
     autoencoder_model,
     checkpoint,
     clip_model,
     diffusion_model,
     restore,
 )
+from synthvlm.tiny import clip_path, pipeline_path
 
 
 def test_the_shipped_weights_come_back(tmp_path: Path) -> None:

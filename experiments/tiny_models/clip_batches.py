@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 
+from experiments.tiny_models.clip_claims import opened, trainable_claim, wrong_claims
 from synthvlm.tiny.captions import Claim, holds, sample_scene
-from synthvlm.tiny.training.clip_claims import opened, trainable_claim, wrong_claims
 from synthvlm.tiny.world import BACKGROUNDS, COLOURS, SHAPES, Scene
 
 __all__ = ["Batch", "augment", "draw_batch"]

@@ -1,6 +1,6 @@
 """Train the diffusion model (UNet and its text encoder) on the autoencoder's latents.
 
-Run it with `python -m synthvlm.tiny.training.diffusion --out .training/diffusion.pt`.
+Run it with `python -m experiments.tiny_models.diffusion --out .training/diffusion.pt`.
 
 Two processes, one a core, share the work when both are started with `--ranks 2`, one of them with
 `--rank 1`; the first alone writes checkpoints.
@@ -21,17 +21,17 @@ from diffusers import AutoencoderTiny
 from torch import distributed
 from transformers import CLIPTokenizer
 
-from synthvlm.tiny.captions import KINDS, Claim, is_held_out, phrase, sample_claim, sample_scene
-from synthvlm.tiny.training import checkpoint, options
-from synthvlm.tiny.training.autoencoder_model import frozen, to_tensor
-from synthvlm.tiny.training.diffusion_model import (
+from experiments.tiny_models import checkpoint, options
+from experiments.tiny_models.autoencoder_model import frozen, to_tensor
+from experiments.tiny_models.diffusion_model import (
     Trainer,
     build,
     build_scheduler,
     build_text_encoder,
     token_ids,
 )
-from synthvlm.tiny.training.loop import Run, seed_step
+from experiments.tiny_models.loop import Run, seed_step
+from synthvlm.tiny.captions import KINDS, Claim, is_held_out, phrase, sample_claim, sample_scene
 from synthvlm.tiny.world import render
 
 __all__ = ["main"]

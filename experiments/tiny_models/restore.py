@@ -1,6 +1,6 @@
 """Make checkpoints of the shipped weights, so that training can go on from them.
 
-Run it with `python -m synthvlm.tiny.training.restore`, then any of the training commands.
+Run it with `python -m experiments.tiny_models.restore`, then any of the training commands.
 
 The optimisers start anew, and so do the CLIP's extra heads, which are not shipped.
 """
@@ -17,9 +17,9 @@ from diffusers import AutoencoderTiny, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPModel, CLIPTextModel
 
+from experiments.tiny_models import checkpoint, clip_model, diffusion_model
+from experiments.tiny_models.options import FOLDER
 from synthvlm.tiny import clip_path, pipeline_path
-from synthvlm.tiny.training import checkpoint, clip_model, diffusion_model
-from synthvlm.tiny.training.options import FOLDER
 
 __all__ = ["main"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments.tiny_models import bundled_captions
 from synthvlm.tiny import captions_path
 from synthvlm.tiny.captions import parse
-from synthvlm.tiny.training import bundled_captions
 
 
 @pytest.fixture(scope="module")

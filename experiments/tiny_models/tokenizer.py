@@ -1,6 +1,6 @@
 """Learn the byte-level BPE vocabulary, in CLIP's format.
 
-Run it with `python -m synthvlm.tiny.training.tokenizer --out .training/tokenizer`.
+Run it with `python -m experiments.tiny_models.tokenizer --out .training/tokenizer`.
 """
 
 from __future__ import annotations

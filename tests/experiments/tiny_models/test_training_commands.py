@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from synthvlm.tiny.training import autoencoder, checkpoint, clip, diffusion, restore
+from experiments.tiny_models import autoencoder, checkpoint, clip, diffusion, restore
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from synthvlm.tiny.training.clip_atoms import ATOMS
+from experiments.tiny_models.clip_atoms import ATOMS
 
 __all__ = ["MIDDLE", "SCALE", "Trainer", "build", "text_settings"]
 

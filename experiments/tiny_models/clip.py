@@ -1,6 +1,6 @@
 """Train the CLIP: a sigmoid loss with hard negatives, so that cosines compare across captions.
 
-Run it with `python -m synthvlm.tiny.training.clip --out .training/clip.pt`.
+Run it with `python -m experiments.tiny_models.clip --out .training/clip.pt`.
 
 Every picture comes with its caption and with captions that have one attribute changed; which of
 all caption-picture pairs of a batch are true is known exactly. Some pictures show malformed
@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from transformers import CLIPTokenizer
 
+from experiments.tiny_models import checkpoint, options
+from experiments.tiny_models.autoencoder_model import frozen, to_tensor
+from experiments.tiny_models.clip_atoms import Atoms, claim_atoms, scene_atoms
+from experiments.tiny_models.clip_batches import Batch, augment, draw_batch
+from experiments.tiny_models.clip_model import MIDDLE, SCALE, Trainer, build
+from experiments.tiny_models.loop import Run, seed_step
+from experiments.tiny_models.tokenizer import PREFIX
 from synthvlm.tiny.captions import phrase
-from synthvlm.tiny.training import checkpoint, options
-from synthvlm.tiny.training.autoencoder_model import frozen, to_tensor
-from synthvlm.tiny.training.clip_atoms import Atoms, claim_atoms, scene_atoms
-from synthvlm.tiny.training.clip_batches import Batch, augment, draw_batch
-from synthvlm.tiny.training.clip_model import MIDDLE, SCALE, Trainer, build
-from synthvlm.tiny.training.loop import Run, seed_step
-from synthvlm.tiny.training.tokenizer import PREFIX
 from synthvlm.tiny.world import render
 
 __all__ = ["main"]

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from experiments.tiny_models.language import accuracy
+from experiments.tiny_models.language_model import make_tokenizer
+from experiments.tiny_models.language_rows import SYSTEM, facts, grid, sample_row
 from synthvlm.tiny import language_path
 from synthvlm.tiny.captions import is_held_out, parse, sample_claim, sample_scene
-from synthvlm.tiny.training.language import accuracy
-from synthvlm.tiny.training.language_model import make_tokenizer
-from synthvlm.tiny.training.language_rows import SYSTEM, facts, grid, sample_row
 from synthvlm.tiny.world import Scene, Thing
 from synthvlm.training.prompts import SYSTEM_PROMPT
 

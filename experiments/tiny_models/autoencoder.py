@@ -1,6 +1,6 @@
 """Train the autoencoder: 64x64 pixels to 8x8 latents of 16 channels, and back.
 
-Run it with `python -m synthvlm.tiny.training.autoencoder --out .training/autoencoder.pt`.
+Run it with `python -m experiments.tiny_models.autoencoder --out .training/autoencoder.pt`.
 
 It sees strong noise on its latents: the encoder then says everything several times over, and the
 decoder forgives what diffusion leaves. Every second step sees crops of 40x40 around a thing, which
@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 
+from experiments.tiny_models import checkpoint, options
+from experiments.tiny_models.autoencoder_model import build, to_tensor
+from experiments.tiny_models.loop import Run, seed_step
 from synthvlm.tiny.captions import sample_claim, sample_scene
-from synthvlm.tiny.training import checkpoint, options
-from synthvlm.tiny.training.autoencoder_model import build, to_tensor
-from synthvlm.tiny.training.loop import Run, seed_step
 from synthvlm.tiny.world import Scene, render
 
 __all__ = ["main"]

@@ -1,6 +1,6 @@
 """Write the trained weights as a diffusers and a transformers folder, in fp16.
 
-Run it with `python -m synthvlm.tiny.training.export --to src/synthvlm/tiny/weights`.
+Run it with `python -m experiments.tiny_models.export --to src/synthvlm/tiny/weights`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
-from synthvlm.tiny.training import (
+from experiments.tiny_models import (
     autoencoder_model,
     checkpoint,
     clip_model,
@@ -62,8 +62,8 @@ bits; load them with the dtype you want to compute in (`torch.float32` on a CPU)
 Made with:
 
 ```sh
-python -m synthvlm.tiny.training.language --steps 5000 --decay-from 3500
-python -m synthvlm.tiny.training.language --export FOLDER
+python -m experiments.tiny_models.language --steps 5000 --decay-from 3500
+python -m experiments.tiny_models.language --export FOLDER
 ```
 """
 
@@ -148,7 +148,7 @@ def write_language(folder: Path, state: dict[str, Any]) -> None:
 
 
 def _write_card(folder: Path, commands: tuple[str, ...], **facts: str) -> None:
-    lines = "\n".join(f"python -m synthvlm.tiny.training.{command}" for command in commands)
+    lines = "\n".join(f"python -m experiments.tiny_models.{command}" for command in commands)
     (folder / "README.md").write_text(_CARD.format(commands=lines, **facts))
 
 

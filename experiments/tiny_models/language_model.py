@@ -8,7 +8,7 @@ from random import Random
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from synthvlm.tiny.training.language_rows import sample_row
+from experiments.tiny_models.language_rows import sample_row
 
 __all__ = ["build", "make_tokenizer"]
 

@@ -1,6 +1,6 @@
 """Write the bundled caption file: good captions of the world, and the dirt of real ones.
 
-Run it with `python -m synthvlm.tiny.training.bundled_captions`.
+Run it with `python -m experiments.tiny_models.bundled_captions`.
 """
 
 from __future__ import annotations

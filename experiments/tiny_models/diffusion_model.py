@@ -7,8 +7,8 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from synthvlm.tiny.training.autoencoder_model import LATENT_CHANNELS
-from synthvlm.tiny.training.clip_model import text_settings
+from experiments.tiny_models.autoencoder_model import LATENT_CHANNELS
+from experiments.tiny_models.clip_model import text_settings
 
 __all__ = ["TEXT_LENGTH", "Trainer", "build", "build_scheduler", "build_text_encoder", "token_ids"]
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
-from synthvlm.tiny.training import checkpoint
+from experiments.tiny_models import checkpoint
 
 __all__ = ["Ema", "Run", "Schedule", "seed_step"]
 

@@ -1,6 +1,6 @@
 """How much noise on its latents does the bundled autoencoder bear? Asked of true drawings.
 
-    python benchmarks/tiny_autoencoder.py [--vae FOLDER]
+    python -m experiments.tiny_models.autoencoder_benchmark [--vae FOLDER]
 
 Drawings are encoded, noise is added (in shares of the latents' spread), and what is decoded is
 judged by `synthvlm.tiny.checker` against the caption that the drawing was made for.
@@ -15,10 +15,10 @@ from random import Random
 import torch
 from diffusers import AutoencoderTiny
 
+from experiments.tiny_models.autoencoder_model import to_tensor
 from synthvlm.tiny import pipeline_path
 from synthvlm.tiny.captions import sample_claim, sample_scene
 from synthvlm.tiny.checker import check
-from synthvlm.tiny.training.autoencoder_model import to_tensor
 from synthvlm.tiny.world import render
 
 LEVELS = (0.0, 0.1, 0.3, 0.5, 0.7)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from synthvlm.tiny.training.loop import Schedule
+from experiments.tiny_models.loop import Schedule
 
 __all__ = ["FOLDER", "add_files", "add_training", "schedule", "start"]
 

@@ -1,6 +1,6 @@
 """Train the small language model: a Llama that reads its context.
 
-Run it with `python -m synthvlm.tiny.training.language --steps 6000 --decay-from 4000`, and
+Run it with `python -m experiments.tiny_models.language --steps 6000 --decay-from 4000`, and
 `--export src/synthvlm/tiny/weights/language` when it is done.
 """
 
@@ -13,10 +13,10 @@ from random import Random
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from synthvlm.tiny.training import checkpoint, export, options
-from synthvlm.tiny.training.language_model import build, make_tokenizer
-from synthvlm.tiny.training.language_rows import Row, sample_row
-from synthvlm.tiny.training.loop import Run, seed_step
+from experiments.tiny_models import checkpoint, export, options
+from experiments.tiny_models.language_model import build, make_tokenizer
+from experiments.tiny_models.language_rows import Row, sample_row
+from experiments.tiny_models.loop import Run, seed_step
 
 __all__ = ["accuracy", "main"]
 

@@ -1,4 +1,6 @@
-"""How well the embedded language model reads its context: ``python benchmarks/tiny_language.py``.
+"""How well does the embedded language model read its context?
+
+    python -m experiments.tiny_models.language_benchmark
 
 Of held-out claims alone: shares of answers that are wholly right, by topic and by how the scene
 is told, and of captions that are true of a grid.
@@ -12,10 +14,10 @@ from random import Random
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from experiments.tiny_models.language_rows import SYSTEM, facts, grid
 from synthvlm.tiny import language_path
 from synthvlm.tiny.captions import holds, is_held_out, parse, sample_claim, sample_scene
 from synthvlm.tiny.questions import TOPICS, sample_question
-from synthvlm.tiny.training.language_rows import SYSTEM, facts, grid
 from synthvlm.tiny.world import Scene
 
 

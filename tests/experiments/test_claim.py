@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from synthvlm.tiny.questions import TOPICS
 
-CLAIM = Path(__file__).parents[1] / "experiments" / "claim"
-
-
-@pytest.fixture(autouse=True)
-def _on_the_path() -> Iterator[None]:
-    sys.path.insert(0, str(CLAIM))
-    yield
-    sys.path.remove(str(CLAIM))
-    for name in ("arms", "captioner", "questions", "run", "summary", "truth", "web"):
-        sys.modules.pop(name, None)
-
 
 def test_the_web_is_as_noisy_as_it_says(tmp_path: Path) -> None:
-    from truth import right_share
-    from web import SHARES, make_web
+    from experiments.claim.truth import right_share
+    from experiments.claim.web import SHARES, make_web
 
     make_web(tmp_path / "noisy", pairs=200, seed=5)
     make_web(tmp_path / "clean", pairs=100, noise=0.0, seed=5)
@@ -39,8 +26,8 @@ def test_the_web_is_as_noisy_as_it_says(tmp_path: Path) -> None:
 
 
 def test_a_sample_is_part_of_the_whole(tmp_path: Path) -> None:
-    from arms import data_of, sample
-    from web import make_web
+    from experiments.claim.arms import data_of, sample
+    from experiments.claim.web import make_web
 
     make_web(tmp_path / "a", pairs=20)
     sample(tmp_path / "a", tmp_path / "d", 6, seed=4)
@@ -55,7 +42,8 @@ def test_a_sample_is_part_of_the_whole(tmp_path: Path) -> None:
 def test_quotas_keep_what_captions_name_and_take_the_best_of_each_kind(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from arms import select_by_quotas
+
+    from experiments.claim.arms import select_by_quotas
 
     with_background, without = "a red circle on a blue background", "a red circle"
     texts = [without] * 12 + [with_background] * 6
@@ -76,7 +64,13 @@ def test_quotas_keep_what_captions_name_and_take_the_best_of_each_kind(tmp_path:
 
 def test_questions_are_as_many_as_they_should_be(tmp_path: Path) -> None:
     pytest.importorskip("easy_vqa")
-    from questions import INSTRUCTIONS, PER_GROUP, PER_TOPIC, PROBES, make_questions
+    from experiments.claim.questions import (
+        INSTRUCTIONS,
+        PER_GROUP,
+        PER_TOPIC,
+        PROBES,
+        make_questions,
+    )
 
     make_questions(tmp_path)
     files = {file.stem: json.loads(file.read_bytes()) for file in tmp_path.glob("*.json")}
@@ -95,7 +89,7 @@ def test_questions_are_as_many_as_they_should_be(tmp_path: Path) -> None:
 
 
 def test_every_arm_has_every_seed_once() -> None:
-    from run import ARMS, EQUAL_STEPS, planned
+    from experiments.claim.run import ARMS, EQUAL_STEPS, planned
 
     assert len(list(planned(ARMS, 3, (500,), equal=False))) == 3 * len(ARMS)
     runs = list(planned(ARMS, 3, (500,), equal=True))
@@ -118,7 +112,7 @@ def result(arm: str, seed: int, right: int) -> dict[str, object]:
 
 
 def test_tables_hold_means_and_paired_differences() -> None:
-    from summary import difference_tables, language_table, score_tables
+    from experiments.claim.summary import difference_tables, language_table, score_tables
 
     results = {
         ("b", False): [result("b", seed, 6 + seed) for seed in range(3)],
