@@ -139,6 +139,9 @@ def imported_rooms(path: Path) -> set[str]:
             names = [alias.name for alias in node.names]
         for name in names:
             package, _, rest = name.partition(".")
+            assert package not in {"benchmarks", "experiments", "tests"}, (
+                f"{path}: not in the wheel"
+            )
             if package == "synthvlm":
                 room = rest.split(".")[0]
                 rooms.add("" if room.startswith("__") else room)
