@@ -12,10 +12,10 @@ import pytest
 
 from commands import Result, run
 from fake_models import use_fake_models
+from fakes.endpoint import Answer, Body, FakeEndpoint, Say, Status
 from synthvlm.endpoints.access import ApiKey
 from synthvlm.endpoints.client import EndpointClient
 from synthvlm.endpoints.images import ImageClient
-from synthvlm.endpoints.testing import Answer, Body, FakeEndpoint, Say, Status
 from synthvlm.errors import RecipeError
 from synthvlm.recipe import Recipe
 

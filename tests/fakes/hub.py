@@ -1,9 +1,8 @@
 """A fake of the Hugging Face hub: an HTTP server on this machine that keeps data sets in memory.
 
-It is for tests, and for trying out what publishing does before the real hub sees anything. Of the
-hub it has what ``huggingface_hub`` (2.4) and ``datasets`` ask for when data sets are created,
-uploaded, listed and read: ``whoami``, creating repositories and branches, ``preupload``, Git LFS
-with plain uploads, commits, the tree, ``resolve`` with ranges.
+Of the hub it has what ``huggingface_hub`` (2.4) and ``datasets`` ask for when data sets are
+created, uploaded, listed and read: ``whoami``, creating repositories and branches, ``preupload``,
+Git LFS with plain uploads, commits, the tree, ``resolve`` with ranges.
 
 It is no hub. It has no Xet storage: set ``HF_HUB_DISABLE_XET=1`` before ``huggingface_hub`` is
 imported, so that files go by Git LFS. A commit is a number and has no history: only the newest
@@ -22,7 +21,7 @@ from http.server import ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-from synthvlm.publishing.testing_http import FakeHubHandler
+from fakes.hub_http import FakeHubHandler
 
 __all__ = ["Commit", "FakeHub", "Repository"]
 

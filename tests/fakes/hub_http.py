@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from synthvlm.publishing.testing_files import (
+from fakes.hub_files import (
     entries_below,
     file_entry,
     folder_entry,
@@ -20,7 +20,7 @@ from synthvlm.publishing.testing_files import (
 )
 
 if TYPE_CHECKING:
-    from synthvlm.publishing.testing import FakeHub, Repository
+    from fakes.hub import FakeHub, Repository
 
 __all__ = ["FakeHubHandler"]
 
@@ -125,7 +125,7 @@ class FakeHubHandler(BaseHTTPRequestHandler):
         self._json({"type": "user", "name": "fake-user", "orgs": []})
 
     def _create(self) -> None:
-        from synthvlm.publishing.testing import USER, Repository
+        from fakes.hub import USER, Repository
 
         wanted = json.loads(self._body)
         id = f"{wanted.get('organization') or USER}/{wanted['name']}"
@@ -215,7 +215,7 @@ class FakeHubHandler(BaseHTTPRequestHandler):
             )
 
     def _commit(self, id: str, revision: str) -> None:
-        from synthvlm.publishing.testing import Commit
+        from fakes.hub import Commit
 
         files = self._files(id, revision)
         new = dict(files)

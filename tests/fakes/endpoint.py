@@ -1,6 +1,6 @@
 """A fake endpoint: an HTTP server on this machine that answers by a script and not by a model.
 
-It is for tests, and for trying a recipe out before paying for it. Its replies say nothing about
+Its replies say nothing about
 any caption, its pictures show none, and it says so: the model is called ``fake``. It can misbehave
 in every way in which real endpoints do.
 """
@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-from synthvlm.endpoints.fake_images import Draw, Link, image_answer, is_image_request
+from fakes.endpoint_images import Draw, Link, image_answer, is_image_request
 
 __all__ = [
     "Answer",
