@@ -139,7 +139,7 @@ def imported_rooms(path: Path) -> set[str]:
             names = [alias.name for alias in node.names]
         for name in names:
             package, _, rest = name.partition(".")
-            assert package not in {"benchmarks", "experiments", "tests"}, (
+            assert package not in {"benchmarks", "experiments", "fakes", "tests"}, (
                 f"{path}: not in the wheel"
             )
             if package == "synthvlm":
