@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from synthvlm.training.versions import versions
 
 if TYPE_CHECKING:
-    from synthvlm.training.facts import DataFacts
+    from synthvlm.training.facts import DataFacts, TrainingSummary
     from synthvlm.training.recipe import TrainingRecipe
-    from synthvlm.training.train import TrainingSummary
 
 __all__ = ["model_card"]
 

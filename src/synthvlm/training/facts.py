@@ -1,4 +1,4 @@
-"""What was found in the data of a training."""
+"""What was found in the data of a training, and what the training came to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from synthvlm.conversations import BadRecord
 
-__all__ = ["MASKED", "TRUNCATED", "DataFacts"]
+__all__ = ["MASKED", "TRUNCATED", "DataFacts", "TrainingSummary"]
 
 #: Problems of records that are used all the same.
 TRUNCATED = "its end was cut off at max_tokens (used)"
@@ -66,3 +66,26 @@ class DataFacts:
     def of(cls, values: dict[str, Any]) -> DataFacts:
         """From ``values``."""
         return cls(**{**values, "problems": Counter(values["problems"])})
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSummary:
+    """What a training came to.
+
+    Attributes:
+        model: Folder of the model, for ``from_pretrained``.
+        steps: Of the optimiser.
+        samples: Records that were used.
+        failed: Records that could not be.
+        loss: Mean over the last tenth of the logged steps.
+        seconds: That this call took to train; 0 where it found all done.
+        resumed_at: Step at which this call went on; 0 for a new training.
+    """
+
+    model: str
+    steps: int
+    samples: int
+    failed: int
+    loss: float
+    seconds: float
+    resumed_at: int

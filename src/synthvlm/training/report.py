@@ -13,9 +13,8 @@ from synthvlm.training.versions import versions
 if TYPE_CHECKING:
     import jinja2
 
-    from synthvlm.training.facts import DataFacts
+    from synthvlm.training.facts import DataFacts, TrainingSummary
     from synthvlm.training.recipe import TrainingRecipe
-    from synthvlm.training.train import TrainingSummary
 
 __all__ = ["render"]
 

@@ -11,11 +11,10 @@ from synthvlm.recipe_base import published_name
 from synthvlm.training.checkpoints import sync
 
 if TYPE_CHECKING:
-    from synthvlm.training.facts import DataFacts
+    from synthvlm.training.facts import DataFacts, TrainingSummary
     from synthvlm.training.folder import TrainingFolder
     from synthvlm.training.model import Assembled
     from synthvlm.training.recipe import TrainingRecipe
-    from synthvlm.training.train import TrainingSummary
 
 __all__ = ["save_model"]
 

@@ -6,12 +6,12 @@ import dataclasses
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import RecipeError
 from synthvlm.progress import SilentProgress
 from synthvlm.training.curves import sparkline
+from synthvlm.training.facts import TrainingSummary
 from synthvlm.training.folder import TrainingFolder
 from synthvlm.training.grouping import GroupedSampler
 from synthvlm.training.runtime import explained, process_state, quiet
@@ -24,32 +24,9 @@ if TYPE_CHECKING:
     from synthvlm.training.model import Assembled
     from synthvlm.training.recipe import TrainingRecipe
 
-__all__ = ["TrainingSummary", "train"]
+__all__ = ["train"]
 
 STAGE = "train"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingSummary:
-    """What a training came to.
-
-    Attributes:
-        model: Folder of the model, for ``from_pretrained``.
-        steps: Of the optimiser.
-        samples: Records that were used.
-        failed: Records that could not be.
-        loss: Mean over the last tenth of the logged steps.
-        seconds: That this call took to train; 0 where it found all done.
-        resumed_at: Step at which this call went on; 0 for a new training.
-    """
-
-    model: str
-    steps: int
-    samples: int
-    failed: int
-    loss: float
-    seconds: float
-    resumed_at: int
 
 
 def train(
