@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -54,7 +55,7 @@ def make_questions(folder: Path, *, seed: int = 2) -> None:
 
 
 def _easy_vqa(
-    images: Path, split: Literal["train", "test"], rng: Random, counts: dict[str | None, int]
+    images: Path, split: Literal["train", "test"], rng: Random, counts: Mapping[Any, int]
 ) -> list[dict[str, Any]]:
     """Questions of a split at random: so many of each group, or of all together (None)."""
     records = easy_vqa_records(split)

@@ -98,7 +98,8 @@ def is_done(out: Path, run: Run) -> bool:
     file = out / "results" / f"{run.name}.json"
     if not file.exists():
         return False
-    return {str(n) for n in run.samples} <= json.loads(file.read_text())["stage2"].keys()
+    finished: dict[str, Any] = json.loads(file.read_text())["stage2"]
+    return {str(n) for n in run.samples} <= finished.keys()
 
 
 def carry_out(out: Path, run: Run) -> None:

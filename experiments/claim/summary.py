@@ -105,7 +105,8 @@ def metrics(count: int) -> dict[str, Metric]:
             if tests is None:
                 return None
             kept = [v for k, v in tests["tests"][test].items() if not groups or k in groups]
-            return sum(right / asked for right, asked in kept) / len(kept)
+            shares = [float(right / asked) for right, asked in kept]
+            return sum(shares) / len(shares)
 
         return of
 
@@ -221,7 +222,7 @@ def figure(results: Results, counts: Sequence[int]) -> str:
     ]
     for number, panel in enumerate(panels):
         x0 = number * width + left
-        lines = {}
+        lines: dict[str, list[tuple[int, Estimate]]] = {}
         for arm in shown:
             for count in counts:
                 values = [

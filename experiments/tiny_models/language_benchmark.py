@@ -44,7 +44,8 @@ def main() -> None:
         shares = []
         for tell in (grid, facts):
             rng = Random(5)
-            prompts, answers = [], []
+            prompts: list[str] = []
+            answers: list[str] = []
             while len(prompts) < args.count:
                 scene = held_out_scene(rng)
                 question = sample_question(scene, rng, topic)
