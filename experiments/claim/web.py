@@ -9,8 +9,8 @@ from random import Random
 from PIL import Image
 
 from synthvlm.tiny.captions import is_held_out, phrase, sample_claim, sample_scene
-from synthvlm.tiny.web_captions import Noise, noisy_caption
 from synthvlm.tiny.world import render
+from synthvlm.tiny.wrong_captions import Noise, noisy_caption
 
 __all__ = ["PAIRS", "SHARES", "make_web", "write_llava"]
 

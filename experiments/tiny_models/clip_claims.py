@@ -14,8 +14,8 @@ from synthvlm.tiny.captions import (
     is_held_out,
     sample_claim,
 )
-from synthvlm.tiny.edits import edits
 from synthvlm.tiny.world import BACKGROUNDS, PLACES, Scene
+from synthvlm.tiny.wrong_captions import edits
 
 __all__ = ["opened", "trainable_claim", "wrong_claims"]
 

@@ -13,7 +13,6 @@ from typing import Final
 
 from synthvlm.tiny.captions import Claim, is_held_out, phrase, sample_claim, sample_scene
 from synthvlm.tiny.questions import sample_question
-from synthvlm.tiny.web_captions import NOISES, noisy_caption
 from synthvlm.tiny.world import (
     BACKGROUNDS,
     COLOURS,
@@ -25,6 +24,7 @@ from synthvlm.tiny.world import (
     place_of,
     size_of,
 )
+from synthvlm.tiny.wrong_captions import NOISES, noisy_caption
 
 __all__ = ["SYSTEM", "Row", "context", "facts", "grid", "sample_row"]
 

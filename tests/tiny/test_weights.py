@@ -14,8 +14,8 @@ from PIL import Image
 from synthvlm.tiny import clip_path, pipeline_path
 from synthvlm.tiny.captions import phrase, sample_claim, sample_scene
 from synthvlm.tiny.checker import see
-from synthvlm.tiny.edits import edits
 from synthvlm.tiny.world import render
+from synthvlm.tiny.wrong_captions import edits
 
 PREFIX = "A photo depicts "
 

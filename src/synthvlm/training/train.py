@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import RecipeError
 from synthvlm.progress import SilentProgress
-from synthvlm.training.curves import sparkline
-from synthvlm.training.facts import TrainingSummary
 from synthvlm.training.folder import TrainingFolder
-from synthvlm.training.grouping import GroupedSampler
+from synthvlm.training.report import TrainingSummary, sparkline
 from synthvlm.training.runtime import explained, process_state, quiet
-from synthvlm.training.samples import mapped_samples, write_samples
+from synthvlm.training.samples import GroupedSampler, mapped_samples, write_samples
 from synthvlm.training.sources import find_source
 
 if TYPE_CHECKING:
     from synthvlm.progress import Progress
-    from synthvlm.training.facts import DataFacts
     from synthvlm.training.model import Assembled
     from synthvlm.training.recipe import TrainingRecipe
+    from synthvlm.training.sources import DataFacts
 
 __all__ = ["train"]
 
@@ -147,8 +145,8 @@ def _run(
     accumulation: int,
     progress: Progress,
 ) -> TrainingSummary:
+    from synthvlm.training.checkpoints import save_model
     from synthvlm.training.collator import Collator
-    from synthvlm.training.saving import save_model
     from synthvlm.training.trainer import LlavaTrainer, StepLog, settings_of
 
     options = recipe.optimisation

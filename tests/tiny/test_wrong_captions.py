@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from synthvlm.tiny.captions import holds, parse, phrase, sample_claim, sample_scene
-from synthvlm.tiny.web_captions import NOISES, Noise, advertisement, noisy_caption
+from synthvlm.tiny.wrong_captions import NOISES, Noise, advertisement, noisy_caption
 
 
 @pytest.mark.parametrize("noise", NOISES)
