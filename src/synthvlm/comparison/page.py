@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from synthvlm.comparison.data_set_comparison import SSIM_SIDES, SSIM_WEIGHT
 from synthvlm.comparison.data_set_tables import SHOWN_BAD, bad_lines, property_rows, score_rows
 from synthvlm.comparison.map_chart import COLOURS, map_chart
-from synthvlm.report.images import picture
+from synthvlm.report.gallery import picture
 
 if TYPE_CHECKING:
     import jinja2
