@@ -15,6 +15,7 @@ import argparse
 import io
 import tempfile
 from collections import defaultdict
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from synthvlm.data import candidate_seed
 from synthvlm.progress import SilentProgress
 from synthvlm.stages.calibrate import choose_stopping
 from synthvlm.stages.drawing import Drawer, Order
+from synthvlm.stages.models import Models
 from synthvlm.tiny.captions import Claim
 from synthvlm.tiny.checker import check
 
@@ -46,9 +48,10 @@ def draw_all(recipe: Recipe, captions: list[str], claims: list[Claim]) -> tuple[
         for index in range(count)
     ]
     scores, right = [], []
-    with Drawer(recipe, SilentProgress()) as drawer:
+    with closing(Drawer(recipe, SilentProgress(), Models.load)) as drawer:
         for start in range(0, len(orders), 64):
             for image in drawer.draw(orders[start : start + 64]).result():
+                assert image.pixels is not None
                 scores.append(image.scores["clip"] + 0.5 * image.scores["ssim"])
                 claim = claims[int(image.order.id.rsplit("-", 1)[1])]
                 right.append(check(image.pixels, claim))
@@ -118,9 +121,11 @@ class Table:
                 f'stroke-width="2"/>'
             )
             for spot in places:
-                x, y = spot.split(",")
+                centre_x, centre_y = spot.split(",")
                 radius = 5 if len(places) == 1 else 3
-                parts.append(f'<circle cx="{x}" cy="{y}" r="{radius}" fill="{colour}"/>')
+                parts.append(
+                    f'<circle cx="{centre_x}" cy="{centre_y}" r="{radius}" fill="{colour}"/>'
+                )
         return "".join(parts)
 
 

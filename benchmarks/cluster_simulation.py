@@ -4,7 +4,7 @@
 
 RUN is a run folder whose events say how long its shards took; their spread is kept, and their mean
 is set by --seconds-per-caption. Workers get their shards from the package's own book of shards
-(synthvlm.engines.dispatch): two in hand, what a dead worker had is done again at the end and alone.
+(synthvlm.engines.crew): two in hand, what a dead worker had is done again at the end and alone.
 Nothing here was measured on that many GPUs.
 """
 
@@ -15,8 +15,9 @@ import heapq
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
-from synthvlm.engines.dispatch import Dispatch
+from synthvlm.engines.crew import Dispatch
 from synthvlm.store import RunFolder
 
 SIZES = (100, 300, 1000, 3000, 10_000)
@@ -99,7 +100,7 @@ def simulate(shards: np.ndarray, cluster: Cluster, random: np.random.Generator) 
     return Outcome(now / 3600, useful, deaths, lost)
 
 
-def measured_spread(url: str) -> np.ndarray:
+def measured_spread(url: str) -> npt.NDArray[np.float64]:
     """How long the shards of a run took, divided by their mean."""
     seconds = [
         event["seconds"] / event["generated"]
@@ -108,7 +109,8 @@ def measured_spread(url: str) -> np.ndarray:
     ]
     if len(seconds) < 2:
         raise SystemExit(f"{url}: the log holds fewer than two shards")
-    return np.array(seconds) / np.mean(seconds)
+    spread: npt.NDArray[np.float64] = np.array(seconds) / np.mean(seconds)
+    return spread
 
 
 def main() -> None:

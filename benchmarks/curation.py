@@ -67,6 +67,7 @@ def use_one_core(cpu: int) -> None:
 
 def compare(arguments: argparse.Namespace) -> int:
     from synthvlm.captions.normalize import normalize
+    from synthvlm.captions.rule import TextRule
     from synthvlm.captions.rule_table import METHOD_RULES, RULES
     from synthvlm.captions.rules import (
         FlaggedWordsRatio,
@@ -80,10 +81,11 @@ def compare(arguments: argparse.Namespace) -> int:
     raw = [row.text_raw for row in rows if row.problem is None]
     texts = [normalize(text) for text in raw]
     words = load_flagged_words(arguments.flagged_words)
-    rules = [
+    made = [
         FlaggedWordsRatio(words) if name.startswith("flagged") else RULES[name]()
         for name in METHOD_RULES
     ]
+    rules = [rule for rule in made if isinstance(rule, TextRule)]
     result: dict[str, Any] = {}
 
     def ours() -> None:

@@ -41,8 +41,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         captions = Path(folder) / "captions.txt"
         write_captions(args.source, args.captions, captions)
-        command = [sys.executable, "-m", "synthvlm", "curate", "tiny", "--captions", captions]
-        command += ["--out", f"{folder}/run", "--set", "run.shard_size=2000"]
+        command = [sys.executable, "-m", "synthvlm", "curate", "tiny"]
+        command += ["--captions", str(captions), "--out", f"{folder}/run"]
+        command += ["--set", "run.shard_size=2000"]
         command += ["--set", "curation.rules.personal_data={max: 0}"]
         command += ["--set", "curation.rules.word_count={min: 4, max: 60}"]
         for change in args.set:

@@ -91,7 +91,7 @@ def main() -> None:
                 f"a small grey barn with {n} windows on a hill\n" for n in range(arguments.captions)
             )
         )
-        engines = {
+        engines: dict[str, Engine] = {
             "in this process": LocalEngine(),
             "processes, 1": ProcessEngine(1),
             "processes, 2": ProcessEngine(2),

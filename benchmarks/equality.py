@@ -79,7 +79,9 @@ def compare(one: dict[str, Any], other: dict[str, Any]) -> str:
 
 
 def runner_up_is_near(candidates: dict[Any, dict[str, Any]], id: str) -> bool:
-    scores = sorted((c["score"] for (key, _), c in candidates.items() if key == id), reverse=True)
+    scores: list[float] = sorted(
+        (c["score"] for (key, _), c in candidates.items() if key == id), reverse=True
+    )
     return next(a - b < NEAR for a, b in pairwise(scores))
 
 

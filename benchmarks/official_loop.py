@@ -126,17 +126,20 @@ class OfficialLoop:
             image.save(path)
 
     def _score(self, entries: Sequence[Entry], images: Path) -> list[Score]:
-        settings = self._recipe.scoring
-        texts = self._embed_captions([settings.clip.prefix + entry.caption for entry in entries])
+        scorers = self._recipe.scorers
+        clip_settings, ssim_settings = scorers["clip"], scorers["ssim"]
+        assert isinstance(clip_settings, ClipSettings)
+        assert isinstance(ssim_settings, SsimSettings)
+        texts = self._embed_captions([clip_settings.prefix + entry.caption for entry in entries])
         files = _ImageFiles(
             [images / entry.image for entry in entries],
             self._processor,
-            settings.ssim.side,
-            settings.ssim.model_input_side,
+            ssim_settings.side,
+            ssim_settings.model_input_side,
         )
         pixels, ssim_scores = self._embed_images(files)
         clip_scores = np.clip((texts * pixels).sum(axis=1), 0.0, None)
-        weights = settings.clip.weight, settings.ssim.weight
+        weights = clip_settings.weight, ssim_settings.weight
         return [
             Score(
                 entry.caption_id,

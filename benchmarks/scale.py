@@ -173,7 +173,8 @@ def main() -> None:
     parser.add_argument("--step", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.step is not None:
-        do_step(*args.step[:4], int(args.step[4]))
+        stage, formats, captions, out, candidates = args.step
+        do_step(stage, formats, captions, out, int(candidates))
         return
     results = {count: measure(count, args.candidates, args.folder) for count in args.captions}
     header = "captions | step | wall s | user s | system s | peak MB | files | disk MB"

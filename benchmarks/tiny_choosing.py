@@ -31,8 +31,8 @@ from synthvlm import Recipe
 from synthvlm.tiny import captions_path, clip_path, pipeline_path
 from synthvlm.tiny.captions import KINDS, Claim, is_held_out, phrase, sample_claim, sample_scene
 from synthvlm.tiny.checker import check, see
-from synthvlm.tiny.edits import EDITS, edits
 from synthvlm.tiny.world import render
+from synthvlm.tiny.wrong_captions import EDITS, edits
 
 HELD_OUT_SEED = 900_000
 PREFIX = "A photo depicts "

@@ -50,8 +50,8 @@ def bare_loop(recipe: TrainingRecipe, samples: Path) -> float:
     from datasets import Dataset
 
     from synthvlm.training.collator import Collator
-    from synthvlm.training.grouping import grouped_order
     from synthvlm.training.model import assemble, choose_trained
+    from synthvlm.training.samples import grouped_order
 
     built = assemble(recipe.model, recipe.image, recipe.seed)
     model = built.model.train()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from synthvlm.publishing.testing import FakeHub
+from fakes.hub import FakeHub
 
 __all__ = ["fake_hub"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,9 @@ def imported_rooms(path: Path) -> set[str]:
             names = [alias.name for alias in node.names]
         for name in names:
             package, _, rest = name.partition(".")
+            assert package not in {"benchmarks", "experiments", "fakes", "tests"}, (
+                f"{path}: not in the wheel"
+            )
             if package == "synthvlm":
                 room = rest.split(".")[0]
                 rooms.add("" if room.startswith("__") else room)
@@ -151,6 +155,26 @@ def imported_rooms(path: Path) -> set[str]:
 def test_a_room_imports_only_what_it_may(path: Path) -> None:
     room = room_of(path)
     assert imported_rooms(path) <= ALLOWED[room] | {room}
+
+
+def module_of(path: Path) -> str:
+    parts = ("synthvlm", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_modules_import_each_other() -> None:
+    modules = {module_of(path): path for path in ROOT.rglob("*.py")}
+    imported: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                inner = [f"{node.module}.{alias.name}" for alias in node.names]
+                names |= {name if name in modules else node.module for name in inner}
+            elif isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+        imported[module] = names & modules.keys() - {module}
+    TopologicalSorter(imported).prepare()  # names the modules of a circle
 
 
 @pytest.mark.parametrize("statement", ["import synthvlm", "import synthvlm.cli"])

@@ -16,8 +16,8 @@ import sentencepiece
 from PIL import Image
 
 from commands import run, start
+from fakes.endpoint import Cut, FakeEndpoint, Say, Status
 from synthvlm import Pipeline, Recipe
-from synthvlm.endpoints.testing import Cut, FakeEndpoint, Say, Status
 from synthvlm.errors import RecipeError, TooManyFailuresError
 from synthvlm.tiny.captions import Claim, phrase, sample_claim, sample_scene
 from synthvlm.tiny.world import render

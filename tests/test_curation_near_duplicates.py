@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from fakes.endpoint import FakeEndpoint
 from synthvlm import Pipeline, Recipe
 from synthvlm.captions import buckets
 from synthvlm.captions.near_duplicates import THRESHOLD
-from synthvlm.endpoints.testing import FakeEndpoint
 from synthvlm.errors import RecipeError
 from synthvlm.progress import PlainProgress
 from synthvlm.recipe_curation import NearDuplicateSettings

@@ -21,8 +21,8 @@ import pytest
 
 from commands import call, run, start
 from fake_models import use_fake_models
+from fakes.endpoint import FakeEndpoint
 from synthvlm.cli import main
-from synthvlm.endpoints.testing import FakeEndpoint
 from synthvlm.store import RunFolder
 
 COLORS = ("red", "blue", "green", "yellow")

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from fakes.endpoint import Draw, FakeEndpoint, ImageAnswer, Status
 from synthvlm import Pipeline, Recipe
-from synthvlm.endpoints.testing import Draw, FakeEndpoint, ImageAnswer, Status
 from synthvlm.errors import RecipeError, SynthVLMError
 
 CAPTIONS = [f"a large red circle above {n} small blue squares" for n in range(6)]

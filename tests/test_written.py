@@ -19,10 +19,10 @@ from PIL import Image
 from transformers import BlipForConditionalGeneration, BlipImageProcessorPil
 
 from commands import run, start
+from fakes.endpoint import FakeEndpoint, Say, Status
 from random_captioner import end_on, save_blip
 from synthvlm import Pipeline, Recipe
 from synthvlm.captions.writers import ImageCaptioner
-from synthvlm.endpoints.testing import FakeEndpoint, Say, Status
 from synthvlm.errors import CaptionSourceError, RecipeError, TooManyFailuresError
 
 COLOURS = ["red", "green", "blue", "white", "black", "yellow", "purple"]

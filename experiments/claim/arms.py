@@ -1,4 +1,4 @@
-"""Build the data of all arms: ``python experiments/claim/arms.py --out .claim``.
+"""Build the data of all arms: ``python -m experiments.claim.arms --out .claim``.
 
 Each arm is a LLaVA JSON file with a folder of images:
 
@@ -28,9 +28,9 @@ from random import Random
 from typing import Any
 
 import pyarrow.parquet as pq
-from captioner import caption_web
-from web import PAIRS, make_web
 
+from experiments.claim.captioner import caption_web
+from experiments.claim.web import PAIRS, make_web
 from synthvlm import Pipeline, Recipe
 from synthvlm.tiny.captions import parse
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from web import make_web, write_llava
 
+from experiments.claim.web import make_web, write_llava
 from synthvlm.tiny.captions import is_held_out, sample_claim, sample_scene
 from synthvlm.tiny.world import Scene
 

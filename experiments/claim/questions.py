@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
 from PIL import Image
 
+from experiments.tiny_models.language_rows import facts
 from synthvlm.evaluation.easy_vqa import easy_vqa_images, easy_vqa_records
 from synthvlm.tiny.captions import is_held_out, sample_claim, sample_scene
 from synthvlm.tiny.questions import TOPICS, Question, sample_question
-from synthvlm.tiny.training.language_rows import facts
 from synthvlm.tiny.world import Scene, render
 
 __all__ = ["INSTRUCTIONS", "make_questions"]
@@ -54,7 +55,7 @@ def make_questions(folder: Path, *, seed: int = 2) -> None:
 
 
 def _easy_vqa(
-    images: Path, split: Literal["train", "test"], rng: Random, counts: dict[str | None, int]
+    images: Path, split: Literal["train", "test"], rng: Random, counts: Mapping[Any, int]
 ) -> list[dict[str, Any]]:
     """Questions of a split at random: so many of each group, or of all together (None)."""
     records = easy_vqa_records(split)

@@ -1,4 +1,4 @@
-"""Train and test every arm: ``python experiments/claim/run.py --out .claim``.
+"""Train and test every arm: ``python -m experiments.claim.run --out .claim``.
 
 Stage 1 on the pairs of an arm, then stage 2 on so many instruction samples, then the tests. Each
 run leaves a file in ``OUT/results/``; what is there is not done again. ``summary.py`` makes the
@@ -19,9 +19,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from arms import ARMS as WITH_DATA
-from arms import data_of
-from questions import INSTRUCTIONS, make_questions
+from experiments.claim.arms import ARMS as WITH_DATA
+from experiments.claim.arms import data_of
+from experiments.claim.questions import INSTRUCTIONS, make_questions
 
 HERE = Path(__file__).parent
 ARMS = ("none", *WITH_DATA)
@@ -98,7 +98,8 @@ def is_done(out: Path, run: Run) -> bool:
     file = out / "results" / f"{run.name}.json"
     if not file.exists():
         return False
-    return {str(n) for n in run.samples} <= json.loads(file.read_text())["stage2"].keys()
+    finished: dict[str, Any] = json.loads(file.read_text())["stage2"]
+    return {str(n) for n in run.samples} <= finished.keys()
 
 
 def carry_out(out: Path, run: Run) -> None:
@@ -209,8 +210,7 @@ def tested(out: Path, model: str, tests: Sequence[str]) -> dict[str, dict[str, l
 
 def captioned(model: str, count: int = 200) -> float:
     """Share of held-out drawings whose caption, in the format of stage 1, is wholly right."""
-    from captioner import captions_of, held_out_scenes
-
+    from experiments.claim.captioner import captions_of, held_out_scenes
     from synthvlm.tiny.captions import holds, parse
     from synthvlm.tiny.world import render
 

@@ -1,4 +1,4 @@
-"""Make ``results.md`` and ``results.svg``: ``python experiments/claim/summary.py --out .claim``."""
+"""Make ``results.md`` and ``results.svg``: ``python -m experiments.claim.summary --out .claim``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from arms import data_of
-from run import ARMS, EQUAL_STEPS
-from truth import right_share
-
+from experiments.claim.arms import data_of
+from experiments.claim.run import ARMS, EQUAL_STEPS
+from experiments.claim.truth import right_share
 from synthvlm.intervals import Estimate, mean_interval
 
 HERE = Path(__file__).parent
@@ -106,7 +105,8 @@ def metrics(count: int) -> dict[str, Metric]:
             if tests is None:
                 return None
             kept = [v for k, v in tests["tests"][test].items() if not groups or k in groups]
-            return sum(right / asked for right, asked in kept) / len(kept)
+            shares = [float(right / asked) for right, asked in kept]
+            return sum(shares) / len(shares)
 
         return of
 
@@ -222,7 +222,7 @@ def figure(results: Results, counts: Sequence[int]) -> str:
     ]
     for number, panel in enumerate(panels):
         x0 = number * width + left
-        lines = {}
+        lines: dict[str, list[tuple[int, Estimate]]] = {}
         for arm in shown:
             for count in counts:
                 values = [

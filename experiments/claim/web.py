@@ -9,8 +9,8 @@ from random import Random
 from PIL import Image
 
 from synthvlm.tiny.captions import is_held_out, phrase, sample_claim, sample_scene
-from synthvlm.tiny.web_captions import noisy_caption
 from synthvlm.tiny.world import render
+from synthvlm.tiny.wrong_captions import Noise, noisy_caption
 
 __all__ = ["PAIRS", "SHARES", "make_web", "write_llava"]
 
@@ -18,7 +18,7 @@ __all__ = ["PAIRS", "SHARES", "make_web", "write_llava"]
 PAIRS = 5_580
 
 #: What share of the captions has which noise; the rest is right. Chosen by hand.
-SHARES = {
+SHARES: dict[Noise, float] = {
     "wrong": 0.15,
     "missing": 0.15,
     "unrelated": 0.10,
@@ -39,7 +39,7 @@ def make_web(folder: Path, *, pairs: int = PAIRS, noise: float = 1.0, seed: int 
     rng = Random(seed)
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
-    kinds = [None, *SHARES]
+    kinds: list[Noise | None] = [None, *SHARES]
     weights = [1 - noise * sum(SHARES.values()), *(noise * share for share in SHARES.values())]
     entries = []
     for number in range(pairs):

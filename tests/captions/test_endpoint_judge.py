@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fakes.endpoint import Answer, FakeEndpoint, Say, Status
 from synthvlm.captions.endpoint_judge import EndpointJudge
 from synthvlm.captions.judge_prompt import judge_messages
 from synthvlm.captions.rule import ModelRule, Subject
 from synthvlm.endpoints.client import BudgetExceededError, EndpointClient
 from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore
-from synthvlm.endpoints.testing import Answer, FakeEndpoint, Say, Status
 from synthvlm.errors import ModelError, RecipeError
 
 INJECTIONS = [

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from fakes.hub import FakeHub, Repository
 from hub_access import fake_hub
 from synthvlm.captions.sources import read_captions, source_digest
 from synthvlm.errors import CaptionSourceError, MissingExtraError
-from synthvlm.publishing.testing import FakeHub, Repository
 
 BASE = "hf://datasets/org/texts"
 

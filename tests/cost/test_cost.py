@@ -17,8 +17,7 @@ from fake_time import FakeTime
 from random_llava import save_llava
 from synthvlm import Recipe
 from synthvlm.cost.captioning import captioning_cost, read_images_of
-from synthvlm.cost.command import cost_command
-from synthvlm.cost.comparison import ratio_of
+from synthvlm.cost.command import cost_command, ratio_of
 from synthvlm.errors import CaptionSourceError, ModelError, RecipeError
 from synthvlm.generators.base import GeneratedImages
 from synthvlm.intervals import Estimate

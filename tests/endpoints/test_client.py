@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from fakes.endpoint import Answer, Body, Cut, FakeEndpoint, Say, Status
 from synthvlm.endpoints.client import (
     BudgetExceededError,
     EndpointClient,
@@ -29,7 +30,6 @@ from synthvlm.endpoints.responses import (
     read_completion,
     retry_after_seconds,
 )
-from synthvlm.endpoints.testing import Answer, Body, Cut, FakeEndpoint, Say, Status
 from synthvlm.errors import ModelError, RecipeError
 
 KEY = "sk-very-secret-0123456789"

@@ -14,8 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from fakes.endpoint import (
+    Body,
+    Cut,
+    Draw,
+    FakeEndpoint,
+    ImageAnswer,
+    Link,
+    Status,
+)
+from fakes.endpoint_images import draw
 from synthvlm.endpoints.connection import Connection
-from synthvlm.endpoints.fake_images import draw
 from synthvlm.endpoints.images import (
     BudgetExceededError,
     EndpointError,
@@ -25,15 +34,6 @@ from synthvlm.endpoints.images import (
     read_image,
 )
 from synthvlm.endpoints.responses import Failure, Kind, Response
-from synthvlm.endpoints.testing import (
-    Body,
-    Cut,
-    Draw,
-    FakeEndpoint,
-    ImageAnswer,
-    Link,
-    Status,
-)
 from synthvlm.errors import RecipeError
 
 KEY = "sk-very-secret-0123456789"

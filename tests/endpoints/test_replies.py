@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes.endpoint import FakeEndpoint, Say
 from synthvlm.endpoints.client import EndpointClient
 from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore, StoredReply, reply_key
-from synthvlm.endpoints.testing import FakeEndpoint, Say
 from synthvlm.errors import RunFolderError
 
 KEYS = [bytes([number]) * 16 for number in range(10)]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from random_llava import save_llava
-from synthvlm.comparison.model_results import read_results
+from synthvlm.comparison.model_comparison import read_results
 from synthvlm.errors import EvaluationError, ModelError
 from synthvlm.evaluation.benchmarks import PAPER
 from synthvlm.evaluation.command import evaluate_command

@@ -13,8 +13,7 @@ from PIL import Image
 from scipy import stats
 
 from synthvlm.errors import EvaluationError
-from synthvlm.evaluation.answers import AnswerFile
-from synthvlm.evaluation.local import Asked, ask, prompt
+from synthvlm.evaluation.local import AnswerFile, Asked, ask, prompt
 from synthvlm.evaluation.questions import Question, read_questions
 from synthvlm.evaluation.results import local_rows
 from synthvlm.evaluation.scoring import scored

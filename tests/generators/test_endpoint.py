@@ -13,10 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from synthvlm.endpoints.connection import Connection
-from synthvlm.endpoints.fake_images import draw
-from synthvlm.endpoints.images import BudgetExceededError, EndpointError, ImageClient
-from synthvlm.endpoints.testing import (
+from fakes.endpoint import (
     Body,
     Cut,
     Draw,
@@ -25,6 +22,9 @@ from synthvlm.endpoints.testing import (
     Link,
     Status,
 )
+from fakes.endpoint_images import draw
+from synthvlm.endpoints.connection import Connection
+from synthvlm.endpoints.images import BudgetExceededError, EndpointError, ImageClient
 from synthvlm.errors import RecipeError
 from synthvlm.generators.base import Generator
 from synthvlm.generators.endpoint import EndpointGenerator

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from exported_run import export
 
+from fakes.hub import FakeHub
 from hub_access import fake_hub
-from synthvlm.publishing.testing import FakeHub
 
 
 @pytest.fixture(scope="session")

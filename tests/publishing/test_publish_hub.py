@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from exported_run import WORDS, Notes, content, export, send
 
+from fakes.hub import FakeHub, Repository
 from synthvlm.publishing import PublishingError
-from synthvlm.publishing.testing import FakeHub, Repository
 
 TARGET = "hf://datasets/org/pairs"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from report_folder import Builder, caption
 
-from synthvlm.report.near_duplicates import read_near_duplicates
+from synthvlm.report.curation import read_near_duplicates
 
 
 def near(id: str, text: str, twin: str) -> dict:

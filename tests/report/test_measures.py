@@ -9,7 +9,7 @@ import pytest
 from report_folder import Builder, caption
 
 from synthvlm.report.charts import measure_histogram
-from synthvlm.report.measures import read_distributions
+from synthvlm.report.curation import read_distributions
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 
 from commands import Result, run
 from fake_models import use_fake_models
+from fakes.endpoint import Answer, Body, FakeEndpoint, Say, Status
 from synthvlm.endpoints.connection import ApiKey, Connection
-from synthvlm.endpoints.testing import Answer, Body, FakeEndpoint, Say, Status
 from synthvlm.errors import RecipeError
 from synthvlm.recipe import Recipe
 

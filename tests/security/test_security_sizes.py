@@ -27,7 +27,7 @@ from PIL import Image
 
 from synthvlm.captions.decoding import decode_image
 from synthvlm.captions.sources import read_captions, read_images
-from synthvlm.endpoints import bodies
+from synthvlm.endpoints import responses
 from synthvlm.endpoints.client import EndpointClient
 from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.images import ImageClient
@@ -362,7 +362,7 @@ CHAT = json.dumps({"choices": [{"message": {"content": "Yes"}}]}).encode()
 
 
 def test_answers_longer_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "MAX_BODY_BYTES", MIB)
+    monkeypatch.setattr(responses, "MAX_BODY_BYTES", MIB)
     long = b'"' + b"a" * (3 * MIB)
     for body, headers in (
         (long, {}),

@@ -17,7 +17,7 @@ import yaml
 
 from commands import Result, run
 from fake_models import use_fake_models
-from synthvlm.endpoints.testing import FakeEndpoint
+from fakes.endpoint import FakeEndpoint
 from synthvlm.exporters.card import CardFacts, ModelFacts, data_set_card
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")

@@ -14,8 +14,8 @@ from PIL import Image
 from synthvlm.tiny import clip_path, pipeline_path
 from synthvlm.tiny.captions import phrase, sample_claim, sample_scene
 from synthvlm.tiny.checker import see
-from synthvlm.tiny.edits import edits
 from synthvlm.tiny.world import render
+from synthvlm.tiny.wrong_captions import edits
 
 PREFIX = "A photo depicts "
 
@@ -48,7 +48,7 @@ def test_weights_are_small_and_whole() -> None:
     for folder in (pipeline_path(), clip_path()):
         card = (folder / "README.md").read_text()
         assert "license: apache-2.0" in card
-        assert "python -m synthvlm.tiny.training" in card
+        assert "python -m experiments.tiny_models" in card
 
 
 def test_pipeline_draws_and_repeats_itself(pipeline: Any) -> None:

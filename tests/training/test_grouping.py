@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthvlm.training.grouping import GroupedSampler, grouped_order
+from synthvlm.training.samples import GroupedSampler, grouped_order
 
 SAMPLES = st.lists(st.tuples(st.integers(1, 2048), st.booleans()), min_size=1, max_size=60)
 

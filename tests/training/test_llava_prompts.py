@@ -10,9 +10,8 @@ from transformers import AutoProcessor
 from random_llava import FEATURES, byte_tokenizer, save_language, save_tower
 from synthvlm.conversations import Conversation, Turn
 from synthvlm.training.model import Assembled, assemble
-from synthvlm.training.prompts import plain_prompt, v1_prompt
 from synthvlm.training.recipe import ModelSettings
-from synthvlm.training.tokens import Encoder, expand
+from synthvlm.training.tokens import Encoder, expand, plain_prompt, v1_prompt
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "

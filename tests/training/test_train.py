@@ -20,10 +20,10 @@ from synthvlm.errors import RunFolderError
 from synthvlm.training.checkpoints import complete_checkpoints
 from synthvlm.training.collator import Collator
 from synthvlm.training.model import assemble
-from synthvlm.training.prompts import v1_prompt
 from synthvlm.training.recipe import ModelSettings, TrainingRecipe
-from synthvlm.training.tokens import Encoder
-from synthvlm.training.train import TrainingSummary, train
+from synthvlm.training.report import TrainingSummary
+from synthvlm.training.tokens import Encoder, v1_prompt
+from synthvlm.training.train import train
 
 HERE = Path(__file__).parent
 PROJECTOR = "model.multi_modal_projector."

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.comparison.inputs import open_inputs
-from synthvlm.comparison.model_results import ModelResults
+from synthvlm.comparison.model_comparison import ModelResults
 from synthvlm.errors import RecipeError, RunFolderError
 from synthvlm.terminal import printable
 
@@ -85,7 +85,7 @@ def compare_command(
         _write(out, {_JSON: _pretty(found.values())})
         return json.dumps(found.values()) if as_json else printable(found.text())
     from synthvlm.comparison.data_set_comparison import compare_data_sets
-    from synthvlm.comparison.data_set_tables import text_of
+    from synthvlm.comparison.page import text_of
 
     data_sets: list[DataSet] = [one for one in opened if not isinstance(one, ModelResults)]
     compared = compare_data_sets(

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 
 from synthvlm.comparison.data_sets import DataSet, LlavaDataSet, TableDataSet
-from synthvlm.comparison.model_results import ModelResults, has_results, read_results
+from synthvlm.comparison.model_comparison import ModelResults, has_results, read_results
 from synthvlm.errors import CaptionSourceError, RecipeError
 
 __all__ = ["Named", "braces", "open_inputs", "parse_input"]

@@ -1,21 +1,141 @@
-"""The comparison of data sets as one self-contained page."""
+"""Data sets side by side: as tables for terminal and page, and as one self-contained page."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from synthvlm.comparison.data_set_comparison import SSIM_SIDES, SSIM_WEIGHT
-from synthvlm.comparison.data_set_tables import SHOWN_BAD, bad_lines, property_rows, score_rows
-from synthvlm.comparison.map_chart import COLOURS, map_chart
-from synthvlm.report.images import picture
+from synthvlm.comparison.data_set_comparison import SSIM_SIDES, SSIM_WEIGHT, DataSetFacts, spread
+from synthvlm.comparison.embedding_map import COLOURS, map_chart
+from synthvlm.report.gallery import picture
+from synthvlm.report.published import PUBLISHED
+from synthvlm.text_tables import aligned
 
 if TYPE_CHECKING:
     import jinja2
+    import numpy as np
+    import numpy.typing as npt
 
     from synthvlm.comparison.data_set_comparison import DataSetComparison
+    from synthvlm.intervals import Estimate
 
-__all__ = ["render"]
+__all__ = [
+    "SHOWN_BAD",
+    "bad_lines",
+    "property_rows",
+    "render",
+    "score_rows",
+    "text_of",
+    "with_margin",
+]
+
+#: Bad records of each data set that are named; all are in the file.
+SHOWN_BAD = 10
+#: Characters of a label, a place and a problem that a table holds.
+_LABEL, _LINE = 40, 240
+
+
+def score_rows(facts: Sequence[DataSetFacts]) -> list[tuple[str, str, str, str, str]]:
+    """Name, CLIPScore, SSIMScore, weighted score, pairs: ours, then the published ones."""
+    rows = [
+        (
+            one.label[:_LABEL],
+            with_margin(one.clip),
+            with_margin(one.ssim),
+            with_margin(one.score),
+            f"{one.scored:,} of {one.captions.count:,}",
+        )
+        for one in facts
+    ]
+    for name, clip, ssim in PUBLISHED:
+        weighted = f"{clip + SSIM_WEIGHT * ssim:.2f}"
+        rows.append((name, f"{clip:.2f}", f"{ssim:.2f}", weighted, "published"))
+    return rows
+
+
+def property_rows(facts: Sequence[DataSetFacts]) -> list[tuple[str, list[str]]]:
+    """What is told of each data set beside its scores: a name, and a cell for each."""
+    columns = [list(_properties(one)) for one in facts]
+    return [(names[0][0], [cell for _, cell in names]) for names in zip(*columns, strict=True)]
+
+
+def _properties(one: DataSetFacts) -> Iterator[tuple[str, str]]:
+    captions, images = one.captions, one.images
+    yield "records", f"{one.records:,}"
+    faults = Counter(bad.fault for bad in one.bad)
+    told = ", ".join(f"{count:,} {fault}" for fault, count in sorted(faults.items()))
+    yield "bad ones", told or "none"
+    yield "image width", _spread(images.sizes[:, 0])
+    yield "image height", _spread(images.sizes[:, 1])
+    yield "caption, words", _spread(captions.words)
+    yield "caption, tokens", _spread(captions.tokens)
+    yield "distinct words", f"{captions.vocabulary:,}"
+    share = one.types / max(1, one.type_tokens)
+    yield f"distinct of {one.type_tokens:,} words", f"{one.types:,} ({share:.1%})"
+    yield "repeated captions", _part(captions.duplicates, captions.count)
+    yield "nearly repeated, with these", _part(captions.near_duplicates, captions.count)
+    yield "repeated image files", _part(images.same_file, len(images.sizes))
+    yield "repeated pixels, scored pairs", _part(images.same_pixels, one.scored)
+
+
+def bad_lines(one: DataSetFacts) -> list[str]:
+    """The first bad records of a data set, a line each."""
+    lines = [
+        " ".join(f"{bad.where}: {bad.fault}: {bad.problem}".split()) for bad in one.bad[:SHOWN_BAD]
+    ]
+    return [line if len(line) <= _LINE else f"{line[:_LINE]}..." for line in lines]
+
+
+def text_of(comparison: DataSetComparison, out: str | None) -> str:
+    """The tables for people, what to know of them, and the first bad records.
+
+    Args:
+        comparison: The data sets.
+        out: The folder that has all bad records, if there is one.
+    """
+    facts = comparison.data_sets
+    scores = [("", "CLIPScore", "SSIMScore", "weighted score", "pairs"), *score_rows(facts)]
+    labels = [one.label[:_LABEL] for one in facts]
+    properties = [["", *labels], *([name, *cells] for name, cells in property_rows(facts))]
+    lines = [*aligned(scores), "", *aligned(properties)]
+    lines += ["", *(f"- {note}" for note in [*_about(comparison), *comparison.notes])]
+    for one in facts:
+        if one.bad:
+            lines += ["", f"{one.label}: {len(one.bad):,} bad records"]
+            lines += [f"  {line}" for line in bad_lines(one)]
+            left = len(one.bad) - SHOWN_BAD
+            if left > 0:
+                place = f"{out}/bad_records.jsonl" if out else "--out FOLDER has them all"
+                lines.append(f"  and {left:,} more: {place}")
+    return "\n".join(lines)
+
+
+def _about(comparison: DataSetComparison) -> list[str]:
+    return [
+        f"±: half of the 95 % interval of the mean; weighted score: CLIPScore + "
+        f"{SSIM_WEIGHT:g} SSIMScore; CLIP: {comparison.clip} on {comparison.device}",
+        "published: arXiv 2407.20756, not measured here; sizes, words and tokens: median (least "
+        "to most)",
+    ]
+
+
+def with_margin(mean: Estimate) -> str:
+    """A mean, and half of its interval where there is one."""
+    if mean.high is None:
+        return f"{mean.value:.4f}"
+    return f"{mean.value:.4f} ± {mean.high - mean.value:.4f}"
+
+
+def _spread(values: npt.NDArray[np.int64]) -> str:
+    told = spread(values)
+    return f"{told['median']:,.0f} ({told['min']:,.0f} to {told['max']:,.0f})"
+
+
+def _part(count: int, whole: int) -> str:
+    return f"{count:,} ({count / max(1, whole):.1%})"
+
 
 #: Characters of a caption and of a name that the page holds at most.
 _TEXT_LIMIT, _NAME_LIMIT = 1000, 80

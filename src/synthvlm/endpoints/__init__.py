@@ -1,1 +1,1 @@
-"""Models behind OpenAI-compatible HTTP endpoints: the clients, the store of replies, and a fake."""
+"""Models behind OpenAI-compatible HTTP endpoints: the clients and the store of replies."""

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore, reply_key
 from synthvlm.endpoints.responses import Completion, Failure, Response, read_completion
-from synthvlm.endpoints.threads import iterate
 from synthvlm.endpoints.transport import (
     Budget,
     BudgetExceededError,
@@ -23,6 +22,7 @@ from synthvlm.endpoints.transport import (
     Job,
     Known,
     Transport,
+    iterate,
 )
 
 __all__ = ["BudgetExceededError", "EndpointClient", "EndpointError", "Reply", "Request"]

@@ -23,13 +23,13 @@ from synthvlm.endpoints.responses import (
     read_failure,
     read_server_error,
 )
-from synthvlm.endpoints.threads import iterate
 from synthvlm.endpoints.transport import (
     Budget,
     BudgetExceededError,
     EndpointError,
     Job,
     Transport,
+    iterate,
 )
 
 __all__ = [

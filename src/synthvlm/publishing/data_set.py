@@ -18,13 +18,17 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from synthvlm.data import fingerprint
-from synthvlm.errors import RunFolderError
-from synthvlm.publishing.errors import PublishingError
+from synthvlm.errors import RunFolderError, SynthVLMError
 
 if TYPE_CHECKING:
     from synthvlm.store import Marker, RunFolder
 
-__all__ = ["CARD", "DataSetFile", "FinishedDataSet", "StagedFile"]
+__all__ = ["CARD", "DataSetFile", "FinishedDataSet", "PublishingError", "StagedFile"]
+
+
+class PublishingError(SynthVLMError):
+    """A data set is not whole or damaged, or its target refuses it."""
+
 
 CARD = "README.md"
 _FOLDER = "dataset"

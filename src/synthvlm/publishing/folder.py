@@ -14,8 +14,7 @@ from typing import Any
 import orjson
 
 from synthvlm.errors import RunFolderError
-from synthvlm.publishing.data_set import CARD, DataSetFile, StagedFile
-from synthvlm.publishing.errors import PublishingError
+from synthvlm.publishing.data_set import CARD, DataSetFile, PublishingError, StagedFile
 from synthvlm.remote_errors import missing_file_system
 from synthvlm.storage import DRAFT, Clock, Storage
 

@@ -15,8 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from synthvlm.errors import SynthVLMError
-from synthvlm.publishing.data_set import CARD, DataSetFile, StagedFile
-from synthvlm.publishing.errors import PublishingError
+from synthvlm.publishing.data_set import CARD, DataSetFile, PublishingError, StagedFile
 from synthvlm.remote_errors import hub_reason, is_hubs
 from synthvlm.storage import Clock
 

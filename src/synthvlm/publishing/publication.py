@@ -6,20 +6,59 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from synthvlm.publishing.data_set import CARD, DataSetFile, FinishedDataSet
-from synthvlm.publishing.errors import PublishingError
+from synthvlm.publishing.data_set import (
+    CARD,
+    DataSetFile,
+    FinishedDataSet,
+    PublishingError,
+    StagedFile,
+)
 from synthvlm.publishing.folder import FolderTarget
 from synthvlm.publishing.hub import HubTarget
-from synthvlm.publishing.targets import Target
 from synthvlm.storage import Clock
 from synthvlm.store import RECIPE_FILE, RunFolder
 
 if TYPE_CHECKING:
     from synthvlm.progress import Progress
 
-__all__ = ["Published", "publish"]
+__all__ = ["Published", "Target", "publish"]
+
+
+class Target(Protocol):
+    """Takes the files of a data set, the card last.
+
+    Attributes:
+        url: As people open it.
+        is_hub: Whether the hub's limits hold.
+    """
+
+    url: str
+    is_hub: bool
+
+    def open(self, identity: str, *, write: bool) -> None:
+        """Make sure that the data set may be written, and unless ``write`` is off, that it can be.
+
+        Raises:
+            PublishingError: It may not.
+        """
+
+    def names(self) -> Iterator[str]:
+        """Names of all files that are there."""
+
+    def doubtful(self, files: Sequence[DataSetFile]) -> list[DataSetFile]:
+        """Those of which it is not sure, without their content, that they are there."""
+
+    def missing(self, files: Sequence[StagedFile]) -> list[StagedFile]:
+        """Those that are not there with the same content."""
+
+    def send(self, files: Sequence[StagedFile]) -> None:
+        """Write files; the card of an older data set goes first."""
+
+    def finish(self, card: StagedFile, remove: Sequence[str]) -> None:
+        """Remove files of another data set, and write the card."""
+
 
 MESSAGE = "Publish a data set made with synthvlm"
 #: A commit holds so many files, or at least so many bytes. The hub advises against more files, but

@@ -6,10 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthvlm.report.funnel import Funnel, count_captions, read_funnel
+from synthvlm.report.curation import (
+    Distribution,
+    Funnel,
+    NearDuplicate,
+    count_captions,
+    read_distributions,
+    read_funnel,
+    read_near_duplicates,
+)
 from synthvlm.report.gallery import Part, build_gallery
-from synthvlm.report.measures import Distribution, read_distributions
-from synthvlm.report.near_duplicates import NearDuplicate, read_near_duplicates
 from synthvlm.report.pairs import Candidates, join_selection, read_candidates, scores_of
 from synthvlm.report.throughput import StageTime, stage_times
 from synthvlm.set_aside import set_aside_notices

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from synthvlm.progress import Progress
     from synthvlm.recipe import Recipe
-    from synthvlm.report.funnel import Sample
+    from synthvlm.report.curation import Sample
     from synthvlm.store import RunFolder
 
 __all__ = ["render", "write_report"]

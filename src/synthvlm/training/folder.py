@@ -12,10 +12,9 @@ from typing import Any
 import orjson
 
 from synthvlm.errors import RecipeError, RunFolderError
-from synthvlm.training.facts import DataFacts
 from synthvlm.training.recipe import TrainingRecipe, changed_settings
 from synthvlm.training.samples import SAMPLES_FILE
-from synthvlm.training.sources import Source, digests
+from synthvlm.training.sources import DataFacts, Source, digests
 
 __all__ = ["TrainingFolder"]
 

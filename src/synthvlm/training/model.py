@@ -9,7 +9,7 @@ from synthvlm.conversations import IMAGE_MARK
 from synthvlm.errors import ModelError
 from synthvlm.model_files import clip_path, language_path, vision_language_path
 from synthvlm.pretrained import PilImageProcessor, architectures, load_pretrained
-from synthvlm.training.prompts import CHAT_TEMPLATE
+from synthvlm.training.tokens import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
     from synthvlm.training.recipe import LoraSettings, ModelSettings

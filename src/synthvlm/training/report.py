@@ -1,23 +1,184 @@
-"""The report of a training: one HTML file that needs nothing else."""
+"""What comes with a trained model: its summary, its card, and a report in one HTML file."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup, escape
+
 from synthvlm.components.settings import published_name
-from synthvlm.training.curves import curve
-from synthvlm.training.versions import versions
+from synthvlm.report.charts import ticks
 
 if TYPE_CHECKING:
     import jinja2
 
-    from synthvlm.training.facts import DataFacts
     from synthvlm.training.recipe import TrainingRecipe
-    from synthvlm.training.train import TrainingSummary
+    from synthvlm.training.sources import DataFacts
 
-__all__ = ["render"]
+__all__ = ["TrainingSummary", "curve", "model_card", "render", "sparkline", "versions"]
+
+_PACKAGES = ("synthvlm", "torch", "transformers", "trl", "peft", "accelerate", "tokenizers")
+
+
+def versions() -> dict[str, str]:
+    """Version of Python and of each package that has a part in it."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+_WIDTH, _HEIGHT = 720, 240
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 26
+_MOST_POINTS = 600
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def curve(points: Sequence[tuple[int, float]], *, label: str) -> Markup:
+    """A line through values at steps; of many, means of neighbours are drawn.
+
+    Args:
+        points: Step and finite value, by rising step; not empty.
+        label: Name of the value.
+    """
+    drawn = _thinned(points)
+    first, last = drawn[0][0], max(drawn[-1][0], drawn[0][0] + 1)
+    low, high = min(y for _, y in drawn), max(y for _, y in drawn)
+    if high <= low:
+        low, high = low - (abs(low) or 1.0) * 0.5, high + (abs(high) or 1.0) * 0.5
+
+    def x(step: float) -> float:
+        return _LEFT + (step - first) / (last - first) * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(value: float) -> float:
+        return _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
+
+    parts = []
+    for value in ticks(low, high):
+        parts.append(
+            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(value):.1f}" '
+            f'y2="{y(value):.1f}"/><text class="tick y" x="{_LEFT - 6}" y="{y(value) + 4:.1f}">'
+            f"{value:g}</text>"
+        )
+    for step in ticks(first, last):
+        parts.append(f'<text class="tick x" x="{x(step):.1f}" y="{_HEIGHT - 8}">{step:g}</text>')
+    path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in drawn)
+    parts.append(f'<polyline class="line" points="{path}"/>')
+    ends = [f"{value:.4g} at step {step}" for step, value in (points[0], points[-1])]
+    told = f"{label}: {', '.join(ends)}"
+    return Markup(
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(told)}">'
+        f"<title>{escape(told)}</title>{''.join(parts)}</svg>"
+    )
+
+
+def sparkline(values: Sequence[float], width: int = 32) -> str:
+    """Values as a row of blocks, at most ``width``; each is the mean of its neighbours."""
+    means = [y for _, y in _thinned(list(enumerate(values)), width)]
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    if high <= low:
+        return _BLOCKS[0] * len(means)
+    return "".join(_BLOCKS[round((v - low) / (high - low) * (len(_BLOCKS) - 1))] for v in means)
+
+
+def _thinned(
+    points: Sequence[tuple[int, float]], most: int = _MOST_POINTS
+) -> list[tuple[float, float]]:
+    groups = min(len(points), most)
+    edges = [n * len(points) // groups for n in range(groups + 1)] if groups else []
+    found = []
+    for begin, end in pairwise(edges):
+        part = points[begin:end]
+        found.append((sum(p[0] for p in part) / len(part), sum(p[1] for p in part) / len(part)))
+    return found
+
+
+_STAGES = {
+    "pretrain": "stage 1: the projector alone was trained",
+    "finetune": "stage 2: the language model and the projector were trained",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSummary:
+    """What a training came to.
+
+    Attributes:
+        model: Folder of the model, for ``from_pretrained``.
+        steps: Of the optimiser.
+        samples: Records that were used.
+        failed: Records that could not be.
+        loss: Mean over the last tenth of the logged steps.
+        seconds: That this call took to train; 0 where it found all done.
+        resumed_at: Step at which this call went on; 0 for a new training.
+    """
+
+    model: str
+    steps: int
+    samples: int
+    failed: int
+    loss: float
+    seconds: float
+    resumed_at: int
+
+
+def model_card(recipe: TrainingRecipe, facts: DataFacts, summary: TrainingSummary) -> str:
+    """The card as Markdown, with the head that the hub reads."""
+    recipe = recipe.published()
+    start = recipe.model.start
+    base = [start] if start else [recipe.model.language_model, recipe.model.vision_tower]
+    kind = "LoRA, merged" if recipe.lora else "full"
+    listed = "\n".join(f"- {name} {number}" for name, number in versions().items())
+    data = "\n".join(f"- `{source.path}`" for source in recipe.data)
+    return f"""---
+library_name: transformers
+pipeline_tag: image-text-to-text
+tags:
+- llava
+- synthvlm
+---
+
+# A LLaVA model trained with SynthVLM
+
+LLaVA-1.5's recipe, {_STAGES[recipe.stage]} ({kind}). Built on: {", ".join(f"`{b}`" for b in base)}.
+
+```python
+from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+model = LlavaForConditionalGeneration.from_pretrained(FOLDER)
+processor = AutoProcessor.from_pretrained(FOLDER)
+```
+
+Its chat template is Vicuna's format (v1), in which stage 2 trains.
+
+## Data
+
+{data}
+
+{facts.records:,} records, of which {facts.samples:,} were used ({facts.with_image:,} with an image;
+{facts.tokens:,} tokens, those of images included) and {facts.failed:,} could not be.
+
+## Training
+
+{summary.steps:,} steps; mean loss over the last tenth {summary.loss:.4f}.
+
+```yaml
+{recipe.to_yaml().rstrip()}
+```
+
+## Versions
+
+{listed}
+"""
 
 
 def render(

@@ -1,19 +1,21 @@
-"""Where the data of a training are, and that they are still the same."""
+"""The data of a training: where they are, that they are still the same, what was found in them."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from synthvlm.conversations import BadRecord
 from synthvlm.errors import CaptionSourceError
 
 if TYPE_CHECKING:
     from synthvlm.training.recipe import DataSettings
 
-__all__ = ["Source", "digests", "find_source"]
+__all__ = ["MASKED", "TRUNCATED", "DataFacts", "Source", "digests", "find_source"]
 
 _INDEX_FILE = "llava.json"
 _IMAGES_FOLDER = "images"
@@ -70,3 +72,61 @@ def digests(sources: Sequence[Source]) -> list[str]:
         except OSError as error:
             raise CaptionSourceError(f"{source.path} cannot be read: {error.strerror}") from None
     return found
+
+
+#: Problems of records that are used all the same.
+TRUNCATED = "its end was cut off at max_tokens (used)"
+MASKED = "its trained parts are no whole tokens (used without loss)"
+_EXAMPLES = 10
+
+
+@dataclass(slots=True)
+class DataFacts:
+    """What was found in the data.
+
+    Attributes:
+        records: Read in all.
+        samples: Used in training.
+        with_image: Of these.
+        tokens: Of all samples; image tokens included.
+        problems: Number of records with each problem.
+        examples: Where the first ten of each problem are.
+        digests: SHA-256 of each JSON file.
+    """
+
+    records: int = 0
+    samples: int = 0
+    with_image: int = 0
+    tokens: int = 0
+    problems: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    digests: list[str] = field(default_factory=list)
+
+    def add(self, record: BadRecord) -> None:
+        """Count a record with a problem."""
+        self.problems[record.problem] += 1
+        found = self.examples.setdefault(record.problem, [])
+        if len(found) < _EXAMPLES:
+            found.append(record.where)
+
+    @property
+    def failed(self) -> int:
+        """Records that nothing is learnt from."""
+        return self.problems.total() - self.problems[TRUNCATED]
+
+    def values(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return {
+            "records": self.records,
+            "samples": self.samples,
+            "with_image": self.with_image,
+            "tokens": self.tokens,
+            "problems": dict(self.problems),
+            "examples": self.examples,
+            "digests": self.digests,
+        }
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> DataFacts:
+        """From ``values``."""
+        return cls(**{**values, "problems": Counter(values["problems"])})

@@ -1,4 +1,4 @@
-"""Prompts as token ids and labels."""
+"""Conversations as the text that a model is trained on, in LLaVA's two formats, and as tokens."""
 
 from __future__ import annotations
 
@@ -9,10 +9,113 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from synthvlm.conversations import IMAGE_MARK
-from synthvlm.training.prompts import Piece
+from synthvlm.conversations import IMAGE_MARK, Conversation
 
-__all__ = ["IGNORED", "Encoder", "Tokens", "expand"]
+__all__ = [
+    "CHAT_TEMPLATE",
+    "IGNORED",
+    "SYSTEM_PROMPT",
+    "Encoder",
+    "Piece",
+    "Tokens",
+    "expand",
+    "plain_prompt",
+    "v1_prompt",
+]
+
+#: Vicuna's, which LLaVA-1.5 was tuned with.
+SYSTEM_PROMPT = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+
+#: ``v1_prompt`` as a chat template of transformers. ``{% generation %}`` marks what is trained.
+#: Of a content list, the images of a message stand before its text, wherever they stand in it.
+CHAT_TEMPLATE = (
+    """\
+{%- if messages and messages[0]['role'] == 'system' -%}
+{%- set system = messages[0]['content'] -%}{%- set turns = messages[1:] -%}
+{%- else -%}
+{%- set system = '"""
+    + SYSTEM_PROMPT.replace("'", "\\'")
+    + """' -%}{%- set turns = messages -%}
+{%- endif -%}
+{%- if system is not string -%}{%- set system = system[0]['text'] -%}{%- endif -%}
+{{- system + ' ' -}}
+{%- for message in turns -%}
+{%- set found = namespace(images='', text='') -%}
+{%- if message['content'] is string -%}
+{%- set found.text = message['content'] -%}
+{%- else -%}
+{%- for item in message['content'] -%}
+{%- if item['type'] == 'image' -%}{%- set found.images = found.images + '<image>\\n' -%}
+{%- elif item['type'] == 'text' -%}{%- set found.text = found.text + item['text'] -%}
+{%- endif -%}
+{%- endfor -%}
+{%- if found.images -%}
+{%- set found.text = (found.images + found.text | trim) | trim -%}
+{%- endif -%}
+{%- endif -%}
+{%- if message['role'] == 'assistant' -%}
+{{- 'ASSISTANT:' -}}
+{%- generation -%}{{- ' ' + found.text + eos_token -}}{%- endgeneration -%}
+{%- else -%}
+{{- 'USER: ' + found.text + ' ' -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}
+"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a prompt: its text, and whether there is loss on it."""
+
+    text: str
+    trained: bool
+
+
+def plain_prompt(conversation: Conversation) -> list[Piece]:
+    """Stage 1: the image, then the caption and a newline, on which the loss is.
+
+    The human's text is thrown away. A tokenizer puts its own beginning of text (BOS) before it.
+
+    Raises:
+        ValueError: The conversation has no image, or more than one answer.
+    """
+    if conversation.image is None:
+        raise ValueError("it has no image, which the plain format needs")
+    if len(conversation.turns) != 2:
+        raise ValueError("it has more than one answer; the plain format takes one")
+    return [Piece(IMAGE_MARK, False), Piece(conversation.turns[1].text + "\n", True)]
+
+
+def v1_prompt(conversation: Conversation, eos: str) -> list[Piece]:
+    r"""Stage 2, Vicuna's format: loss on each answer and the end of text after it.
+
+    ``SYSTEM USER: <image>\nQ ASSISTANT: A</s>USER: Q ASSISTANT: A</s>``
+
+    The mark of the image is moved to the front of its human turn, as LLaVA does.
+
+    Args:
+        conversation: At most one image.
+        eos: The tokenizer's end of text, ``</s>`` for Vicuna.
+    """
+    pieces = []
+    before = f"{SYSTEM_PROMPT} "
+    for human, answer in zip(conversation.turns[::2], conversation.turns[1::2], strict=True):
+        pieces.append(Piece(f"{before}USER: {_image_first(human.text)} ASSISTANT:", False))
+        pieces.append(Piece(f" {answer.text}{eos}", True))
+        before = ""
+    return pieces
+
+
+def _image_first(text: str) -> str:
+    if IMAGE_MARK not in text:
+        return text
+    return f"{IMAGE_MARK}\n{text.replace(IMAGE_MARK, '').strip()}".strip()
+
 
 #: Label of a token without loss (torch's own).
 IGNORED = -100

@@ -6,50 +6,25 @@ import dataclasses
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import RecipeError
 from synthvlm.progress import SilentProgress
-from synthvlm.training.curves import sparkline
 from synthvlm.training.folder import TrainingFolder
-from synthvlm.training.grouping import GroupedSampler
+from synthvlm.training.report import TrainingSummary, sparkline
 from synthvlm.training.runtime import explained, process_state, quiet
-from synthvlm.training.samples import mapped_samples, write_samples
+from synthvlm.training.samples import GroupedSampler, mapped_samples, write_samples
 from synthvlm.training.sources import find_source
 
 if TYPE_CHECKING:
     from synthvlm.progress import Progress
-    from synthvlm.training.facts import DataFacts
     from synthvlm.training.model import Assembled
     from synthvlm.training.recipe import TrainingRecipe
+    from synthvlm.training.sources import DataFacts
 
-__all__ = ["TrainingSummary", "train"]
+__all__ = ["train"]
 
 STAGE = "train"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingSummary:
-    """What a training came to.
-
-    Attributes:
-        model: Folder of the model, for ``from_pretrained``.
-        steps: Of the optimiser.
-        samples: Records that were used.
-        failed: Records that could not be.
-        loss: Mean over the last tenth of the logged steps.
-        seconds: That this call took to train; 0 where it found all done.
-        resumed_at: Step at which this call went on; 0 for a new training.
-    """
-
-    model: str
-    steps: int
-    samples: int
-    failed: int
-    loss: float
-    seconds: float
-    resumed_at: int
 
 
 def train(
@@ -170,8 +145,8 @@ def _run(
     accumulation: int,
     progress: Progress,
 ) -> TrainingSummary:
+    from synthvlm.training.checkpoints import save_model
     from synthvlm.training.collator import Collator
-    from synthvlm.training.saving import save_model
     from synthvlm.training.trainer import LlavaTrainer, StepLog, settings_of
 
     options = recipe.optimisation

@@ -20,8 +20,8 @@ from synthvlm.training.model import PROJECTOR
 
 if TYPE_CHECKING:
     from synthvlm.progress import Progress
-    from synthvlm.training.grouping import GroupedSampler
     from synthvlm.training.recipe import TrainingRecipe
+    from synthvlm.training.samples import GroupedSampler
 
 __all__ = ["LlavaTrainer", "StepLog", "settings_of"]
 

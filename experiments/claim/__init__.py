@@ -1,0 +1,1 @@
+"""The paper's claim, in miniature: README.md."""

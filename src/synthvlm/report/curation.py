@@ -1,0 +1,304 @@
+"""What curation did: captions removed step by step, the rules' measures, near-duplicates."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synthvlm.data import fingerprint
+from synthvlm.stages.curate import NEAR_DUPLICATE, reasons_in_order, reasons_on
+from synthvlm.stages.rules import bounds_of, model_rules_on, rules_on, text_rules_on
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from synthvlm.recipe import Recipe
+    from synthvlm.stages.rules import Bounds
+    from synthvlm.store import Marker, RunFolder
+
+__all__ = [
+    "Borderline",
+    "Distribution",
+    "Funnel",
+    "NearDuplicate",
+    "Sample",
+    "Step",
+    "count_captions",
+    "read_distributions",
+    "read_funnel",
+    "read_near_duplicates",
+]
+
+_REJECTED_SAMPLES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A rejected caption: its text, and what spoke against it.
+
+    ``measure`` is the rule's measure; ``note`` says what a number cannot (the problem of an
+    unreadable row, the twin of a duplicate).
+    """
+
+    source: str
+    row: int
+    text: str
+    measure: float | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of curation: how many captions it removed, how many were left after it."""
+
+    reason: str
+    removed: int
+    remaining: int
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """All captions, the steps of curation in their order, and what was kept."""
+
+    captions: int
+    kept: int
+    steps: tuple[Step, ...]
+
+
+def read_funnel(run: RunFolder, recipe: Recipe, curated: Mapping[int, Marker]) -> Funnel:
+    """Count rejections from the ``captions/`` tables and draw samples, by a hash of the id."""
+    captions = 0
+    removed: Counter[str] = Counter()
+    drawn: dict[str, list[tuple[str, str, int]]] = {}
+    for shard, marker in sorted(curated.items()):
+        table = run.read_table(_captions_file(marker), ["id", "rejected_by"])
+        captions += table.num_rows
+        rejected = table.filter(table["rejected_by"].is_valid())
+        pairs = zip(*(column.to_pylist() for column in rejected.columns), strict=True)
+        found: dict[str, list[tuple[str, str, int]]] = {}
+        for id, reason in pairs:
+            found.setdefault(reason, []).append((fingerprint("report", id), id, shard))
+        for reason, entries in found.items():
+            removed[reason] += len(entries)
+            drawn[reason] = heapq.nsmallest(_REJECTED_SAMPLES, [*drawn.get(reason, []), *entries])
+    samples = _read_samples(run, recipe, curated, drawn)
+    remaining = captions
+    steps = []
+    for reason in _reasons(recipe, removed):
+        remaining -= removed[reason]
+        steps.append(Step(reason, removed[reason], remaining, samples.get(reason, ())))
+    return Funnel(captions, remaining, tuple(steps))
+
+
+def count_captions(run: RunFolder, measured: Mapping[int, Marker]) -> int:
+    """Number of captions read so far."""
+    files = [marker.file("measures") for marker in measured.values()]
+    return sum(run.read_table(name, ["row"]).num_rows for name in files if name is not None)
+
+
+def _captions_file(marker: Marker) -> str:
+    name = marker.file("captions")
+    assert name is not None
+    return name
+
+
+def _reasons(recipe: Recipe, removed: Counter[str]) -> list[str]:
+    """Every step in order: those that are on, and those that removed something all the same."""
+    return reasons_in_order([*reasons_on(recipe), *(name for name in removed if removed[name])])
+
+
+def _read_samples(
+    run: RunFolder,
+    recipe: Recipe,
+    curated: Mapping[int, Marker],
+    drawn: Mapping[str, list[tuple[str, str, int]]],
+) -> dict[str, tuple[Sample, ...]]:
+    """The rows of the drawn ids; text is read only of the shards that hold one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted: dict[int, list[str]] = {}
+    for entries in drawn.values():
+        for _, id, shard in entries:
+            wanted.setdefault(shard, []).append(id)
+    columns = ["id", "source", "row", "text", "problem", "duplicate_of"]
+    columns += [*text_rules_on(recipe), *model_rules_on(recipe)]
+    rows: dict[str, dict[str, Any]] = {}
+    for shard, ids in wanted.items():
+        table = run.read_table(_captions_file(curated[shard]), columns)
+        chosen = table.filter(pc.is_in(table["id"], pa.array(ids, pa.string())))
+        rows.update((row["id"], row) for row in chosen.to_pylist())
+    return {
+        reason: tuple(_sample(reason, rows[id]) for _, id, _ in entries)
+        for reason, entries in drawn.items()
+    }
+
+
+def _sample(reason: str, row: dict[str, Any]) -> Sample:
+    note = row["problem"]
+    if row["duplicate_of"] is not None:
+        nearly = "nearly the " if reason == NEAR_DUPLICATE else ""
+        note = f"{nearly}same text as {row['duplicate_of']}"
+    return Sample(row["source"], row["row"], row["text"], row.get(reason), note)
+
+
+_BINS = 40
+_BORDERLINE_SAMPLES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Borderline:
+    """A caption near a bound: its text, its measure, and whether the rule rejected it."""
+
+    text: str
+    measure: float
+    rejected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """A rule's measure over the captions that it measured.
+
+    Attributes:
+        name: Of the rule.
+        counts: Captions in each bin, shape (bins,).
+        edges: Of the bins, shape (bins + 1,).
+        bounds: Lowest and highest allowed value.
+        borderline: The rejected captions nearest to a bound, then the kept ones nearest to one.
+    """
+
+    name: str
+    counts: npt.NDArray[np.int64]
+    edges: npt.NDArray[np.float64]
+    bounds: Bounds
+    borderline: tuple[Borderline, ...]
+
+    @property
+    def measured(self) -> int:
+        """How many captions were measured."""
+        return int(self.counts.sum())
+
+
+def read_distributions(
+    run: RunFolder, recipe: Recipe, curated: Mapping[int, Marker]
+) -> tuple[Distribution, ...]:
+    """One distribution for each rule that is on and measured a caption.
+
+    The ``captions/`` tables are read twice, a shard at a time: for the ranges, then the counts.
+    """
+    bounds = bounds_of(recipe, rules_on(recipe))
+    files = [name for _, marker in sorted(curated.items()) if (name := marker.file("captions"))]
+    ranges = dict.fromkeys(bounds, (math.inf, -math.inf))
+    for file in files if bounds else ():
+        table = run.read_table(file, list(bounds))
+        for name, (low, high) in ranges.items():
+            values = _numbers(table, name)
+            if len(values):
+                ranges[name] = min(low, float(values.min())), max(high, float(values.max()))
+    found = {
+        name: _Collector(name, bounds[name], low, high)
+        for name, (low, high) in ranges.items()
+        if low <= high
+    }
+    for file in files if found else ():
+        table = run.read_table(file, ["id", "text", "rejected_by", "kept", *found])
+        for collector in found.values():
+            collector.add(table)
+    return tuple(collector.result() for collector in found.values())
+
+
+class _Collector:
+    def __init__(self, name: str, bounds: Bounds, low: float, high: float) -> None:
+        self._name, self._bounds = name, bounds
+        if high - low < 1e-9:
+            low, high = low - 0.5, high + 0.5
+        self._edges = np.linspace(low, high, _BINS + 1)
+        self._counts = np.zeros(_BINS, np.int64)
+        self._nearest: dict[bool, list[tuple[float, str, str, float]]] = {True: [], False: []}
+
+    def add(self, table: Any) -> None:
+        values = table[self._name].to_numpy(zero_copy_only=False)
+        self._counts += np.histogram(values[~np.isnan(values)], self._edges)[0]
+        cuts = np.array([cut for cut in self._bounds if cut is not None])
+        away = np.abs(values[:, None] - cuts[None]).min(axis=1)
+        rejected = np.array(table["rejected_by"].to_pylist(), np.object_) == self._name
+        kept = table["kept"].to_numpy(zero_copy_only=False).astype(bool)
+        for side, mask in ((True, rejected), (False, kept)):
+            rows = np.flatnonzero(mask & ~np.isnan(values))
+            rows = rows[np.argsort(away[rows], kind="stable")[:_BORDERLINE_SAMPLES]]
+            picked = table.take(rows)
+            entries = zip(
+                away[rows].tolist(),
+                picked["id"].to_pylist(),
+                picked["text"].to_pylist(),
+                values[rows].tolist(),
+                strict=True,
+            )
+            self._nearest[side] = heapq.nsmallest(
+                _BORDERLINE_SAMPLES, [*self._nearest[side], *entries]
+            )
+
+    def result(self) -> Distribution:
+        borderline = tuple(
+            Borderline(text, measure, side)
+            for side, entries in self._nearest.items()
+            for _, _, text, measure in entries
+        )
+        return Distribution(self._name, self._counts, self._edges, self._bounds, borderline)
+
+
+def _numbers(table: Any, name: str) -> npt.NDArray[np.float64]:
+    values: npt.NDArray[np.float64] = table[name].to_numpy(zero_copy_only=False)
+    return values[~np.isnan(values)]
+
+
+_NEAR_DUPLICATE_SAMPLES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class NearDuplicate:
+    """The text of a dropped caption, and of its twin (None where that is not to be found)."""
+
+    dropped: str
+    kept: str | None
+
+
+def read_near_duplicates(
+    run: RunFolder, curated: Mapping[int, Marker]
+) -> tuple[NearDuplicate, ...]:
+    """At most ten near-duplicates, drawn by a hash of their id."""
+    files = [name for _, marker in sorted(curated.items()) if (name := marker.file("captions"))]
+    drawn: list[tuple[str, str, str]] = []
+    for file in files:
+        table = run.read_table(file, ["id", "rejected_by", "duplicate_of"]).to_pydict()
+        rows = zip(table["id"], table["rejected_by"], table["duplicate_of"], strict=True)
+        found = [
+            (fingerprint("report", id), id, twin)
+            for id, reason, twin in rows
+            if reason == NEAR_DUPLICATE
+        ]
+        drawn = heapq.nsmallest(_NEAR_DUPLICATE_SAMPLES, [*drawn, *found])
+    wanted = {id for _, *pair in drawn for id in pair}
+    texts: dict[str, str] = {}
+    for file in files if wanted else ():
+        texts |= _texts(run, file, wanted)
+    return tuple(NearDuplicate(texts[id], texts.get(twin)) for _, id, twin in drawn)
+
+
+def _texts(run: RunFolder, file: str, ids: set[str]) -> dict[str, str]:
+    """The texts of those of some ids that a table holds; it is read only if there are any."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    here = pc.is_in(run.read_table(file, ["id"])["id"], pa.array(sorted(ids), pa.string()))
+    if not pc.any(here).as_py():
+        return {}
+    table = run.read_table(file, ["id", "text"]).filter(here)
+    return dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))

@@ -1,0 +1,48 @@
+"""Training that is stopped goes on as if it had not been."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from experiments.tiny_models import autoencoder, checkpoint, clip, diffusion, restore
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    restore.main(["--to", str(folder)])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "needs"),
+    [
+        (autoencoder, ()),
+        (clip, ("tokenizer", "autoencoder.pt")),
+        (diffusion, ("tokenizer", "autoencoder.pt", "clip.pt")),
+    ],
+)
+def test_a_resumed_run_ends_as_an_unbroken_one(
+    command: ModuleType, needs: tuple[str, ...], made: Path, tmp_path: Path
+) -> None:
+    options = ["--batch", "4", "--seed", "5"]
+    for name in needs:
+        options += [f"--{Path(name).stem}", str(made / name)]
+    for file, stops in (("once.pt", (4,)), ("twice.pt", (2, 4))):
+        for steps in stops:
+            command.main([*options, "--out", str(tmp_path / file), "--steps", str(steps)])
+    once, twice = (checkpoint.needed(tmp_path / file) for file in ("once.pt", "twice.pt"))
+    assert once["step"] == 4
+    for part in ("model", "ema", "averaged"):
+        assert once[part].keys() == twice[part].keys()
+        assert all(torch.equal(value, twice[part][name]) for name, value in once[part].items())
+
+
+def test_what_another_command_has_to_make_first_is_one_line(made: Path, tmp_path: Path) -> None:
+    options = ["--tokenizer", str(made / "tokenizer"), "--autoencoder", str(tmp_path / "none.pt")]
+    with pytest.raises(SystemExit, match=r"none\.pt is missing: train that part first"):
+        diffusion.main([*options, "--out", str(tmp_path / "out.pt")])
