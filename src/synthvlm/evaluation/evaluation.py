@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.data import digest
 from synthvlm.errors import EvaluationError
 from synthvlm.evaluation.benchmarks import Benchmark
 from synthvlm.evaluation.harness import (
@@ -61,8 +60,7 @@ class AskedModel:
 
     Attributes:
         path: Hub id or folder.
-        identity: The same for the same weights, wherever they lie.
-        chat_template: Checksum of a folder's template; "" for a hub id, or where it is elsewhere.
+        identity: The same for the same files, wherever they lie.
         device: A torch device.
         dtype: ``float32``, ``float16`` or ``bfloat16``.
         revision: Branch, tag or commit on the hub, or None.
@@ -70,7 +68,6 @@ class AskedModel:
 
     path: str
     identity: str
-    chat_template: str
     device: str
     dtype: str
     revision: str | None
@@ -86,14 +83,12 @@ def identified(model: str, device: str, dtype: str, revision: str | None) -> Ask
     """A model by hub id, folder, or output folder of ``synthvlm train``; nothing is loaded.
 
     Raises:
-        ModelError: The device is not known.
+        ModelError: The device is not known, or a file cannot be read.
     """
     from synthvlm.vlm import resolved
 
     path = vision_language_path(model)
-    template = Path(path) / "chat_template.jinja"
-    checksum = digest([template.read_bytes()]) if template.is_file() else ""
-    return AskedModel(path, model_identity(path), checksum, *resolved(device, dtype), revision)
+    return AskedModel(path, model_identity(path), *resolved(device, dtype), revision)
 
 
 class _LazyModel:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synthvlm.data import MODEL_MEASURES, digest, fingerprint
+from synthvlm.data import MODEL_MEASURES, fingerprint
 from synthvlm.devices import resolve_device, resolve_dtype
 from synthvlm.model_files import clip_path, model_identity
 from synthvlm.recipe_curation import (
@@ -61,7 +60,7 @@ def model_rule_fingerprint(recipe: Recipe, name: str) -> str:
 
         values["prompt"] = (SYSTEM_MESSAGE, settings.prompt or DEFAULT_PROMPT)
     if isinstance(values.get("tokenizer"), str):
-        values["tokenizer"] = _file_identity(values["tokenizer"])
+        values["tokenizer"] = model_identity(values["tokenizer"])
     if isinstance(settings, TaggedNamesBounds):
         values["allowed"] = allowed_names(settings)
         del values["allowed_file"]
@@ -179,13 +178,4 @@ def _judge(run: RunFolder, settings: JudgeBounds, device: str, resources: ExitSt
 def _identity(name: str, settings: _Settings) -> str:
     if isinstance(settings, JudgeBounds) and settings.endpoint is not None:
         return settings.model
-    model = clip_path(settings.model) if name in IMAGE_RULES else settings.model
-    return _file_identity(model) if Path(model).is_file() else model_identity(model)
-
-
-def _file_identity(path: str) -> str:
-    file = Path(path)
-    if not file.is_file():
-        return path
-    with file.open("rb") as stream:
-        return digest(iter(lambda: stream.read(1 << 20), b""))
+    return model_identity(clip_path(settings.model) if name in IMAGE_RULES else settings.model)
