@@ -34,6 +34,8 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from synthvlm import Recipe
+from synthvlm.scorers.clip import ClipSettings
+from synthvlm.scorers.ssim import SsimSettings
 
 CAPTIONS_AT_A_TIME = 256
 IMAGES_AT_A_TIME = 64

@@ -64,7 +64,8 @@ ALLOWED = {
     "text_tables": {"intervals"},
     "device_memory": set(),
     "devices": {"errors"},
-    "model_files": {*FREE, "recipe_base", "tiny"},
+    "file_hashes": set(),
+    "model_files": {*FREE, "file_hashes", "recipe_base", "tiny"},
     "vlm": {"device_memory", "devices", "errors", "pretrained"},
     "conversations": {"captions", "errors"},
     "training": {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from synthvlm import tiny
 from synthvlm.components.settings import TINY, ModelName
 from synthvlm.data import digest
 from synthvlm.errors import ModelError
+from synthvlm.file_hashes import file_hash
 
 __all__ = [
     "clip_path",
@@ -21,7 +24,15 @@ __all__ = [
 
 #: The folder of the model in the output folder of ``synthvlm train``, and its recipe.
 _TRAINED_MODEL, _TRAINING_RECIPE = "model", "training.yaml"
-_SAMPLE_BYTES = 2**20
+#: Endings of files of a model's folder that nothing here loads: pickles and other frameworks'
+#: weights (``use_safetensors``), code (``trust_remote_code`` is off), documents and pictures.
+_NOT_LOADED = (
+    ".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".onnx_data", ".ot", ".pb", ".pickle",
+    ".pkl", ".pt", ".pth", ".tflite",
+    ".ipynb", ".py", ".pyc", ".sh",
+    ".gif", ".html", ".jpeg", ".jpg", ".md", ".pdf", ".png", ".svg", ".webp",
+)  # fmt: skip
+_DOCUMENTS = {"changelog", "licence", "license", "notice", "readme"}
 
 
 def pipeline_path(model: str) -> str:
@@ -74,22 +85,42 @@ def identify(name: str, mark: ModelName) -> str:
 def model_identity(path: str) -> str:
     """What a model is, for fingerprints: a hub id's name, or the content of a folder or file.
 
-    Of a folder the names and sizes of its files count, and the first and last MiB of each, so
-    that a moved folder is the same model and a changed one is not.
+    Of a folder all files count that something here may load, by name and SHA-256, so that a moved
+    folder is the same model and a changed one is not. Left out are hidden ones, code, documents
+    and weights in other formats than safetensors, which are never loaded.
+
+    A hub id's commit is not part of it: it is unknown before the first download, so that a run
+    that downloads its model would be another one afterwards. Revisions are settings of their own.
+
+    Raises:
+        ModelError: A file cannot be read.
     """
-    folder = Path(path)
-    if not folder.exists():
-        return path
-    files = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else [folder]
-    parts: list[bytes] = []
-    for file in files:
-        size = file.stat().st_size
-        if file.suffix not in (".json", ".safetensors", ".txt", ".model"):
+    model = Path(path)
+    try:
+        if model.is_file():
+            return file_hash(model)
+        if not model.is_dir():
+            return path
+        found = {os.fsencode(file.relative_to(model)): file for file in _loadable(model, ())}
+        parts = [b"%s\0%s\0" % (name, file_hash(found[name]).encode()) for name in sorted(found)]
+        return digest(parts)
+    except OSError as error:
+        raise ModelError(f"{error.filename or path} cannot be read: {error.strerror}") from error
+
+
+def _loadable(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """The files beneath a folder that count; links are followed, but not in circles."""
+    found = folder.stat()
+    here = (found.st_dev, found.st_ino)
+    if here in above:
+        return
+    for entry in folder.iterdir():
+        name = entry.name.lower()
+        if name.startswith("."):
             continue
-        with file.open("rb") as stream:
-            head = stream.read(_SAMPLE_BYTES)
-            stream.seek(max(0, size - _SAMPLE_BYTES))
-            tail = stream.read(_SAMPLE_BYTES)
-        parts.append(f"{file.relative_to(folder)}\0{size}\0".encode())
-        parts += [head, tail]
-    return digest(parts)
+        if entry.is_dir():
+            yield from _loadable(entry, (*above, here))
+        elif entry.is_file() and not (
+            name.endswith(_NOT_LOADED) or name.split(".")[0] in _DOCUMENTS
+        ):
+            yield entry

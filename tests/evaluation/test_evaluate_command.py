@@ -102,7 +102,7 @@ def test_the_same_folder_is_not_for_another_model(
     with pytest.raises(EvaluationError, match="another identity"):
         _evaluate(save_llava(tmp_path / "other", seed=1), **options)
     (moved / "model" / "chat_template.jinja").write_text("{{ messages }}")
-    with pytest.raises(EvaluationError, match="another chat_template"):
+    with pytest.raises(EvaluationError, match="another identity"):
         _evaluate(moved, **options)
 
 

@@ -158,7 +158,7 @@ def test_a_result_of_an_earlier_model_is_not_taken_for_this_ones(tmp_path: Path)
     (out / "local").mkdir(parents=True)
     shutil.copy(RECORDED / "lmms_eval.json", out / "local" / "1_results.json")
     name = f"org/m; touch {tmp_path}/a; $(touch {tmp_path}/b) `touch {tmp_path}/c`"
-    model = AskedModel(name, "x", "", "cpu", "float32", None)
+    model = AskedModel(name, "x", "cpu", "float32", None)
     evaluation = Evaluation(model, out, EvaluationSettings(batch_size=1), SilentProgress())
     result, problem = evaluation.harnessed(str(python), YES_NO, {})
     assert result is None

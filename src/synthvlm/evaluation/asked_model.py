@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from synthvlm.data import digest
 from synthvlm.model_files import model_identity, vision_language_path
 
 __all__ = ["AskedModel", "identified"]
@@ -18,8 +16,7 @@ class AskedModel:
 
     Attributes:
         path: Hub id or folder.
-        identity: The same for the same weights, wherever they lie.
-        chat_template: Checksum of a folder's template; "" for a hub id, or where it is elsewhere.
+        identity: The same for the same files, wherever they lie.
         device: A torch device.
         dtype: ``float32``, ``float16`` or ``bfloat16``.
         revision: Branch, tag or commit on the hub, or None.
@@ -27,7 +24,6 @@ class AskedModel:
 
     path: str
     identity: str
-    chat_template: str
     device: str
     dtype: str
     revision: str | None
@@ -43,11 +39,9 @@ def identified(model: str, device: str, dtype: str, revision: str | None) -> Ask
     """A model by hub id, folder, or output folder of ``synthvlm train``; nothing is loaded.
 
     Raises:
-        ModelError: The device is not known.
+        ModelError: The device is not known, or a file cannot be read.
     """
     from synthvlm.vlm import resolved
 
     path = vision_language_path(model)
-    template = Path(path) / "chat_template.jinja"
-    checksum = digest([template.read_bytes()]) if template.is_file() else ""
-    return AskedModel(path, model_identity(path), checksum, *resolved(device, dtype), revision)
+    return AskedModel(path, model_identity(path), *resolved(device, dtype), revision)

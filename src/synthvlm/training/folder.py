@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,15 @@ class TrainingFolder:
         """Where checkpoints are."""
         return self.path / "checkpoints"
 
-    def claim(self, recipe: TrainingRecipe, sources: Sequence[Source]) -> None:
+    def claim(
+        self, recipe: TrainingRecipe, sources: Sequence[Source], models: Mapping[str, str]
+    ) -> None:
         """Make it the folder of that training.
+
+        Args:
+            recipe: The training.
+            sources: Its data.
+            models: What it starts from, as ``model_identities`` gives it.
 
         Raises:
             RunFolderError: It is that of another one, or holds other things.
@@ -91,8 +98,8 @@ class TrainingFolder:
                     f"{error}; it says what this training is of: put it back, or take another --out"
                 ) from None
             facts = self.facts()
-            if facts is not None and not changed and facts.digests != digests(sources):
-                changed = ["what is in the data"]
+            if facts is not None and not changed:
+                changed = self._changed_files(facts, recipe, sources, models)
             if changed and facts is not None:
                 raise RunFolderError(
                     f"{self.path} is the folder of another training: {', '.join(changed[:3])} "
@@ -101,6 +108,22 @@ class TrainingFolder:
         elif any(entry.name not in _UNCLAIMED for entry in self.path.iterdir()):
             raise RunFolderError(f"{self.path} is not empty, and no training: take another --out")
         self.write(RECIPE_FILE, recipe.to_yaml().encode())
+
+    def _changed_files(
+        self,
+        facts: DataFacts,
+        recipe: TrainingRecipe,
+        sources: Sequence[Source],
+        models: Mapping[str, str],
+    ) -> list[str]:
+        """What the recipe names as before, and is no more what it was."""
+        if facts.digests != digests(sources):
+            return ["what is in the data"]
+        changed = [key for key, known in facts.models.items() if models.get(key) != known]
+        if changed and self.done() is not None:  # it does without models that are gone
+            names = {f"model.{key}": value for key, value in recipe.model}
+            changed = [key for key in changed if models.get(key) != names[key]]
+        return [f"the content of {key}" for key in changed]
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all."""

@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from synthvlm.conversations import IMAGE_MARK
 from synthvlm.errors import ModelError
-from synthvlm.model_files import clip_path, language_path, vision_language_path
+from synthvlm.model_files import clip_path, language_path, model_identity, vision_language_path
 from synthvlm.pretrained import PilImageProcessor, architectures, load_pretrained
 from synthvlm.training.tokens import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
     from synthvlm.training.recipe import LoraSettings, ModelSettings
 
-__all__ = ["Assembled", "add_lora", "assemble", "choose_trained", "trained_weights"]
+__all__ = [
+    "Assembled",
+    "add_lora",
+    "assemble",
+    "choose_trained",
+    "model_identities",
+    "trained_weights",
+]
 
 _LLAVA = "LlavaForConditionalGeneration"
 PROJECTOR = "multi_modal_projector"
@@ -71,6 +78,27 @@ def assemble(
     )
     model.config.image_seq_length = (vision.image_size // vision.patch_size) ** 2
     return Assembled(model, processor)
+
+
+def model_identities(settings: ModelSettings) -> dict[str, str]:
+    """What each model is that a training starts from, by its setting; see ``model_identity``.
+
+    One that is not on this machine, or is gone, is its name.
+
+    Raises:
+        ModelError: A file cannot be read.
+    """
+    if settings.start is not None:
+        try:
+            paths = {"start": vision_language_path(settings.start)}
+        except ModelError:  # a training without a model: there is nothing to load
+            return {"model.start": settings.start}
+    else:
+        paths = {
+            "vision_tower": clip_path(settings.vision_tower),
+            "language_model": language_path(settings.language_model),
+        }
+    return {f"model.{name}": model_identity(path) for name, path in paths.items()}
 
 
 def _started(settings: ModelSettings, dtype: str) -> tuple[Any, Any, Any]:

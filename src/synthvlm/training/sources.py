@@ -92,6 +92,7 @@ class DataFacts:
         problems: Number of records with each problem.
         examples: Where the first ten of each problem are.
         digests: SHA-256 of each JSON file.
+        models: What each model of the recipe was when the data were checked, by its setting.
     """
 
     records: int = 0
@@ -101,6 +102,7 @@ class DataFacts:
     problems: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     digests: list[str] = field(default_factory=list)
+    models: dict[str, str] = field(default_factory=dict)
 
     def add(self, record: BadRecord) -> None:
         """Count a record with a problem."""
@@ -124,6 +126,7 @@ class DataFacts:
             "problems": dict(self.problems),
             "examples": self.examples,
             "digests": self.digests,
+            "models": self.models,
         }
 
     @classmethod

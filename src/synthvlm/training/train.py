@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from synthvlm.errors import RecipeError
 from synthvlm.progress import SilentProgress
 from synthvlm.training.folder import TrainingFolder
+from synthvlm.training.model import model_identities
 from synthvlm.training.report import TrainingSummary, sparkline
 from synthvlm.training.runtime import explained, process_state, quiet
 from synthvlm.training.samples import GroupedSampler, mapped_samples, write_samples
@@ -49,7 +50,8 @@ def train(
     sources = [find_source(settings) for settings in recipe.data]
     folder = TrainingFolder(str(out), main=state.is_main_process)
     with folder.held(), explained(folder.path):
-        folder.claim(recipe, sources)
+        models = model_identities(recipe.model) if state.is_main_process else {}
+        folder.claim(recipe, sources, models)
         state.wait_for_everyone()
         done = folder.done()
         if done is not None:
@@ -57,7 +59,7 @@ def train(
             return TrainingSummary(**done, seconds=0.0, resumed_at=done["steps"])
         with quiet():
             assembled = _assembled(recipe)
-            facts = _facts(recipe, assembled, sources, folder, state, shown)
+            facts = _facts(recipe, assembled, sources, models, folder, state, shown)
             return _run(recipe, assembled, facts, folder, state, accumulation, shown)
 
 
@@ -110,6 +112,7 @@ def _facts(
     recipe: TrainingRecipe,
     assembled: Assembled,
     sources: Any,
+    models: dict[str, str],
     folder: TrainingFolder,
     state: Any,
     progress: Progress,
@@ -129,6 +132,7 @@ def _facts(
             recipe.max_failed_share,
             progress,
         )
+        facts.models = models
         folder.keep_facts(facts)
     state.wait_for_everyone()
     found = folder.facts()

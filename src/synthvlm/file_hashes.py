@@ -1,0 +1,111 @@
+"""SHA-256 of whole files, each read once: the result is kept from one command to the next."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import time
+from pathlib import Path
+
+__all__ = ["cache_folder", "file_hash"]
+
+#: Smaller files are read every time: that takes as long as looking them up.
+_SMALL_BYTES = 2**20
+#: File systems tell times in steps of up to two seconds (FAT; ext4: milliseconds). A file that
+#: changed less than that before it was read could change again and keep all that it is known by;
+#: its hash is not kept. Git does the same with its index.
+_SETTLED_NS = 2_000_000_000
+
+#: Of this process, for where the folder cannot be written.
+_remembered: dict[str, str] = {}
+
+
+def cache_folder() -> Path | None:
+    """Where hashes are kept, below SYNTHVLM_CACHE or the user's caches; None: there is no home."""
+    given = os.environ.get("SYNTHVLM_CACHE")
+    if given:
+        return Path(given) / "file-hashes"
+    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not caches.is_absolute():  # unset, or nothing: its specification says so
+        try:
+            caches = Path.home() / ".cache"
+        except RuntimeError:
+            return None
+    return caches / "synthvlm" / "file-hashes"
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's content, in hexadecimal.
+
+    It is read once as long as its size, both its times, its inode and device stay; where it lies
+    does not matter. Trouble with the cache costs time, and nothing else.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    began = time.time_ns()
+    found = os.stat(path)
+    if found.st_size < _SMALL_BYTES:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    state = _state(found)
+    known = _remembered.get(state) or _kept(found)
+    if known is not None:
+        _remembered[state] = known
+        return known
+    with open(path, "rb") as file:
+        result = hashlib.file_digest(file, "sha256").hexdigest()
+        is_same = _state(os.fstat(file.fileno())) == state
+    if is_same and began - max(found.st_mtime_ns, found.st_ctime_ns) >= _SETTLED_NS:
+        _remembered[state] = result
+        _keep(found, result)
+    return result
+
+
+def _state(found: os.stat_result) -> str:
+    """What a file is known by. Its ctime tells of changes after which the mtime was put back."""
+    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def _entry(found: os.stat_result) -> Path | None:
+    """Where a file's hash is kept: an entry of its own, so that nobody waits for a lock."""
+    folder = cache_folder()
+    name = hashlib.blake2b(f"{found.st_dev} {found.st_ino}".encode(), digest_size=16).hexdigest()
+    return None if folder is None else folder / name
+
+
+def _line(found: os.stat_result, result: str) -> bytes:
+    """An entry: state, hash, and a checksum of both that tells whether it is damaged."""
+    text = f"{_state(found)} {result}".encode()
+    return b"%s %s\n" % (text, hashlib.blake2b(text, digest_size=16).hexdigest().encode())
+
+
+def _kept(found: os.stat_result) -> str | None:
+    entry = _entry(found)
+    if entry is None:
+        return None
+    try:
+        line = entry.read_bytes()
+        result = line.split()[5].decode()
+    except (OSError, ValueError, IndexError):
+        return None
+    return result if line == _line(found, result) else None
+
+
+def _keep(found: os.stat_result, result: str) -> None:
+    """Write an entry whole or not at all; whatever goes wrong is no matter."""
+    entry = _entry(found)
+    if entry is None:
+        return
+    with contextlib.suppress(OSError):
+        entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=entry.parent)
+        try:
+            with open(handle, "wb") as file:
+                file.write(_line(found, result))
+            os.replace(partial, entry)
+        except BaseException:
+            os.unlink(partial)
+            raise
