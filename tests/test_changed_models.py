@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from synthvlm.stages.model_rules import model_rule_fingerprint
 
 from changed_weights import change_a_tensor
 from commands import Result
@@ -19,6 +18,7 @@ from synthvlm import Recipe
 from synthvlm.file_hashes import cache_folder
 from synthvlm.model_files import clip_path, language_path, pipeline_path
 from synthvlm.stages.prompts import image_fingerprint
+from synthvlm.stages.rules import model_rule_fingerprint
 from synthvlm.stages.written import writer_fingerprint
 from synthvlm.tuning import tune
 

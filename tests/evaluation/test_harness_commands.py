@@ -33,7 +33,7 @@ from synthvlm.evaluation.settings import EvaluationSettings
 from synthvlm.progress import SilentProgress
 
 RECORDED = Path(__file__).parent / "recorded"
-MODEL = AskedModel("org/model", "x", "", "cuda", "bfloat16", "v1")
+MODEL = AskedModel("org/model", "x", "cuda", "bfloat16", "v1")
 BY_NAME = {one.name: one for one in PAPER}
 
 
