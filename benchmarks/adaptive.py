@@ -26,10 +26,10 @@ from tiny_choosing import held_out_captions
 
 from synthvlm import Pipeline, Recipe
 from synthvlm.data import candidate_seed
-from synthvlm.progress import SilentProgress
-from synthvlm.stages.calibrate import choose_stopping
-from synthvlm.stages.drawing import Drawer, Order
-from synthvlm.stages.models import Models
+from synthvlm.progress.display import SilentProgress
+from synthvlm.stages.generation.batch_generator import Drawer, Order
+from synthvlm.stages.generation.calibrate import choose_stopping
+from synthvlm.stages.generation.models import Models
 from synthvlm.tiny.captions import Claim
 from synthvlm.tiny.checker import check
 

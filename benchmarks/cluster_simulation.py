@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synthvlm.engines.crew import Dispatch
-from synthvlm.store import RunFolder
+from synthvlm.run_folder.folder import RunFolder
 
 SIZES = (100, 300, 1000, 3000, 10_000)
 

@@ -66,16 +66,16 @@ def use_one_core(cpu: int) -> None:
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    from synthvlm.captions.normalize import normalize
-    from synthvlm.captions.rule import TextRule
-    from synthvlm.captions.rule_table import METHOD_RULES, RULES
-    from synthvlm.captions.rules import (
+    from synthvlm.captions.readers.normalize import normalize
+    from synthvlm.captions.readers.sources import read_captions
+    from synthvlm.captions.rules import METHOD_RULES, RULES
+    from synthvlm.captions.rules.base import TextRule
+    from synthvlm.captions.rules.method import (
         FlaggedWordsRatio,
         failed_rule,
         load_flagged_words,
         measure,
     )
-    from synthvlm.captions.sources import read_captions
 
     rows = list(read_captions(arguments.captions, name="benchmark", normalize=str))
     raw = [row.text_raw for row in rows if row.problem is None]

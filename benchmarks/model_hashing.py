@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from synthvlm import file_hashes
+from synthvlm.models import file_hashes
 
 MB = 10**6
 #: After that a file's hash is kept.

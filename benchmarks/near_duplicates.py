@@ -20,9 +20,9 @@ from random import Random
 
 from curation_million import write_captions
 
-from synthvlm.captions.batch import TextBatch
-from synthvlm.captions.minhash import band_keys, bands_for, signatures
-from synthvlm.captions.near_duplicates import THRESHOLD, near_duplicates, ngram_hashes
+from synthvlm.captions.duplicates.minhash import band_keys, bands_for, signatures
+from synthvlm.captions.duplicates.near_duplicates import THRESHOLD, near_duplicates, ngram_hashes
+from synthvlm.captions.rules.batch import TextBatch
 
 KINDS = ("original", "changed", "dropped", "added", "recombined")
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from synthvlm import Recipe
-    from synthvlm.stages.models import Models
+    from synthvlm.stages.generation.models import Models
 
 #: Name of a row, the stage up to which the run is brought, the formats of the export.
 STEPS = (

@@ -14,7 +14,7 @@ import torch
 from synthvlm.generators import GeneratedImages, Generator
 from synthvlm.recipe import Recipe
 from synthvlm.scorers import Scorer, Scores
-from synthvlm.stages.models import Models
+from synthvlm.stages.generation.models import Models
 
 __all__ = ["load_stub_models"]
 

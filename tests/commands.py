@@ -32,16 +32,16 @@ _SERVER.set_forkserver_preload(
         "fsspec.implementations.local",
         "pyarrow.parquet",
         "skimage.metrics",
-        "synthvlm.captions.normalize",
-        "synthvlm.captions.rules",
-        "synthvlm.captions.sources",
+        "synthvlm.captions.readers.normalize",
+        "synthvlm.captions.rules.method",
+        "synthvlm.captions.readers.sources",
         "synthvlm.cli",
         "synthvlm.engines.local",
         "synthvlm.pipeline",
         "synthvlm.report",
         "synthvlm.stages.export",
-        "synthvlm.stages.generate",
-        "synthvlm.stages.measure",
+        "synthvlm.stages.generation.generate",
+        "synthvlm.stages.curation.measure",
     ]
 )
 

@@ -15,7 +15,7 @@ from synthvlm.generators import GeneratedImages, Generator
 from synthvlm.pipeline import Pipeline
 from synthvlm.recipe import Recipe
 from synthvlm.scorers import Scorer, Scores
-from synthvlm.stages.models import Models
+from synthvlm.stages.generation.models import Models
 
 __all__ = [
     "FakeClip",

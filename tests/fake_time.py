@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
-from synthvlm.storage import Clock
+from synthvlm.run_folder.storage import Clock
 
 __all__ = ["FakeTime", "FlakyFileSystem"]
 

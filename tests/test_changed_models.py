@@ -15,12 +15,12 @@ from changed_weights import change_a_tensor
 from commands import Result
 from commands import run as command
 from synthvlm import Recipe
-from synthvlm.file_hashes import cache_folder
-from synthvlm.model_files import clip_path, language_path, pipeline_path
-from synthvlm.stages.prompts import image_fingerprint
-from synthvlm.stages.rules import model_rule_fingerprint
-from synthvlm.stages.written import writer_fingerprint
-from synthvlm.tuning import tune
+from synthvlm.models.file_hashes import cache_folder
+from synthvlm.models.model_files import clip_path, language_path, pipeline_path
+from synthvlm.planning.tune import tune
+from synthvlm.stages.curation.rules import model_rule_fingerprint
+from synthvlm.stages.curation.written import writer_fingerprint
+from synthvlm.stages.generation.prompts import image_fingerprint
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 SETTLING_S = 2.1

@@ -18,7 +18,7 @@ import typer
 import synthvlm
 from commands import run
 from fake_models import FakeGenerator, use_fake_models
-from synthvlm.captions.rule_table import METHOD_RULES
+from synthvlm.captions.rules import METHOD_RULES
 from synthvlm.cli.errors import explained
 
 CAPTIONS = [

@@ -12,10 +12,10 @@ import pytest
 from fakes.endpoint import FakeEndpoint
 from synthvlm import Pipeline, Recipe
 from synthvlm.captions import buckets
-from synthvlm.captions.near_duplicates import THRESHOLD
+from synthvlm.captions.duplicates.near_duplicates import THRESHOLD
 from synthvlm.errors import RecipeError
-from synthvlm.progress import PlainProgress
-from synthvlm.recipe_curation import NearDuplicateSettings
+from synthvlm.progress.display import PlainProgress
+from synthvlm.recipe.curation import NearDuplicateSettings
 
 ON = "curation.near_duplicates={}"
 SCENES = [

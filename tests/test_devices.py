@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from synthvlm.devices import resolve_device
 from synthvlm.errors import ModelError
+from synthvlm.models.devices import resolve_device
 
 
 def test_a_gpu_that_a_worker_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 
 from changed_weights import change_a_tensor
-from synthvlm import file_hashes
 from synthvlm.errors import ModelError
-from synthvlm.file_hashes import cache_folder, file_hash
-from synthvlm.model_files import language_path, model_identity, pipeline_path
+from synthvlm.models import file_hashes
+from synthvlm.models.file_hashes import cache_folder, file_hash
+from synthvlm.models.model_files import language_path, model_identity, pipeline_path
 
 UNET = Path(pipeline_path("tiny")) / "unet" / "diffusion_pytorch_model.safetensors"
 SETTLING_S = 2.1
 #: In a process of its own: the hash of a file, and the bytes that finding it took to read.
 COUNTING = """
 import sys
-from synthvlm.file_hashes import file_hash
+from synthvlm.models.file_hashes import file_hash
 
 def read():
     with open("/proc/self/io") as file:
@@ -36,7 +36,7 @@ print(file_hash(sys.argv[1]), read() - before)
 #: Hashes of files 60 times over, each time looked up in the cache; every third time written, too.
 HASHING = """
 import sys
-from synthvlm import file_hashes
+from synthvlm.models import file_hashes
 
 look_up = file_hashes._kept
 for n in range(60):

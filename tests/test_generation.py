@@ -16,9 +16,9 @@ from fake_models import FakeClip, FakeGenerator, FakeSsim, use_models
 from synthvlm import Pipeline, Recipe
 from synthvlm.errors import GenerationError, OutOfMemoryError, PluginError, RecipeError
 from synthvlm.generators.base import GeneratedImages
+from synthvlm.run_folder.folder import RunFolder
 from synthvlm.scorers.base import Scores
-from synthvlm.stages.pixels import decode
-from synthvlm.store import RunFolder
+from synthvlm.stages.generation.pixels import decode
 
 CAPTIONS = [f"A red kite number {n} flies over the green hill, near the sea." for n in range(40)]
 

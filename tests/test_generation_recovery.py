@@ -12,8 +12,8 @@ import torch
 from fake_models import FakeClip, use_models
 from synthvlm.errors import GenerationError, SynthVLMError, TooManyFailuresError
 from synthvlm.generators.base import GeneratedImages
+from synthvlm.run_folder.folder import RunFolder
 from synthvlm.scorers.base import Scores
-from synthvlm.store import RunFolder
 from test_generation import (
     ADAPTIVE,
     Censor,

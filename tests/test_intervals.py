@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from synthvlm.intervals import (
+from synthvlm.estimates import (
     Estimate,
     combine,
     mean_interval,

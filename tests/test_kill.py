@@ -23,7 +23,7 @@ from commands import call, run, start
 from fake_models import use_fake_models
 from fakes.endpoint import FakeEndpoint
 from synthvlm.cli import main
-from synthvlm.store import RunFolder
+from synthvlm.run_folder.folder import RunFolder
 
 COLORS = ("red", "blue", "green", "yellow")
 SHAPES = ("circle", "square", "triangle", "star")

@@ -18,12 +18,12 @@ import pytest
 
 from fake_time import FakeTime, FlakyFileSystem
 from synthvlm.errors import RunFolderError
-from synthvlm.lock import LOCK_FILE, machine_key
-from synthvlm.store import RunFolder
+from synthvlm.run_folder.folder import RunFolder
+from synthvlm.run_folder.lock import LOCK_FILE, machine_key
 
 HOLD = """
 import sys, time
-from synthvlm.store import RunFolder
+from synthvlm.run_folder.folder import RunFolder
 run = RunFolder(sys.argv[1])
 run.prepare()
 with run.held(lambda: {"stage": "generate"}):
@@ -184,9 +184,9 @@ def jumping() -> Callable[[], float]:
 def test_a_jumping_clock_neither_kills_nor_saves_an_owner(
     url: str, time: FakeTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("synthvlm.lock.time.time", jumping())
+    monkeypatch.setattr("synthvlm.run_folder.lock.time.time", jumping())
     mine, other = RunFolder(url), RunFolder(url, clock=time.clock)
-    monkeypatch.setattr("synthvlm.lock.SETTLE_S", 0.0)
+    monkeypatch.setattr("synthvlm.run_folder.lock.SETTLE_S", 0.0)
     beats = []
     seen = threading.Event()
 
@@ -222,7 +222,7 @@ def wait_for_a_beat(run: RunFolder) -> None:
 def test_the_heart_survives_a_store_that_fails_and_a_state_that_cannot_be_told(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("synthvlm.lock.SETTLE_S", 0.0)
+    monkeypatch.setattr("synthvlm.run_folder.lock.SETTLE_S", 0.0)
     run = RunFolder(url)
 
     def state() -> dict[str, Any]:
@@ -257,7 +257,7 @@ def test_a_run_that_was_taken_over_commits_and_sweeps_nothing(
 
 
 def test_the_heart_tells_that_the_lock_is_lost(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("synthvlm.lock.SETTLE_S", 0.0)
+    monkeypatch.setattr("synthvlm.run_folder.lock.SETTLE_S", 0.0)
     run, told, lost = RunFolder(url), [], threading.Event()
 
     def note(line: str) -> None:

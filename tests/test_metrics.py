@@ -11,8 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from synthvlm.errors import MissingExtraError, SynthVLMError
-from synthvlm.metrics import serve_metrics
-from synthvlm.progress import SilentProgress, Tracker
+from synthvlm.progress.display import SilentProgress, Tracker
+from synthvlm.progress.metrics import serve_metrics
 
 
 def scrape(url: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

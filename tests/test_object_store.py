@@ -16,10 +16,10 @@ import pytest
 from fake_models import load_fake_models
 from object_store import ObjectStore, object_store
 from synthvlm.errors import RunFolderError
-from synthvlm.lock import LOCK_FILE
 from synthvlm.pipeline import Pipeline
 from synthvlm.recipe import Recipe
-from synthvlm.store import RunFolder
+from synthvlm.run_folder.folder import RunFolder
+from synthvlm.run_folder.lock import LOCK_FILE
 from test_lock import HOLD
 
 TABLE = pa.table({"id": ["a", "b"], "n": [1, 2]})
@@ -27,8 +27,8 @@ TABLE = pa.table({"id": ["a", "b"], "n": [1, 2]})
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    monkeypatch.setattr("synthvlm.lock.SETTLE_S", 0.05)
-    monkeypatch.setattr("synthvlm.storage._FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("synthvlm.run_folder.lock.SETTLE_S", 0.05)
+    monkeypatch.setattr("synthvlm.run_folder.storage._FIRST_PAUSE_S", 0.02)
     with object_store() as served:
         yield served
 
@@ -153,7 +153,12 @@ def test_a_bucket_that_is_not_there_and_no_key_are_one_line(
 
 def hold(url: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", "import synthvlm.lock; synthvlm.lock.SETTLE_S = 0.05\n" + HOLD, url],
+        [
+            sys.executable,
+            "-c",
+            "import synthvlm.run_folder.lock; synthvlm.run_folder.lock.SETTLE_S = 0.05\n" + HOLD,
+            url,
+        ],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -166,7 +171,7 @@ def test_the_lock_is_taken_refused_and_taken_over(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = store.url()
-    monkeypatch.setattr("synthvlm.lock.PERIOD_S", 0.3)
+    monkeypatch.setattr("synthvlm.run_folder.lock.PERIOD_S", 0.3)
     told: list[str] = []
     with hold(url) as process:
         try:
@@ -174,7 +179,7 @@ def test_the_lock_is_taken_refused_and_taken_over(
             info = run.lock_info()
             assert info is not None
             assert info["pid"] == process.pid
-            monkeypatch.setattr("synthvlm.lock.STALE_BEATS", 100)  # it beats every 10 s
+            monkeypatch.setattr("synthvlm.run_folder.lock.STALE_BEATS", 100)  # it beats every 10 s
             beat = json.dumps({**info, "beat": info["beat"] + 1}).encode()
             soon = threading.Timer(0.1, run.write, (LOCK_FILE, beat))
             soon.start()
@@ -189,7 +194,7 @@ def test_the_lock_is_taken_refused_and_taken_over(
     with run.held(note=told.append):  # its process is dead, and was one of this machine
         run.commit("generate", 0, "f")
     assert not told
-    monkeypatch.setattr("synthvlm.lock.STALE_BEATS", 3)
+    monkeypatch.setattr("synthvlm.run_folder.lock.STALE_BEATS", 3)
     run.write(LOCK_FILE, json.dumps({**info, "machine": "another"}).encode())
     with run.held(note=told.append):
         run.commit("generate", 1, "f")

@@ -20,8 +20,8 @@ from synthvlm import Pipeline, Recipe
 from synthvlm.cli import app
 from synthvlm.errors import CaptionSourceError, GenerationError, RecipeError
 from synthvlm.generators.base import GeneratedImages
-from synthvlm.planning import Plan, plan
-from synthvlm.store import RunFolder
+from synthvlm.planning.plan import Plan, plan
+from synthvlm.run_folder.folder import RunFolder
 
 
 class Generator(FakeGenerator):

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthvlm.progress import LiveProgress, PlainProgress, SilentProgress, Tracker
-from synthvlm.stage_state import StageMeter, StageState, duration
+from synthvlm.progress.display import LiveProgress, PlainProgress, SilentProgress, Tracker
+from synthvlm.progress.stage_state import StageMeter, StageState, duration
 
 
 class Clock:

@@ -24,13 +24,13 @@ from fake_models import (
     use_fake_models,
 )
 from synthvlm import Pipeline, Recipe
+from synthvlm.checks.opened_run import opened_run
+from synthvlm.checks.regenerate import regenerate
 from synthvlm.data import file_stem
 from synthvlm.errors import GenerationError, SynthVLMError
 from synthvlm.generators.base import GeneratedImages
-from synthvlm.opened_run import opened_run
-from synthvlm.regeneration import regenerate
-from synthvlm.stages.models import Models
-from synthvlm.stages.pixels import decode
+from synthvlm.stages.generation.models import Models
+from synthvlm.stages.generation.pixels import decode
 
 CAPTIONS = [f"A red kite number {n} flies over the green hill, near the sea." for n in range(12)]
 SETTINGS = [

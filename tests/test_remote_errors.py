@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synthvlm.remote_errors import hub_reason, missing_file_system
+from synthvlm.models.remote_errors import hub_reason, missing_file_system
 
 
 def test_signatures_of_links_are_not_repeated() -> None:

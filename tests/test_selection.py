@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from synthvlm.selection import by_shard, select_pairs
+from synthvlm.selectors.selection import by_shard, select_pairs
 from synthvlm.selectors.top import TopSelector
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from synthvlm.checks.status import Status, show_status, status, watch
 from synthvlm.errors import RunFolderError
 from synthvlm.pipeline import Pipeline
-from synthvlm.progress import SilentProgress, Tracker
+from synthvlm.progress.display import SilentProgress, Tracker
 from synthvlm.recipe import Recipe
-from synthvlm.status import Status, show_status, status, watch
-from synthvlm.store import RECIPE_FILE, RunFolder
+from synthvlm.run_folder.folder import RECIPE_FILE, RunFolder
 
 #: Its time, 10 seconds after which a first look is taken.
 BEAT = 1_700_000_000.0

@@ -13,8 +13,8 @@ import pytest
 
 from fake_time import FakeTime, FlakyFileSystem
 from synthvlm.errors import RunFolderError
-from synthvlm.storage import Storage
-from synthvlm.store import RunFolder
+from synthvlm.run_folder.folder import RunFolder
+from synthvlm.run_folder.storage import Storage
 
 PASSING = [
     TimeoutError(),

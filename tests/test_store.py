@@ -14,7 +14,7 @@ import pytest
 
 from fake_time import FakeTime
 from synthvlm.errors import RunFolderError
-from synthvlm.store import Marker, RunFolder, table_bytes
+from synthvlm.run_folder.folder import Marker, RunFolder, table_bytes
 
 TABLE = pa.table({"id": ["a", "b", "c"], "n": [1, 2, 3]})
 
@@ -249,7 +249,7 @@ def test_table_is_read_whole_by_columns_and_by_rows(run: RunFolder) -> None:
 def test_row_groups_stay_small(monkeypatch: pytest.MonkeyPatch, run: RunFolder) -> None:
     import pyarrow.parquet as pq
 
-    monkeypatch.setattr("synthvlm.tables.ROW_GROUP_BYTES", 1000)
+    monkeypatch.setattr("synthvlm.run_folder.tables.ROW_GROUP_BYTES", 1000)
     table = pa.table({"image": [bytes([n]) * 400 for n in range(10)]})
     file = pq.ParquetFile(pa.BufferReader(table_bytes(table)))
     assert file.num_row_groups == 5

@@ -22,11 +22,11 @@ from synthvlm import Pipeline, Recipe
 from synthvlm.cli import app
 from synthvlm.errors import GenerationError, OutOfMemoryError, RecipeError, RunFolderError
 from synthvlm.generators.base import GeneratedImages
+from synthvlm.planning.combinations import Combination, Tuning, drawing_seconds
+from synthvlm.planning.tune import parse_grid, tune
+from synthvlm.run_folder.folder import RunFolder
 from synthvlm.scorers.base import Scores
-from synthvlm.stages.models import Models
-from synthvlm.store import RunFolder
-from synthvlm.trials.comparison import Combination, Tuning, drawing_seconds
-from synthvlm.tuning import parse_grid, tune
+from synthvlm.stages.generation.models import Models
 
 
 class Studio:

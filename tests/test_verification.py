@@ -25,17 +25,17 @@ from fsspec.implementations.local import LocalFileSystem
 from commands import run as command
 from fake_models import FakeClip, FakeGenerator, fake_scorers, run_with, use_fake_models
 from synthvlm import Recipe
-from synthvlm.captions.rule import Measured, Subject
+from synthvlm.captions.rules.base import Measured, Subject
+from synthvlm.checks import Finding, Verification, discard, verify
+from synthvlm.checks.images import image_problem
+from synthvlm.checks.opened_run import opened_run
+from synthvlm.checks.snapshot import Snapshot
 from synthvlm.data import digest
 from synthvlm.errors import RunFolderError
 from synthvlm.generators.base import GeneratedImages
-from synthvlm.marker import Marker, StoredFile, marker_name
-from synthvlm.opened_run import opened_run
-from synthvlm.stages.models import Models
-from synthvlm.store import RunFolder, table_bytes
-from synthvlm.verification import Finding, Verification, discard, verify
-from synthvlm.verification.images import image_problem
-from synthvlm.verification.snapshot import Snapshot
+from synthvlm.run_folder.folder import RunFolder, table_bytes
+from synthvlm.run_folder.marker import Marker, StoredFile, marker_name
+from synthvlm.stages.generation.models import Models
 
 CAPTIONS = [f"A red kite number {n} flies over the green hill, near the sea." for n in range(20)]
 SETTINGS = [
@@ -71,7 +71,9 @@ class Perplexity:
 
 @pytest.fixture(autouse=True)
 def _free_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("synthvlm.stages.model_measure.load_model_rule", lambda *_: Perplexity())
+    monkeypatch.setattr(
+        "synthvlm.stages.curation.model_measure.load_model_rule", lambda *_: Perplexity()
+    )
 
 
 def do(out: Path | str, captions: Path, *changes: str) -> int:
@@ -95,7 +97,9 @@ def whole(captions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run."""
     out = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("synthvlm.stages.model_measure.load_model_rule", lambda *_: Perplexity())
+        patch.setattr(
+            "synthvlm.stages.curation.model_measure.load_model_rule", lambda *_: Perplexity()
+        )
         do(out, captions)
     return out
 

@@ -13,7 +13,7 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from random_llava import byte_tokenizer, save_llava
 from synthvlm.errors import ModelError, OutOfMemoryError
-from synthvlm.vlm import VisionLanguageModel, resolved
+from synthvlm.models.vlm import VisionLanguageModel, resolved
 
 IMAGES = [Image.new("RGB", (40, 60), "red"), None, Image.new("RGB", (64, 20), "blue"), None]
 QUESTIONS = ["what colour?", "and now a much longer question, of text alone?", "what?", "why?"]

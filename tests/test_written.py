@@ -22,7 +22,7 @@ from commands import run, start
 from fakes.endpoint import FakeEndpoint, Say, Status
 from random_captioner import end_on, save_blip
 from synthvlm import Pipeline, Recipe
-from synthvlm.captions.writers import ImageCaptioner
+from synthvlm.captions.writers.image_captions import ImageCaptioner
 from synthvlm.errors import CaptionSourceError, RecipeError, TooManyFailuresError
 
 COLOURS = ["red", "green", "blue", "white", "black", "yellow", "purple"]

@@ -106,7 +106,7 @@ def carry_out(out: Path, run: Run) -> None:
     """Both stages and the tests of a run."""
     import torch
 
-    from synthvlm.terminal import quiet_libraries
+    from synthvlm.progress.terminal import quiet_libraries
     from synthvlm.training.recipe import TrainingRecipe
     from synthvlm.training.train import train
 
@@ -185,8 +185,8 @@ def tested(out: Path, model: str, tests: Sequence[str]) -> dict[str, dict[str, l
     from synthvlm.evaluation.questions import read_questions
     from synthvlm.evaluation.scoring import answer_scores
     from synthvlm.evaluation.settings import QuestionSettings
-    from synthvlm.progress import SilentProgress
-    from synthvlm.vlm import VisionLanguageModel
+    from synthvlm.models.vlm import VisionLanguageModel
+    from synthvlm.progress.display import SilentProgress
 
     loaded = VisionLanguageModel(model, device="cpu")
     found: dict[str, dict[str, list[int]]] = {}

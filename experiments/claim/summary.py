@@ -12,7 +12,7 @@ from typing import Any
 from experiments.claim.arms import data_of
 from experiments.claim.run import ARMS, EQUAL_STEPS
 from experiments.claim.truth import right_share
-from synthvlm.intervals import Estimate, mean_interval
+from synthvlm.estimates import Estimate, mean_interval
 
 HERE = Path(__file__).parent
 NAMES = {

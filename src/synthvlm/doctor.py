@@ -117,7 +117,7 @@ def _room() -> Iterator[Finding]:
 
 
 def _embedded() -> Finding:
-    from synthvlm.model_files import clip_path, pipeline_path
+    from synthvlm.models.model_files import clip_path, pipeline_path
 
     for path in (Path(pipeline_path(TINY)), Path(clip_path(TINY))):
         if not any(path.rglob("*.safetensors")):

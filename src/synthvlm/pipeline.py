@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 from synthvlm.engines.local import LocalEngine
 from synthvlm.errors import RecipeError, RunFolderError
-from synthvlm.progress import SilentProgress, Tracker
+from synthvlm.progress.display import SilentProgress, Tracker
 from synthvlm.recipe import Recipe
-from synthvlm.recipe_yaml import parse_recipe
-from synthvlm.store import RECIPE_FILE, RunFolder
+from synthvlm.recipe.yaml_text import parse_recipe
+from synthvlm.run_folder.folder import RECIPE_FILE, RunFolder
 
 if TYPE_CHECKING:
     from synthvlm.engines.base import Engine
-    from synthvlm.progress import Progress
-    from synthvlm.stages.models import Models
+    from synthvlm.progress.display import Progress
+    from synthvlm.stages.generation.models import Models
     from synthvlm.stages.summary import StageSummary
 
 __all__ = ["STAGES", "Pipeline", "resumed_recipe"]
@@ -98,9 +98,9 @@ class Pipeline:
         return summaries
 
     def _stages(self, until: str) -> list[StageSummary]:
-        from synthvlm.stages.curate import curate
-        from synthvlm.stages.funnel import funnel_lines
-        from synthvlm.stages.measure import measure
+        from synthvlm.stages.curation.curate import curate
+        from synthvlm.stages.curation.funnel import funnel_lines
+        from synthvlm.stages.curation.measure import measure
 
         run = self.folder
         summaries = [self._finished(measure(run, self.recipe, self._progress))]
@@ -114,8 +114,8 @@ class Pipeline:
 
     def _after_curation(self, until: str, summaries: list[StageSummary]) -> None:
         from synthvlm.stages.export import export
-        from synthvlm.stages.generate import generate
-        from synthvlm.stages.models import Models
+        from synthvlm.stages.generation.generate import generate
+        from synthvlm.stages.generation.models import Models
         from synthvlm.stages.select import select
 
         run, progress = self.folder, self._progress
@@ -164,7 +164,7 @@ class Pipeline:
 
     def _settle_dtype(self) -> None:
         if self.recipe.generation.dtype == "auto":
-            from synthvlm.devices import resolve_dtype
+            from synthvlm.models.devices import resolve_dtype
 
             device = self.recipe.run.device
             if device == "auto" and self._engine.gpus():

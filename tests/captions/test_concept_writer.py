@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.endpoint import Answer, FakeEndpoint, Say, Status
-from synthvlm.captions.concept_writer import ConceptCaption, ConceptWriter, parse_captions
+from synthvlm.captions.writers.concept_writer import ConceptCaption, ConceptWriter, parse_captions
 from synthvlm.endpoints.client import BudgetExceededError, EndpointClient
 from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthvlm.captions.batch import TextBatch
-from synthvlm.captions.concepts import (
+from synthvlm.captions.duplicates.concepts import (
     ConceptMatcher,
     Mentions,
     cap_per_concept,
     frequent_concepts,
     word_forms,
 )
+from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.errors import RecipeError
 
 

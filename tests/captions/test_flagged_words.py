@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from synthvlm.captions.batch import TextBatch
-from synthvlm.captions.flagged_words import load_flagged_words
-from synthvlm.captions.rules import FlaggedWordsRatio
+from synthvlm.captions.rules.batch import TextBatch
+from synthvlm.captions.rules.flagged_words import load_flagged_words
+from synthvlm.captions.rules.method import FlaggedWordsRatio
 from synthvlm.errors import RecipeError
 
 

@@ -28,13 +28,13 @@ from transformers import (
 
 from random_models import save_clip
 from synthvlm.captions import image_text
-from synthvlm.captions.image_text import (
+from synthvlm.captions.model_rules.image_text import (
     Alignment,
     ClipSimilarity,
     ImageTextMatching,
     decode_image,
 )
-from synthvlm.captions.rule import ModelRule, Subject
+from synthvlm.captions.rules.base import ModelRule, Subject
 from synthvlm.errors import ModelError
 from synthvlm.scorers.clip import ClipScorer
 

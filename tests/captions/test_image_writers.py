@@ -25,7 +25,7 @@ from transformers import (
 from fakes.endpoint import Answer, FakeEndpoint, Say, Status
 from random_captioner import SIDE, SMALL, WORDS, end_on, save_blip, save_words
 from synthvlm.captions import decoding
-from synthvlm.captions.writers import EndpointCaptioner, ImageCaptioner, Written
+from synthvlm.captions.writers.image_captions import EndpointCaptioner, ImageCaptioner, Written
 from synthvlm.endpoints.client import EndpointClient
 from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from synthvlm.captions.minhash import PERMUTATIONS, band_keys, bands_for, signatures
+from synthvlm.captions.duplicates.minhash import PERMUTATIONS, band_keys, bands_for, signatures
 
 MASK = 2**32 - 1
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForTokenClassification, PreTrainedTokenizerFast
 
-from synthvlm.captions.batch import TextBatch
-from synthvlm.captions.name_tagger import NameTagger
-from synthvlm.captions.person_names import PersonNames
+from synthvlm.captions.model_rules.name_tagger import NameTagger
+from synthvlm.captions.rules.batch import TextBatch
+from synthvlm.captions.rules.person_names import PersonNames
 from synthvlm.errors import ModelError
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC"]

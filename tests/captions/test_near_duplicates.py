@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peak_memory import growth
 
-from synthvlm.captions.batch import TextBatch
-from synthvlm.captions.buckets import FULL, Buckets
-from synthvlm.captions.near_duplicates import near_duplicates, ngram_hashes
+from synthvlm.captions.duplicates.buckets import FULL, Buckets
+from synthvlm.captions.duplicates.near_duplicates import near_duplicates, ngram_hashes
+from synthvlm.captions.rules.batch import TextBatch
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 #: Short bands by which no two captions that are similar enough miss each other.
@@ -182,7 +182,7 @@ def test_near_duplicates_of_a_template_are_found_all_the_same() -> None:
 
 PROGRAM = """
 from random import Random
-from synthvlm.captions.near_duplicates import near_duplicates
+from synthvlm.captions.duplicates.near_duplicates import near_duplicates
 words = ["".join(Random(n).choices("abcdefghij", k=6)) for n in range(5000)]
 
 def run(count):

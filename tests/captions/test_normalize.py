@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthvlm.captions import normalize as module
-from synthvlm.captions.normalize import normalize
+from synthvlm.captions.readers.normalize import normalize
 
 any_text = st.text(
     st.one_of(

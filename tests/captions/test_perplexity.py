@@ -16,8 +16,8 @@ from random_lm import save_lm, tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel
 
 from synthvlm.captions import perplexity
-from synthvlm.captions.perplexity import CausalLmPerplexity, KenlmPerplexity
-from synthvlm.captions.rule import ModelRule, Subject
+from synthvlm.captions.model_rules.perplexity import CausalLmPerplexity, KenlmPerplexity
+from synthvlm.captions.rules.base import ModelRule, Subject
 from synthvlm.errors import MissingExtraError, ModelError
 
 # log10 probabilities and back-off weights, chosen by hand. <s> is never predicted.

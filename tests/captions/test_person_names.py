@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthvlm.captions.batch import TextBatch
-from synthvlm.captions.name_forms import NameForms, folded_words
-from synthvlm.captions.person_names import PersonNames, TaggedNames, load_allowed_names
-from synthvlm.captions.rule import ModelRule, Subject
+from synthvlm.captions.rules.base import ModelRule, Subject
+from synthvlm.captions.rules.batch import TextBatch
+from synthvlm.captions.rules.name_forms import NameForms, folded_words
+from synthvlm.captions.rules.person_names import PersonNames, TaggedNames, load_allowed_names
 from synthvlm.errors import RecipeError
 
 # All names are made up of common ones.

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthvlm.captions.batch import TextBatch
-from synthvlm.captions.personal_data import KINDS, PersonalData, find_personal_data
+from synthvlm.captions.rules.batch import TextBatch
+from synthvlm.captions.rules.personal_data import KINDS, PersonalData, find_personal_data
 
 # Card numbers are the issuers' public test numbers, IBANs the examples of the IBAN registry, phone
 # numbers of the ranges reserved for fiction; the rest is made up.

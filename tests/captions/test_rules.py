@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthvlm.captions.batch import TextBatch
-from synthvlm.captions.codepoints import classify, special_characters
-from synthvlm.captions.ngrams import rows_with_repeats
-from synthvlm.captions.rule import TextRule
-from synthvlm.captions.rule_table import METHOD_RULES, RULES
-from synthvlm.captions.rules import (
+from synthvlm.captions.rules import METHOD_RULES, RULES
+from synthvlm.captions.rules.base import TextRule
+from synthvlm.captions.rules.batch import TextBatch
+from synthvlm.captions.rules.codepoints import classify, special_characters
+from synthvlm.captions.rules.method import (
     CharRepRatio,
     FlaggedWordsRatio,
     WordRepRatio,
@@ -25,6 +24,7 @@ from synthvlm.captions.rules import (
     load_flagged_words,
     measure,
 )
+from synthvlm.captions.rules.ngrams import rows_with_repeats
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 OWN = Path(__file__).with_name("golden_rules.jsonl")

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from synthvlm.captions.normalize import normalize
-from synthvlm.captions.sources import MAX_CAPTION_CHARS, read_captions, source_digest
+from synthvlm.captions.readers.normalize import normalize
+from synthvlm.captions.readers.sources import MAX_CAPTION_CHARS, read_captions, source_digest
 from synthvlm.data import Caption
 from synthvlm.errors import CaptionSourceError
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthvlm.captions.readers import lines
-from synthvlm.captions.sources import read_captions, read_images, source_digest
+from synthvlm.captions.readers.sources import read_captions, read_images, source_digest
 from synthvlm.data import Caption
 from synthvlm.errors import CaptionSourceError
 

@@ -12,7 +12,7 @@ import pytest
 
 from fakes.hub import FakeHub, Repository
 from hub_access import fake_hub
-from synthvlm.captions.sources import read_captions, source_digest
+from synthvlm.captions.readers.sources import read_captions, source_digest
 from synthvlm.errors import CaptionSourceError, MissingExtraError
 
 BASE = "hf://datasets/org/texts"

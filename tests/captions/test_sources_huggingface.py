@@ -16,7 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from synthvlm.captions.sources import OriginalImage, read_captions, read_images, source_digest
+from synthvlm.captions.readers.sources import (
+    OriginalImage,
+    read_captions,
+    read_images,
+    source_digest,
+)
 from synthvlm.data import Caption
 from synthvlm.errors import CaptionSourceError, MissingExtraError
 
@@ -127,7 +132,7 @@ def test_a_process_that_stops_early_ends(tmp_path: Path) -> None:
     table = pa.table({"caption": ["x"] * 1000, "image": values})
     pq.write_table(table, tmp_path / "train.parquet", row_group_size=50, compression="none")
     code = (
-        "from synthvlm.captions.sources import read_images\n"
+        "from synthvlm.captions.readers.sources import read_images\n"
         f"print(len(list(read_images({str(tmp_path)!r}, format='huggingface', "
         "image_field='image', rows=range(100)))))"
     )
@@ -207,7 +212,7 @@ def hub() -> Iterator[str]:
 
 
 DIGESTS = """
-from synthvlm.captions.sources import source_digest
+from synthvlm.captions.readers.sources import source_digest
 from synthvlm.errors import CaptionSourceError
 for revision in (None, "v1", "b" * 40, "gone"):
     try:

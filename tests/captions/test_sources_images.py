@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from peak_memory import growth
 
 from synthvlm.captions.readers import images
-from synthvlm.captions.sources import OriginalImage, read_captions, read_images
+from synthvlm.captions.readers.sources import OriginalImage, read_captions, read_images
 from synthvlm.errors import CaptionSourceError
 
 SECRET = b"secret"
@@ -304,7 +304,7 @@ def test_errors_come_at_once(folder: Path) -> None:
 
 
 RUN = """
-from synthvlm.captions.sources import read_images
+from synthvlm.captions.readers.sources import read_images
 def run(path, count, format):
     found = read_images(path, format=format, image_field="image", rows=range(count))
     return sum(len(image.data) for image in found)

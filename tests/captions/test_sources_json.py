@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from peak_memory import growth
 
 from synthvlm.captions.readers import json_lists
-from synthvlm.captions.sources import read_captions, read_images
+from synthvlm.captions.readers.sources import read_captions, read_images
 from synthvlm.data import Caption
 from synthvlm.errors import CaptionSourceError
 
@@ -156,7 +156,7 @@ def test_what_never_ends_is_not_read_on_for_ever(monkeypatch: pytest.MonkeyPatch
 
 
 RUN = """
-from synthvlm.captions.sources import read_captions
+from synthvlm.captions.readers.sources import read_captions
 def run(path, format):
     return sum(1 for _ in read_captions(path, name="web", format=format, normalize=str))
 """

@@ -10,7 +10,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from synthvlm.captions.sources import read_captions, source_digest
+from synthvlm.captions.readers.sources import read_captions, source_digest
 from synthvlm.errors import CaptionSourceError
 
 

@@ -6,7 +6,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from synthvlm.captions.sources import read_captions, read_images
+from synthvlm.captions.readers.sources import read_captions, read_images
 
 
 def test_a_sparse_image_is_a_problem_of_its_row(tmp_path: Path) -> None:

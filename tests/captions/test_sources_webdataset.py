@@ -17,7 +17,7 @@ from peak_memory import growth
 
 from synthvlm.captions.readers import webdataset
 from synthvlm.captions.readers.records import Fields
-from synthvlm.captions.sources import OriginalImage, read_captions, read_images
+from synthvlm.captions.readers.sources import OriginalImage, read_captions, read_images
 from synthvlm.data import Caption
 from synthvlm.errors import CaptionSourceError
 
@@ -260,7 +260,7 @@ def test_wild_changes_of_a_tar(
 
 
 RUN = """
-from synthvlm.captions.sources import read_captions, read_images
+from synthvlm.captions.readers.sources import read_captions, read_images
 def run(path):
     count = sum(1 for _ in read_captions(path, name="web", normalize=str))
     return sum(len(image.data) for image in read_images(path, rows=range(count)))

@@ -24,8 +24,8 @@ from synthvlm.comparison.command import compare_command
 from synthvlm.comparison.data_sets import LlavaDataSet, LoadedPair, TableDataSet
 from synthvlm.comparison.inputs import open_inputs
 from synthvlm.errors import CaptionSourceError, RunFolderError
-from synthvlm.intervals import mean_interval
-from synthvlm.progress import SilentProgress
+from synthvlm.estimates import mean_interval
+from synthvlm.progress.display import SilentProgress
 
 
 def compared(*inputs: str | Path, **options: Any) -> list[dict[str, Any]]:

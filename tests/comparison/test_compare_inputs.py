@@ -13,7 +13,7 @@ from synthvlm.comparison.command import compare_command, parse_sample
 from synthvlm.comparison.data_sets import BadPair, LoadedPair
 from synthvlm.comparison.inputs import Named, braces, open_inputs, parse_input
 from synthvlm.errors import CaptionSourceError, RecipeError, SynthVLMError
-from synthvlm.progress import SilentProgress
+from synthvlm.progress.display import SilentProgress
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from pair_files import llava, sample_pairs
 
 from synthvlm.comparison.command import compare_command
 from synthvlm.errors import CaptionSourceError, RecipeError
-from synthvlm.intervals import Estimate, paired_difference, share_interval
-from synthvlm.progress import SilentProgress
+from synthvlm.estimates import Estimate, paired_difference, share_interval
+from synthvlm.progress.display import SilentProgress
 
 
 def row(benchmark: str, figure: str, ours: Estimate | None, questions: int | None) -> Any:

@@ -14,7 +14,7 @@ from synthvlm.comparison import data_set_comparison
 from synthvlm.comparison.command import compare_command
 from synthvlm.comparison.embedding_map import embedding_map
 from synthvlm.errors import RunFolderError
-from synthvlm.progress import SilentProgress
+from synthvlm.progress.display import SilentProgress
 
 HOSTILE = [
     "<script>alert(1)</script> a red dog",

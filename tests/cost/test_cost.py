@@ -16,13 +16,13 @@ from fake_models import FakeGenerator, use_models
 from fake_time import FakeTime
 from random_llava import save_llava
 from synthvlm import Recipe
-from synthvlm.cost.captioning import captioning_cost, read_images_of
-from synthvlm.cost.command import cost_command, ratio_of
 from synthvlm.errors import CaptionSourceError, ModelError, RecipeError
+from synthvlm.estimates import Estimate
 from synthvlm.generators.base import GeneratedImages
-from synthvlm.intervals import Estimate
-from synthvlm.progress import SilentProgress
-from synthvlm.storage import Clock
+from synthvlm.planning.cost import cost_command, ratio_of
+from synthvlm.planning.cost_captioning import captioning_cost, read_images_of
+from synthvlm.progress.display import SilentProgress
+from synthvlm.run_folder.storage import Clock
 
 IMAGE_S = 0.01
 ALL = "selection.top_fraction=null"
@@ -134,7 +134,7 @@ def test_the_whole_command_on_the_tiny_models(tmp_path: Path, captioner: Path) -
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """What the measurement of captioning takes for the time."""
     clock = FakeTime().clock
-    monkeypatch.setattr("synthvlm.cost.captioning.time", clock)
+    monkeypatch.setattr("synthvlm.planning.cost_captioning.time", clock)
     return clock
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synthvlm.captions.concept_writer import ConceptWriter
-from synthvlm.captions.endpoint_judge import EndpointJudge
-from synthvlm.captions.rule import Subject
+from synthvlm.captions.model_rules.endpoint_judge import EndpointJudge
+from synthvlm.captions.rules.base import Subject
+from synthvlm.captions.writers.concept_writer import ConceptWriter
 from synthvlm.endpoints.client import EndpointClient
 from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore

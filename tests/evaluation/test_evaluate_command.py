@@ -15,6 +15,7 @@ from PIL import Image
 from random_llava import save_llava
 from synthvlm.comparison.model_comparison import read_results
 from synthvlm.errors import EvaluationError, ModelError
+from synthvlm.estimates import Estimate
 from synthvlm.evaluation.benchmarks import PAPER
 from synthvlm.evaluation.command import evaluate_command
 from synthvlm.evaluation.evaluation import Evaluation
@@ -22,10 +23,9 @@ from synthvlm.evaluation.harness import HarnessResult
 from synthvlm.evaluation.harness_environment import HARNESS_PYTHON
 from synthvlm.evaluation.results import Results, harness_rows
 from synthvlm.evaluation.settings import EvaluationSettings
-from synthvlm.intervals import Estimate
-from synthvlm.model_files import language_path
-from synthvlm.progress import SilentProgress
-from synthvlm.vlm import VisionLanguageModel
+from synthvlm.models.model_files import language_path
+from synthvlm.models.vlm import VisionLanguageModel
+from synthvlm.progress.display import SilentProgress
 
 BY_NAME = {one.name: one for one in PAPER}
 

@@ -30,7 +30,7 @@ from synthvlm.evaluation.harness_environment import (
     make_environment,
 )
 from synthvlm.evaluation.settings import EvaluationSettings
-from synthvlm.progress import SilentProgress
+from synthvlm.progress.display import SilentProgress
 
 RECORDED = Path(__file__).parent / "recorded"
 MODEL = AskedModel("org/model", "x", "cuda", "bfloat16", "v1")

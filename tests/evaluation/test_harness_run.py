@@ -26,8 +26,8 @@ from synthvlm.evaluation.evaluation import Evaluation
 from synthvlm.evaluation.harness import HarnessResult
 from synthvlm.evaluation.harness_environment import HARNESS_PYTHON, harness_versions
 from synthvlm.evaluation.settings import EvaluationSettings
-from synthvlm.progress import SilentProgress
-from synthvlm.vlm import VisionLanguageModel
+from synthvlm.models.vlm import VisionLanguageModel
+from synthvlm.progress.display import SilentProgress
 
 PYTHON = os.environ.get(HARNESS_PYTHON)
 pytestmark = pytest.mark.skipif(

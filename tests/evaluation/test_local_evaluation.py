@@ -18,7 +18,7 @@ from synthvlm.evaluation.questions import Question, read_questions
 from synthvlm.evaluation.results import local_rows
 from synthvlm.evaluation.scoring import scored
 from synthvlm.evaluation.settings import QuestionSettings
-from synthvlm.progress import SilentProgress
+from synthvlm.progress.display import SilentProgress
 
 IDENTITY = {"identity": "one"}
 

@@ -25,7 +25,7 @@ from fake_models import run_with
 from synthvlm.engines import make_engine
 from synthvlm.errors import SynthVLMError
 from synthvlm.recipe import Recipe
-from synthvlm.stages.models import Models
+from synthvlm.stages.generation.models import Models
 from test_kill import assert_same_run, write_captions
 
 __all__ = ["Driver", "Lab", "Moment", "one_line"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from fake_models import FakeGenerator, fake_scorers
 from synthvlm.generators.base import GeneratedImages
 from synthvlm.recipe import Recipe
-from synthvlm.stages.models import Models
+from synthvlm.stages.generation.models import Models
 
 __all__ = [
     "WITNESS",
@@ -69,9 +69,9 @@ class JumpingClock:
 
 def let_the_clock_jump() -> None:
     """In this process, whose heart beats fast besides."""
-    import synthvlm.lock
+    import synthvlm.run_folder.lock
 
-    synthvlm.lock.PERIOD_S = 0.05
+    synthvlm.run_folder.lock.PERIOD_S = 0.05
     if not isinstance(time.time, JumpingClock):
         time.time = JumpingClock()
 

@@ -9,7 +9,7 @@ import pytest
 from fault_runs import Driver, Lab
 
 from object_store import ObjectStore, object_store
-from synthvlm.store import RunFolder
+from synthvlm.run_folder.folder import RunFolder
 
 #: One request in so many fails.
 FAILING = 10
@@ -33,11 +33,11 @@ def start(lab: Lab, url: str, workers: int) -> Driver:
 
 
 def retry_soon() -> None:
-    import synthvlm.lock
-    import synthvlm.storage
+    import synthvlm.run_folder.lock
+    import synthvlm.run_folder.storage
 
-    synthvlm.lock.SETTLE_S = 0.2
-    synthvlm.storage._FIRST_PAUSE_S = 0.05
+    synthvlm.run_folder.lock.SETTLE_S = 0.2
+    synthvlm.run_folder.storage._FIRST_PAUSE_S = 0.05
 
 
 def assert_undisturbed(lab: Lab, url: str) -> None:

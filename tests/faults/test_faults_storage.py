@@ -19,7 +19,7 @@ from slow_models import (
 )
 
 from commands import run
-from synthvlm.store import RunFolder
+from synthvlm.run_folder.folder import RunFolder
 from test_kill import content, strays
 
 #: What no marker names, or what is for people only.

@@ -198,7 +198,7 @@ def test_the_denoiser_is_compiled(make: Make, kind: str) -> None:
 
 
 def test_all_settings_have_a_place_in_the_recipe() -> None:
-    from synthvlm.recipe_generation import GenerationSettings, RefinerSettings
+    from synthvlm.recipe.generation import GenerationSettings, RefinerSettings
 
     ours = inspect.signature(DiffusersSettings).parameters.keys() - {"device"}
     assert ours <= GenerationSettings.model_fields.keys()

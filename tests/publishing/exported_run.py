@@ -7,9 +7,9 @@ from typing import Any
 
 from commands import run as command
 from fake_models import use_fake_models
-from synthvlm.progress import SilentProgress
+from synthvlm.progress.display import SilentProgress
 from synthvlm.publishing import Published, publish
-from synthvlm.storage import Clock
+from synthvlm.run_folder.storage import Clock
 
 __all__ = ["Notes", "content", "export", "send"]
 

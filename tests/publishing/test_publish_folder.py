@@ -13,7 +13,7 @@ from exported_run import Notes, content, export, send
 from object_store import object_store
 from synthvlm.errors import MissingExtraError
 from synthvlm.publishing import PublishingError
-from synthvlm.store import RunFolder
+from synthvlm.run_folder.folder import RunFolder
 
 RECORD = ".synthvlm-published.json"
 

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from synthvlm.captions.rule import TextRule
-from synthvlm.captions.rule_table import RULES
+from synthvlm.captions.rules import RULES
+from synthvlm.captions.rules.base import TextRule
 from synthvlm.data import (
     Candidate,
     Pair,
@@ -24,13 +24,13 @@ from synthvlm.data import (
     pair_schema,
     preview_schema,
 )
-from synthvlm.progress import SilentProgress
+from synthvlm.progress.display import SilentProgress
 from synthvlm.recipe import Recipe
 from synthvlm.report import write_report
+from synthvlm.run_folder.folder import RunFolder, table_bytes
 from synthvlm.scorers import SCORERS
-from synthvlm.selection import select_pairs
+from synthvlm.selectors.selection import select_pairs
 from synthvlm.selectors.top import TopSelector
-from synthvlm.store import RunFolder, table_bytes
 
 TEXT_RULES = [name for name in RULES.names() if issubclass(RULES[name], TextRule)]
 VOID = {"meta", "link", "img", "br", "hr", "input"}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from synthvlm.progress.set_aside import set_aside, set_aside_notices
 from synthvlm.report.throughput import stage_times
-from synthvlm.set_aside import set_aside, set_aside_notices
 
 
 def shard(

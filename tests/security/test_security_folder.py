@@ -12,7 +12,7 @@ import pytest
 from commands import Result, run
 from fake_models import use_fake_models
 from synthvlm.errors import RunFolderError
-from synthvlm.store import RunFolder
+from synthvlm.run_folder.folder import RunFolder
 
 GOOD = [f"A small red circle above {n} large grey squares, on a white ground." for n in range(6)]
 

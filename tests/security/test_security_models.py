@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-from synthvlm.captions.image_text import ClipSimilarity, ImageTextMatching
-from synthvlm.captions.local_judge import LocalJudge
-from synthvlm.captions.name_tagger import NameTagger
-from synthvlm.captions.perplexity import CausalLmPerplexity
-from synthvlm.captions.writers import ImageCaptioner
+from synthvlm.captions.model_rules.image_text import ClipSimilarity, ImageTextMatching
+from synthvlm.captions.model_rules.local_judge import LocalJudge
+from synthvlm.captions.model_rules.name_tagger import NameTagger
+from synthvlm.captions.model_rules.perplexity import CausalLmPerplexity
+from synthvlm.captions.writers.image_captions import ImageCaptioner
 from synthvlm.errors import ModelError
 from synthvlm.generators.loras import Lora, fuse_loras
 from synthvlm.generators.pipelines import load_pipeline
@@ -221,7 +221,7 @@ def test_a_pickled_lora_is_refused(sd_folder: Path, tmp_path: Path, form: str, n
 
 KENLM = """
 import sys
-from synthvlm.captions.perplexity import KenlmPerplexity
+from synthvlm.captions.model_rules.perplexity import KenlmPerplexity
 from synthvlm.errors import ModelError
 for model, tokenizer in zip(sys.argv[1::2], sys.argv[2::2]):
     try:

@@ -14,7 +14,7 @@ from fake_models import use_fake_models
 from synthvlm.errors import RecipeError, SynthVLMError
 from synthvlm.pipeline import earlier_recipe
 from synthvlm.recipe import Recipe
-from synthvlm.store import RunFolder
+from synthvlm.run_folder.folder import RunFolder
 
 
 def laughs(first: str, each: str, levels: int = 9) -> str:

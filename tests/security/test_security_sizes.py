@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from synthvlm.captions.decoding import decode_image
-from synthvlm.captions.sources import read_captions, read_images
+from synthvlm.captions.readers.decoding import decode_image
+from synthvlm.captions.readers.sources import read_captions, read_images
 from synthvlm.endpoints import responses
 from synthvlm.endpoints.client import EndpointClient
 from synthvlm.endpoints.connection import Connection
@@ -37,7 +37,7 @@ MIB = 1 << 20
 
 READ = """
 import resource, sys
-from synthvlm.captions.sources import read_captions
+from synthvlm.captions.readers.sources import read_captions
 from synthvlm.errors import CaptionSourceError
 import pyarrow.parquet
 with open("/proc/self/statm") as file:
@@ -218,7 +218,7 @@ IMAGES: dict[str, tuple[bytes, tuple[int, int] | None, tuple[int, int, int]]] = 
 DECODE = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
-from synthvlm.captions.decoding import decode_image
+from synthvlm.captions.readers.decoding import decode_image
 from synthvlm.generators.endpoint import decode_picture
 from PIL import Image, ImageOps
 import numpy, PIL.PngImagePlugin, PIL.TiffImagePlugin, PIL.WebPImagePlugin

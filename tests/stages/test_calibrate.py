@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from synthvlm.stages.calibrate import Sample, choose_stopping
-from synthvlm.stages.prompts import Prompt
+from synthvlm.stages.generation.calibrate import Sample, choose_stopping
+from synthvlm.stages.generation.prompts import Prompt
 
 SCORES = arrays(
     np.float64,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthvlm.data import Candidate
-from synthvlm.stages.candidate_plan import CandidatePlan, Key
+from synthvlm.stages.generation.candidate_plan import CandidatePlan, Key
 
 SCORES = st.lists(
     st.lists(st.none() | st.integers(0, 9).map(float), min_size=4, max_size=4),

@@ -14,8 +14,8 @@ from commands import run
 from fake_models import use_fake_models
 from synthvlm.data import digest
 from synthvlm.errors import RunFolderError
+from synthvlm.run_folder.folder import RunFolder
 from synthvlm.stages.data_set_folder import DataSetFolder
-from synthvlm.store import RunFolder
 
 COMMAND = [
     "export",

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from synthvlm.data import Candidate, candidate_table
-from synthvlm.progress import SilentProgress
+from synthvlm.progress.display import SilentProgress
 from synthvlm.recipe import Recipe
+from synthvlm.run_folder.folder import RunFolder
 from synthvlm.stages.select import select
-from synthvlm.store import RunFolder
 
 
 def write_candidates(run: RunFolder, shard: int) -> None:

@@ -13,7 +13,7 @@ import signal
 import sys
 
 import synthvlm.training.trainer as trainer_module
-from synthvlm.progress import SilentProgress
+from synthvlm.progress.display import SilentProgress
 from synthvlm.training.recipe import TrainingRecipe
 from synthvlm.training.train import train
 

@@ -12,8 +12,8 @@ import pytest
 from changed_weights import change_a_tensor
 from synthvlm.errors import EvaluationError, RunFolderError
 from synthvlm.evaluation.command import evaluate_command
-from synthvlm.model_files import clip_path, language_path
-from synthvlm.progress import SilentProgress
+from synthvlm.models.model_files import clip_path, language_path
+from synthvlm.progress.display import SilentProgress
 from synthvlm.training.checkpoints import complete_checkpoints
 from synthvlm.training.recipe import TrainingRecipe
 from synthvlm.training.train import train

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from synthvlm.errors import RunFolderError
-from synthvlm.progress import SilentProgress
+from synthvlm.progress.display import SilentProgress
 from synthvlm.training.checkpoints import complete_checkpoints
 from synthvlm.training.recipe import TrainingRecipe
 from synthvlm.training.train import train

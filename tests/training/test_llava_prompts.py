@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoProcessor
 
 from random_llava import FEATURES, byte_tokenizer, save_language, save_tower
-from synthvlm.conversations import Conversation, Turn
+from synthvlm.training.conversations import Conversation, Turn
 from synthvlm.training.model import Assembled, assemble
 from synthvlm.training.recipe import ModelSettings
 from synthvlm.training.tokens import Encoder, expand, plain_prompt, v1_prompt

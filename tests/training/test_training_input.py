@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from synthvlm.errors import EngineError, OutOfMemoryError, SynthVLMError
-from synthvlm.progress import SilentProgress
+from synthvlm.progress.display import SilentProgress
 from synthvlm.training.folder import TrainingFolder
 from synthvlm.training.recipe import TRAINING_RECIPES, TrainingRecipe, changed_settings
 from synthvlm.training.runtime import explained

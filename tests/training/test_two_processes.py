@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from synthvlm.recipe_yaml import dump_yaml
+from synthvlm.recipe.yaml_text import dump_yaml
 from synthvlm.training.recipe import TrainingRecipe
 from synthvlm.training.train import train
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from synthvlm.progress import SilentProgress
-from synthvlm.trials.clock import Lap, StageClock, full_batches
+from synthvlm.planning.clock import Lap, StageClock, full_batches
+from synthvlm.progress.display import SilentProgress
 
 
 @pytest.mark.parametrize(

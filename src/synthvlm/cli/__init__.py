@@ -13,7 +13,7 @@ import typer
 from synthvlm.cli import runs, models  # noqa: F401
 from synthvlm.cli.errors import explained
 from synthvlm.cli.options import DebugOption, app
-from synthvlm.terminal import quiet_libraries
+from synthvlm.progress.terminal import quiet_libraries
 
 __all__ = ["app", "main"]
 

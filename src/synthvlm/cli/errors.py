@@ -12,7 +12,7 @@ from types import FrameType
 import typer
 
 from synthvlm.errors import SynthVLMError
-from synthvlm.terminal import printable
+from synthvlm.progress.terminal import printable
 
 __all__ = ["RESUMES", "explained"]
 

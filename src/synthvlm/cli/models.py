@@ -102,7 +102,7 @@ def evaluate(
     """Evaluate a model: your questions, easy-VQA, the paper's benchmarks; exit 1: one failed."""
     with explained(debug):
         from synthvlm.evaluation.command import evaluate_command
-        from synthvlm.progress import terminal_progress
+        from synthvlm.progress.display import terminal_progress
 
         settings = EvaluationSettings(
             benchmarks=benchmarks,
@@ -161,7 +161,7 @@ def compare(
     """Data sets, or results of models, side by side: scores, sizes, duplicates, maps."""
     with explained(debug, "interrupted: nothing was written"):
         from synthvlm.comparison.command import DEFAULT_CLIP, compare_command, parse_sample
-        from synthvlm.progress import terminal_progress
+        from synthvlm.progress.display import terminal_progress
 
         with terminal_progress(silent=as_json) as progress:
             text = compare_command(
@@ -209,8 +209,8 @@ def cost(
 ) -> None:
     """What a usable pair costs in device seconds: drawn by a recipe, against captioned."""
     with explained(debug, "interrupted: nothing is left behind"):
-        from synthvlm.cost.command import cost_command
-        from synthvlm.progress import terminal_progress
+        from synthvlm.planning.cost import cost_command
+        from synthvlm.progress.display import terminal_progress
         from synthvlm.recipe import Recipe
 
         settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)

@@ -25,10 +25,10 @@ from synthvlm.cli.options import (
     app,
     load_plugins,
 )
-from synthvlm.terminal import printable
+from synthvlm.progress.terminal import printable
 
 if TYPE_CHECKING:
-    from synthvlm.progress import Tracker
+    from synthvlm.progress.display import Tracker
     from synthvlm.recipe import Recipe
 
 
@@ -87,8 +87,8 @@ def plan(
     with explained(debug, "interrupted: nothing is left behind"):
         import json
 
-        from synthvlm.planning import plan as estimate
-        from synthvlm.progress import terminal_progress
+        from synthvlm.planning.plan import plan as estimate
+        from synthvlm.progress.display import terminal_progress
         from synthvlm.recipe import Recipe
 
         load_plugins(plugins)
@@ -121,10 +121,10 @@ def tune(
 ) -> None:
     """Grid search: which settings of generation score best, on the same captions and seeds."""
     with explained(debug):
-        from synthvlm.progress import terminal_progress
+        from synthvlm.planning.tune import parse_grid
+        from synthvlm.planning.tune import tune as search
+        from synthvlm.progress.display import terminal_progress
         from synthvlm.recipe import Recipe
-        from synthvlm.tuning import parse_grid
-        from synthvlm.tuning import tune as search
 
         load_plugins(plugins)
         settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
@@ -154,7 +154,7 @@ def status(
 ) -> None:
     """Say how a run is doing, from another terminal or machine."""
     with explained(debug, "no longer watching: the run goes on"):
-        from synthvlm.status import show_status
+        from synthvlm.checks.status import show_status
 
         load_plugins(plugins)
         show_status(run, follow=watch, as_json=as_json)
@@ -172,8 +172,8 @@ def verify(
 ) -> None:
     """Check that a run's files are what was written; exit status 1 if something is damaged."""
     with explained(debug, "interrupted: nothing was discarded"):
-        from synthvlm.progress import terminal_progress
-        from synthvlm.verification.command import verify_command
+        from synthvlm.checks.command import verify_command
+        from synthvlm.progress.display import terminal_progress
 
         load_plugins(plugins)
         with terminal_progress(silent=as_json) as progress:
@@ -204,8 +204,8 @@ def regenerate(
 ) -> None:
     """Make a caption's image again and compare; exit status 1 if it is not the same."""
     with explained(debug, "interrupted: the run folder is as it was"):
-        from synthvlm.progress import terminal_progress
-        from synthvlm.regeneration import regenerate_command
+        from synthvlm.checks.regenerate import regenerate_command
+        from synthvlm.progress.display import terminal_progress
 
         load_plugins(plugins)
         with terminal_progress(silent=as_json) as progress:
@@ -236,7 +236,7 @@ def publish(
 ) -> None:
     """Copy the finished data set to the Hugging Face hub or to any folder; its card last."""
     with explained(debug):
-        from synthvlm.progress import terminal_progress
+        from synthvlm.progress.display import terminal_progress
         from synthvlm.publishing import publish as send
 
         with terminal_progress() as progress:
@@ -256,7 +256,7 @@ def _run(
 ) -> None:
     from synthvlm.engines import make_engine
     from synthvlm.pipeline import Pipeline
-    from synthvlm.progress import Tracker, terminal_progress
+    from synthvlm.progress.display import Tracker, terminal_progress
 
     if workers is None and engine == "local" and recipe.run.device not in ("auto", "cuda"):
         workers = 1  # the recipe names one device
@@ -273,6 +273,6 @@ def _run(
 def _serving(tracker: Tracker, address: str | None) -> AbstractContextManager[object]:
     if address is None:
         return nullcontext()
-    from synthvlm.metrics import serve_metrics
+    from synthvlm.progress.metrics import serve_metrics
 
     return serve_metrics(tracker, address)

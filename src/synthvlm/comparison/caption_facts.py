@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from synthvlm.captions.batch import TextBatch
-from synthvlm.captions.near_duplicates import near_duplicates
+from synthvlm.captions.duplicates.near_duplicates import near_duplicates
+from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.comparison.data_sets import BadPair
 from synthvlm.errors import CaptionSourceError
 
 if TYPE_CHECKING:
     from synthvlm.comparison.data_sets import DataSet
-    from synthvlm.progress import Progress
+    from synthvlm.progress.display import Progress
 
 __all__ = ["CaptionFacts", "hash_of", "read_caption_facts"]
 

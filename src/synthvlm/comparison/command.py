@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from synthvlm.comparison.inputs import open_inputs
 from synthvlm.comparison.model_comparison import ModelResults
 from synthvlm.errors import RecipeError, RunFolderError
-from synthvlm.terminal import printable
+from synthvlm.progress.terminal import printable
 
 if TYPE_CHECKING:
     from synthvlm.comparison.data_set_comparison import DataSetComparison
     from synthvlm.comparison.data_sets import DataSet
-    from synthvlm.progress import Progress
+    from synthvlm.progress.display import Progress
 
 __all__ = ["DEFAULT_CLIP", "compare_command", "parse_sample"]
 
@@ -123,7 +123,7 @@ def _pretty(values: dict[str, Any]) -> str:
 
 def _check_writable(out: str | None) -> None:
     """Say what cannot be written before hours of work."""
-    from synthvlm.store import RunFolder
+    from synthvlm.run_folder.folder import RunFolder
 
     if out is not None:
         folder = RunFolder(out)
@@ -138,7 +138,7 @@ def _check_writable(out: str | None) -> None:
 
 
 def _write(out: str | None, files: dict[str, str]) -> None:
-    from synthvlm.store import RunFolder
+    from synthvlm.run_folder.folder import RunFolder
 
     if out is None:
         return

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthvlm.captions.batch import TextBatch
+from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.comparison.caption_facts import CaptionFacts, read_caption_facts
 from synthvlm.comparison.embedding_map import FEWEST, EmbeddingMap, embedding_map, has_tsne
 from synthvlm.comparison.image_facts import ImageFacts, read_image_facts
-from synthvlm.devices import resolve_device
-from synthvlm.intervals import Estimate, mean_interval
-from synthvlm.model_files import clip_path
+from synthvlm.estimates import Estimate, mean_interval
+from synthvlm.models.devices import resolve_device
+from synthvlm.models.model_files import clip_path
 from synthvlm.report.published import is_comparable
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from synthvlm.comparison.data_sets import BadPair, DataSet
-    from synthvlm.progress import Progress
+    from synthvlm.progress.display import Progress
     from synthvlm.scorers.clip import ClipScorer
 
 __all__ = [

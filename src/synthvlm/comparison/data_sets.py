@@ -101,7 +101,7 @@ class LlavaDataSet:
                 yield _loaded(entry, data)
 
     def _records(self) -> Iterator[tuple[Entry, str] | BadPair]:
-        from synthvlm.conversations import BadRecord, read_conversations
+        from synthvlm.training.conversations import BadRecord, read_conversations
 
         for record in read_conversations(self.path):
             if isinstance(record, BadRecord):
@@ -139,7 +139,7 @@ class TableDataSet:
 
     def pairs(self) -> Iterator[LoadedPair | BadPair]:
         """See ``DataSet``."""
-        from synthvlm.captions.sources import read_images
+        from synthvlm.captions.readers.sources import read_images
 
         field = "image" if self._format == "parquet" else None
         for path in self._paths:
@@ -160,7 +160,7 @@ class TableDataSet:
                     yield _loaded(entry, image.data)
 
     def _rows(self, path: str) -> Iterator[Caption]:
-        from synthvlm.captions.sources import read_captions
+        from synthvlm.captions.readers.sources import read_captions
 
         is_parquet = self._format == "parquet"
         return read_captions(
@@ -197,7 +197,7 @@ def _entry(path: str, caption: Caption) -> Entry | BadPair:
 
 
 def _checked(where: str, id: str, text: str) -> Entry | BadPair:
-    from synthvlm.captions.sources import MAX_CAPTION_CHARS
+    from synthvlm.captions.readers.sources import MAX_CAPTION_CHARS
 
     caption = text.strip()
     if not caption:

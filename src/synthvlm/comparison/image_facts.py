@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from synthvlm.captions.decoding import decode_image, image_size
+from synthvlm.captions.readers.decoding import decode_image, image_size
 from synthvlm.comparison.caption_facts import hash_of
 from synthvlm.comparison.data_sets import BadPair, Entry
 from synthvlm.errors import CaptionSourceError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from synthvlm.comparison.data_sets import DataSet
-    from synthvlm.progress import Progress
+    from synthvlm.progress.display import Progress
     from synthvlm.scorers.clip import ClipScorer
     from synthvlm.scorers.ssim import SsimScorer
 

@@ -11,8 +11,7 @@ from typing import Any
 import orjson
 
 from synthvlm.errors import CaptionSourceError
-from synthvlm.intervals import Estimate, paired_difference
-from synthvlm.text_tables import aligned
+from synthvlm.estimates import Estimate, aligned, paired_difference
 
 __all__ = [
     "Difference",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from synthvlm.comparison.data_set_comparison import SSIM_SIDES, SSIM_WEIGHT, DataSetFacts, spread
 from synthvlm.comparison.embedding_map import COLOURS, map_chart
+from synthvlm.estimates import aligned
 from synthvlm.report.gallery import picture
 from synthvlm.report.published import PUBLISHED
-from synthvlm.text_tables import aligned
 
 if TYPE_CHECKING:
     import jinja2
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from synthvlm.comparison.data_set_comparison import DataSetComparison
-    from synthvlm.intervals import Estimate
+    from synthvlm.estimates import Estimate
 
 __all__ = [
     "SHOWN_BAD",

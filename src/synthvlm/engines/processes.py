@@ -19,7 +19,7 @@ from synthvlm.engines.channel import Channel, Message
 from synthvlm.engines.crew import Crew
 from synthvlm.engines.local import gpu_count
 from synthvlm.errors import EngineError, first_line
-from synthvlm.terminal import quiet_libraries
+from synthvlm.progress.terminal import quiet_libraries
 
 __all__ = ["ProcessEngine"]
 

@@ -16,7 +16,7 @@ from synthvlm.engines.base import MakeWorker, Reporter, Update, WorkerChange
 from synthvlm.engines.channel import Channel, Message
 from synthvlm.engines.crew import Crew
 from synthvlm.errors import EngineError, MissingExtraError, first_line
-from synthvlm.terminal import quiet_libraries
+from synthvlm.progress.terminal import quiet_libraries
 
 __all__ = ["RayEngine"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from synthvlm.model_files import model_identity, vision_language_path
+from synthvlm.models.model_files import model_identity, vision_language_path
 
 __all__ = ["AskedModel", "identified"]
 
@@ -41,7 +41,7 @@ def identified(model: str, device: str, dtype: str, revision: str | None) -> Ask
     Raises:
         ModelError: The device is not known, or a file cannot be read.
     """
-    from synthvlm.vlm import resolved
+    from synthvlm.models.vlm import resolved
 
     path = vision_language_path(model)
     return AskedModel(path, model_identity(path), *resolved(device, dtype), revision)

@@ -17,13 +17,13 @@ from synthvlm.evaluation.easy_vqa import write_easy_vqa
 from synthvlm.evaluation.evaluation import Evaluation, LocalFile
 from synthvlm.evaluation.harness_environment import harness_python, harness_versions
 from synthvlm.evaluation.results import Results, Row, harness_rows, local_rows
-from synthvlm.terminal import printable
+from synthvlm.progress.terminal import printable
 
 if TYPE_CHECKING:
     from synthvlm.evaluation.questions import BadQuestion
     from synthvlm.evaluation.scoring import GroupScores
     from synthvlm.evaluation.settings import EvaluationSettings
-    from synthvlm.progress import Progress
+    from synthvlm.progress.display import Progress
 
 __all__ = ["evaluate_command"]
 

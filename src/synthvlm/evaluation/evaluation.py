@@ -29,8 +29,8 @@ from synthvlm.evaluation.settings import EvaluationSettings
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from synthvlm.progress import Progress
-    from synthvlm.vlm import VisionLanguageModel
+    from synthvlm.models.vlm import VisionLanguageModel
+    from synthvlm.progress.display import Progress
 
 __all__ = ["Evaluation", "LocalFile"]
 
@@ -62,7 +62,7 @@ class _LazyModel:
 
     @cached_property
     def _model(self) -> VisionLanguageModel:
-        from synthvlm.vlm import VisionLanguageModel
+        from synthvlm.models.vlm import VisionLanguageModel
 
         one = self._asked
         return VisionLanguageModel(

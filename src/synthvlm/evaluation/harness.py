@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from synthvlm.errors import EvaluationError
+from synthvlm.estimates import Estimate
 from synthvlm.evaluation.asked_model import AskedModel
 from synthvlm.evaluation.benchmarks import Benchmark
-from synthvlm.intervals import Estimate
 
 __all__ = [
     "HarnessFailure",

@@ -27,7 +27,7 @@ if __name__ == "__main__" and importlib.util.find_spec("synthvlm") is None:
 
 from lmms_eval.api.model import lmms
 
-from synthvlm.vlm import VisionLanguageModel
+from synthvlm.models.vlm import VisionLanguageModel
 
 __all__ = ["Adapter"]
 

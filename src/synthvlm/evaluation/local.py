@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from synthvlm.captions.decoding import decode_image
+from synthvlm.captions.readers.decoding import decode_image
 from synthvlm.captions.readers.images import ImageProblem, read_image
 from synthvlm.errors import EvaluationError
 from synthvlm.evaluation.questions import BadQuestion, Question, QuestionFile
@@ -23,7 +23,7 @@ from synthvlm.evaluation.settings import QuestionSettings
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from synthvlm.progress import Progress
+    from synthvlm.progress.display import Progress
 
 __all__ = ["AnswerFile", "Asked", "Model", "ask", "prompt"]
 

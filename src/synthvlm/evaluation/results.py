@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from synthvlm.estimates import Estimate, aligned
 from synthvlm.evaluation.benchmarks import Benchmark
 from synthvlm.evaluation.harness import HarnessResult
 from synthvlm.evaluation.questions import BadQuestion
 from synthvlm.evaluation.scoring import GroupScores
-from synthvlm.intervals import Estimate
-from synthvlm.text_tables import aligned
 
 __all__ = ["Results", "Row", "harness_rows", "local_rows"]
 

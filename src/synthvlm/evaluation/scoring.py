@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from synthvlm.errors import EvaluationError
+from synthvlm.estimates import Estimate, mean_interval, paired_difference, share_interval
 from synthvlm.evaluation.local import Asked
 from synthvlm.evaluation.metrics import (
     YesNo,
@@ -22,7 +23,6 @@ from synthvlm.evaluation.metrics import (
     yes_no,
 )
 from synthvlm.evaluation.questions import Question
-from synthvlm.intervals import Estimate, mean_interval, paired_difference, share_interval
 
 __all__ = ["ALL", "GroupScores", "QuestionOnly", "answer_scores", "majority_answer", "scored"]
 

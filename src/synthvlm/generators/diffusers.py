@@ -28,13 +28,13 @@ from synthvlm.generators.pipelines import (
 from synthvlm.generators.prompt_encoding import PromptEncoder
 from synthvlm.generators.settings import DiffusersSettings, Refiner
 from synthvlm.generators.token_limits import watched
-from synthvlm.model_files import pipeline_path
+from synthvlm.models.model_files import pipeline_path
 
 if TYPE_CHECKING:
     import torch
 
     from synthvlm.components.table import LoadContext
-    from synthvlm.recipe_generation import GenerationSettings
+    from synthvlm.recipe.generation import GenerationSettings
 
 __all__ = ["DiffusersGenerator"]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from synthvlm.components.table import LoadContext
-    from synthvlm.recipe_generation import GenerationSettings
+    from synthvlm.recipe.generation import GenerationSettings
 
 __all__ = ["EndpointGenerator", "ImageModel", "ImageReply", "decode_picture"]
 

@@ -21,7 +21,7 @@ from synthvlm.data import fingerprint
 from synthvlm.errors import RunFolderError, SynthVLMError
 
 if TYPE_CHECKING:
-    from synthvlm.store import Marker, RunFolder
+    from synthvlm.run_folder.folder import Marker, RunFolder
 
 __all__ = ["CARD", "DataSetFile", "FinishedDataSet", "PublishingError", "StagedFile"]
 

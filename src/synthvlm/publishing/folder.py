@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 
 from synthvlm.errors import RunFolderError
+from synthvlm.models.remote_errors import missing_file_system
 from synthvlm.publishing.data_set import CARD, DataSetFile, PublishingError, StagedFile
-from synthvlm.remote_errors import missing_file_system
-from synthvlm.storage import DRAFT, Clock, Storage
+from synthvlm.run_folder.storage import DRAFT, Clock, Storage
 
 __all__ = ["FolderTarget"]
 

@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from synthvlm.errors import SynthVLMError
+from synthvlm.models.remote_errors import hub_reason, is_hubs
 from synthvlm.publishing.data_set import CARD, DataSetFile, PublishingError, StagedFile
-from synthvlm.remote_errors import hub_reason, is_hubs
-from synthvlm.storage import Clock
+from synthvlm.run_folder.storage import Clock
 
 __all__ = ["HubTarget"]
 

@@ -17,11 +17,11 @@ from synthvlm.publishing.data_set import (
 )
 from synthvlm.publishing.folder import FolderTarget
 from synthvlm.publishing.hub import HubTarget
-from synthvlm.storage import Clock
-from synthvlm.store import RECIPE_FILE, RunFolder
+from synthvlm.run_folder.folder import RECIPE_FILE, RunFolder
+from synthvlm.run_folder.storage import Clock
 
 if TYPE_CHECKING:
-    from synthvlm.progress import Progress
+    from synthvlm.progress.display import Progress
 
 __all__ = ["Published", "Target", "publish"]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from synthvlm.progress.set_aside import set_aside_notices
 from synthvlm.report.curation import (
     Distribution,
     Funnel,
@@ -18,14 +19,13 @@ from synthvlm.report.curation import (
 from synthvlm.report.gallery import Part, build_gallery
 from synthvlm.report.pairs import Candidates, join_selection, read_candidates, scores_of
 from synthvlm.report.throughput import StageTime, stage_times
-from synthvlm.set_aside import set_aside_notices
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from synthvlm.recipe import Recipe
     from synthvlm.report.pairs import Floats
-    from synthvlm.store import Marker, RunFolder
+    from synthvlm.run_folder.folder import Marker, RunFolder
 
 __all__ = ["Facts", "ScoreFacts", "collect"]
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthvlm.data import fingerprint
-from synthvlm.stages.curate import NEAR_DUPLICATE, reasons_in_order, reasons_on
-from synthvlm.stages.rules import bounds_of, model_rules_on, rules_on, text_rules_on
+from synthvlm.stages.curation.curate import NEAR_DUPLICATE, reasons_in_order, reasons_on
+from synthvlm.stages.curation.rules import bounds_of, model_rules_on, rules_on, text_rules_on
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from synthvlm.recipe import Recipe
-    from synthvlm.stages.rules import Bounds
-    from synthvlm.store import Marker, RunFolder
+    from synthvlm.run_folder.folder import Marker, RunFolder
+    from synthvlm.stages.curation.rules import Bounds
 
 __all__ = [
     "Borderline",

@@ -14,7 +14,7 @@ from synthvlm.data import fingerprint
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from synthvlm.store import Marker, RunFolder
+    from synthvlm.run_folder.folder import Marker, RunFolder
 
 __all__ = ["Card", "CardReader", "Loser", "Part", "Picture", "build_gallery", "picture"]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from synthvlm.recipe import Recipe
-    from synthvlm.store import Marker, RunFolder
+    from synthvlm.run_folder.folder import Marker, RunFolder
 
     Floats = npt.NDArray[np.float64]
 

@@ -11,33 +11,33 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.captions.rule_table import RULES
+from synthvlm.captions.rules import RULES
 from synthvlm.components.settings import published_name
 from synthvlm.data import score_column
 from synthvlm.report.charts import histogram, measure_histogram, rising_line
 from synthvlm.report.collect import Facts, ScoreFacts, collect
 from synthvlm.report.published import PUBLISHED, is_comparable
+from synthvlm.run_folder.folder import RECIPE_FILE
 from synthvlm.scorers import SCORERS
 from synthvlm.scorers.clip import ClipSettings
 from synthvlm.scorers.ssim import SsimSettings
-from synthvlm.stages.curate import (
+from synthvlm.stages.curation.curate import (
     CONCEPTS,
     DUPLICATE,
     NEAR_DUPLICATE,
     UNMEASURED,
     UNREADABLE,
 )
-from synthvlm.stages.rules import ALIGNMENT
-from synthvlm.store import RECIPE_FILE
+from synthvlm.stages.curation.rules import ALIGNMENT
 
 if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
 
-    from synthvlm.progress import Progress
+    from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.report.curation import Sample
-    from synthvlm.store import RunFolder
+    from synthvlm.run_folder.folder import RunFolder
 
 __all__ = ["render", "write_report"]
 

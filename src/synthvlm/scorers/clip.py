@@ -9,8 +9,8 @@ from pydantic import Field
 
 from synthvlm.components.settings import TINY, InHash, ModelName
 from synthvlm.components.table import LoadContext
-from synthvlm.model_files import clip_path
-from synthvlm.pretrained import load_pretrained
+from synthvlm.models.model_files import clip_path
+from synthvlm.models.pretrained import load_pretrained
 from synthvlm.scorers.base import Scorer, ScorerSettings, Scores
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synthvlm.errors import ModelError
-from synthvlm.pretrained import PilImageProcessor, architectures, load_pretrained
+from synthvlm.models.pretrained import PilImageProcessor, architectures, load_pretrained
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,25 +10,25 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from synthvlm.captions.benchmark_overlap import BenchmarkOverlapSettings
-from synthvlm.captions.person_names import TaggedNamesSettings
+from synthvlm.captions.rules.benchmark_overlap import BenchmarkOverlapSettings
+from synthvlm.captions.rules.person_names import TaggedNamesSettings
 from synthvlm.components.settings import Settings, named_models, published_name
 from synthvlm.data import score_column
 from synthvlm.exporters import EXPORTERS
 from synthvlm.exporters.card import CardFacts, ModelFacts
-from synthvlm.model_files import located
+from synthvlm.models.model_files import located
 from synthvlm.recipe import source_name
 from synthvlm.scorers import SCORERS
-from synthvlm.selection import by_shard
-from synthvlm.stages.curate import reasons_in_order, totals
-from synthvlm.stages.rules import rules_on
+from synthvlm.selectors.selection import by_shard
+from synthvlm.stages.curation.curate import reasons_in_order, totals
+from synthvlm.stages.curation.rules import rules_on
 from synthvlm.stages.select import SELECTION_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from synthvlm.recipe import Recipe
-    from synthvlm.store import Marker, RunFolder
+    from synthvlm.run_folder.folder import Marker, RunFolder
 
 __all__ = ["card_facts"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from synthvlm.store import RunFolder
+    from synthvlm.run_folder.folder import RunFolder
 
 __all__ = ["DataSetFolder"]
 

@@ -14,7 +14,7 @@ from synthvlm.components.table import LoadContext
 from synthvlm.data import fingerprint
 from synthvlm.exporters import EXPORTERS, Exporter
 from synthvlm.exporters.card import data_set_card
-from synthvlm.model_files import identify
+from synthvlm.models.model_files import identify
 from synthvlm.stages.card_facts import card_facts
 from synthvlm.stages.data_set_folder import DataSetFolder
 from synthvlm.stages.selected_pairs import SelectedPairs
@@ -23,9 +23,9 @@ from synthvlm.stages.summary import StageSummary
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from synthvlm.progress import Progress
+    from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
-    from synthvlm.store import Marker, RunFolder
+    from synthvlm.run_folder.folder import Marker, RunFolder
 
 __all__ = ["export", "part_fingerprints", "whole_fingerprint"]
 

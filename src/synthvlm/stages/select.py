@@ -1,4 +1,4 @@
-"""Select over the whole data set, on score rows; see ``synthvlm.selection`` for the ranking."""
+"""Select over the whole data set, on score rows; see ``selectors.selection``."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 from synthvlm.components.settings import identity_values
 from synthvlm.components.table import LoadContext
 from synthvlm.data import fingerprint
-from synthvlm.model_files import identify
-from synthvlm.selection import select_pairs
+from synthvlm.models.model_files import identify
+from synthvlm.run_folder.folder import table_bytes
 from synthvlm.selectors import SELECTORS
+from synthvlm.selectors.selection import select_pairs
 from synthvlm.stages.summary import StageSummary
-from synthvlm.store import table_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from synthvlm.progress import Progress
+    from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
-    from synthvlm.store import Marker, RunFolder
+    from synthvlm.run_folder.folder import Marker, RunFolder
 
 __all__ = ["select", "selection_fingerprint"]
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.data import score_column
 from synthvlm.exporters import ExportedPair
-from synthvlm.selection import by_shard
+from synthvlm.selectors.selection import by_shard
 from synthvlm.stages.select import SELECTION_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from synthvlm.store import Marker, RunFolder
+    from synthvlm.run_folder.folder import Marker, RunFolder
 
 __all__ = ["SelectedPairs"]
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from synthvlm.errors import SynthVLMError
-from synthvlm.progress import terminal_progress
+from synthvlm.progress.display import terminal_progress
 from synthvlm.training.recipe import TrainingRecipe
 
 __all__ = ["train_command"]

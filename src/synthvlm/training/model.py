@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from synthvlm.conversations import IMAGE_MARK
 from synthvlm.errors import ModelError
-from synthvlm.model_files import clip_path, language_path, model_identity, vision_language_path
-from synthvlm.pretrained import PilImageProcessor, architectures, load_pretrained
+from synthvlm.models.model_files import (
+    clip_path,
+    language_path,
+    model_identity,
+    vision_language_path,
+)
+from synthvlm.models.pretrained import PilImageProcessor, architectures, load_pretrained
+from synthvlm.training.conversations import IMAGE_MARK
 from synthvlm.training.tokens import CHAT_TEMPLATE
 
 if TYPE_CHECKING:

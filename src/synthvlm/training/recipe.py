@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 
 from synthvlm.components.settings import TINY, Settings, Share, SourcePath
 from synthvlm.errors import RecipeError
-from synthvlm.recipe_files import RecipeFiles
-from synthvlm.recipe_problems import validated
-from synthvlm.recipe_yaml import apply_change, dump_yaml, parse_recipe
+from synthvlm.recipe.files import RecipeFiles
+from synthvlm.recipe.problems import validated
+from synthvlm.recipe.yaml_text import apply_change, dump_yaml, parse_recipe
 
 __all__ = [
     "TRAINING_RECIPES",

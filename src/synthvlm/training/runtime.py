@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from synthvlm.device_memory import is_out_of_memory
 from synthvlm.errors import (
     CaptionSourceError,
     EngineError,
@@ -20,6 +19,7 @@ from synthvlm.errors import (
     SynthVLMError,
     first_line,
 )
+from synthvlm.models.device_memory import is_out_of_memory
 
 __all__ = ["explained", "process_state", "quiet"]
 

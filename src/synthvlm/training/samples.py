@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from synthvlm.conversations import BadRecord, Conversation, read_conversations
 from synthvlm.errors import CaptionSourceError, RunFolderError, TooManyFailuresError
 from synthvlm.training.collator import image_problem
+from synthvlm.training.conversations import BadRecord, Conversation, read_conversations
 from synthvlm.training.sources import MASKED, TRUNCATED, DataFacts, Source, digests
 from synthvlm.training.tokens import plain_prompt, v1_prompt
 
 if TYPE_CHECKING:
-    from synthvlm.progress import Progress
+    from synthvlm.progress.display import Progress
     from synthvlm.training.tokens import Encoder, Tokens
 
 __all__ = [

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.conversations import BadRecord
 from synthvlm.errors import CaptionSourceError
+from synthvlm.training.conversations import BadRecord
 
 if TYPE_CHECKING:
     from synthvlm.training.recipe import DataSettings

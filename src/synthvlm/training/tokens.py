@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from synthvlm.conversations import IMAGE_MARK, Conversation
+from synthvlm.training.conversations import IMAGE_MARK, Conversation
 
 __all__ = [
     "CHAT_TEMPLATE",

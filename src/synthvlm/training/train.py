@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import RecipeError
-from synthvlm.progress import SilentProgress
+from synthvlm.progress.display import SilentProgress
 from synthvlm.training.folder import TrainingFolder
 from synthvlm.training.model import model_identities
 from synthvlm.training.report import TrainingSummary, sparkline
@@ -18,7 +18,7 @@ from synthvlm.training.samples import GroupedSampler, mapped_samples, write_samp
 from synthvlm.training.sources import find_source
 
 if TYPE_CHECKING:
-    from synthvlm.progress import Progress
+    from synthvlm.progress.display import Progress
     from synthvlm.training.model import Assembled
     from synthvlm.training.recipe import TrainingRecipe
     from synthvlm.training.sources import DataFacts

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 
 from synthvlm.data import digest, fingerprint
 from synthvlm.errors import CaptionSourceError, SynthVLMError
-from synthvlm.remote_errors import hub_reason, is_hubs, missing_file_system
+from synthvlm.models.remote_errors import hub_reason, is_hubs, missing_file_system
 
 __all__ = ["READ_ERRORS", "SourceFile", "file_system", "find_files", "reason_of", "sampled_digest"]
 

@@ -1,0 +1,1 @@
+"""Duplicates, near-duplicates, and concepts that are named too often."""

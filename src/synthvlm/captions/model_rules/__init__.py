@@ -1,0 +1,1 @@
+"""Caption rules with models."""

@@ -1,0 +1,103 @@
+"""What a caption rule is.
+
+A rule only measures: it says of each caption a number, and the bounds of the recipe decide. So a
+bound can change without a new measurement. A caption is **kept** if its measure lies within the
+bounds, both inclusive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import model_validator
+
+from synthvlm.captions.rules.batch import TextBatch
+from synthvlm.components.settings import InHash, Settings
+from synthvlm.components.table import Component
+
+__all__ = ["Measured", "ModelRule", "Rule", "RuleSettings", "Subject", "TextRule"]
+
+
+class RuleSettings(Settings):
+    """Keep a caption whose measure lies within the bounds, both inclusive."""
+
+    min: Annotated[float | None, InHash.NEVER] = None
+    max: Annotated[float | None, InHash.NEVER] = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("needs min, max or both (null switches the rule off)")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}: nothing could pass")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Lowest and highest allowed value, both inclusive; None for no bound."""
+        return self.min, self.max
+
+
+class Rule(Component):
+    """A caption rule; yours is a ``TextRule`` or a ``ModelRule``.
+
+    Attributes:
+        needs_image: Whether it looks at the original image of a caption; one without is let pass.
+    """
+
+    Settings: ClassVar[type[Settings]] = RuleSettings
+    needs_image: ClassVar[bool] = False
+
+
+class TextRule(Rule):
+    """A rule that measures a text by itself; every input caption is measured."""
+
+    def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
+        """The measure of each text, never NaN: float64, shape (len(batch),)."""
+        raise NotImplementedError
+
+
+class ModelRule(Rule):
+    """A rule with a model. It is expensive, so only captions that all other rules kept are asked.
+
+    What is measured once is kept: a changed bound asks nothing again.
+    """
+
+    def measure(self, subjects: Sequence[Subject]) -> Measured:
+        """Measure captions; one that fails spoils no other.
+
+        Raises:
+            ModelError: The model cannot be used at all.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A caption to measure.
+
+    Attributes:
+        text: The normalised caption.
+        image: The encoded original image, or None where the caption has none.
+    """
+
+    text: str
+    image: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a rule measured of some captions.
+
+    Attributes:
+        values: One number per caption, NaN where the rule does not apply to it (it has no
+            original image, say) or failed; float64, shape (n,).
+        problems: For each caption why measuring it failed, or None.
+    """
+
+    values: npt.NDArray[np.float64]
+    problems: tuple[str | None, ...]

@@ -1,0 +1,145 @@
+"""Many captions as one array of characters and one array of words, shared by the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from synthvlm.captions.rules.codepoints import SEPARATOR, SPECIAL, classify, code_points
+from synthvlm.captions.rules.ngrams import BASE, mix
+
+__all__ = ["TextBatch", "Words"]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The refined words of a batch: lower case, special characters stripped, none empty.
+
+    Attributes:
+        text: The lower-cased texts, one after another.
+        begins: Where each word begins in ``text``, shape (words,).
+        ends: Where each word ends (exclusive) in ``text``, shape (words,).
+        hashes: Hash of each word, equal for equal words of any batch, shape (words,).
+        starts: Number of the first word of each text, and the number of all words; shape
+            (texts + 1,).
+    """
+
+    text: str
+    begins: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    hashes: npt.NDArray[np.uint64]
+    starts: npt.NDArray[np.int64]
+
+    def word(self, number: int) -> str:
+        """The word of that number."""
+        return self.text[self.begins[number] : self.ends[number]]
+
+    def of(self, row: int) -> list[str]:
+        """The words of one text."""
+        return [self.word(number) for number in range(self.starts[row], self.starts[row + 1])]
+
+
+class TextBatch:
+    """Texts to measure, and what several rules need of them, computed once when first asked for.
+
+    Any string is accepted, lone surrogates and NUL included. The arrays take about 100 bytes per
+    character; ``method.measure`` cuts any number of captions into batches of bounded size.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        """Hold the texts; nothing is computed yet."""
+        self.texts = texts
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self.texts)
+
+    @cached_property
+    def joined(self) -> str:
+        """The texts one after another, each followed by a newline, which ends its last word."""
+        return "\n".join([*self.texts, ""])
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Characters of each text, shape (n,)."""
+        return np.fromiter(map(len, self.texts), np.int64, len(self.texts))
+
+    @cached_property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """Where each text starts in ``joined``, and the length of ``joined``; shape (n + 1,)."""
+        return _starts(self.lengths + 1)
+
+    @cached_property
+    def code_points(self) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint32]:
+        """Code points of ``joined``."""
+        return code_points(self.joined)
+
+    @cached_property
+    def classes(self) -> npt.NDArray[np.uint8]:
+        """Class bits of the characters of ``joined``, see ``codepoints``."""
+        return classify(self.joined)
+
+    def share(self, class_bit: int) -> npt.NDArray[np.float64]:
+        """Characters of a class over all characters of each text, 0 if empty; shape (n,)."""
+        if not len(self):
+            return np.zeros(0)
+        members = (self.classes & class_bit).view(np.bool_)
+        counts = np.add.reduceat(members, self.starts[:-1], dtype=np.int64)
+        counts -= members[self.starts[1:] - 1]  # the newline that ends each text
+        return counts / np.maximum(self.lengths, 1)
+
+    @cached_property
+    def words(self) -> Words:
+        """The refined words of all texts."""
+        # Lower-casing is per word by definition, but looks at no character beyond a space.
+        text = self.joined.lower()
+        same = len(text) == len(self.joined)
+        classes = self.classes if same and text.isascii() else classify(text)
+        starts = self.starts
+        if not same:
+            starts = _starts(np.array([len(t.lower()) + 1 for t in self.texts]))
+        begins, ends = _word_bounds(classes)
+        symbols = self.code_points if text == self.joined else code_points(text)
+        hashes = _word_hashes(symbols, begins, ends)
+        return Words(text, begins, ends, hashes, np.searchsorted(begins, starts))
+
+
+def _starts(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+
+
+def _word_bounds(
+    classes: npt.NDArray[np.uint8],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Begin and end of each word without the special characters at its ends."""
+    # Runs of ordinary characters, then joined where no separator lies between two runs.
+    ordinary = (classes & SPECIAL) == 0
+    edges = np.flatnonzero(np.diff(ordinary, prepend=False, append=False))
+    begins, ends = edges[0::2], edges[1::2]
+    if not len(begins):
+        return begins, ends
+    separators = (classes & SEPARATOR).astype(np.int64).cumsum()
+    parted = separators[begins[1:]] != separators[ends[:-1] - 1]
+    return begins[np.append(True, parted)], ends[np.append(parted, True)]
+
+
+def _word_hashes(
+    symbols: npt.NDArray[np.integer], begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint64]:
+    """Polynomial hashes (modulo 2**64) of slices, from prefix sums over all symbols."""
+    size = len(symbols)
+    prefix = np.zeros(size + 1, np.uint64)
+    np.cumsum(symbols * _powers(BASE, size), out=prefix[1:])
+    hashes = (prefix[ends] - prefix[begins]) * _powers(pow(BASE, -1, 2**64), size)[begins]
+    return mix(hashes)
+
+
+def _powers(base: int, size: int) -> npt.NDArray[np.uint64]:
+    """base**0 .. base**(size - 1) modulo 2**64."""
+    powers = np.full(size, base, np.uint64)
+    powers[:1] = 1
+    return np.multiply.accumulate(powers, out=powers)

@@ -1,0 +1,1 @@
+"""Captions that models write."""

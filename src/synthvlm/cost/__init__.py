@@ -1,1 +1,0 @@
-"""What a usable pair costs: drawn from captions, and captioned from images."""

@@ -1,0 +1,1 @@
+"""Models: devices, memory, where a model lies, what it is, and how it is loaded."""

@@ -1,0 +1,110 @@
+"""How a run is doing, for Prometheus: an HTTP endpoint that is asked now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from synthvlm.errors import MissingExtraError, SynthVLMError
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+    from synthvlm.progress.display import Tracker
+
+__all__ = ["serve_metrics"]
+
+_HOST = "127.0.0.1"
+#: Gauges of the stage at work: name, key of the tracker's snapshot, what it says.
+_GAUGES = (
+    ("synthvlm_rate", "rate", "Units of the stage done per second, over about the last minute."),
+    ("synthvlm_seconds_left", "seconds_left", "Seconds that the stage still takes at this rate."),
+    ("synthvlm_workers", "workers", "Workers of the stage."),
+    (
+        "synthvlm_generator_waited_ratio",
+        "waited",
+        "Share of the workers' time, 0 to 1, in which the generator (the GPU) waited.",
+    ),
+    ("synthvlm_candidates_failed", "failed", "Candidates of the stage that failed."),
+)
+
+
+@contextmanager
+def serve_metrics(tracker: Tracker, address: str) -> Iterator[str]:
+    """Answer Prometheus for as long as the context lasts.
+
+    Args:
+        tracker: Is asked at each scrape, and only then.
+        address: ``PORT`` or ``HOST:PORT``; without a host only this machine is answered. Port 0
+            is any that is free.
+
+    Yields:
+        The URL of the endpoint.
+
+    Raises:
+        MissingExtraError: ``prometheus_client`` is not installed.
+        SynthVLMError: The address is none, or is taken.
+    """
+    host, port = _parsed(address)
+    try:
+        from prometheus_client import CollectorRegistry, start_http_server
+    except ImportError:
+        raise MissingExtraError(
+            "--metrics needs prometheus_client: pip install 'synthvlm[metrics]'"
+        ) from None
+    registry = CollectorRegistry()
+    registry.register(_Collector(tracker))
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise SynthVLMError(
+            f"--metrics {address}: cannot listen there ({error.strerror or error}): "
+            f"name another port"
+        ) from None
+    try:
+        shown = f"[{host}]" if ":" in host else host
+        yield f"http://{shown}:{server.server_port}/metrics"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Collector:
+    """Turns a tracker's snapshot into metrics, when it is asked."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics as they are now; what is not known is left out."""
+        from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily
+
+        yield InfoMetricFamily("synthvlm", "This package.", {"version": version("synthvlm")})
+        snapshot = self._tracker.snapshot()
+        stages: dict[str, dict[str, Any]] = {s["stage"]: s for s in snapshot["finished"]}
+        if snapshot["stage"] is not None:
+            stages[snapshot["stage"]] = snapshot
+        for key, help in (
+            ("done", "Units of the stage that are done, those of earlier runs among them."),
+            ("total", "Units of the stage in all."),
+        ):
+            family = GaugeMetricFamily(f"synthvlm_stage_{key}", help, labels=["stage"])
+            for stage, values in stages.items():
+                if values[key] is not None:
+                    family.add_metric([stage], values[key])
+            yield family
+        for name, key, help in _GAUGES:
+            family = GaugeMetricFamily(name, help, labels=["stage"])
+            if snapshot[key] is not None:
+                family.add_metric([snapshot["stage"]], snapshot[key])
+            yield family
+
+
+def _parsed(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not (port.isascii() and port.isdecimal() and int(port) < 2**16):
+        raise SynthVLMError(f"--metrics {address}: give PORT or HOST:PORT, e.g. {_HOST}:9400")
+    return host.removeprefix("[").removesuffix("]") or _HOST, int(port)

@@ -1,0 +1,203 @@
+"""The recipe's settings of generation: from a caption to the images of which one is kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from synthvlm.components.settings import TINY, InHash, ModelName, Settings
+from synthvlm.endpoints.settings import ImageEndpointSettings
+from synthvlm.generators import GENERATORS
+
+__all__ = [
+    "AdaptiveSettings",
+    "GenerationSettings",
+    "ImageSettings",
+    "LoraSettings",
+    "RefinerSettings",
+    "SafetySettings",
+]
+
+#: What a setting of a scheduler or of a pipeline's call can be.
+Value = bool | int | float | str | None
+
+
+class LoraSettings(Settings):
+    """A LoRA, added to the model's weights."""
+
+    model: Annotated[str, ModelName()] = Field(
+        min_length=1, description="Hub id, folder, or .safetensors file."
+    )
+    weight_name: str | None = Field(None, description="File, where there are several.")
+    revision: str | None = None
+    scale: Annotated[float, InHash.ALWAYS] = 1.0
+
+
+class RefinerSettings(Settings):
+    """A second diffusion model that takes over the last denoising steps (SDXL)."""
+
+    model: Annotated[str, ModelName()] = Field(min_length=1)
+    revision: str | None = None
+    variant: str | None = None
+    denoising_split: Annotated[float, InHash.ALWAYS] = Field(
+        0.8, gt=0.0, lt=1.0, description="Share done by the base."
+    )
+
+
+class ImageSettings(Settings):
+    """How winners are encoded."""
+
+    format: Literal["png", "jpeg", "webp"] = "png"
+    quality: int | None = Field(None, ge=1, le=100, description="JPEG and WebP; default 95.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.format == "png" and self.quality is not None:
+            raise ValueError("png is lossless and has no quality: remove it or choose jpeg or webp")
+        return self
+
+
+#: Settings of generation that count whatever makes the images; and those of an endpoint besides.
+_OF_ALL = {"generator", "options", "dtype", "candidates", "adaptive", "image", "safety"}
+_OF_ENDPOINTS = _OF_ALL | {"model", "height", "width", "endpoint"}
+
+
+class AdaptiveSettings(Settings):
+    """Adaptive best-of-k: no more candidates of a caption once one's score is good enough."""
+
+    threshold: float | None = Field(
+        None, description="Score with which a caption is done; null: calibrated on a sample."
+    )
+    decay: float = Field(
+        0.0, ge=0.0, description="How much lower the threshold is for every further candidate."
+    )
+    keep_gain: Annotated[float, InHash.ALWAYS] = Field(
+        0.9, gt=0.0, le=1.0, description="Share of best-of-k's gain that calibration keeps."
+    )
+    sample: Annotated[int, InHash.ALWAYS] = Field(
+        64, ge=8, description="Captions that calibration draws all candidates of."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.threshold is None and self.decay:
+            raise ValueError("decay is of no use without threshold: calibration finds both")
+        return self
+
+
+class SafetySettings(Settings):
+    """A check that rejects unsafe images."""
+
+    model: Annotated[str, ModelName()] = Field(
+        min_length=1, description="Hub id or folder of an image classifier."
+    )
+    revision: str | None = None
+    labels: list[str] | None = Field(
+        None, min_length=1, description="Unwanted labels; null: Stable Diffusion's own checker."
+    )
+    max_probability: Annotated[float, InHash.ALWAYS] = Field(
+        0.5, ge=0.0, lt=1.0, description="Of a label, that passes."
+    )
+
+
+class GenerationSettings(Settings):
+    """Text to image."""
+
+    generator: str = Field(
+        "diffusers", description="Name of a generator; `endpoint` follows from the setting below."
+    )
+    options: Annotated[dict[str, Any], InHash.NEVER] = Field(
+        {}, description="Settings of a plug-in's generator; then those below do not count."
+    )
+    model: Annotated[str, ModelName("pipeline"), InHash.ALWAYS] = Field(
+        TINY, min_length=1, description="Hub id, local folder, or `tiny`."
+    )
+    revision: str | None = None
+    variant: str | None = Field(None, description="Weight file variant on the hub, e.g. fp16.")
+    dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], InHash.ALWAYS] = "auto"
+    drop_components: list[str] = Field(
+        [], description="Parts not to load, e.g. [text_encoder_3, tokenizer_3] (SD3 without T5)."
+    )
+    steps: Annotated[int, InHash.ALWAYS] = Field(20, ge=1)
+    guidance_scale: Annotated[float, InHash.ALWAYS] = Field(3.0, ge=0.0)
+    negative_prompt: str | None = None
+    max_sequence_length: int | None = Field(
+        None, ge=1, description="Tokens of the T5 encoder (SD3, FLUX); default: the pipeline's."
+    )
+    height: Annotated[int, InHash.ALWAYS] = Field(64, ge=8)
+    width: Annotated[int, InHash.ALWAYS] = Field(64, ge=8)
+    scheduler: str | None = Field(
+        None, description="Scheduler class of diffusers, e.g. LCMScheduler; null: the model's own."
+    )
+    scheduler_options: dict[str, Value] = Field(
+        {}, description="Settings of the scheduler that are changed."
+    )
+    loras: list[LoraSettings] = Field([], description="Added to the model's weights.")
+    call: dict[str, Value] = Field(
+        {}, description="Further arguments of the pipeline's call, e.g. {true_cfg_scale: 4.0}."
+    )
+    quantization: Literal["int8", "float8"] | None = Field(
+        None, description="Weights of the UNet or transformer in 8 bits."
+    )
+    offload: Annotated[Literal["none", "model", "sequential"], InHash.NEVER] = Field(
+        "none", description="Hold what is not at work in the host's memory."
+    )
+    channels_last: Annotated[bool, InHash.NEVER] = Field(
+        False, description="Memory layout of convolutions."
+    )
+    vae_slicing: Annotated[bool, InHash.NEVER] = Field(
+        False, description="Decode one image at a time."
+    )
+    compile: bool = Field(False, description="Compile the UNet or transformer.")
+    candidates: Annotated[int, InHash.NEVER] = Field(
+        4, ge=1, description="Images per caption, of which the best is kept."
+    )
+    adaptive: Annotated[AdaptiveSettings | None, InHash.NEVER] = Field(
+        None, description="Draw fewer candidates of captions that are done early; null: all."
+    )
+    endpoint: ImageEndpointSettings | None = Field(
+        None, description="Draws by the model of that name there; null: the model runs here."
+    )
+    safety: SafetySettings | None = Field(None, description="Rejects unsafe images; null: off.")
+    refiner: RefinerSettings | None = None
+    image: Annotated[ImageSettings, InHash.NEVER] = ImageSettings()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for side in ("height", "width"):
+            if getattr(self, side) % 8:
+                raise ValueError(f"{side} must be a multiple of 8, not {getattr(self, side)}")
+        if self.refiner is not None and not round(self.steps * self.refiner.denoising_split) >= 1:
+            raise ValueError("refiner.denoising_split leaves the base model no step")
+        if self.endpoint is not None:
+            self._refuse_unused(
+                _OF_ENDPOINTS, "an endpoint: remove it; what its server takes goes into "
+                "endpoint.extra"
+            )  # fmt: skip
+        if self.generator not in ("diffusers", "endpoint"):
+            GENERATORS.settings(self.generator, self.options, ("generator",), ("options",))
+            advice = f"generator {self.generator!r}: remove it; its own settings go into options"
+            self._refuse_unused(_OF_ALL, advice)
+        elif self.options:
+            raise ValueError("options are for a generator of a plug-in: remove them")
+        elif self.generator == "endpoint" and self.endpoint is None:
+            raise ValueError("generator: endpoint needs the setting endpoint, e.g. {url: ...}")
+        return self
+
+    def _refuse_unused(self, used: set[str], advice: str) -> None:
+        for name, field in type(self).model_fields.items():
+            if name not in used and getattr(self, name) != field.get_default():
+                raise ValueError(f"{name} is of no use with {advice}")
+
+    @property
+    def generator_name(self) -> str:
+        """Name of the generator in its table."""
+        return self.generator if self.endpoint is None else "endpoint"
+
+    @property
+    def generator_settings(self) -> Settings:
+        """The settings of the generator; those of the built-in ones are this section."""
+        if self.generator_name in ("diffusers", "endpoint"):
+            return self
+        return GENERATORS.settings(self.generator, self.options)

@@ -1,0 +1,283 @@
+"""The recipe: one strict, typed model of everything that can be set.
+
+Unknown keys, wrong types and impossible combinations are refused in one pass, before any model
+is loaded, with the path of the key and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, PlainValidator, SerializeAsAny, model_validator
+
+from synthvlm.components import plugins
+from synthvlm.components.settings import TINY, InHash, Settings, Share
+from synthvlm.data import score_column
+from synthvlm.errors import RecipeError, nearest
+from synthvlm.exporters import EXPORTERS
+from synthvlm.recipe.curation import CurationSettings
+from synthvlm.recipe.files import RecipeFiles
+from synthvlm.recipe.generation import GenerationSettings
+from synthvlm.recipe.problems import validated
+from synthvlm.recipe.sources import SourceSettings
+from synthvlm.recipe.yaml_text import apply_change, dump_yaml, parse_recipe
+from synthvlm.scorers import SCORERS, ScorerSettings
+from synthvlm.selectors import SELECTORS
+
+__all__ = ["RECIPES", "TINY", "Recipe"]
+
+#: The built-in recipes.
+RECIPES = RecipeFiles("synthvlm.recipe", "recipe")
+
+
+def _without_null(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: bound for name, bound in value.items() if bound is not None}
+    return value
+
+
+class SelectionSettings(Settings):
+    """Which pairs are kept, and how many; neither number keeps all."""
+
+    method: str = Field("top", description="Name of a selector; top: the best by score.")
+    options: Annotated[dict[str, Any], InHash.NEVER] = Field(
+        {}, description="Settings of the selector."
+    )
+    top_n: int | None = Field(None, ge=1)
+    top_fraction: float | None = Field(None, gt=0.0, le=1.0)
+    min_scores: Annotated[dict[str, float], BeforeValidator(_without_null)] = Field(
+        {}, description="Lowest scores (inclusive), e.g. {clip_score: 0.25, score: 0.7}."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        SELECTORS.settings(self.method, self.options, ("method",), ("options",))
+        if self.top_n is not None and self.top_fraction is not None:
+            raise ValueError("top_n and top_fraction are both set: choose one, null the other")
+        return self
+
+    @property
+    def selector(self) -> Settings:
+        """The settings of the selector."""
+        return SELECTORS.settings(self.method, self.options)
+
+
+class ExportSettings(Settings):
+    """What is written to ``dataset/``."""
+
+    formats: list[str] = Field(
+        ["llava", "huggingface"], min_length=1, description="Names of exporters."
+    )
+    images_per_folder: int = Field(10_000, ge=1)
+    instructions: list[str] | None = Field(
+        None, min_length=1, description="Questions of the LLaVA format; default: the built-in ones."
+    )
+    options: dict[str, dict[str, Any]] = Field(
+        {}, description="Settings of exporters, by name of the format."
+    )
+    license: str | None = Field(None, description="Licence of the data set, for its card.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for place, name in enumerate(self.formats):
+            EXPORTERS.settings(name, {}, ("formats", place))
+        for name in self.options.keys() - {*self.formats}:
+            raise ValueError(f"options: {name!r} is not among the formats: remove it or add that")
+        self.exporters()
+        return self
+
+    def exporters(self) -> dict[str, Settings]:
+        """The settings of each exporter, by name of its format."""
+        options = dict(self.options)
+        if self.instructions is not None and "llava" in self.formats:
+            options["llava"] = {"instructions": self.instructions, **options.get("llava", {})}
+        return {
+            name: EXPORTERS.settings(name, options.get(name, {}), (), ("options", name))
+            for name in self.formats
+        }
+
+
+class ReportSettings(Settings):
+    """What the report shows."""
+
+    gallery: int = Field(24, ge=0, description="Pairs in each part of the gallery.")
+    preview_share: Share = Field(
+        0.002, description="Share of captions (by hash) whose losers leave a thumbnail."
+    )
+
+
+class RunSettings(Settings):
+    """How the work is done; only shard_size and threads can touch a result."""
+
+    shard_size: int = Field(1000, ge=1, description="Input captions per shard; fixed in a run.")
+    threads: Literal["auto"] | int = Field("auto", description="CPU threads; fixed in a run.")
+    batch_size: Literal["auto"] | int = Field(
+        8, description="Images generated at a time; auto: found while running."
+    )
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    max_failed_share: Share = Field(0.01, description="Share of rows that may fail in a stage.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if isinstance(self.threads, int) and self.threads < 1:
+            raise ValueError(f"threads must be at least 1, not {self.threads}")
+        if isinstance(self.batch_size, int) and self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        return self
+
+
+class Recipe(Settings):
+    """Everything that can be set of a run.
+
+    Example:
+        >>> recipe = Recipe.load("tiny", overrides=["generation.candidates=2"])
+        >>> recipe.generation.candidates
+        2
+    """
+
+    seed: int = Field(0, ge=0, lt=2**63)
+    limit: int | None = Field(None, ge=1, description="Input captions to read; null: all.")
+    sources: list[SourceSettings] = Field(min_length=1)
+    curation: CurationSettings = CurationSettings()
+    generation: GenerationSettings = GenerationSettings()
+    scoring: Annotated[
+        dict[str, SerializeAsAny[ScorerSettings] | None], PlainValidator(SCORERS.validate)
+    ] = Field(
+        default_factory=SCORERS.defaults,
+        description="By name of the scorer; null switches one off that is on by default.",
+    )
+    selection: SelectionSettings = SelectionSettings()
+    export: ExportSettings = ExportSettings()
+    report: ReportSettings = ReportSettings()
+    run: RunSettings = RunSettings()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [source_name(source) for source in self.sources]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"two sources are named {name!r}: give them names (sources.N.name)"
+                )
+        if not any(scorer.weight for scorer in self.scorers.values()):
+            raise ValueError("scoring: all weights are 0, or no scorer is on: nothing to rank by")
+        unknown = self.selection.min_scores.keys() - {*self.score_columns}
+        if unknown:
+            raise ValueError(
+                f"selection.min_scores: {min(unknown)!r} is no score of this recipe"
+                f"{nearest(min(unknown), self.score_columns)}"
+            )
+        return self
+
+    @property
+    def scorers(self) -> dict[str, ScorerSettings]:
+        """The scorers that are on, in the order of their table."""
+        return {name: scorer for name, scorer in self.scoring.items() if scorer is not None}
+
+    @property
+    def score_columns(self) -> list[str]:
+        """The columns of the scores of a candidate: each scorer's, and the weighted sum."""
+        return [*map(score_column, self.scorers), "score"]
+
+    @classmethod
+    def load(
+        cls,
+        recipe: str | Path = TINY,
+        *,
+        captions: Sequence[str | Path] = (),
+        overrides: Sequence[str] = (),
+        limit: int | None = None,
+    ) -> Recipe:
+        """Read a recipe and change it.
+
+        Args:
+            recipe: Name of a built-in recipe, or a YAML file.
+            captions: Caption files that replace the recipe's sources.
+            overrides: Changes of the form ``KEY=VALUE``, e.g. ``generation.steps=30``; the value
+                is read as YAML. In a list the key is a number: ``sources.0.name=web``.
+            limit: Number of input captions to read.
+
+        Raises:
+            RecipeError: The recipe does not exist or does not validate.
+        """
+        label, text = RECIPES.read(recipe)
+        return cls._changed(parse_recipe(text, label), label, captions, overrides, limit)
+
+    def changed(
+        self,
+        *,
+        captions: Sequence[str | Path] = (),
+        overrides: Sequence[str] = (),
+        limit: int | None = None,
+    ) -> Recipe:
+        """A copy with changes, as in ``load``."""
+        values = self.model_dump(mode="json")
+        return self._changed(values, "recipe", captions, overrides, limit)
+
+    @classmethod
+    def _changed(
+        cls,
+        values: dict[str, Any],
+        label: str,
+        captions: Sequence[str | Path],
+        overrides: Sequence[str],
+        limit: int | None,
+    ) -> Recipe:
+        if captions:
+            values["sources"] = [{"path": str(path)} for path in captions]
+        if limit is not None:
+            values["limit"] = limit
+        for change in overrides:
+            apply_change(values, change)
+        return cls.from_values(values, label)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], label: str = "recipe") -> Recipe:
+        """Validate plain values, as read from YAML.
+
+        Raises:
+            RecipeError: A line for each problem, with the key's path.
+        """
+        return validated(cls, _without_removed(values, label), label)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process go plain values, and the plug-ins that they may need."""
+        return _sent, (plugins.loaded(), self.model_dump(mode="json"))
+
+    def to_yaml(self) -> str:
+        """The whole recipe as YAML, every default written out."""
+        return dump_yaml(self.model_dump(mode="json"))
+
+
+def _sent(sources: list[Any], values: dict[str, Any]) -> Recipe:
+    plugins.restore(sources)
+    return Recipe.from_values(values)
+
+
+def _without_removed(values: Mapping[str, Any], label: str) -> Mapping[str, Any]:
+    """Values without settings of earlier versions that were off.
+
+    Raises:
+        RecipeError: One was on.
+    """
+    generation = values.get("generation") if isinstance(values, Mapping) else None
+    if not isinstance(generation, Mapping) or "early_rejection" not in generation:
+        return values
+    if generation["early_rejection"] is not None:
+        raise RecipeError(
+            f"{label}: generation.early_rejection: it was removed, for it saved less than a "
+            f"quarter of the time (docs/log.md): remove it from the recipe"
+        )
+    kept = {name: value for name, value in generation.items() if name != "early_rejection"}
+    return {**values, "generation": kept}
+
+
+def source_name(source: SourceSettings) -> str:
+    """The name of a source: the given one, else the stem of its path, wildcards left out."""
+    if source.name is not None:
+        return source.name
+    last = source.path.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
+    return re.sub(r"[*?\[\]]", "", last.split(".", 1)[0]).strip("-_") or "data"

@@ -1,0 +1,114 @@
+"""The recipe's settings of sources: where captions come from, and who writes them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from synthvlm.components.settings import InHash, ModelName, Settings, SourcePath
+from synthvlm.endpoints.settings import EndpointSettings
+
+__all__ = ["ConceptWriterSettings", "ImageCaptionerSettings", "SourceSettings"]
+
+
+class ImageCaptionerSettings(Settings):
+    """A model that writes a caption of each image of a source."""
+
+    model: Annotated[str, ModelName()] = Field(
+        min_length=1, description="Name at the endpoint, else hub id or folder."
+    )
+    endpoint: Annotated[EndpointSettings | None, InHash.NEVER] = Field(
+        None, description="null: the model runs here."
+    )
+    prompt: str | None = Field(None, description="Of an endpoint; default: the built-in one.")
+    max_tokens: Annotated[int, InHash.ALWAYS] = Field(100, ge=1, description="Longest caption.")
+    num_beams: Annotated[int, InHash.ALWAYS] = Field(
+        1, ge=1, description="Of a model that runs here."
+    )
+    revision: str | None = None
+    batch_size: Annotated[int, InHash.NEVER] = Field(16, ge=1, description="Images at a time.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.prompt is not None and self.endpoint is None:
+            raise ValueError("prompt is for an endpoint; a model that runs here is not asked")
+        if self.endpoint is not None and (self.num_beams != 1 or self.revision is not None):
+            raise ValueError("num_beams and revision are for a model that runs here")
+        return self
+
+
+class ConceptWriterSettings(Settings):
+    """A language model that writes captions of each concept of a list."""
+
+    model: str = Field(min_length=1, description="Name at the endpoint.")
+    endpoint: Annotated[EndpointSettings, InHash.NEVER]
+    captions_per_concept: int = Field(ge=1)
+    prompt: str | None = Field(None, description="Holds {concept} and {count}; default: built-in.")
+    temperature: Annotated[float, InHash.ALWAYS] = Field(0.9, ge=0.0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.prompt is not None:
+            for place in ("{concept}", "{count}"):
+                if place not in self.prompt:
+                    raise ValueError(f"prompt must hold {place}")
+        return self
+
+
+class SourceSettings(Settings):
+    """Where captions come from."""
+
+    path: Annotated[SourcePath, InHash.NEVER] = Field(
+        description="File, glob, fsspec URL, data set of the hub, or `tiny` (bundled captions).",
+    )
+    name: str | None = Field(None, min_length=1, description="Stays on every row; default: stem.")
+    format: Annotated[
+        Literal[
+            "auto", "txt", "json", "jsonl", "csv", "tsv", "parquet", "coco", "llava", "webdataset",
+            "images", "huggingface",
+        ],
+        InHash.ALWAYS,
+    ] = "auto"  # fmt: skip
+    text_field: Annotated[str, InHash.ALWAYS] = Field(
+        "caption", description="Column or key of the caption."
+    )
+    id_field: Annotated[str, InHash.ALWAYS] = Field(
+        "id", description="Column or key of the id; optional in the data."
+    )
+    image_field: Annotated[str | None, InHash.NEVER] = Field(
+        None, description="Column or key of the original image."
+    )
+    image_root: Annotated[SourcePath | None, InHash.NEVER] = Field(
+        None, description="Folder of the original images; default: that of the source."
+    )
+    split: Annotated[str, InHash.ALWAYS] = Field("train", description="Of a Hugging Face data set.")
+    subset: str | None = Field(None, description="Of a Hugging Face data set.")
+    revision: str | None = Field(None, description="Of a data set on the hub.")
+    image_captioner: Annotated[ImageCaptionerSettings | None, InHash.NEVER] = Field(
+        None, description="Writes a caption of each image; those of the source are not read."
+    )
+    concept_writer: Annotated[ConceptWriterSettings | None, InHash.NEVER] = Field(
+        None, description="Writes captions; the source lists the concepts, in text_field."
+    )
+
+    @property
+    def has_images(self) -> bool:
+        """Whether its captions may have original images."""
+        formats = ("coco", "llava", "webdataset", "images")
+        return (
+            self.image_captioner is not None
+            or self.image_field is not None
+            or self.format in formats
+            or (
+                self.format == "auto"
+                and re.search(r"\.tar(\.(gz|bz2|xz|zst))?$", self.path) is not None
+            )
+        )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.image_captioner is not None and self.concept_writer is not None:
+            raise ValueError("image_captioner and concept_writer are both set: choose one")
+        return self

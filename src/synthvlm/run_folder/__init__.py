@@ -1,0 +1,1 @@
+"""The run folder: files, markers, tables, storage and the lock."""

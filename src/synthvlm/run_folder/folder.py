@@ -1,0 +1,314 @@
+"""The run folder: atomic shards, fingerprints and done-markers, on any fsspec URL.
+
+A shard's files get names that are unique to the attempt. The done-marker that names them is
+written last and is the commit: what no marker names does not exist, and is swept up later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthvlm.data import digest
+from synthvlm.errors import RunFolderError
+from synthvlm.run_folder import tables
+from synthvlm.run_folder.lock import Lock
+from synthvlm.run_folder.marker import Marker, StoredFile, marker_name, shard_of
+from synthvlm.run_folder.storage import Clock, Entry, Storage
+from synthvlm.run_folder.tables import table_bytes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["RECIPE_FILE", "Marker", "RunFolder", "StoredFile", "table_bytes"]
+
+RECIPE_FILE = "recipe.yaml"
+#: Noted events become a file when there are so many, or so many seconds after the last file.
+_EVENT_BUFFER = 256
+_EVENT_SECONDS = 5.0
+
+
+class RunFolder:
+    """A run folder at a local path or any fsspec URL.
+
+    It can be sent to other processes and machines; those that get it from a run that holds the
+    folder commit nothing once that run has lost it.
+    """
+
+    def __init__(self, url: str | Path, *, clock: Clock | None = None) -> None:
+        """Name a run folder; nothing is read or written yet.
+
+        Args:
+            url: A local path or any fsspec URL.
+            clock: For pauses between tries, heartbeats and the flushing of events.
+        """
+        self.url = str(url)
+        if not self.url.strip():
+            raise RunFolderError("the run folder has no name: name a new or empty folder")
+        self._clock = clock or Clock()
+        self._storage = Storage(self.url, clock=self._clock)
+        self._lock = Lock(self._storage)
+        self._known: dict[str, tuple[Entry, Marker | None]] = {}
+        self._worker = f"{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._events: list[bytes] = []
+        self._event_files = 0
+        self._flushed = self._clock.monotonic()
+
+    def __reduce__(self) -> tuple[Callable[..., RunFolder], tuple[str, str | None]]:
+        """To another process go the name, absolute, and the token of the run's lock."""
+        if not self._storage.is_shared:
+            raise RunFolderError(
+                f"{self.url} is in the memory of this process, where workers in other processes "
+                f"cannot see it: name a folder or a bucket, or have one worker"
+            )
+        return _sent, (self._storage.absolute_url, self._lock.token)
+
+    def prepare(self) -> None:
+        """Make the folder, or accept it as a run.
+
+        Raises:
+            RunFolderError: It holds other people's files, or cannot be written.
+        """
+        kind = self._storage.kind("")
+        if kind == "file":
+            raise RunFolderError(f"{self.url} is a file: name a new folder for the run")
+        if kind == "directory":
+            names = self._storage.children()
+            strangers = [name for name in names if not name.startswith(".")]
+            if strangers and RECIPE_FILE not in names:
+                raise RunFolderError(
+                    f"{self.url} is not a run folder: it holds {sorted(strangers)[0]!r} but no "
+                    f"{RECIPE_FILE}; name a new or empty folder"
+                )
+        self._storage.make()
+
+    @contextmanager
+    def held(
+        self,
+        state: Callable[[], Mapping[str, Any]] | None = None,
+        note: Callable[[str], None] = lambda line: None,
+        period_s: float | None = None,
+    ) -> Iterator[None]:
+        """Hold the folder while a run works in it, and tell that it lives; see ``Lock.held``.
+
+        A local folder is then cleared of what a kill left.
+
+        Args:
+            state: What the run is doing, for ``lock_info``.
+            note: Takes a line for people: why it waits, that the lock is lost.
+            period_s: Seconds between heartbeats; by default 10.
+
+        Raises:
+            RunFolderError: Another run works in it.
+        """
+        self._storage.note = note
+        with self._lock.held(state, note, period_s):
+            self._storage.remove_drafts()
+            yield
+
+    def lock_info(self) -> dict[str, Any] | None:
+        """Who works in the folder, since when, and how far it is; None: nobody, as far as known.
+
+        Keys: see ``Lock.info``.
+        """
+        return self._lock.info()
+
+    def path(self, name: str) -> str:
+        """Full path or URL of a name in the folder, for people and for other libraries."""
+        return self._storage.path(name)
+
+    def local_path(self, name: str) -> str | None:
+        """Path of a name where the folder is on this machine, else None."""
+        return self.path(name) if self._storage.is_local else None
+
+    def exists(self, name: str) -> bool:
+        """Whether a file of that name exists."""
+        return self._storage.kind(name) == "file"
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file."""
+        return self._storage.read(name)
+
+    def write(self, name: str, data: bytes) -> StoredFile:
+        """Write a whole file, so that a reader sees all of it or nothing of it."""
+        self._storage.write(name, data)
+        return StoredFile(name, len(data), digest([data]))
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        self._storage.remove(name)
+
+    def listing(self, folder: str) -> dict[str, int]:
+        """Names (relative to the run folder) and sizes of all files below a folder."""
+        return {name: entry.size for name, entry in self._storage.listing(folder).items()}
+
+    def check_within(self, name: str) -> None:
+        """Do nothing if a name leads to something in the folder.
+
+        Raises:
+            RunFolderError: It leads out of it, by itself or by a symbolic link.
+        """
+        self._storage.check_within(name)
+
+    def failures_explained(self, verb: str, name: str) -> AbstractContextManager[None]:
+        """Errors of the file system as one line; ``name`` in the folder."""
+        return self._storage.explained(verb, name)
+
+    def damage_explained(self, name: str) -> AbstractContextManager[None]:
+        """As ``failures_explained``, for reading Parquet."""
+        return tables.damage_explained(self._storage, name)
+
+    def write_table(self, folder: str, shard: int, table: pa.Table) -> StoredFile:
+        """Write a shard's table as Parquet under a name unique to this attempt."""
+        name = f"{_table_name(folder, shard)}{uuid.uuid4().hex[:8]}.parquet"
+        return self.write(name, table_bytes(table))
+
+    def tables_of(self, folder: str, shard: int) -> list[str]:
+        """Names of a shard's tables in a folder, also of those that no marker names."""
+        start = _table_name(folder, shard)
+        return [name for name in self.listing(folder) if name.startswith(start)]
+
+    def read_table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a Parquet file, or some columns of it.
+
+        Raises:
+            RunFolderError: The file is damaged.
+        """
+        return tables.read_table(self._storage, name, columns)
+
+    def row_groups(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The row groups of a Parquet file, or some columns of them; one is in memory at a time.
+
+        Raises:
+            RunFolderError: The file is damaged.
+        """
+        return tables.row_groups(self._storage, name, columns)
+
+    def iter_rows(self, name: str, column: str, values: Container[Any]) -> Iterator[dict[str, Any]]:
+        """Rows of a Parquet file whose column holds one of the values, a row group at a time.
+
+        Raises:
+            RunFolderError: The file is damaged.
+        """
+        return tables.iter_rows(self._storage, name, column, values)
+
+    def markers(self, stage: str) -> dict[int, Marker]:
+        """The done shards of a stage whose files are all there at their full size.
+
+        What this object read earlier and what is unchanged since is not read again.
+        """
+        entries = self._storage.listing(f"done/{stage}")
+        shards = {name: number for name in entries if (number := shard_of(name)) is not None}
+        known = {n: self._known[n] for n in shards if self._known.get(n, (0,))[0] == entries[n]}
+        changed = [name for name in shards if name not in known]
+        for name, data in self._storage.read_many(changed).items():
+            known[name] = entries[name], Marker.from_json(data)
+        sizes: dict[str, int] = {}
+        markers = {}
+        for name in sorted(shards, key=shards.__getitem__):
+            marker = known[name][1] if name in known else None
+            if marker is None:
+                continue
+            for folder in {file.folder for file in marker.files} - sizes.keys():
+                sizes[folder] = -1
+                sizes.update(self.listing(folder))
+            if all(sizes.get(file.path) == file.size for file in marker.files):
+                markers[shards[name]] = marker
+        self._known |= {n: k for n, k in known.items() if k[0].version}
+        return markers
+
+    def marker(self, stage: str, shard: int) -> Marker | None:
+        """One shard's marker, if its files are all there at their full size; nothing is listed."""
+        data = self._storage.read_if_there(marker_name(stage, shard))
+        marker = None if data is None else Marker.from_json(data)
+        if marker is None or any(self._storage.size(f.path) != f.size for f in marker.files):
+            return None
+        return marker
+
+    def commit(
+        self,
+        stage: str,
+        shard: int,
+        fingerprint: str,
+        files: Iterable[StoredFile] = (),
+        facts: Mapping[str, Any] | None = None,
+    ) -> Marker:
+        """Write the done-marker of a shard: from here on its files exist.
+
+        Raises:
+            RunFolderError: It cannot be written, or another run took the folder over.
+        """
+        marker = Marker(fingerprint, tuple(files), dict(facts or {}))
+        self._lock.check()
+        self.write(marker_name(stage, shard), marker.to_json())
+        return marker
+
+    def sweep(self, stage: str, folders: Sequence[str], keep: Mapping[int, Marker]) -> None:
+        """Remove the markers of shards that are no more, then files that no marker names.
+
+        Nobody may be writing in these folders: what killed workers left half written goes, too.
+
+        Raises:
+            RunFolderError: They cannot be removed, or another run took the folder over.
+        """
+        self._lock.check()
+        for name in self.listing(f"done/{stage}"):
+            if shard_of(name) not in keep:
+                self.remove(name)
+        named = {file.path for marker in keep.values() for file in marker.files}
+        for folder in folders:
+            for name in self.listing(folder):
+                if name not in named:
+                    self.remove(name)
+        for folder in (f"done/{stage}", *folders):
+            self._storage.remove_drafts(folder)
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Note what happened, for machines; what is noted becomes a file every few seconds."""
+        self._events.append(_json({"time": round(time.time(), 3), "event": kind, **facts}))
+        waited = self._clock.monotonic() - self._flushed
+        if len(self._events) >= _EVENT_BUFFER or waited >= _EVENT_SECONDS:
+            self.flush_events()
+
+    def flush_events(self) -> None:
+        """Write the noted events as a new file (object stores cannot append)."""
+        self._flushed = self._clock.monotonic()
+        if self._events:
+            name = f"events/{self._worker}-{self._event_files:05d}.jsonl"
+            self.write(name, b"\n".join(self._events) + b"\n")
+            self._event_files += 1
+            self._events.clear()
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events of the run, in the order of their times."""
+        found = []
+        for data in self._storage.read_many(list(self._storage.listing("events"))).values():
+            for line in data.splitlines():
+                try:
+                    event = json.loads(line)
+                    found.append((float(event["time"]), event))
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    continue
+        return [event for _, event in sorted(found, key=lambda pair: pair[0])]
+
+
+def _sent(url: str, token: str | None) -> RunFolder:
+    """A run folder in another process."""
+    folder = RunFolder(url)
+    folder._lock.token = token
+    return folder
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
+
+
+def _table_name(folder: str, shard: int) -> str:
+    """The beginning of the names of a shard's tables."""
+    return f"{folder}/part-{shard:05d}-"

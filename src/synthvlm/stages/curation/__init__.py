@@ -1,0 +1,1 @@
+"""Curation: which captions become prompts."""

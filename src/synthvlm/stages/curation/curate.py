@@ -1,0 +1,216 @@
+"""Verdicts on captions, step by step: bounds, duplicates, rules with models, concepts.
+
+Each step sees only what the steps before it let pass, so a rule with a model is asked about few
+captions, and about each of them once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from synthvlm.captions.rules import RULES
+from synthvlm.captions.rules.base import TextRule
+from synthvlm.components.settings import identity_values
+from synthvlm.data import caption_schema, fingerprint, measure_schema
+from synthvlm.models.model_files import identify
+from synthvlm.run_folder.marker import model_measure_stage
+from synthvlm.stages.curation.model_measure import measure_by_model, measured_values
+from synthvlm.stages.curation.rules import (
+    ALIGNMENT,
+    bounds_of,
+    model_rule_fingerprint,
+    model_rules_on,
+    rules_on,
+    text_rules_on,
+)
+from synthvlm.stages.curation.verdicts import (
+    DUPLICATE,
+    NEAR_DUPLICATE,
+    UNMEASURED,
+    UNREADABLE,
+    Verdicts,
+)
+from synthvlm.stages.curation.whole_set import (
+    balance_concepts,
+    keep_best_aligned,
+    refuse_equal_ids,
+    reject_duplicates,
+    reject_near_duplicates,
+)
+from synthvlm.stages.summary import StageSummary
+
+if TYPE_CHECKING:
+    from synthvlm.progress.display import Progress
+    from synthvlm.recipe import Recipe
+    from synthvlm.run_folder.folder import Marker, RunFolder
+
+__all__ = [
+    "CONCEPTS",
+    "DUPLICATE",
+    "NEAR_DUPLICATE",
+    "UNMEASURED",
+    "UNREADABLE",
+    "curate",
+    "reasons_in_order",
+    "reasons_on",
+    "totals",
+    "verdicts_fingerprint",
+]
+
+STAGE = "curate"
+CONCEPTS = "concepts"
+
+
+def curate(
+    run: RunFolder, recipe: Recipe, measures: dict[int, Marker], progress: Progress
+) -> StageSummary:
+    """Bring ``captions/`` up to date with the measures and the rules.
+
+    The first rule that a caption fails names its rejection. Among equal (or nearly equal)
+    texts that pass every model-free rule, the first in the order of sources and rows stays.
+
+    Raises:
+        CaptionSourceError: Two captions have the same id.
+        ModelError: A rule's model cannot be used.
+        TooManyFailuresError: A rule could not measure too many captions.
+    """
+    began = time.monotonic()
+    wanted = verdicts_fingerprint(recipe, measures)
+    done = run.markers(STAGE)
+    # One stale shard makes all stale: verdicts over the whole data set reach into each other.
+    stale = not all(_is_current(done.get(shard), wanted) for shard in measures)
+    if stale:
+        verdicts = Verdicts(run, measures)
+        refuse_equal_ids(verdicts)
+        _decide(run, recipe, verdicts, progress)
+        progress.start(STAGE, len(measures), "shards")
+        models = {name: run.markers(model_measure_stage(name)) for name in model_rules_on(recipe)}
+        for shard in sorted(measures):
+            _write(run, shard, verdicts, models, wanted)
+            progress.advance(1)
+    markers = run.markers(STAGE)
+    run.sweep(STAGE, ["captions"], {s: m for s, m in markers.items() if s in measures})
+    counts = totals(markers)
+    seconds = time.monotonic() - began
+    if stale:
+        run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=counts["captions"])
+    return StageSummary(STAGE, len(measures), 0 if stale else len(measures), counts, seconds)
+
+
+def reasons_on(recipe: Recipe) -> list[str]:
+    """The steps of curation that a recipe has, in their order."""
+    curation = recipe.curation
+    on = {*text_rules_on(recipe), *model_rules_on(recipe)}
+    on |= {DUPLICATE} if curation.deduplicate else set()
+    on |= {NEAR_DUPLICATE} if curation.near_duplicates is not None else set()
+    on |= {CONCEPTS} if curation.concepts is not None else set()
+    return reasons_in_order(on)
+
+
+def reasons_in_order(reasons: Iterable[str]) -> list[str]:
+    """Reasons of rejections in the order in which they are decided; what is no step comes last."""
+    text: list[str] = []
+    model: list[str] = []
+    for name in RULES.names():
+        (text if issubclass(RULES[name], TextRule) else model).append(name)
+    order = [UNREADABLE, *text, DUPLICATE, NEAR_DUPLICATE, *model, ALIGNMENT, UNMEASURED, CONCEPTS]
+    places = {name: place for place, name in enumerate(order)}
+    return sorted(set(reasons), key=lambda name: (places.get(name, len(order)), name))
+
+
+def totals(markers: dict[int, Marker]) -> dict[str, int]:
+    """Sums of the counts that each curated shard's marker holds."""
+    sums: Counter[str] = Counter({"captions": 0, "kept": 0})
+    for marker in markers.values():
+        sums.update(marker.facts)
+    return dict(sums)
+
+
+def _decide(run: RunFolder, recipe: Recipe, verdicts: Verdicts, progress: Progress) -> None:
+    curation = recipe.curation
+    verdicts.apply_text_bounds(bounds_of(recipe, text_rules_on(recipe)))
+    if curation.deduplicate:
+        reject_duplicates(verdicts)
+    if curation.near_duplicates is not None:
+        reject_near_duplicates(run, verdicts, curation.near_duplicates, progress)
+    for name in model_rules_on(recipe):
+        bounds = bounds_of(recipe, [name]).get(name, (None, None))
+        measure_by_model(run, recipe, name, bounds, verdicts, progress)
+        if name == ALIGNMENT and curation.alignment is not None:
+            values = partial(measured_values, run, name, run.markers(model_measure_stage(name)))
+            keep_best_aligned(verdicts, values, curation.alignment.top_fraction, name)
+    if curation.concepts is not None:
+        balance_concepts(verdicts, curation.concepts, CONCEPTS)
+
+
+def verdicts_fingerprint(recipe: Recipe, measures: Mapping[int, Marker]) -> str:
+    """What the verdicts of all shards depend on, given the markers of their measures."""
+    curation = recipe.curation
+    return fingerprint(
+        STAGE,
+        [
+            (
+                measures[shard].fingerprint,
+                [measures[shard].facts["rules"].get(name) for name in text_rules_on(recipe)],
+            )
+            for shard in sorted(measures)
+        ],
+        list(bounds_of(recipe, rules_on(recipe)).items()),
+        [model_rule_fingerprint(recipe, name) for name in model_rules_on(recipe)],
+        curation.deduplicate,
+        *(
+            None if step is None else identity_values(step, identify)
+            for step in (curation.near_duplicates, curation.concepts)
+        ),
+        None if curation.alignment is None else curation.alignment.top_fraction,
+    )
+
+
+def _is_current(marker: Marker | None, wanted: str) -> bool:
+    """Whether a shard is as wanted; one with captions that could not be measured is not."""
+    return (
+        marker is not None and marker.fingerprint == wanted and not marker.facts.get(UNMEASURED, 0)
+    )
+
+
+def _write(
+    run: RunFolder,
+    shard: int,
+    verdicts: Verdicts,
+    models: dict[str, dict[int, Marker]],
+    wanted: str,
+) -> None:
+    import pyarrow as pa
+
+    table = verdicts.table(shard)
+    ids = table["id"].to_pylist()
+    reasons = verdicts.reasons(shard)
+    rules = table.schema.names[len(measure_schema()) :]
+    for name, markers in models.items():
+        known = measured_values(run, name, markers, shard)
+        values = [None if np.isnan(known.get(id, np.nan)) else known[id] for id in ids]
+        rules.append(name)
+        table = table.append_column(name, pa.array(values, pa.float64()))
+    problems = table["problem"].to_pylist()
+    for row, problem in verdicts.problems[shard].items():
+        problems[row] = problem
+    place = table.schema.get_field_index("problem")
+    table = table.set_column(place, "problem", pa.array(problems, pa.string()))
+    twins = verdicts.twins[shard]
+    kept = [reason is None for reason in reasons]
+    for column, cells in (
+        ("kept", pa.array(kept, pa.bool_())),
+        ("rejected_by", pa.array(reasons.tolist(), pa.string())),
+        ("duplicate_of", pa.array([twins.get(n) for n in range(len(ids))], pa.string())),
+    ):
+        table = table.append_column(column, cells)
+    facts = {"captions": len(kept), "kept": sum(kept)}
+    facts |= Counter(sorted(reason for reason in reasons.tolist() if reason is not None))
+    file = run.write_table("captions", shard, table.cast(caption_schema(rules)))
+    run.commit(STAGE, shard, wanted, [file], facts)

@@ -1,0 +1,273 @@
+"""Read or write, normalise and measure every input caption, in one streaming pass; no verdict yet.
+
+The pass runs in the driver: text is read once, in order, and the model-free measures cost less
+than sending it elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from synthvlm.components.settings import identity_values
+from synthvlm.data import Caption, fingerprint, measure_schema
+from synthvlm.errors import TooManyFailuresError
+from synthvlm.models.model_files import identify
+from synthvlm.recipe import source_name
+from synthvlm.stages.curation.original_images import hub_arguments, source_path
+from synthvlm.stages.curation.rules import load_text_rules, text_rule_fingerprints
+from synthvlm.stages.curation.written import (
+    is_written,
+    stages_of,
+    writer_fingerprint,
+    written_captions,
+)
+from synthvlm.stages.summary import StageSummary
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from synthvlm.captions.rules.base import TextRule
+    from synthvlm.progress.display import Progress
+    from synthvlm.recipe import Recipe
+    from synthvlm.recipe.sources import SourceSettings
+    from synthvlm.run_folder.folder import Marker, RunFolder
+
+__all__ = ["content_fingerprint", "measure", "measured_fingerprint", "sources_fingerprint"]
+
+STAGE = "measure"
+#: Its only marker says that all sources were read to their end.
+TOTAL = "sources"
+
+
+def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
+    """Bring ``measures/`` up to date with the sources and the model-free rules.
+
+    The sources are read where they, or how they are read, changed; a rule that is new or changed
+    measures the texts that are already there.
+
+    Raises:
+        CaptionSourceError: A source is missing or not what it should be.
+        TooManyFailuresError: More rows are unreadable than ``run.max_failed_share`` allows.
+    """
+    began = time.monotonic()
+    content = content_fingerprint(recipe)
+    whole = sources_fingerprint(recipe, content)
+    done = run.markers(STAGE)
+    measurer = _Measurer(run, recipe)
+    if _is_complete(run.markers(TOTAL).get(0), whole, done):
+        progress.start(STAGE, sum(marker.facts["captions"] for marker in done.values()), "captions")
+        read, shards = 0, {}
+        notes: list[str] = []
+        for shard, marker in done.items():
+            shards[shard] = measurer.complete(shard, marker)
+            progress.advance(marker.facts["captions"])
+    else:
+        progress.start(STAGE, recipe.limit, "captions")
+        with ExitStack() as resources:
+            captions = _captions(run, recipe, resources)
+            read, shards, notes, unwritten = _read(
+                captions, recipe, content, done, measurer, progress
+            )
+        if not unwritten:  # what could not be written is tried again by the next run
+            run.commit(TOTAL, 0, whole, facts={"captions": read, "shards": len(shards)})
+        for stage in stages_of(recipe):
+            run.sweep(stage, [stage], run.markers(stage))
+    run.sweep(STAGE, ["measures"], shards)
+    seconds = time.monotonic() - began
+    if measurer.measured:
+        run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=read or measurer.measured)
+        for name, spent in measurer.seconds.items():
+            run.event("rule", rule=name, seconds=round(spent, 4), captions=measurer.measured)
+    for note in notes:
+        progress.note(note)
+    reused = len(shards) - measurer.shards
+    return StageSummary(STAGE, len(shards), reused, {"read": read}, seconds)
+
+
+def _read(
+    captions: Iterator[Caption],
+    recipe: Recipe,
+    content: str,
+    done: dict[int, Marker],
+    measurer: _Measurer,
+    progress: Progress,
+) -> tuple[int, dict[int, Marker], list[str], int]:
+    """Read all sources once.
+
+    Returns:
+        The captions read, their shards, what to tell people, and how many captions a model should
+        have written and did not.
+    """
+    size = recipe.run.shard_size
+    writers = {source_name(source) for source in recipe.sources if is_written(source)}
+    read = unreadable = unwritten = 0
+    first_problem: str | None = None
+    shards: dict[int, Marker] = {}
+    for shard, batch in enumerate(_batches(captions, size)):
+        problems = [f"{c.source}: {c.problem}" for c in batch if c.problem is not None]
+        unwritten += sum(c.problem is not None and c.source in writers for c in batch)
+        rows = [(caption.id, caption.problem) for caption in batch]
+        wanted = measured_fingerprint(recipe, content, shard, rows)
+        unreadable += len(problems)
+        first_problem = first_problem or next(iter(problems), None)
+        old = done.get(shard)
+        if old is not None and old.fingerprint == wanted:
+            shards[shard] = measurer.complete(shard, old)
+        else:
+            shards[shard] = measurer.fresh(shard, batch, wanted)
+        read += len(batch)
+        progress.advance(len(batch))
+    allowed = math.ceil(recipe.run.max_failed_share * read)
+    if unreadable > allowed:
+        raise TooManyFailuresError(
+            f"{unreadable} of {read} captions are unreadable, more than run.max_failed_share "
+            f"({recipe.run.max_failed_share}) allows; the first: {first_problem}"
+        )
+    if first_problem is None:
+        return read, shards, [], 0
+    note = f"warning: {unreadable} unreadable captions; the first: {first_problem}"
+    return read, shards, [note], unwritten
+
+
+class _Measurer:
+    """Measures shards by the model-free rules, and keeps count."""
+
+    def __init__(self, run: RunFolder, recipe: Recipe) -> None:
+        self._run, self._recipe = run, recipe
+        self._wanted = text_rule_fingerprints(recipe)
+        self._ready: dict[str, TextRule] = {}
+        self.seconds: dict[str, float] = {}
+        self.measured = self.shards = 0
+
+    def fresh(self, shard: int, batch: list[Caption], wanted: str) -> Marker:
+        """Measure and commit captions just read."""
+        import pyarrow as pa
+
+        columns: dict[str, Any] = {
+            name: [getattr(caption, name) for caption in batch]
+            for name in ("id", "source", "row", "text_raw", "text", "problem")
+        }
+        columns |= self._measures(columns["text"], self._wanted)
+        table = pa.Table.from_pydict(columns, measure_schema(list(self._wanted)))
+        return self._commit(shard, table, wanted)
+
+    def complete(self, shard: int, marker: Marker) -> Marker:
+        """Measure a committed shard by the rules whose measures it lacks."""
+        import pyarrow as pa
+
+        known = marker.facts["rules"]
+        missing = [name for name, wanted in self._wanted.items() if known.get(name) != wanted]
+        if not missing:
+            return marker
+        name = marker.file("measures")
+        assert name is not None
+        table = self._run.read_table(name)
+        for rule, values in self._measures(table["text"].to_pylist(), missing).items():
+            place = table.schema.get_field_index(rule)
+            if place >= 0:
+                table = table.remove_column(place)
+            table = table.append_column(rule, pa.array(values, pa.float64()))
+        return self._commit(shard, table, marker.fingerprint, known)
+
+    def _measures(self, texts: list[str], names: Iterable[str]) -> dict[str, Any]:
+        from synthvlm.captions.rules.method import measure as measure_texts
+
+        new = [name for name in names if name not in self._ready]
+        self._ready |= {rule.name: rule for rule in load_text_rules(self._recipe, new)}
+        self.measured += len(texts)
+        self.shards += 1
+        return measure_texts(texts, [self._ready[name] for name in names], self.seconds)
+
+    def _commit(
+        self, shard: int, table: pa.Table, wanted: str, known: Mapping[str, str] | None = None
+    ) -> Marker:
+        facts = {"captions": table.num_rows, "rules": {**(known or {}), **self._wanted}}
+        file = self._run.write_table("measures", shard, table)
+        return self._run.commit(STAGE, shard, wanted, [file], facts)
+
+
+def _is_complete(total: Marker | None, whole: str, done: dict[int, Marker]) -> bool:
+    return (
+        total is not None
+        and total.fingerprint == whole
+        and sorted(done) == list(range(int(total.facts["shards"])))
+    )
+
+
+def content_fingerprint(recipe: Recipe) -> str:
+    """What captions as they are read depend on: the sources' content and how it is read."""
+    from synthvlm.captions.readers.sources import source_digest
+
+    sources = [
+        (
+            identity_values(source, identify),
+            source_name(source),
+            source_digest(source_path(source), format=source.format, **hub_arguments(source)),
+            writer_fingerprint(recipe, source),
+        )
+        for source in recipe.sources
+    ]
+    curation = recipe.curation
+    normalization = (curation.fix_unicode, curation.normalize_punctuation)
+    return fingerprint(sources, normalization)
+
+
+def sources_fingerprint(recipe: Recipe, content: str) -> str:
+    """What all captions together depend on, given ``content_fingerprint``."""
+    return fingerprint(content, recipe.limit)
+
+
+def measured_fingerprint(
+    recipe: Recipe, content: str, shard: int, rows: Sequence[tuple[str, str | None]]
+) -> str:
+    """What a shard of captions as they were read depends on, given the id and problem of each."""
+    # What models write can be more the next time, and shift what comes behind it.
+    written = rows if any(map(is_written, recipe.sources)) else []
+    return fingerprint(STAGE, content, shard * recipe.run.shard_size, len(rows), written)
+
+
+def _captions(run: RunFolder, recipe: Recipe, resources: ExitStack) -> Iterator[Caption]:
+    """The captions of all sources in order, read or written as they are asked for."""
+    left = recipe.limit
+    for source in recipe.sources:
+        for caption in islice(_captions_of(run, recipe, source, left, resources), left):
+            left = left and left - 1
+            yield caption
+        if left == 0:
+            return
+
+
+def _captions_of(
+    run: RunFolder, recipe: Recipe, source: SourceSettings, most: int | None, resources: ExitStack
+) -> Iterator[Caption]:
+    from synthvlm.captions.readers.normalize import normalize
+    from synthvlm.captions.readers.sources import read_captions
+
+    curation = recipe.curation
+    normalizer = partial(
+        normalize,
+        fix_unicode=curation.fix_unicode,
+        normalize_punctuation=curation.normalize_punctuation,
+    )
+    if is_written(source):
+        return written_captions(run, recipe, source, most, normalizer, resources)
+    return read_captions(
+        source_path(source),
+        name=source_name(source),
+        format=source.format,
+        text_field=source.text_field,
+        id_field=source.id_field,
+        normalize=normalizer,
+        **hub_arguments(source),
+    )
+
+
+def _batches(captions: Iterator[Caption], size: int) -> Iterator[list[Caption]]:
+    while batch := list(islice(captions, size)):
+        yield batch

@@ -1,0 +1,193 @@
+"""Measure the captions that are still in by a rule with a model, shard by shard.
+
+What was measured before is kept: only captions that no earlier pass measured are asked about, and
+those that failed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synthvlm.captions.rules.base import Subject
+from synthvlm.captions.rules.method import failed_rule
+from synthvlm.data import fingerprint, model_measure_schema
+from synthvlm.errors import TooManyFailuresError
+from synthvlm.run_folder.marker import model_measure_stage
+from synthvlm.stages.curation.original_images import OriginalImages
+from synthvlm.stages.curation.rules import load_model_rule, looks_at_images, model_rule_fingerprint
+from synthvlm.stages.curation.verdicts import UNMEASURED
+
+if TYPE_CHECKING:
+    from synthvlm.captions.readers.sources import OriginalImage
+    from synthvlm.captions.rules.base import ModelRule
+    from synthvlm.progress.display import Progress
+    from synthvlm.recipe import Recipe
+    from synthvlm.run_folder.folder import Marker, RunFolder
+    from synthvlm.stages.curation.rules import Bounds
+    from synthvlm.stages.curation.verdicts import Verdicts
+
+__all__ = ["measure_by_model", "measured_by", "measured_values"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    value: float
+    problem: str | None
+
+
+def measure_by_model(
+    run: RunFolder,
+    recipe: Recipe,
+    name: str,
+    bounds: Bounds,
+    verdicts: Verdicts,
+    progress: Progress,
+) -> None:
+    """Bring a rule's measures of the surviving captions up to date, and apply its bounds.
+
+    Raises:
+        ModelError: The model cannot be used.
+        TooManyFailuresError: More captions failed than ``run.max_failed_share`` allows.
+    """
+    began = time.monotonic()
+    total = verdicts.remaining()
+    progress.start(name, total, "captions")
+    allowed = math.ceil(recipe.run.max_failed_share * total)
+    failed = 0
+    first: str | None = None
+    with ExitStack() as resources:
+        work = _Pass(run, recipe, name, resources)
+        for shard in verdicts.measures:
+            rows = verdicts.surviving(shard)
+            known = work.shard(shard, rows, verdicts)
+            problems = _decide(shard, rows, known, name, bounds, verdicts)
+            failed += len(problems)
+            first = first or next(iter(problems), None)
+            if failed > allowed:
+                raise TooManyFailuresError(
+                    f"{name}: {failed} captions could not be measured, more than "
+                    f"run.max_failed_share ({recipe.run.max_failed_share}) allows; the first: "
+                    f"{first}; mend the cause and run again, what is finished is kept"
+                )
+            progress.advance(len(rows))
+    stage = model_measure_stage(name)
+    run.sweep(stage, [stage], run.markers(stage))
+    if failed:
+        progress.note(f"warning: {name}: {failed} captions could not be measured: {first}")
+    if work.measured:
+        seconds = round(time.monotonic() - began, 3)
+        run.event("rule", rule=name, seconds=seconds, captions=work.measured)
+
+
+def _decide(
+    shard: int,
+    rows: np.ndarray,
+    known: Sequence[_Known],
+    name: str,
+    bounds: Bounds,
+    verdicts: Verdicts,
+) -> list[str]:
+    """Reject what fails the bounds or could not be measured; returns the problems."""
+    failed = failed_rule({name: np.array([one.value for one in known])}, {name: bounds})
+    verdicts.reject(shard, rows[failed != None], name)  # noqa: E711 (element by element)
+    problems = {int(row): one.problem for row, one in zip(rows, known, strict=True) if one.problem}
+    verdicts.problems[shard] |= problems
+    verdicts.reject(shard, list(problems), UNMEASURED)
+    return list(problems.values())
+
+
+def measured_values(
+    run: RunFolder, name: str, markers: Mapping[int, Marker], shard: int
+) -> dict[str, float]:
+    """A rule's measures of a shard by caption id; NaN where it does not apply, or failed."""
+    known = _read(run, name, markers.get(shard))
+    return {id: entry.value for id, entry in known.items()}
+
+
+def measured_by(rule: str, measures: Marker) -> str:
+    """What a shard's measures by a rule depend on, given ``model_rule_fingerprint``."""
+    return fingerprint(rule, measures.fingerprint)
+
+
+class _Pass:
+    """A pass of one rule over all shards; the model is loaded when a caption needs it."""
+
+    def __init__(self, run: RunFolder, recipe: Recipe, name: str, resources: ExitStack) -> None:
+        self._resources = resources
+        self._run, self._recipe, self._name = run, recipe, name
+        self._fingerprint = model_rule_fingerprint(recipe, name)
+        self._done = run.markers(model_measure_stage(name))
+        self._rule: ModelRule | None = None
+        self._images = OriginalImages(recipe) if looks_at_images(name) else None
+        self.measured = 0
+
+    def shard(self, shard: int, rows: np.ndarray, verdicts: Verdicts) -> list[_Known]:
+        """Measure what is missing of some rows of a shard and commit it; one result per row."""
+        wanted = measured_by(self._fingerprint, verdicts.measures[shard])
+        marker = self._done.get(shard)
+        if marker is not None and marker.fingerprint != wanted:
+            marker = None
+        known = _read(self._run, self._name, marker)
+        table = verdicts.table(shard, ["id", "text", "source", "row"]).take(rows)
+        ids = table["id"].to_pylist()
+        missing = [n for n, id in enumerate(ids) if id not in known or known[id].problem]
+        if missing:
+            known |= self._measure(table.take(missing).to_pylist())
+            self._commit(shard, wanted, known)
+        return [known[id] for id in ids]
+
+    def _measure(self, rows: list[dict[str, Any]]) -> dict[str, _Known]:
+        known: dict[str, _Known] = {}
+        asked: list[tuple[str, Subject]] = []
+        for row, image in zip(rows, self._images_of(rows), strict=True):
+            if image is not None and image.problem is not None:
+                known[row["id"]] = _Known(math.nan, image.problem)
+            elif image is not None and image.data is None:
+                known[row["id"]] = _Known(
+                    math.nan, None
+                )  # no original image: the rule is not for it
+            else:
+                asked.append((row["id"], Subject(row["text"], image.data if image else None)))
+        if asked:
+            if self._rule is None:
+                self._rule = load_model_rule(self._run, self._recipe, self._name, self._resources)
+            measured = self._rule.measure([subject for _, subject in asked])
+            values, problems = measured.values.tolist(), measured.problems
+            for (id, _), value, problem in zip(asked, values, problems, strict=True):
+                known[id] = _Known(value, problem)
+        self.measured += len(asked)
+        return known
+
+    def _images_of(self, rows: list[dict[str, Any]]) -> Sequence[OriginalImage | None]:
+        if self._images is None:
+            return [None] * len(rows)
+        return self._images.of([(row["source"], row["row"]) for row in rows])
+
+    def _commit(self, shard: int, wanted: str, known: Mapping[str, _Known]) -> None:
+        import pyarrow as pa
+
+        stage = model_measure_stage(self._name)
+        columns = {
+            "id": list(known),
+            "value": [entry.value for entry in known.values()],
+            "problem": [entry.problem for entry in known.values()],
+        }
+        table = pa.Table.from_pydict(columns, model_measure_schema())
+        file = self._run.write_table(stage, shard, table)
+        self._run.commit(stage, shard, wanted, [file], {"captions": len(known)})
+
+
+def _read(run: RunFolder, name: str, marker: Marker | None) -> dict[str, _Known]:
+    if marker is None:
+        return {}
+    file = marker.file(model_measure_stage(name))
+    assert file is not None
+    rows = run.read_table(file).to_pylist()
+    return {row["id"]: _Known(row["value"], row["problem"]) for row in rows}

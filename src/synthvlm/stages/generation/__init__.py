@@ -1,0 +1,1 @@
+"""Generation: images of each caption, their scores, and the best of them."""

@@ -1,0 +1,339 @@
+"""Images drawn in batches, and scored while the next batch is drawn."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from synthvlm.components.contract import contract
+from synthvlm.errors import GenerationError, OutOfMemoryError, first_line
+from synthvlm.generators.base import check_images
+from synthvlm.scorers.base import Scores, check_scores
+from synthvlm.stages.generation.batch_size import BatchSizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from synthvlm.engines.base import Reporter
+    from synthvlm.generators.base import GeneratedImages
+    from synthvlm.generators.diffusers import DiffusersGenerator
+    from synthvlm.recipe import Recipe
+    from synthvlm.scorers.base import Scorer
+    from synthvlm.stages.generation.models import Models
+
+__all__ = ["Drawer", "Image", "Order"]
+
+_MOST_ENCODERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An image to draw."""
+
+    id: str
+    index: int
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What came of an order.
+
+    Attributes:
+        order: The order.
+        problem: Why there is no image; the fields below are then None.
+        unsafe: Why the image check rejects it; it has scores and no pixels.
+        pixels: uint8, shape (height, width, 3).
+        scores: What each scorer says, by its name.
+        image_embedding: Of the first scorer that embeds, unit length; None where none does.
+        text_embedding: The same of the caption.
+        truncated: Whether a scorer saw only the beginning of the caption.
+        prompt_truncated: Whether the generator's text encoders did.
+        reproducible: Whether the order determines the image.
+    """
+
+    order: Order
+    problem: str | None = None
+    unsafe: str | None = None
+    pixels: np.ndarray | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    image_embedding: np.ndarray | None = None
+    text_embedding: np.ndarray | None = None
+    truncated: bool = False
+    prompt_truncated: bool = False
+    reproducible: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """A part of a batch: its images, or why there are none.
+
+    On a GPU also an event with which the images are there.
+    """
+
+    orders: list[Order]
+    images: GeneratedImages | str
+    ready: Any = None
+
+
+class Drawer:
+    """Draws images on the caller's thread and scores them on another; it must be closed.
+
+    Attributes:
+        drawing_s: Seconds that the generator was at work.
+        loading_s: Seconds that it took to load the models, and to compile them.
+    """
+
+    def __init__(
+        self, recipe: Recipe, progress: Reporter, load_models: Callable[[Recipe], Models]
+    ) -> None:
+        """Models are loaded for the first batch."""
+        self._recipe, self._progress, self._load_models = recipe, progress, load_models
+        self._models: Models | None = None
+        self.sizer = BatchSizer(_batch_size(recipe))
+        self.drawing_s = self.loading_s = 0.0
+        self._is_reproducible = True
+        self._stream: Any = None
+        self._scoring = ThreadPoolExecutor(1, "scoring", self._prepare_thread)
+        workers = min(_MOST_ENCODERS, max(1, (os.cpu_count() or 2) // 2))
+        self._encoding = ThreadPoolExecutor(workers, "encoding")
+
+    def close(self) -> None:
+        """Let the threads finish what they are at; nobody waits for what they have not begun."""
+        self._scoring.shutdown(cancel_futures=True)
+        self._encoding.shutdown(cancel_futures=True)
+
+    def in_background(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Do CPU work, such as encoding an image, beside all else."""
+        return self._encoding.submit(work, *arguments)
+
+    def draw(self, orders: Sequence[Order]) -> Future[list[Image]]:
+        """Draw a batch now; it is scored, in the order of the calls, while the caller goes on.
+
+        An image that fails spoils no other one: a batch that fails, or does not fit into memory,
+        is drawn again in smaller ones.
+
+        Raises:
+            ModelError: A model cannot be loaded.
+        """
+        if self._models is None:
+            began = time.monotonic()
+            self._models = self._load_models(self._recipe)
+            if self._recipe.generation.compile:
+                self._progress.note("note: compiling, which takes minutes; then it goes faster")
+                cast("DiffusersGenerator", self._models.generator).warm_up(self.sizer.size)
+            self.loading_s = time.monotonic() - began
+            self._is_reproducible = self._models.generator.reproducible
+            if not self._is_reproducible:
+                self._progress.note(
+                    "note: the generator draws by no seed of ours: no image of "
+                    "this run can be made again"
+                )
+        drawn = self._draw(list(orders))
+        return self._scoring.submit(self._score, drawn)
+
+    def _draw(self, orders: list[Order]) -> list[_Drawn]:
+        """The batch in one or more parts."""
+        began = time.monotonic()
+        failure: GenerationError | None = None
+        try:
+            drawn = self._generate(orders)
+        except GenerationError as error:
+            failure = error
+        seconds = time.monotonic() - began
+        self.drawing_s += seconds
+        if failure is None:
+            self.sizer.drew(len(orders), seconds)
+            return [drawn]
+        if len(orders) == 1:
+            return [_Drawn(orders, str(failure))]
+        size = 1
+        if isinstance(failure, OutOfMemoryError):
+            size = self.sizer.ran_out(len(orders))
+            self._progress.note(
+                f"note: {len(orders)} images at a time do not fit into memory, going on with {size}"
+            )
+        return self._parts(orders, size)
+
+    def _generate(self, orders: list[Order]) -> _Drawn:
+        assert self._models is not None
+        prompts, seeds = [order.prompt for order in orders], [order.seed for order in orders]
+        generator = self._models.generator
+        with contract("generator", generator.name):
+            images = generator.generate(prompts, seeds)
+        check_images(generator.name, images, len(orders))
+        return _Drawn(orders, images, _ready(images))
+
+    def _parts(self, orders: list[Order], size: int) -> list[_Drawn]:
+        drawn = []
+        while orders:
+            size = min(size, self.sizer.size)  # a part may not fit either
+            drawn += self._draw(orders[:size])
+            orders = orders[size:]
+        return drawn
+
+    def _unsafe(self, pixels: torch.Tensor) -> Sequence[str | None]:
+        """Why the image check rejects each image, or None."""
+        assert self._models is not None
+        if self._models.image_check is None:
+            return [None] * len(pixels)
+        return self._models.image_check.check(pixels)
+
+    def _prepare_thread(self) -> None:
+        import torch
+
+        # The number is each thread's own, and results depend on it.
+        if isinstance(self._recipe.run.threads, int):
+            torch.set_num_threads(self._recipe.run.threads)
+
+    def _score(self, drawn: list[_Drawn]) -> list[Image]:
+        found: list[Image] = []
+        for part in drawn:
+            if isinstance(part.images, str):
+                found += [Image(order, part.images) for order in part.orders]
+                continue
+            with self._beside_the_drawing(part):
+                images = self._score_rows(part.orders, part.images, range(len(part.orders)))
+            found += [replace(image, reproducible=self._is_reproducible) for image in images]
+        return found
+
+    def _score_rows(self, orders: list[Order], images: GeneratedImages, rows: range) -> list[Image]:
+        """The images of some rows of a batch, in smaller parts where memory does not suffice."""
+        from synthvlm.models.device_memory import empty_caches, is_out_of_memory
+
+        try:
+            return self._score_images(orders, images, rows)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            problem = f"there is no memory to score it: {first_line(error)}"
+        empty_caches()
+        if len(rows) == 1:
+            return [Image(orders[rows[0]], problem)]
+        self.sizer.ran_out(len(rows))
+        half = len(rows) // 2
+        first = self._score_rows(orders, images, rows[:half])
+        return first + self._score_rows(orders, images, rows[half:])
+
+    def _beside_the_drawing(self, part: _Drawn) -> AbstractContextManager[Any]:
+        """On a GPU a stream of its own, which would otherwise wait for the next batch."""
+        if part.ready is None:
+            return nullcontext()
+        import torch
+
+        if self._stream is None:
+            assert not isinstance(part.images, str)
+            device = part.images.pixels.device
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream.wait_event(part.ready)
+        return torch.cuda.stream(self._stream)
+
+    def _score_images(
+        self, orders: list[Order], images: GeneratedImages, rows: range
+    ) -> list[Image]:
+        """The images of some rows of a batch."""
+        import numpy as np
+
+        from synthvlm.scorers.image_checks import blank_images
+
+        assert self._models is not None
+        captions = [orders[n].prompt for n in rows]
+        pixels_in = images.pixels[rows.start : rows.stop]
+        on_host = pixels_in.cpu()
+        scores = self._scores(pixels_in, on_host, captions)
+        pixels = np.ascontiguousarray(on_host.permute(0, 2, 3, 1).numpy())
+        cut = images.truncated or (False,) * len(orders)
+        blank = blank_images(pixels_in)
+        unsafe = self._unsafe(pixels_in)
+        embedding = [s for s in scores.values() if s.image_embeddings is not None]
+        vectors = embedding[0] if embedding else Scores(np.zeros(0))
+        found = []
+        for n, row in enumerate(rows):
+            values = {name: float(batch.values[n]) for name, batch in scores.items()}
+            problem = images.problems[row] or blank[n] or _no_number(values)
+            if problem is not None:
+                found.append(Image(orders[row], problem))
+                continue
+            found.append(
+                Image(
+                    orders[row],
+                    None,
+                    unsafe[n],
+                    # A winner must not hold its batch in memory.
+                    pixels[n].copy() if unsafe[n] is None else None,
+                    values,
+                    _row(vectors.image_embeddings, n),
+                    _row(vectors.text_embeddings, n),
+                    any(batch.truncated[n] for batch in scores.values() if batch.truncated),
+                    cut[row],
+                )
+            )
+        return found
+
+    def _scores(
+        self, images: torch.Tensor, on_host: torch.Tensor, captions: list[str]
+    ) -> dict[str, Scores]:
+        """What each scorer says of some images; those of the CPU work beside the others."""
+        assert self._models is not None
+        scorers = self._models.scorers
+        waiting = {
+            name: [
+                self._encoding.submit(_score, name, scorer, on_host[n : n + 1], captions[n : n + 1])
+                for n in range(len(captions))
+            ]
+            for name, scorer in scorers.items()
+            if scorer.on_cpu
+        }
+        scored = {
+            name: _score(name, scorer, images, captions)
+            for name, scorer in scorers.items()
+            if not scorer.on_cpu
+        }
+        for name, parts in waiting.items():
+            scored[name] = Scores.joined([part.result() for part in parts])
+        return {name: scored[name] for name in scorers}
+
+
+def _score(name: str, scorer: Scorer, images: torch.Tensor, captions: Sequence[str]) -> Scores:
+    with contract("scorer", name):
+        scores = scorer.score(images, captions)
+    check_scores(name, scores, len(captions))
+    return scores
+
+
+def _no_number(values: Mapping[str, float]) -> str | None:
+    """Why an image cannot be ranked: a NaN would win over every number, or over none."""
+    return next(
+        (f"scorer {name!r} gave {v}" for name, v in values.items() if not math.isfinite(v)), None
+    )
+
+
+def _row(vectors: np.ndarray | None, row: int) -> np.ndarray | None:
+    return None if vectors is None else vectors[row]
+
+
+def _batch_size(recipe: Recipe) -> Literal["auto"] | int:
+    """The recipe's; of an endpoint many requests, for the slowest one ends a batch."""
+    endpoint, size = recipe.generation.endpoint, recipe.run.batch_size
+    if endpoint is None:
+        return size
+    return max(4 * endpoint.concurrency, size if isinstance(size, int) else 0)
+
+
+def _ready(images: GeneratedImages) -> Any:
+    """On a GPU an event behind the drawing of images; else None."""
+    if images.pixels.device.type != "cuda":
+        return None
+    import torch
+
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(images.pixels.device))
+    return event

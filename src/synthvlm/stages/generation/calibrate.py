@@ -1,0 +1,318 @@
+"""The scores with which a caption is done, found on a sample of captions before generation."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from synthvlm.data import Candidate, candidate_seed, candidate_table, fingerprint
+from synthvlm.engines.base import LostShard, ShardResult
+from synthvlm.errors import EngineError, SynthVLMError, TooManyFailuresError
+from synthvlm.stages.generation.batch_generator import Drawer, Order
+from synthvlm.stages.generation.candidate_rows import carried, row_of
+from synthvlm.stages.generation.engine_events import note_update
+from synthvlm.stages.generation.prompts import Prompt
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from synthvlm.engines.base import Engine, Reporter
+    from synthvlm.progress.display import Progress
+    from synthvlm.recipe import Recipe
+    from synthvlm.recipe.generation import AdaptiveSettings
+    from synthvlm.run_folder.folder import RunFolder
+    from synthvlm.stages.generation.candidate_plan import Key
+    from synthvlm.stages.generation.models import Models
+
+__all__ = [
+    "STAGE",
+    "Sample",
+    "Stopping",
+    "calibration_fingerprint",
+    "choose_stopping",
+    "falling",
+    "thresholds_of",
+]
+
+STAGE = "calibrate"
+
+#: After so many images of the sample, what there is is committed.
+_KEPT_EVERY = 64
+
+#: The decays that are tried, in standard deviations of the scores of a caption's candidates.
+_DECAYS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+
+
+class Sample:
+    """The captions with the smallest hashes of their ids."""
+
+    def __init__(self, size: int) -> None:
+        """Begin with none."""
+        self._size = size
+        self._smallest: list[tuple[int, str, Prompt]] = []
+
+    def add(self, prompts: Iterable[Prompt]) -> None:
+        """Consider captions."""
+        for prompt in prompts:
+            key = -int(fingerprint("calibrate", prompt.id)[:12], 16)
+            if len(self._smallest) < self._size:
+                heapq.heappush(self._smallest, (key, prompt.id, prompt))
+            elif key > self._smallest[0][0]:
+                heapq.heapreplace(self._smallest, (key, prompt.id, prompt))
+
+    def prompts(self) -> list[Prompt]:
+        """The chosen captions, by id."""
+        return sorted((prompt for _, _, prompt in self._smallest), key=lambda p: p.id)
+
+
+def thresholds_of(
+    run: RunFolder,
+    recipe: Recipe,
+    engine: Engine,
+    load_models: Callable[[Recipe], Models],
+    shared: str,
+    sample: Sample,
+    progress: Progress,
+) -> tuple[tuple[float, ...] | None, Mapping[Key, Candidate]]:
+    """The best scores so far with which a caption is done, and the candidates drawn to find them.
+
+    They are fixed once in a run: more captions do not move them.
+
+    Returns:
+        For each candidate's number the recipe's threshold or the calibrated one, None without
+        adaptive best-of-k; and the candidates of the sample.
+    """
+    adaptive, count = recipe.generation.adaptive, recipe.generation.candidates
+    if adaptive is None:
+        return None, {}
+    if adaptive.threshold is not None:
+        return falling(adaptive.threshold, adaptive.decay, count), {}
+    wanted = calibration_fingerprint(recipe, adaptive, shared)
+    marker = run.markers(STAGE).get(0)
+    if marker is None or marker.fingerprint != wanted:
+        prompts = sample.prompts()
+        if not prompts:
+            return None, {}
+        progress.start(STAGE, len(prompts) * count, "candidates")
+        job = _Job(run, recipe, load_models, prompts, wanted)
+        with closing(engine.run(job, [0], progress)) as updates:
+            for update in updates:
+                note_update(run, STAGE, update)
+                if isinstance(update, LostShard):
+                    raise EngineError(
+                        f"{STAGE}: {update.deaths} workers died of it; the last: "
+                        f"{update.problem}; mend the cause and run again, what was drawn is kept"
+                    )
+        marker = run.markers(STAGE)[0]
+        facts = marker.facts
+        progress.finish(
+            STAGE,
+            f"captions are done at score {facts['threshold']:.4f}, less {facts['decay']:.4f} for "
+            f"each candidate more: on {len(prompts)} captions {facts['images_per_caption']:.2f} "
+            f"of {count} images each keep {facts['gain_kept']:.0%} of the gain",
+        )
+    run.sweep(STAGE, [STAGE], {0: marker})
+    name = marker.file(STAGE)
+    rows = [] if name is None else run.read_table(name).to_pylist()
+    candidates = [Candidate.of_row(row) for row in rows]
+    thresholds = falling(marker.facts["threshold"], marker.facts["decay"], count)
+    return thresholds, {(c.caption_id, c.index): c for c in candidates}
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """When a caption is done, and what that comes to on the captions it was found on.
+
+    Attributes:
+        threshold: Best score so far with which a caption is done at its first candidate.
+        decay: How much lower that is for every further one.
+        images: Images per caption.
+        gain: Share of what best-of-k gains in mean score over one candidate.
+    """
+
+    threshold: float
+    decay: float
+    images: float
+    gain: float
+
+
+def choose_stopping(scores: np.ndarray, keep_gain: float) -> Stopping:
+    """The thresholds that need the fewest images to keep a share of best-of-k's gain.
+
+    They fall from candidate to candidate, for low scores tell that a caption is a hard one, of
+    which more candidates gain little. A caption's candidates could have come in any order, so all
+    rotations of their order count.
+
+    Args:
+        scores: float64, shape (captions, k), in the order of drawing; NaN for a failure.
+        keep_gain: Share (above 0, at most 1) of the gain in mean score.
+
+    Raises:
+        ValueError: No candidate has a score.
+    """
+    usable = scores[~np.isnan(scores).all(axis=1)]
+    if not len(usable):
+        raise ValueError("no candidate has a score")
+    count = usable.shape[1]
+    # A failure counts as the worst score there is: it never wins, and stops nothing.
+    filled = np.where(np.isnan(usable), np.nanmin(usable), usable)
+    rotations = np.concatenate([np.roll(filled, turn, axis=1) for turn in range(count)])
+    first, best = float(filled.mean()), float(filled.max(axis=1).mean())
+    found = []
+    for share in _DECAYS:
+        decay = share * float(filled.std(axis=1).mean())
+        values = np.unique(filled)
+        levels = np.unique(np.concatenate([values + decay * index for index in range(count)]))
+        low, high = 0, len(levels) - 1
+        while low < high:  # what is kept grows with the threshold
+            middle = (low + high) // 2
+            score, _ = _outcome(rotations, levels[middle], decay)
+            if score >= first + keep_gain * (best - first):
+                high = middle
+            else:
+                low = middle + 1
+        score, images = _outcome(rotations, levels[low], decay)
+        gain = (score - first) / (best - first) if best > first else 1.0
+        found.append(Stopping(float(levels[low]), decay, images, gain))
+    return min(found, key=lambda one: one.images)
+
+
+def _outcome(scores: np.ndarray, threshold: float, decay: float) -> tuple[float, float]:
+    """Mean score of the winners, and images per caption."""
+    count = scores.shape[1]
+    so_far = np.maximum.accumulate(scores, axis=1)
+    reached = so_far >= np.array(falling(threshold, decay, count))
+    stops = np.where(reached.any(axis=1), reached.argmax(axis=1), count - 1)
+    return float(so_far[np.arange(len(scores)), stops].mean()), float((stops + 1).mean())
+
+
+def calibration_fingerprint(recipe: Recipe, adaptive: AdaptiveSettings, shared: str) -> str:
+    """What calibrated thresholds depend on, given what every image does."""
+    weights = [(name, scorer.weight) for name, scorer in recipe.scorers.items()]
+    count = recipe.generation.candidates
+    return fingerprint(STAGE, shared, count, adaptive.keep_gain, adaptive.sample, weights)
+
+
+def falling(threshold: float, decay: float, count: int) -> tuple[float, ...]:
+    """The threshold of each candidate's number, 0 .. count - 1."""
+    return tuple(threshold - decay * index for index in range(count))
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What the worker needs to know; it is sent to where the worker is."""
+
+    run: RunFolder
+    recipe: Recipe
+    load_models: Callable[[Recipe], Models]
+    prompts: Sequence[Prompt]
+    wanted: str
+
+    def __call__(self, progress: Reporter) -> _Worker:
+        return _Worker(self, progress)
+
+
+class _Worker:
+    """Draws all candidates of the sample, and commits their scores and the thresholds."""
+
+    def __init__(self, job: _Job, progress: Reporter) -> None:
+        self._run, self._recipe, self._progress = job.run, job.recipe, progress
+        self._load_models = job.load_models
+        self._prompts, self._wanted = {prompt.id: prompt for prompt in job.prompts}, job.wanted
+        self._rows: dict[Key, Candidate] = {}
+
+    def close(self) -> None:
+        """Nothing is held between shards."""
+
+    def __call__(self, shards: Iterable[int]) -> Iterator[ShardResult]:
+        for shard in shards:
+            began = time.monotonic()
+            self._rows = self._earlier(shard)
+            self._progress.advance(len(self._rows))
+            drawer = Drawer(self._recipe, self._progress, self._load_models)
+            with closing(drawer):
+                try:
+                    drawn = self._draw(shard, drawer)
+                except (SynthVLMError, KeyboardInterrupt):
+                    self._keep(shard)
+                    raise
+            self._commit(shard)
+            seconds = round(time.monotonic() - began, 3)
+            yield ShardResult(shard, {"generated": drawn}, seconds, round(drawer.drawing_s, 3))
+
+    def _earlier(self, shard: int) -> dict[Key, Candidate]:
+        """What a calibration that was stopped, or had other settings, left of the sample."""
+        marker = self._run.markers(STAGE).get(shard)
+        name = None if marker is None else marker.file(STAGE)
+        found = {}
+        for values in [] if name is None else self._run.read_table(name).to_pylist():
+            row = Candidate.of_row(values)
+            prompt = self._prompts.get(row.caption_id)
+            if prompt is None or row.fingerprint != prompt.fingerprint:
+                continue
+            kept = carried(row, self._recipe)
+            if kept is not None and row.index < self._recipe.generation.candidates:
+                found[row.caption_id, row.index] = kept
+        return found
+
+    def _draw(self, shard: int, drawer: Drawer) -> int:
+        """Draw what is missing; returns how many that were."""
+        orders = [
+            Order(id, index, prompt.text, candidate_seed(self._recipe.seed, id, index))
+            for id, prompt in self._prompts.items()
+            for index in range(self._recipe.generation.candidates)
+            if (id, index) not in self._rows
+        ]
+        start = 0
+        while start < len(orders):
+            batch = orders[start : start + drawer.sizer.size]
+            for image in drawer.draw(batch).result():
+                fingerprint = self._prompts[image.order.id].fingerprint
+                row = row_of(image, fingerprint, self._recipe)
+                self._rows[row.caption_id, row.index] = row
+            if start // _KEPT_EVERY < (start + len(batch)) // _KEPT_EVERY:
+                self._keep(shard)
+            start += len(batch)
+            self._progress.advance(len(batch))
+        return len(orders)
+
+    def _keep(self, shard: int) -> None:
+        """Commit what there is for the next run, not as a calibration."""
+        if self._rows:
+            file = self._run.write_table(STAGE, shard, self._table(list(self._rows.values())))
+            self._run.commit(STAGE, shard, f"unfinished {self._wanted}", [file])
+
+    def _table(self, rows: list[Candidate]) -> pa.Table:
+        return candidate_table(rows, list(self._recipe.scorers))
+
+    def _commit(self, shard: int) -> None:
+        adaptive, count = self._recipe.generation.adaptive, self._recipe.generation.candidates
+        assert adaptive is not None
+        failed = [row for row in self._rows.values() if row.status == "failed"]
+        allowed = math.ceil(self._recipe.run.max_failed_share * len(self._rows))
+        rows = [self._rows[id, index] for id in self._prompts for index in range(count)]
+        if len(failed) > allowed or all(row.score is None for row in rows):
+            self._keep(shard)
+            raise TooManyFailuresError(
+                f"calibrate: {len(failed)} of {len(rows)} candidates failed, more than "
+                f"run.max_failed_share ({self._recipe.run.max_failed_share}) allows"
+                + (f"; the first: {failed[0].problem}" if failed else "; none has a score")
+            )
+        scores = np.array([np.nan if r.score is None else r.score for r in rows])
+        found = choose_stopping(scores.reshape(-1, count), adaptive.keep_gain)
+        file = self._run.write_table(STAGE, shard, self._table(rows))
+        facts = {
+            "threshold": found.threshold,
+            "decay": found.decay,
+            "images_per_caption": round(found.images, 3),
+            "gain_kept": round(found.gain, 4),
+            "captions": len(self._prompts),
+        }
+        self._run.commit(STAGE, shard, self._wanted, [file], facts)

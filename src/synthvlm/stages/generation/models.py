@@ -1,0 +1,71 @@
+"""From the recipe's names to the loaded models of a generation worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from synthvlm.components.table import LoadContext
+from synthvlm.generators import GENERATORS
+from synthvlm.models.devices import resolve_device
+from synthvlm.scorers import SCORERS
+
+if TYPE_CHECKING:
+    from synthvlm.generators.base import Generator
+    from synthvlm.recipe import Recipe
+    from synthvlm.recipe.generation import SafetySettings
+    from synthvlm.scorers.base import Scorer
+    from synthvlm.scorers.image_checks import ImageCheck
+
+__all__ = ["Models"]
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The loaded models of a generation worker.
+
+    Attributes:
+        generator: Makes the images.
+        scorers: By name, in the order of their table.
+        image_check: Rejects unsafe images, or None.
+    """
+
+    generator: Generator
+    scorers: Mapping[str, Scorer]
+    image_check: ImageCheck | None = None
+
+    @classmethod
+    def load(cls, recipe: Recipe) -> Models:
+        """Load what the recipe names.
+
+        Raises:
+            ModelError: A model cannot be found or loaded.
+            PluginError: A component of a user fails.
+        """
+        import torch
+
+        if isinstance(recipe.run.threads, int):
+            torch.set_num_threads(recipe.run.threads)
+        generation = recipe.generation
+        context = LoadContext(resolve_device(recipe.run.device), generation.dtype)
+        settings = generation.generator_settings
+        return cls(
+            GENERATORS.load(generation.generator_name, settings, context),
+            {name: SCORERS.load(name, one, context) for name, one in recipe.scorers.items()},
+            _image_check(generation.safety, context.device),
+        )
+
+
+def _image_check(safety: SafetySettings | None, device: str) -> ImageCheck | None:
+    from synthvlm.scorers.image_checks import load_image_check
+
+    if safety is None:
+        return None
+    return load_image_check(
+        safety.model,
+        labels=safety.labels,
+        max_probability=safety.max_probability,
+        device=device,
+        revision=safety.revision,
+    )

@@ -1,0 +1,64 @@
+"""Pixels to bytes and back."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from synthvlm.recipe.generation import ImageSettings
+
+__all__ = ["decode", "encode", "encoding_fact", "encoding_of", "thumbnail"]
+
+#: Longest side of a thumbnail in pixels.
+_THUMBNAIL_SIDE = 192
+
+
+def encode(pixels: np.ndarray, settings: ImageSettings) -> bytes:
+    """Encode an image (uint8, shape (height, width, 3)) as the recipe says."""
+    from PIL import Image
+
+    options = {} if settings.format == "png" else {"quality": settings.quality or 95}
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, settings.format, **options)
+    return sink.getvalue()
+
+
+def encoding_fact(settings: ImageSettings) -> str:
+    """How winners are encoded, as the done-marker of their shard holds it, e.g. ``jpeg-60``."""
+    return f"{settings.format}-{settings.quality}"
+
+
+def encoding_of(fact: object) -> ImageSettings | None:
+    """The settings that ``encoding_fact`` made a fact of; None: it made no such fact."""
+    from synthvlm.recipe.generation import ImageSettings
+
+    format, _, quality = str(fact).partition("-")
+    try:
+        settings = ImageSettings.model_validate(
+            {"format": format, "quality": None if quality == "None" else int(quality)}
+        )
+    except ValueError:
+        return None
+    return settings if encoding_fact(settings) == fact else None
+
+
+def decode(image: bytes) -> np.ndarray:
+    """The pixels (uint8, shape (height, width, 3)) of an encoded image."""
+    import numpy as np
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+
+
+def thumbnail(pixels: np.ndarray) -> bytes:
+    """A small WebP of an image (uint8, shape (height, width, 3))."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    sink = io.BytesIO()
+    image.save(sink, "webp", quality=80)
+    return sink.getvalue()

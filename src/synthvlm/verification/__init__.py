@@ -1,9 +1,0 @@
-"""Whether what a run folder holds is what was written: every file that a done-marker names."""
-
-from __future__ import annotations
-
-from synthvlm.verification.discard import discard
-from synthvlm.verification.findings import Finding, StageCheck, Verification
-from synthvlm.verification.verify import verify
-
-__all__ = ["Finding", "StageCheck", "Verification", "discard", "verify"]
