@@ -6,6 +6,7 @@ A message is one line: what is wrong, where (file, row, recipe key), what to do.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,8 +24,20 @@ __all__ = [
     "SynthVLMError",
     "TooManyFailuresError",
     "first_line",
+    "is_out_of_memory",
     "nearest",
 ]
+
+
+#: Beside torch.OutOfMemoryError: the CPU's allocator, oneDNN, cuBLAS, and the driver when asked.
+_SIGNS = (
+    "DefaultCPUAllocator",
+    "not enough memory: you tried to allocate",
+    "could not create a primitive",
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 class SynthVLMError(Exception):
@@ -86,3 +99,14 @@ def nearest(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:
     if close:
         return f", did you mean {close[0]!r}?"
     return f" (valid: {', '.join(names)})" if names else ""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of a library says that the device's memory did not suffice."""
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)

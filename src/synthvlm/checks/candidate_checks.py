@@ -12,7 +12,7 @@ from synthvlm.checks import rows as rules
 from synthvlm.checks.checked_run import DISCARDED, CheckedRun, Files, Found
 from synthvlm.checks.images import pair_problems, thumbnail_problems
 from synthvlm.checks.snapshot import Flaw, parquet, table
-from synthvlm.components.table import LoadContext
+from synthvlm.components.component import LoadContext
 from synthvlm.data import (
     candidate_schema,
     caption_schema,

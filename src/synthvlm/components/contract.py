@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from synthvlm.errors import PluginError, SynthVLMError, first_line
-from synthvlm.models.device_memory import is_out_of_memory
+from synthvlm.errors import PluginError, SynthVLMError, first_line, is_out_of_memory
 
 __all__ = ["contract"]
 

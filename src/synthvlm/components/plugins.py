@@ -22,12 +22,10 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from synthvlm.components.component import Component
 from synthvlm.errors import PluginError, first_line
-
-if TYPE_CHECKING:
-    from synthvlm.components.table import Component
 
 __all__ = [
     "PluginFile",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from synthvlm.components.table import Component
+from synthvlm.components.component import Component
 from synthvlm.data import file_stem
 
 __all__ = ["ExportedPair", "Exporter", "Write"]

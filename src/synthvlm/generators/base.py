@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthvlm.components.table import Component
+from synthvlm.components.component import Component
 from synthvlm.errors import PluginError
 
 if TYPE_CHECKING:

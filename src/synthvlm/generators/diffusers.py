@@ -33,8 +33,7 @@ from synthvlm.models.model_files import pipeline_path
 if TYPE_CHECKING:
     import torch
 
-    from synthvlm.components.table import LoadContext
-    from synthvlm.recipe.generation import GenerationSettings
+    from synthvlm.components.component import LoadContext
 
 __all__ = ["DiffusersGenerator"]
 
@@ -52,7 +51,7 @@ class DiffusersGenerator(Generator):
     name: ClassVar[str] = "diffusers"
 
     @classmethod
-    def load(cls, settings: GenerationSettings, context: LoadContext) -> DiffusersGenerator:
+    def load(cls, settings: Any, context: LoadContext) -> DiffusersGenerator:
         """Load what the section ``generation`` of a recipe names."""
         refiner = settings.refiner
         return cls(

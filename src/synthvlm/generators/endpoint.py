@@ -16,8 +16,7 @@ from synthvlm.generators.base import GeneratedImages, Generator
 if TYPE_CHECKING:
     import torch
 
-    from synthvlm.components.table import LoadContext
-    from synthvlm.recipe.generation import GenerationSettings
+    from synthvlm.components.component import LoadContext
 
 __all__ = ["EndpointGenerator", "ImageModel", "ImageReply", "decode_picture"]
 
@@ -74,7 +73,7 @@ class EndpointGenerator(Generator):
     name: ClassVar[str] = "endpoint"
 
     @classmethod
-    def load(cls, settings: GenerationSettings, context: LoadContext) -> EndpointGenerator:
+    def load(cls, settings: Any, context: LoadContext) -> EndpointGenerator:
         """Make the client of the endpoint that the section ``generation`` of a recipe names."""
         from synthvlm.endpoints.images import ImageClient
 

@@ -7,8 +7,14 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from synthvlm.errors import GenerationError, OutOfMemoryError, SynthVLMError, first_line
-from synthvlm.models.device_memory import empty_caches, is_out_of_memory
+from synthvlm.errors import (
+    GenerationError,
+    OutOfMemoryError,
+    SynthVLMError,
+    first_line,
+    is_out_of_memory,
+)
+from synthvlm.models.devices import empty_caches
 
 __all__ = ["guarded", "quiet"]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import re
 
 from synthvlm.errors import ModelError, first_line
 
-__all__ = ["resolve_device", "resolve_dtype"]
+__all__ = ["empty_caches", "resolve_device", "resolve_dtype"]
 
 
 def resolve_device(device: str) -> str:
@@ -39,3 +40,14 @@ def resolve_dtype(dtype: str, device: str) -> str:
     if dtype != "auto":
         return dtype
     return "float16" if resolve_device(device).startswith("cuda") else "float32"
+
+
+def empty_caches() -> None:
+    """Give back the memory that torch holds in reserve."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from synthvlm.errors import ModelError, first_line
-from synthvlm.models.device_memory import is_out_of_memory
+from synthvlm.errors import ModelError, first_line, is_out_of_memory
 
 __all__ = [
     "PilImageProcessor",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.errors import ModelError, OutOfMemoryError, first_line
-from synthvlm.models.device_memory import is_out_of_memory
+from synthvlm.errors import ModelError, OutOfMemoryError, first_line, is_out_of_memory
 from synthvlm.models.devices import resolve_device
 from synthvlm.models.pretrained import load_pretrained, model_config
 

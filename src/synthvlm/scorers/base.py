@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from synthvlm.components.component import Component
 from synthvlm.components.settings import InHash, Settings
-from synthvlm.components.table import Component
 from synthvlm.errors import PluginError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import TINY, InHash, ModelName
-from synthvlm.components.table import LoadContext
 from synthvlm.models.model_files import clip_path
 from synthvlm.models.pretrained import load_pretrained
 from synthvlm.scorers.base import Scorer, ScorerSettings, Scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synthvlm.components.table import Component
+from synthvlm.components.component import Component
 from synthvlm.errors import PluginError
 
 if TYPE_CHECKING:

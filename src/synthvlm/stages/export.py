@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from synthvlm.components.table import LoadContext
+from synthvlm.components.component import LoadContext
 from synthvlm.data import fingerprint
 from synthvlm.exporters import EXPORTERS, Exporter
 from synthvlm.exporters.card import data_set_card

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import identity_values
-from synthvlm.components.table import LoadContext
 from synthvlm.data import fingerprint
 from synthvlm.models.model_files import identify
 from synthvlm.run_folder.folder import table_bytes

@@ -18,8 +18,8 @@ from synthvlm.errors import (
     RunFolderError,
     SynthVLMError,
     first_line,
+    is_out_of_memory,
 )
-from synthvlm.models.device_memory import is_out_of_memory
 
 __all__ = ["explained", "process_state", "quiet"]
 

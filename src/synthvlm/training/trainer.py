@@ -13,8 +13,7 @@ import orjson
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from synthvlm.errors import RunFolderError, SynthVLMError, first_line
-from synthvlm.models.device_memory import is_out_of_memory
+from synthvlm.errors import RunFolderError, SynthVLMError, first_line, is_out_of_memory
 from synthvlm.training.checkpoints import mark_complete, save_trained, sweep
 from synthvlm.training.model import PROJECTOR
 

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from synthvlm.captions.readers.decoding import decode_image
 from synthvlm.captions.rules.base import Measured, ModelRule, RuleSettings, Subject
+from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import InHash, ModelName
-from synthvlm.components.table import LoadContext
 from synthvlm.errors import ModelError, first_line
 from synthvlm.models.model_files import clip_path
 from synthvlm.models.pretrained import check_unicode, load_pretrained

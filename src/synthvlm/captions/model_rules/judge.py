@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from synthvlm.captions.model_rules.judge_prompt import DEFAULT_PROMPT, SYSTEM_MESSAGE
 from synthvlm.captions.rules.base import ModelRule, RuleSettings
+from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import Identify, InHash, ModelName
-from synthvlm.components.table import LoadContext
 from synthvlm.endpoints.settings import EndpointSettings
 
 __all__ = ["Judge", "JudgeSettings"]

@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from synthvlm.captions.rules.base import Measured, ModelRule, RuleSettings, Subject
+from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import InHash, ModelName
-from synthvlm.components.table import LoadContext
 from synthvlm.errors import MissingExtraError, ModelError, first_line
 from synthvlm.models.pretrained import check_unicode, load_pretrained
 

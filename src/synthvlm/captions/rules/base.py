@@ -16,8 +16,8 @@ import numpy.typing as npt
 from pydantic import model_validator
 
 from synthvlm.captions.rules.batch import TextBatch
+from synthvlm.components.component import Component
 from synthvlm.components.settings import InHash, Settings
-from synthvlm.components.table import Component
 
 __all__ = ["Measured", "ModelRule", "Rule", "RuleSettings", "Subject", "TextRule"]
 

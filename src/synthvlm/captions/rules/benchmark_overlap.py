@@ -18,8 +18,8 @@ from synthvlm.captions.rules.base import RuleSettings, TextRule
 from synthvlm.captions.rules.batch import TextBatch, Words
 from synthvlm.captions.rules.benchmark_texts import benchmark_digest, read_benchmarks
 from synthvlm.captions.rules.ngrams import BASE, mix
+from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import Identify, InHash, SourcePath
-from synthvlm.components.table import LoadContext
 from synthvlm.errors import RecipeError
 
 __all__ = ["BenchmarkOverlap"]

@@ -19,8 +19,8 @@ from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.captions.rules.codepoints import ALNUM, SPECIAL
 from synthvlm.captions.rules.flagged_words import load_flagged_words
 from synthvlm.captions.rules.ngrams import rows_with_repeats, top_repetition, total_repetition
+from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import Identify, InHash
-from synthvlm.components.table import LoadContext
 
 __all__ = [
     "AlnumRatio",

@@ -14,8 +14,8 @@ from pydantic import Field
 from synthvlm.captions.rules.base import Measured, ModelRule, RuleSettings, Subject, TextRule
 from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.captions.rules.name_forms import TITLES, NameForms, folded_words
+from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import Identify, InHash, ModelName
-from synthvlm.components.table import LoadContext
 from synthvlm.errors import RecipeError
 
 __all__ = ["NameRecogniser", "PersonNames", "TaggedNames", "load_allowed_names"]

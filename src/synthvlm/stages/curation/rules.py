@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from synthvlm.captions.rules import RULES
 from synthvlm.captions.rules.base import ModelRule, RuleSettings, TextRule
+from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import identity_values
-from synthvlm.components.table import LoadContext
 from synthvlm.data import fingerprint
 from synthvlm.models.devices import resolve_device, resolve_dtype
 from synthvlm.models.model_files import clip_path, identify

@@ -207,7 +207,8 @@ class Drawer:
 
     def _score_rows(self, orders: list[Order], images: GeneratedImages, rows: range) -> list[Image]:
         """The images of some rows of a batch, in smaller parts where memory does not suffice."""
-        from synthvlm.models.device_memory import empty_caches, is_out_of_memory
+        from synthvlm.errors import is_out_of_memory
+        from synthvlm.models.devices import empty_caches
 
         try:
             return self._score_images(orders, images, rows)

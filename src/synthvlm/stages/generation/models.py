@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthvlm.components.table import LoadContext
+from synthvlm.components.component import LoadContext
 from synthvlm.generators import GENERATORS
 from synthvlm.models.devices import resolve_device
 from synthvlm.scorers import SCORERS
