@@ -1,11 +1,11 @@
-"""What a component is: a class in one file, with a name, settings, and what it makes or measures."""
+"""What a component is: a class in one file with a name, settings, and what it measures or makes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from synthvlm.components import settings as base
 from synthvlm.components.settings import Identify, identity_values
@@ -54,7 +54,7 @@ class Component:
     default: ClassVar[Any] = None
 
     @classmethod
-    def load(cls, settings: Any, context: LoadContext) -> Self:
+    def load(cls, settings: Any, context: LoadContext) -> Component:
         """Make it ready for use. By default its own settings are its constructor's arguments.
 
         Args:

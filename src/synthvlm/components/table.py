@@ -18,7 +18,7 @@ from synthvlm.components import plugins
 from synthvlm.components import settings as base
 from synthvlm.components.component import Component, LoadContext
 from synthvlm.components.settings import Identify
-from synthvlm.errors import RecipeError, nearest
+from synthvlm.errors import PluginError, RecipeError, nearest
 
 __all__ = ["Table"]
 
@@ -79,7 +79,10 @@ class Table(Generic[C]):
 
     def load(self, name: str, settings: base.Settings, context: LoadContext) -> C:
         """Load a component; see ``Component.load``."""
-        return self[name].load(settings, context)
+        loaded = self[name].load(settings, context)
+        if not isinstance(loaded, self.base):
+            raise PluginError(f"{self.kind} {name!r}: load() gave no {self.base.__name__}")
+        return loaded
 
     def identity(self, name: str, settings: base.Settings, identify: Identify) -> object:
         """What results of a component depend on: its settings, and which release of a plug-in."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from synthvlm.captions.model_rules.judge import Judge
 from synthvlm.captions.model_rules.judge_prompt import check_prompt, judge_messages, read_verdict
-from synthvlm.captions.rules.base import Measured, Subject
+from synthvlm.captions.rules.base import Measured, ModelRule, Subject
 from synthvlm.captions.writers.chat import ChatModel, ChatReply, ask_in_order
 
 __all__ = ["EndpointJudge"]
@@ -20,13 +19,15 @@ _REMINDER = "\n\nReply with exactly one word: Yes or No."
 _MAX_SHOWN_CHARS = 60
 
 
-class EndpointJudge(Judge):
+class EndpointJudge(ModelRule):
     """1.0 where a language model says Yes to a caption, 0.0 where it says No.
 
     Equal captions are asked about once. A reply that is neither is asked for again once, in
     stricter words; if that fails too it is a problem of the caption. Give the model a store of
     replies: it is what makes a rerun free, and what a stop in the middle leaves.
     """
+
+    name: ClassVar[str] = "judge"
 
     def __init__(
         self,

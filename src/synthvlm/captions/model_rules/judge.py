@@ -46,7 +46,7 @@ class Judge(ModelRule):
     Settings = JudgeSettings
 
     @classmethod
-    def load(cls, settings: JudgeSettings, context: LoadContext) -> Judge:
+    def load(cls, settings: JudgeSettings, context: LoadContext) -> ModelRule:
         """Load the model, or make the client of its endpoint.
 
         Raises:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from synthvlm.captions.model_rules.judge import Judge
 from synthvlm.captions.model_rules.judge_prompt import SYSTEM_MESSAGE, check_prompt, judge_messages
 from synthvlm.captions.model_rules.perplexity import CausalLm, by_length
-from synthvlm.captions.rules.base import Measured, Subject
+from synthvlm.captions.rules.base import Measured, ModelRule, Subject
 from synthvlm.errors import ModelError, first_line
 
 __all__ = ["LocalJudge"]
 
 
-class LocalJudge(Judge):
+class LocalJudge(ModelRule):
     """p(Yes) / (p(Yes) + p(No)), by the model's probabilities of the next token.
 
     A judge that is asked to write answers Yes where the value is above 0.5 (if it answers at all:
@@ -28,6 +27,8 @@ class LocalJudge(Judge):
     or refuses a system message, it goes in front of the user's, and where there is no template,
     both go in front of "Answer:". A model that thinks aloud is told not to, if its template can.
     """
+
+    name: ClassVar[str] = "judge"
 
     def __init__(
         self,
