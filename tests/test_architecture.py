@@ -39,8 +39,8 @@ ALLOWED = {
     "publishing": "data errors models progress run_folder",
     "checks": "components data errors estimates pipeline progress recipe run_folder scorers "
     "selectors stages",
-    "planning": "captions data errors estimates models pipeline progress recipe run_folder scorers "
-    "stages",
+    "planning": "captions components data errors estimates models pipeline progress recipe "
+    "run_folder scorers stages",
     "training": "captions components errors models progress recipe report",
     "evaluation": "captions errors estimates models progress",
     "comparison": "captions data errors estimates models progress report run_folder scorers "

@@ -13,6 +13,7 @@ from itertools import product
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.components.settings import chosen_values
 from synthvlm.data import fingerprint
 from synthvlm.errors import RecipeError, RunFolderError
 from synthvlm.pipeline import Pipeline
@@ -192,8 +193,7 @@ def _try(
 
 def _folder_name(values: Mapping[str, Any], recipe: Recipe) -> str:
     """Speaking, and another one wherever times or images would not be comparable."""
-    generation = recipe.generation.model_dump(mode="json")
-    run = recipe.run.model_dump(mode="json")
+    generation, run = chosen_values(recipe.generation), chosen_values(recipe.run)
     stem = re.sub(r"[^\w.=-]+", "_", _words(values))[:60]
     return f"{stem}-{fingerprint(recipe.seed, generation, run)[:8]}"
 

@@ -23,7 +23,9 @@ __all__ = ["Scorer", "ScorerSettings", "Scores", "check_scores"]
 class ScorerSettings(Settings):
     """What all scorers have: the score of a pair is the weighted sum of what they say."""
 
-    weight: Annotated[float, InHash.NEVER] = Field(1.0, ge=0.0)
+    weight: Annotated[float, InHash.NEVER] = Field(
+        1.0, ge=0.0, description="Of this score in the weighted sum."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from synthvlm.components.component import LoadContext
+from synthvlm.components.settings import chosen_values
 from synthvlm.data import fingerprint
 from synthvlm.exporters import EXPORTERS, Exporter
 from synthvlm.exporters.card import data_set_card
@@ -107,8 +108,11 @@ def part_fingerprints(recipe: Recipe, selected: SelectedPairs) -> dict[int, str]
 
 
 def whole_fingerprint(recipe: Recipe, parts: Mapping[int, str]) -> str:
-    """What the data set as a whole depends on: its parts, and for its card the recipe."""
-    return fingerprint(WHOLE, _RECORDS, sorted(parts.items()), recipe.to_yaml())
+    """What the data set as a whole depends on: its parts, and for its card the recipe.
+
+    The card shows every setting; one that is new in a release is no reason to write it again.
+    """
+    return fingerprint(WHOLE, _RECORDS, sorted(parts.items()), chosen_values(recipe))
 
 
 def _exporters(recipe: Recipe) -> dict[str, Exporter]:

@@ -26,7 +26,7 @@ class JudgeSettings(RuleSettings):
     )
     prompt: str | None = Field(None, description="Holds {caption} once; default: the built-in.")
     reply_tokens: int = Field(16, ge=1, description="Longest reply of an endpoint.")
-    revision: str | None = None
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
     batch_size: Annotated[int, InHash.NEVER] = Field(
         16, ge=1, description="Captions at a time of a local model."
     )
@@ -76,8 +76,8 @@ class Judge(ModelRule):
 
     @classmethod
     def identity(cls, settings: JudgeSettings, identify: Identify) -> object:
-        """The model and all that it is told; not where the endpoint is."""
-        local = settings.endpoint is None
-        model = identify(settings.model, ModelName()) if local else settings.model
+        """The model and all that it is told, and whether it is asked here; not where else."""
         prompt = SYSTEM_MESSAGE, settings.prompt or DEFAULT_PROMPT
-        return model, settings.revision, prompt, settings.reply_tokens
+        if settings.endpoint is None:
+            return identify(settings.model, ModelName()), settings.revision, prompt
+        return "endpoint", settings.model, prompt, settings.reply_tokens

@@ -35,12 +35,14 @@ _MIN_PENDING = 1 << 20
 class BenchmarkOverlapSettings(RuleSettings):
     """Bounds on the share of n-grams of words that occur in evaluation benchmarks."""
 
-    max: Annotated[float | None, InHash.NEVER] = 0.0
+    max: Annotated[float | None, InHash.NEVER] = Field(0.0, description="Highest that passes.")
     files: list[SourcePath] = Field(min_length=1, description="Files, globs or fsspec URLs.")
     text_fields: list[Annotated[str, Field(min_length=1)]] = Field(
         ["caption"], min_length=1, description="Columns or keys of texts; a file may lack some."
     )
-    format: Literal["auto", "txt", "json", "jsonl", "csv", "tsv", "parquet", "coco"] = "auto"
+    format: Literal["auto", "txt", "json", "jsonl", "csv", "tsv", "parquet", "coco"] = Field(
+        "auto", description="Of all files; auto: each by its ending."
+    )
     ngram: Annotated[int, InHash.ALWAYS] = Field(8, ge=1, description="Words of an n-gram.")
 
 

@@ -68,7 +68,9 @@ class SpecialCharRatio(TextRule):
 class NgramSettings(RuleSettings):
     """Bounds on a repetition ratio of n-grams."""
 
-    ngram: Annotated[int, InHash.ALWAYS] = Field(10, ge=1)
+    ngram: Annotated[int, InHash.ALWAYS] = Field(
+        10, ge=1, description="Characters or words of an n-gram."
+    )
 
 
 class CharRepRatio(TextRule):

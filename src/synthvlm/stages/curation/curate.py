@@ -164,12 +164,16 @@ def verdicts_fingerprint(recipe: Recipe, measures: Mapping[int, Marker]) -> str:
         ],
         list(bounds_of(recipe, rules_on(recipe)).items()),
         [model_rule_fingerprint(recipe, name) for name in model_rules_on(recipe)],
-        curation.deduplicate,
-        *(
-            None if step is None else identity_values(step, identify)
-            for step in (curation.near_duplicates, curation.concepts)
-        ),
-        None if curation.alignment is None else curation.alignment.top_fraction,
+        [
+            (name, identity_values(step, identify))
+            for name, step in (
+                (NEAR_DUPLICATE, curation.near_duplicates),
+                (CONCEPTS, curation.concepts),
+            )
+            if step is not None
+        ],
+        [DUPLICATE] if curation.deduplicate else [],
+        [] if curation.alignment is None else [curation.alignment.top_fraction],
     )
 
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from synthvlm.components.settings import identity_values
 from synthvlm.data import Candidate, candidate_seed, candidate_table, fingerprint
 from synthvlm.engines.base import LostShard, ShardResult
 from synthvlm.errors import EngineError, SynthVLMError, TooManyFailuresError
+from synthvlm.models.model_files import identify
 from synthvlm.stages.generation.batch_generator import Drawer, Order
 from synthvlm.stages.generation.candidate_rows import carried, row_of
 from synthvlm.stages.generation.engine_events import note_update
@@ -197,7 +199,7 @@ def calibration_fingerprint(recipe: Recipe, adaptive: AdaptiveSettings, shared: 
     """What calibrated thresholds depend on, given what every image does."""
     weights = [(name, scorer.weight) for name, scorer in recipe.scorers.items()]
     count = recipe.generation.candidates
-    return fingerprint(STAGE, shared, count, adaptive.keep_gain, adaptive.sample, weights)
+    return fingerprint(STAGE, shared, count, identity_values(adaptive, identify), weights)
 
 
 def falling(threshold: float, decay: float, count: int) -> tuple[float, ...]:
