@@ -11,6 +11,7 @@ from synthvlm.endpoints.settings import ImageEndpointSettings
 from synthvlm.generators import GENERATORS
 
 __all__ = [
+    "SHARED_SETTINGS",
     "AdaptiveSettings",
     "GenerationSettings",
     "ImageSettings",
@@ -59,8 +60,8 @@ class ImageSettings(Settings):
 
 
 #: Settings of generation that count whatever makes the images; and those of an endpoint besides.
-_OF_ALL = {"generator", "options", "dtype", "candidates", "adaptive", "image", "safety"}
-_OF_ENDPOINTS = _OF_ALL | {"model", "height", "width", "endpoint"}
+SHARED_SETTINGS = {"generator", "options", "dtype", "candidates", "adaptive", "image", "safety"}
+_OF_ENDPOINTS = SHARED_SETTINGS | {"model", "height", "width", "endpoint"}
 
 
 class AdaptiveSettings(Settings):
@@ -178,7 +179,7 @@ class GenerationSettings(Settings):
         if self.generator not in ("diffusers", "endpoint"):
             GENERATORS.settings(self.generator, self.options, ("generator",), ("options",))
             advice = f"generator {self.generator!r}: remove it; its own settings go into options"
-            self._refuse_unused(_OF_ALL, advice)
+            self._refuse_unused(SHARED_SETTINGS, advice)
         elif self.options:
             raise ValueError("options are for a generator of a plug-in: remove them")
         elif self.generator == "endpoint" and self.endpoint is None:
