@@ -77,7 +77,7 @@ class AdaptiveSettings(Settings):
         0.9, gt=0.0, le=1.0, description="Share of best-of-k's gain that calibration keeps."
     )
     sample: Annotated[int, InHash.ALWAYS] = Field(
-        64, ge=8, description="Captions that calibration draws all candidates of."
+        64, ge=8, description="Captions that calibration generates all candidates of."
     )
 
     @model_validator(mode="after")
@@ -155,10 +155,10 @@ class GenerationSettings(Settings):
         4, ge=1, description="Images per caption, of which the best is kept."
     )
     adaptive: Annotated[AdaptiveSettings | None, InHash.NEVER] = Field(
-        None, description="Draw fewer candidates of captions that are done early; null: all."
+        None, description="Generate fewer candidates of captions that are done early; null: all."
     )
     endpoint: ImageEndpointSettings | None = Field(
-        None, description="Draws by the model of that name there; null: the model runs here."
+        None, description="The model of that name there generates; null: the model runs here."
     )
     safety: SafetySettings | None = Field(None, description="Rejects unsafe images; null: off.")
     refiner: RefinerSettings | None = None

@@ -119,12 +119,16 @@ class _Work:
         self.lost: list[LostShard] = []
         self._lost_candidates = 0
         self._failing: int | None = None  # the first shard with failed candidates
-        self._seconds = self._drawing_s = 0.0
+        self._seconds = self._generation_seconds = 0.0
 
     @property
     def waited(self) -> float | None:
         """Share of the workers' time in which the generator waited."""
-        return max(0.0, 1 - self._drawing_s / self._seconds) if self._drawing_s else None
+        return (
+            max(0.0, 1 - self._generation_seconds / self._seconds)
+            if self._generation_seconds
+            else None
+        )
 
     def take(self, update: Update, size: int) -> None:
         """Count an update in; size: the candidates of a shard that is lost."""
@@ -140,7 +144,7 @@ class _Work:
             if self._failing is None and update.counts["failed"]:
                 self._failing = update.shard
             self._seconds += update.seconds
-            self._drawing_s += update.drawing_s
+            self._generation_seconds += update.generation_seconds
 
     def check_failed(self) -> None:
         """Stop where more candidates failed than the recipe allows."""
