@@ -4,7 +4,7 @@
 
 RUN is a run folder whose events say how long its shards took; their spread is kept, and their mean
 is set by --seconds-per-caption. Workers get their shards from the package's own book of shards
-(synthvlm.engines.crew): two in hand, what a dead worker had is done again at the end and alone.
+(synthvlm.engines.worker_pool): two in hand, what a dead worker had is done again at the end and alone.
 Nothing here was measured on that many GPUs.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from synthvlm.engines.crew import Dispatch
+from synthvlm.engines.worker_pool import Dispatch
 from synthvlm.run_folder.folder import RunFolder
 
 SIZES = (100, 300, 1000, 3000, 10_000)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthvlm.engines.crew import ATTEMPTS, Dispatch
+from synthvlm.engines.worker_pool import ATTEMPTS, Dispatch
 from synthvlm.errors import EngineError
 
 

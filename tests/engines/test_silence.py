@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from toy_jobs import Told, ToyJob
 
-from synthvlm.engines import crew, processes
+from synthvlm.engines import processes, worker_pool
 from synthvlm.engines.base import WorkerChange
-from synthvlm.engines.crew import Silence
 from synthvlm.engines.processes import ProcessEngine
+from synthvlm.engines.worker_pool import Silence
 
 
 class Clock:
@@ -79,8 +79,8 @@ def test_a_worker_that_hangs_is_named_until_it_is_heard_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "_LOOK_S", 0.1)
-    monkeypatch.setattr(crew, "_LEAST_S", 2.0)
-    monkeypatch.setattr(crew, "_FACTOR", 1)
+    monkeypatch.setattr(worker_pool, "_LEAST_S", 2.0)
+    monkeypatch.setattr(worker_pool, "_FACTOR", 1)
     told = Told()
     job = ToyJob(tmp_path, hanging=(1,), pause_s=0.06)
     updates = list(ProcessEngine(2).run(job, range(6), told))

@@ -16,8 +16,8 @@ from threading import Thread
 
 from synthvlm.engines.base import MakeWorker, Reporter, ShardWorker, Update, WorkerChange
 from synthvlm.engines.channel import Channel, Message
-from synthvlm.engines.crew import Crew
 from synthvlm.engines.local import gpu_count
+from synthvlm.engines.worker_pool import Crew
 from synthvlm.errors import EngineError, first_line
 from synthvlm.progress.terminal import quiet_libraries
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from synthvlm.engines.base import MakeWorker, Reporter, Update, WorkerChange
 from synthvlm.engines.channel import Channel, Message
-from synthvlm.engines.crew import Crew
+from synthvlm.engines.worker_pool import Crew
 from synthvlm.errors import EngineError, MissingExtraError, first_line
 from synthvlm.progress.terminal import quiet_libraries
 
