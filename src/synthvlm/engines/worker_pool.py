@@ -1,6 +1,7 @@
-"""The driver's end: what workers elsewhere say, and what they are told.
+"""The driver's end of an engine whose workers run in other processes.
 
-`Dispatch` is the book of shards; `Silence` finds workers that hang.
+``WorkerPool`` handles their messages. It uses two parts that know nothing of processes:
+``ShardQueue`` decides which worker does which shard, ``HangDetector`` finds workers that hang.
 """
 
 from __future__ import annotations
@@ -15,162 +16,166 @@ from synthvlm.engines.base import LostShard, Reporter, Update, WorkerChange
 from synthvlm.engines.channel import Message
 from synthvlm.errors import EngineError
 
-__all__ = ["ATTEMPTS", "Crew", "Dispatch", "Member", "Silence"]
+__all__ = ["MAX_ATTEMPTS", "HangDetector", "RemoteWorker", "ShardQueue", "WorkerPool"]
 
-#: A shard whose workers died that often is set aside.
-ATTEMPTS = 3
-#: So many workers may die one after the other, with no shard finished in between.
-_HOPELESS = 10
+#: A shard whose workers died this many times is set aside.
+MAX_ATTEMPTS = 3
+#: This many deaths in a row, without a finished shard in between, stop the run.
+_MAX_DEATHS_IN_A_ROW = 10
 
 
-class Dispatch:
-    """The book of a run's shards: to do, in hand, finished, set aside.
+class ShardQueue:
+    """The shards of a run: waiting, assigned to a worker, finished, or set aside.
 
-    A worker may hold two shards, of which it commits one and draws the other. Where it dies, any
-    of them may be to blame, so each is tried again at the end, and alone.
+    A worker may hold two shards: it commits one while it generates the other. When it dies, either
+    of them may be the cause, so both are retried at the end, each alone on its worker.
     """
 
     def __init__(self, shards: Sequence[int]) -> None:
-        """Begin with all to do, in their order."""
+        """Queue all shards, in the given order."""
         self._untried = deque(shards)
-        self._suspects: deque[int] = deque()
+        self._retries: deque[int] = deque()
         self._deaths: Counter[int] = Counter()
-        self._hands: dict[str, list[int]] = {}
+        self._assigned: dict[str, list[int]] = {}
         self._deaths_in_a_row = 0
 
     @property
-    def is_over(self) -> bool:
+    def is_done(self) -> bool:
         """Whether every shard is finished or set aside."""
-        return not self.waiting and not any(self._hands.values())
+        return not self.waiting and not any(self._assigned.values())
 
     @property
     def waiting(self) -> int:
-        """Shards that nobody has in hand."""
-        return len(self._untried) + len(self._suspects)
+        """Number of shards that no worker holds."""
+        return len(self._untried) + len(self._retries)
 
-    def next(self, worker: str) -> int | None:
-        """A shard for a worker; None: none for now, it should finish what it has."""
-        hands = self._hands.setdefault(worker, [])
-        if any(self._deaths[shard] for shard in hands):
-            return None  # alone, so that its next death is nobody else's
+    def take(self, worker: str) -> int | None:
+        """Assign a shard to a worker; None if it should first finish what it holds."""
+        assigned = self._assigned.setdefault(worker, [])
+        if any(self._deaths[shard] for shard in assigned):
+            return None  # a retried shard runs alone, so that a further death has one cause
         if self._untried:
             shard = self._untried.popleft()
-        elif self._suspects and not hands:
-            shard = self._suspects.popleft()
+        elif self._retries and not assigned:
+            shard = self._retries.popleft()
         else:
             return None
-        hands.append(shard)
+        assigned.append(shard)
         return shard
 
-    def finished(self, worker: str, shard: int) -> None:
-        """A worker has committed a shard."""
-        self._hands[worker].remove(shard)
+    def finish(self, worker: str, shard: int) -> None:
+        """Record that a worker has committed a shard."""
+        self._assigned[worker].remove(shard)
         self._deaths_in_a_row = 0
 
-    def died(
+    def worker_died(
         self, worker: str, problem: str, *, workers: int = 1, blame: bool = True
     ) -> list[LostShard]:
-        """A worker is gone; what it had in hand is tried again, or set aside.
+        """Queue the shards of a dead worker again, or set them aside.
 
         Args:
             worker: Its name.
-            problem: Why, as far as is known.
-            workers: How many there should be.
-            blame: False where the shards have nothing to do with it: its machine is gone.
+            problem: Why it died, as far as that is known.
+            workers: How many workers there should be.
+            blame: False if its shards cannot be the cause, because its machine is gone.
 
         Returns:
-            The shards that are set aside by this.
+            The shards that are now set aside.
 
         Raises:
-            EngineError: Workers die one after the other, and none finishes a shard.
+            EngineError: Too many workers died in a row without finishing a shard.
         """
-        hands = self._hands.pop(worker, [])
+        assigned = self._assigned.pop(worker, [])
         if not blame:
-            self._untried.extendleft(reversed(hands))
+            self._untried.extendleft(reversed(assigned))
             return []
         lost = []
-        for shard in hands:
+        for shard in assigned:
             self._deaths[shard] += 1
-            if self._deaths[shard] < ATTEMPTS:
-                self._suspects.append(shard)
+            if self._deaths[shard] < MAX_ATTEMPTS:
+                self._retries.append(shard)
             else:
                 lost.append(LostShard(shard, self._deaths[shard], problem))
         self._deaths_in_a_row += 1
-        if self._deaths_in_a_row >= max(_HOPELESS, ATTEMPTS * workers):
+        # A large pool may lose many workers to the same few bad shards.
+        if self._deaths_in_a_row >= max(_MAX_DEATHS_IN_A_ROW, MAX_ATTEMPTS * workers):
             raise EngineError(
-                f"{self._deaths_in_a_row} workers died one after the other, and none finished a "
-                f"shard; the last: {problem}; mend the cause and run again, what is finished is "
-                f"kept"
+                f"{self._deaths_in_a_row} workers died in a row without finishing a shard "
+                f"(last cause: {problem}): fix the cause and run again; finished shards are kept"
             )
         return lost
 
 
-#: So many times the longest silence that any worker broke, and at least so long, is remarkable.
-_FACTOR = 10
-_LEAST_S = 60.0
-#: The driver looks every few seconds. Who did not for so long was stopped, or waited for a store.
+#: A worker may hang if it is silent for this many times the longest silence that has ended so far,
+#: and for at least this many seconds.
+_HANG_FACTOR = 10
+_MIN_HANG_S = 60.0
+#: The driver looks every few seconds. If it did not for this long, it was itself suspended, or
+#: waited for a store.
 _AWAY_S = 30.0
 
 
-class Silence:
-    """The time since each worker at work was heard of, against how long that took before.
+class HangDetector:
+    """Finds workers whose silence is far longer than any that has ended so far.
 
-    The loading of models is a silence, too, which the first worker that breaks it makes known.
-    While the driver does not look, no time passes: what was said meanwhile it has yet to hear.
+    How long a batch or the loading of models takes is not known in advance. So there is no fixed
+    timeout: the longest silence after which some worker reported again is the yardstick. Time in
+    which the driver did not look does not count: messages may have been waiting.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take a clock that counts seconds and only grows."""
+        """Use a clock that counts seconds and never goes back."""
         self._clock = clock
         self._looked, self._away = clock(), 0.0
-        self._heard: dict[str, float] = {}
-        self._told: set[str] = set()
-        self._longest: float | None = None
+        self._last_message: dict[str, float] = {}
+        self._reported: set[str] = set()
+        self._longest_silence: float | None = None
 
-    def begun(self, worker: str) -> None:
-        """A worker has something in hand, from now on if it had nothing."""
-        self._heard.setdefault(worker, self._now())
+    def watch(self, worker: str) -> None:
+        """Watch a worker that holds a shard, from now on if it held none before."""
+        self._last_message.setdefault(worker, self._now())
 
-    def heard(self, worker: str) -> bool:
-        """A worker says something; returns whether it was told of as silent."""
+    def message_from(self, worker: str) -> bool:
+        """Record a message; returns whether the worker had been reported as silent."""
         now = self._now()
-        if worker in self._heard:
-            self._longest = max(self._longest or 0.0, now - self._heard[worker])
-            self._heard[worker] = now
-        was_told = worker in self._told
-        self._told.discard(worker)
-        return was_told
+        if worker in self._last_message:
+            silence = now - self._last_message[worker]
+            self._longest_silence = max(self._longest_silence or 0.0, silence)
+            self._last_message[worker] = now
+        was_reported = worker in self._reported
+        self._reported.discard(worker)
+        return was_reported
 
-    def left(self, worker: str) -> None:
-        """A worker has nothing in hand, or is gone."""
-        self._heard.pop(worker, None)
-        self._told.discard(worker)
+    def forget(self, worker: str) -> None:
+        """Stop watching a worker that holds no shard, or is gone."""
+        self._last_message.pop(worker, None)
+        self._reported.discard(worker)
 
-    def news(self) -> dict[str, str]:
-        """Workers that have become remarkably silent, and for how long, in words."""
+    def newly_silent(self) -> dict[str, str]:
+        """Workers that may hang and were not reported yet, each with the reason in words."""
         now = self._now()
-        if self._longest is None:
+        if self._longest_silence is None:
             return {}
-        bound = max(_LEAST_S, _FACTOR * self._longest)
-        found = {
-            worker: f"nothing heard of it for {(now - heard) / 60:.0f} min, and of no worker for "
-            f"more than {self._longest:.0f} s before"
-            for worker, heard in self._heard.items()
-            if now - heard > bound and worker not in self._told
+        limit = max(_MIN_HANG_S, _HANG_FACTOR * self._longest_silence)
+        silent = {
+            worker: f"no message for {(now - last) / 60:.0f} min, the longest silence so far was "
+            f"{self._longest_silence:.0f} s"
+            for worker, last in self._last_message.items()
+            if now - last > limit and worker not in self._reported
         }
-        self._told |= found.keys()
-        return found
+        self._reported |= silent.keys()
+        return silent
 
     def _now(self) -> float:
-        """The clock's time, less that in which the driver was away."""
+        """The clock's time, minus the time in which the driver did not look."""
         before, self._looked = self._looked, self._clock()
         if self._looked - before > _AWAY_S:
             self._away += self._looked - before
         return self._looked - self._away
 
 
-class Member(Protocol):
-    """A worker elsewhere."""
+class RemoteWorker(Protocol):
+    """A worker in another process, as the driver sees it."""
 
     name: str
 
@@ -178,84 +183,86 @@ class Member(Protocol):
         """Answer its ``ask``."""
 
 
-class Crew:
-    """Answers workers from the book of shards, and tells the stage what happens."""
+class WorkerPool:
+    """Answers workers from the queue of shards, and reports to the stage what happens."""
 
     def __init__(self, shards: Sequence[int], progress: Reporter) -> None:
-        """Begin with all shards to do."""
-        self.dispatch = Dispatch(shards)
+        """Queue all shards."""
+        self.queue = ShardQueue(shards)
         self._progress = progress
-        self._idle: dict[str, Member] = {}
-        self._silence = Silence()
-        # What each worker has done of each shard that it has in hand, the last one at the end.
+        self._idle: dict[str, RemoteWorker] = {}
+        self._hangs = HangDetector()
+        # Units done of each shard that a worker holds; the shard it works on is the last one.
         self._advanced: dict[str, dict[int, int]] = {}
 
     @property
-    def is_over(self) -> bool:
+    def is_done(self) -> bool:
         """Whether every shard is finished or set aside."""
-        return self.dispatch.is_over
+        return self.queue.is_done
 
-    def heard(self, member: Member, message: Message) -> Iterator[Update]:
-        """Take a message.
+    def receive(self, worker: RemoteWorker, message: Message) -> Iterator[Update]:
+        """Handle a message.
 
         Raises:
-            SynthVLMError: The worker met one that stops the run.
+            SynthVLMError: The worker met an error that stops the run.
         """
         kind, value = message
-        if self._silence.heard(member.name):
-            self._progress.note(f"worker {member.name} is heard of again")
-            yield WorkerChange(member.name, "heard")
+        if self._hangs.message_from(worker.name):
+            self._progress.note(f"worker {worker.name} reports again")
+            yield WorkerChange(worker.name, "heard")
         if kind == "advance":
-            of = self._advanced[member.name]
-            of[next(reversed(of))] += value
+            advanced = self._advanced[worker.name]
+            advanced[next(reversed(advanced))] += value
             self._progress.advance(value)
         elif kind == "note":
             self._progress.note(value)
         elif kind == "ask":
-            shard = self.dispatch.next(member.name)
-            if shard is None and value:
-                self._idle[member.name] = member
-                self._silence.left(member.name)
+            is_idle = value
+            shard = self.queue.take(worker.name)
+            if shard is None and is_idle:
+                # It gets no answer for now: a shard of a worker that dies may still come back.
+                self._idle[worker.name] = worker
+                self._hangs.forget(worker.name)
             else:
-                self._give(member, shard)
+                self._assign(worker, shard)
         elif kind == "result":
-            self.dispatch.finished(member.name, value.shard)
-            self._advanced[member.name].pop(value.shard)
-            yield replace(value, worker=member.name)
+            self.queue.finish(worker.name, value.shard)
+            self._advanced[worker.name].pop(value.shard)
+            yield replace(value, worker=worker.name)
         else:
             assert kind == "error", kind
             raise value
 
-    def silent(self) -> Iterator[Update]:
-        """Tell of workers that may hang; to be asked now and then, when all messages are taken."""
-        for worker, problem in self._silence.news().items():
+    def report_silent(self) -> Iterator[Update]:
+        """Report workers that may hang; call it regularly, once all messages are handled."""
+        for worker, problem in self._hangs.newly_silent().items():
             shards = " and ".join(f"shard {shard}" for shard in self._advanced.get(worker, {}))
-            problem += f"; it has {shards or 'nothing'} in hand"
+            problem += f"; it works on {shards or 'no shard'}"
             self._progress.note(f"warning: worker {worker} may hang: {problem}")
             yield WorkerChange(worker, "silent", problem)
 
-    def died(
-        self, member: Member, problem: str, *, workers: int, blame: bool = True
+    def worker_died(
+        self, worker: RemoteWorker, problem: str, *, workers: int, blame: bool = True
     ) -> Iterator[Update]:
-        """A worker is gone: what it had in hand goes to others, or is set aside.
+        """Give the shards of a dead worker to others, or set them aside; see ``ShardQueue``.
 
         Raises:
-            EngineError: Workers die one after the other, and none finishes a shard.
+            EngineError: Too many workers died in a row without finishing a shard.
         """
-        self._idle.pop(member.name, None)
-        self._silence.left(member.name)
-        # What it did of shards that it did not finish is done again.
-        self._progress.advance(-sum(self._advanced.pop(member.name, {}).values()))
-        yield WorkerChange(member.name, "died", problem)
-        yield from self.dispatch.died(member.name, problem, workers=workers, blame=blame)
+        self._idle.pop(worker.name, None)
+        self._hangs.forget(worker.name)
+        # Unfinished shards are done again from the start, so their progress is taken back.
+        self._progress.advance(-sum(self._advanced.pop(worker.name, {}).values()))
+        yield WorkerChange(worker.name, "died", problem)
+        yield from self.queue.worker_died(worker.name, problem, workers=workers, blame=blame)
         for idle in list(self._idle.values()):
-            shard = self.dispatch.next(idle.name)
+            shard = self.queue.take(idle.name)
             if shard is not None:
                 del self._idle[idle.name]
-                self._give(idle, shard)
+                self._assign(idle, shard)
 
-    def _give(self, member: Member, shard: int | None) -> None:
+    def _assign(self, worker: RemoteWorker, shard: int | None) -> None:
         if shard is not None:
-            self._advanced.setdefault(member.name, {})[shard] = 0
-            self._silence.begun(member.name)
-        member.reply(shard)
+            self._advanced.setdefault(worker.name, {})[shard] = 0
+            self._hangs.watch(worker.name)
+        worker.reply(shard)
