@@ -310,7 +310,7 @@ def test_folder_that_is_not_a_run(tmp_path: Path, command: str) -> None:
     (folder / "holiday.jpg").write_bytes(b"x")
     line = refusal(run([command, "--captions", captions, "--out", folder], tmp_path))
     assert line == (
-        f"{folder} is not a run folder: it holds 'holiday.jpg' but no recipe.yaml; "
+        f"{folder} is not a run folder: it contains 'holiday.jpg' but no recipe.yaml; "
         f"name a new or empty folder"
     )
     assert [p.name for p in folder.iterdir()] == ["holiday.jpg"]
@@ -390,7 +390,7 @@ def test_full_disk(tmp_path: Path, small_disk: Path) -> None:
     command = ["run", "tiny", "--captions", captions, "--out", out, *FAKE_MODELS]
     line = refusal(run(command, tmp_path, use_fake_models))
     assert line.startswith(f"cannot write {out}/")
-    assert line.endswith("free some and run again (what is finished is kept)")
+    assert line.endswith("free some and run again (finished work is kept)")
     finished = len(RunFolder(out).markers("generate"))
     assert finished > 0
     remount = ["mount", "-o", "remount,size=8m", str(small_disk)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from synthvlm.progress.set_aside import set_aside, set_aside_notices
+from synthvlm.progress.stage_state import set_aside, set_aside_notices
 from synthvlm.report.throughput import stage_times
 
 
@@ -75,7 +75,7 @@ def test_set_aside_shards_are_those_that_were_not_done_since() -> None:
     assert set_aside_notices(events)[0] == (
         "Shard 1 of the stage generate is set aside: its workers died 2 times (its process was "
         "killed by SIGKILL (out of memory?)). Its 4,000 candidates are missing; the next run "
-        "tries it again."
+        "retries it."
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from synthvlm.progress.set_aside import set_aside
+from synthvlm.progress.stage_state import set_aside
 
 __all__ = ["StageTime", "stage_times"]
 

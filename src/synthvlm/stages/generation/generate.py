@@ -90,7 +90,7 @@ def generate(
         for update in updates:
             size = sizes[update.shard] if isinstance(update, LostShard) else 0
             work.take(update, size)
-            progress.crew(engine.workers, work.waited, work.counts["failed"])
+            progress.update_workers(engine.workers, work.waited, work.counts["failed"])
             work.check_failed()
     # A kill may take the event of a shard that was set aside before and is done now.
     run.event("shards", stage=STAGE, set_aside=[lost.shard for lost in work.lost])
