@@ -50,7 +50,7 @@ def lock(run: RunFolder, beat: float = BEAT, **more: Any) -> None:
     tracker = Tracker(SilentProgress(), iter([0.0, 10.0, 10.0, 10.0]).__next__)
     tracker.start("generate", 120, "candidates", 40)
     tracker.advance(20)
-    tracker.crew(4, 0.031, 2)
+    tracker.update_workers(4, 0.031, 2)
     content = {
         "owner": "abc", "host": "node-7", "pid": 4711, "since": BEAT - 3600, "beat": beat,
         "state": tracker.snapshot(), **more,

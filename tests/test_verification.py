@@ -629,8 +629,8 @@ def test_only_who_discards_needs_the_folder_for_itself(out: Path, tmp_path: Path
     found = checked(out)
     with run.held():
         (out / ".lock.json").write_text(json.dumps({"owner": "another"}))
-        run._lock._seen = -math.inf
-        with pytest.raises(RunFolderError, match="took"):
+        run._lock._checked = -math.inf
+        with pytest.raises(RunFolderError, match="took over"):
             discard(run, found)
     assert (out / marker_name("generate", 1)).read_bytes() == before
 

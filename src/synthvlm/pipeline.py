@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synthvlm.engines.local import LocalEngine
+from synthvlm.engines.base import LocalEngine
 from synthvlm.errors import RecipeError, RunFolderError
 from synthvlm.progress.display import SilentProgress, Tracker
 from synthvlm.recipe import Recipe

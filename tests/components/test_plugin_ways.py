@@ -204,7 +204,6 @@ def test_a_file_that_changed_is_read_again(gadgets: Table[Gadget], tmp_path: Pat
         ("def f(:", "SyntaxError: "),
         ("x = 1", "defines no component: no class in it is a subclass of Gadget"),
         ("from gadgets import Lever", "defines no component: "),
-        (HEAD + "class Spring(Gadget):\n    pass\n", "defines no component: "),
     ],
 )
 def test_a_file_that_breaks_or_defines_nothing_is_refused(
@@ -213,6 +212,13 @@ def test_a_file_that_breaks_or_defines_nothing_is_refused(
     path = _written(tmp_path, text)
     for _ in range(2):
         assert _refusal(path).startswith(f"--plugin {path}: {message}")
+
+
+def test_a_file_whose_only_component_has_no_name_is_refused(
+    gadgets: Table[Gadget], tmp_path: Path
+) -> None:
+    text = HEAD + "class Spring(Gadget):\n    pass\n"
+    assert _refusal(_written(tmp_path, text)).startswith("gadget Spring: its name is None; ")
 
 
 def test_a_file_with_a_bad_name_is_refused(gadgets: Table[Gadget], tmp_path: Path) -> None:

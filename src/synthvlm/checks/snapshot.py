@@ -69,7 +69,7 @@ class Snapshot:
 
     def marker(self, stage: str, shard: int) -> Marker | None:
         """A marker, whether or not its files are there; None: there is none, or it is damaged."""
-        data = self._seen[stage, shard] = self._storage.read_if_there(marker_name(stage, shard))
+        data = self._seen[stage, shard] = self._storage.read_if_exists(marker_name(stage, shard))
         return None if data is None else Marker.from_json(data)
 
     def is_marked(self, stage: str, shard: int) -> bool:
@@ -79,7 +79,7 @@ class Snapshot:
     def holds(self) -> bool:
         """Whether all markers of this look are still as they were read."""
         return all(
-            self._storage.read_if_there(marker_name(*key)) == data
+            self._storage.read_if_exists(marker_name(*key)) == data
             for key, data in self._seen.items()
         )
 
@@ -115,7 +115,7 @@ class Snapshot:
 
     def _read(self, name: str) -> bytes:
         try:
-            data = self._storage.read_if_there(name)
+            data = self._storage.read_if_exists(name)
         except RunFolderError as error:
             if not _is_disk_error(error):
                 raise  # it says nothing of the file, and must not have it discarded

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.checks.done_markers import Candidates, DoneMarkers, StageShards
 from synthvlm.checks.opened_run import opened_run
-from synthvlm.progress.set_aside import set_aside, set_aside_notices
-from synthvlm.progress.stage_state import StageState, duration
+from synthvlm.progress.stage_state import StageState, duration, set_aside, set_aside_notices
 from synthvlm.progress.terminal import printable
 
 if TYPE_CHECKING:

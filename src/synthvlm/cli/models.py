@@ -14,10 +14,12 @@ from synthvlm.cli.options import (
     DeviceOption,
     JsonOption,
     LimitOption,
+    PluginOption,
     RecipeToTry,
     RevisionOption,
     SetOption,
     app,
+    load_plugins,
 )
 from synthvlm.evaluation.settings import EvaluationSettings
 
@@ -205,6 +207,7 @@ def cost(
     ] = None,
     revision: RevisionOption = None,
     as_json: JsonOption = False,
+    plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
     """What a usable pair costs in device seconds: drawn by a recipe, against captioned."""
@@ -213,6 +216,7 @@ def cost(
         from synthvlm.progress.display import terminal_progress
         from synthvlm.recipe import Recipe
 
+        load_plugins(plugins)
         settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
         with terminal_progress(silent=as_json) as progress:
             text = cost_command(

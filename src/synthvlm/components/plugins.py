@@ -153,7 +153,7 @@ def register(component: type[Component]) -> None:
     Workers import the class by its name, so it must stand in a module that they can import.
 
     Raises:
-        PluginError: It is no component, has no version, or its name is taken.
+        PluginError: It is no component, has no name or version, or its name is taken.
     """
     kind = _kind_of(component)
     _check(kind, component)
@@ -215,22 +215,23 @@ def _load(file: PluginFile) -> None:
             raise PluginError(
                 f"--plugin {file.path}: {type(error).__name__}: {first_line(error)}"
             ) from error
-    components = list(_components_of(module))
+    own = list(_components_of(module))
+    # One without a name may be what others have in common.
+    components = [found for found in own if hasattr(found, "name")] or own
     if not components:
         raise PluginError(
             f"--plugin {file.path}: defines no component: no class in it is a subclass of "
             f"{', '.join(sorted(known.base.__name__ for known in _kinds.values()))}"
         )
     for found in components:
-        version = found.version or f"file {content}"
-        _add(_kind_of(found), found, ("file", version), file)
+        _add(_kind_of(found), found, ("file", found.version or content), file)
 
 
 def _components_of(module: ModuleType) -> Iterator[type[Component]]:
     bases = tuple(known.base for known in _kinds.values())
     for value in list(vars(module).values()):
         is_own = isinstance(value, type) and value.__module__ == module.__name__
-        if is_own and hasattr(value, "name") and any(base in value.__mro__ for base in bases):
+        if is_own and any(base in value.__mro__ for base in bases):
             yield value
 
 

@@ -53,9 +53,9 @@ class StageClock:
         if stage not in self._hidden:
             self._shown.finish(stage, line, details)
 
-    def crew(self, workers: int, waited: float | None, failed: int) -> None:
+    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
         """Pass it on."""
-        self._shown.crew(workers, waited, failed)
+        self._shown.update_workers(workers, waited, failed)
 
     def note(self, line: str) -> None:
         """Show the line."""

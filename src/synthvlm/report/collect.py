@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthvlm.progress.set_aside import set_aside_notices
+from synthvlm.progress.stage_state import set_aside_notices
 from synthvlm.report.curation import (
     Distribution,
     Funnel,

@@ -83,6 +83,7 @@ def _generator_identity(settings: GenerationSettings) -> object:
     name = settings.generator_name
     # The name of a model at an endpoint is all that is known of it.
     identified = _named if settings.endpoint is not None else identify
+    # An endpoint has no steps of ours, a plug-in no model either.
     section = [
         (key, value) for key, value in identity_values(settings, identified) if settings.counts(key)
     ]
