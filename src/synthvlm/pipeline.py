@@ -98,8 +98,7 @@ class Pipeline:
         return summaries
 
     def _stages(self, until: str) -> list[StageSummary]:
-        from synthvlm.stages.curation.curate import curate
-        from synthvlm.stages.curation.funnel import funnel_lines
+        from synthvlm.stages.curation.curate import curate, funnel_lines
         from synthvlm.stages.curation.measure import measure
 
         run = self.folder

@@ -18,7 +18,7 @@ from synthvlm.stages.curation.measure import (
 from synthvlm.stages.curation.model_measure import measured_by
 from synthvlm.stages.curation.rules import model_rule_fingerprint, text_rule_fingerprints
 from synthvlm.stages.curation.written import stages_of, written_fingerprint
-from synthvlm.stages.export import part_fingerprints, whole_fingerprint
+from synthvlm.stages.export import SelectedPairs, part_fingerprints, whole_fingerprint
 from synthvlm.stages.generation.calibrate import calibration_fingerprint, falling
 from synthvlm.stages.generation.prompts import (
     Prompt,
@@ -27,7 +27,6 @@ from synthvlm.stages.generation.prompts import (
     shard_fingerprint,
 )
 from synthvlm.stages.select import selection_fingerprint
-from synthvlm.stages.selected_pairs import SelectedPairs
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -214,7 +214,7 @@ def _notes(kept: _Kept, row: Candidate, image: ScoredImage) -> Iterator[str]:
 
 
 def _scores(kept: _Kept, row: Candidate, image: ScoredImage) -> dict[str, tuple[float, float]]:
-    from synthvlm.stages.generation.candidate_rows import row_of
+    from synthvlm.stages.generation.candidate_plan import row_of
 
     new = row_of(image, row.fingerprint, kept.recipe)
     pairs = {

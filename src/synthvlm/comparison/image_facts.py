@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from synthvlm.captions.readers.decoding import decode_image, image_size
+from synthvlm.captions.readers.images import decode_image, image_size
 from synthvlm.comparison.caption_facts import hash_of
 from synthvlm.comparison.data_sets import BadPair, Entry
 from synthvlm.errors import CaptionSourceError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.captions.readers.decoding import decode_image
+from synthvlm.captions.readers.images import decode_image
 from synthvlm.captions.writers.image_captions import DEFAULT_IMAGE_PROMPT
 from synthvlm.estimates import Estimate, aligned, quantity, range_of
 from synthvlm.models.devices import resolve_device

@@ -126,8 +126,7 @@ def read_images_of(folder: str, wanted: int) -> Images:
     Raises:
         CaptionSourceError: There is no such folder, or no usable image.
     """
-    from synthvlm.captions.readers.decoding import decode_image
-    from synthvlm.captions.readers.images import ImageProblem, read_image
+    from synthvlm.captions.readers.images import ImageProblem, decode_image, read_image
 
     root = Path(folder)
     if not root.is_dir():

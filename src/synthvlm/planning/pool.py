@@ -15,7 +15,7 @@ import numpy as np
 
 from synthvlm.errors import CaptionSourceError, RecipeError
 from synthvlm.recipe import source_name
-from synthvlm.stages.curation.original_images import hub_arguments, source_path
+from synthvlm.stages.curation.resources import hub_arguments, source_path
 from synthvlm.stages.curation.written import is_written
 
 if TYPE_CHECKING:

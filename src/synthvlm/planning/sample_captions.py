@@ -13,7 +13,7 @@ from synthvlm.recipe.curation import CurationSettings
 from synthvlm.recipe.sources import SourceSettings
 from synthvlm.run_folder.folder import table_bytes
 from synthvlm.stages.curation.curate import reasons_in_order, totals
-from synthvlm.stages.curation.original_images import OriginalImages
+from synthvlm.stages.curation.resources import OriginalImages
 from synthvlm.stages.curation.rules import looks_at_images, model_rules_on
 
 if TYPE_CHECKING:

@@ -1,11 +1,18 @@
-"""What a stage did, for people."""
+"""What a stage reports: a summary for people, and what its workers did as events of the run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["StageSummary"]
+from synthvlm.engines.base import ShardResult, WorkerChange
+
+if TYPE_CHECKING:
+    from synthvlm.engines.base import Update
+    from synthvlm.run_folder.folder import RunFolder
+
+__all__ = ["StageSummary", "note_update"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +67,39 @@ def describe(summary: StageSummary) -> str:
         return f"{done} (up to date, nothing to do)"
     reused = f", {summary.reused:,} of {summary.shards:,} shards reused" if summary.reused else ""
     return f"{done} ({summary.seconds:.1f} s{reused})"
+
+
+def note_update(run: RunFolder, stage: str, update: Update, **facts: Any) -> None:
+    """Note a finished shard, one that is set aside, or a worker's start or end; with facts."""
+    if isinstance(update, ShardResult):
+        run.event(
+            "shard",
+            stage=stage,
+            shard=update.shard,
+            worker=update.worker,
+            seconds=update.seconds,
+            generation_seconds=update.generation_seconds,
+            **update.counts,
+            **facts,
+        )
+    elif isinstance(update, WorkerChange):
+        run.event(
+            "worker",
+            stage=stage,
+            worker=update.worker,
+            state=update.state,
+            problem=update.problem,
+            **facts,
+        )
+        if update.state in ("silent", "heard"):
+            run.flush_events()  # for `synthvlm status`
+    else:
+        run.event(
+            "set_aside",
+            stage=stage,
+            shard=update.shard,
+            deaths=update.deaths,
+            problem=update.problem,
+            **facts,
+        )
+        run.flush_events()  # for `synthvlm status`

@@ -18,9 +18,9 @@ from synthvlm.engines.base import LostShard, ShardResult
 from synthvlm.errors import EngineError, SynthVLMError, TooManyFailuresError
 from synthvlm.models.model_files import identify
 from synthvlm.stages.generation.batch_generator import BatchGenerator, GenerationRequest
-from synthvlm.stages.generation.candidate_rows import carried, row_of
-from synthvlm.stages.generation.engine_events import note_update
+from synthvlm.stages.generation.candidate_plan import carried, row_of
 from synthvlm.stages.generation.prompts import Prompt
+from synthvlm.stages.summary import note_update
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,13 +1,19 @@
-"""Which candidates of a shard's captions are generated next, which count, and which wins."""
+"""The candidates of a shard: their rows, which are generated next, which count, and which wins."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from synthvlm.data import Candidate
 
-__all__ = ["CandidatePlan", "Key", "rank"]
+if TYPE_CHECKING:
+    from synthvlm.recipe import Recipe
+    from synthvlm.stages.generation.batch_generator import ScoredImage
+
+__all__ = ["CandidatePlan", "Key", "carried", "rank", "row_of"]
 
 #: A caption's id, and the number of one of its candidates.
 Key = tuple[str, int]
@@ -125,3 +131,41 @@ def rank(row: Candidate) -> tuple[float, int]:
     """Sort key of usable candidates: best score first, ties to the lower index."""
     assert row.score is not None
     return (-row.score, row.index)
+
+
+def row_of(image: ScoredImage, fingerprint: str, recipe: Recipe) -> Candidate:
+    """The row of an image that was generated, or failed."""
+    request, status = image.request, _status_of(image)
+    return Candidate(
+        caption_id=request.id,
+        index=request.index,
+        seed=request.seed,
+        status=status,
+        fingerprint=fingerprint,
+        scores=image.scores,
+        score=_weighted_score(image.scores, recipe) if status == "ok" else None,
+        truncated=image.truncated,
+        prompt_truncated=image.prompt_truncated,
+        reproducible=image.reproducible,
+        problem=image.problem or image.unsafe,
+    )
+
+
+def carried(row: Candidate, recipe: Recipe) -> Candidate | None:
+    """The row of an earlier attempt, as it counts now; None where it must be generated again."""
+    if row.status == "unsafe":  # done with, and cannot win
+        return row
+    if not row.scores:
+        return None
+    return replace(row, score=_weighted_score(row.scores, recipe), status="ok", chosen=False)
+
+
+def _status_of(image: ScoredImage) -> str:
+    if image.problem is not None:
+        return "failed"
+    return "ok" if image.unsafe is None else "unsafe"
+
+
+def _weighted_score(scores: Mapping[str, float], recipe: Recipe) -> float:
+    """The weighted sum of what the scorers say (method: CLIPScore + 0.5 * SSIMScore)."""
+    return sum(scorer.weight * scores[name] for name, scorer in recipe.scorers.items())

@@ -1,4 +1,4 @@
-"""Where sources lie, and the original images of their captions."""
+"""What rules and writers need beside texts: the sources' original images, and chat endpoints."""
 
 from __future__ import annotations
 
@@ -7,14 +7,27 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from synthvlm.data import fingerprint
+from synthvlm.errors import RecipeError
 from synthvlm.recipe import TINY, source_name
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from synthvlm.captions.readers.sources import OriginalImage
+    from synthvlm.endpoints.client import EndpointClient
+    from synthvlm.endpoints.connection import EndpointSettings
     from synthvlm.recipe import Recipe
     from synthvlm.recipe.sources import SourceSettings
+    from synthvlm.run_folder.folder import RunFolder
 
-__all__ = ["HubArguments", "OriginalImages", "hub_arguments", "images_fingerprint", "source_path"]
+__all__ = [
+    "HubArguments",
+    "OriginalImages",
+    "endpoint_client",
+    "hub_arguments",
+    "images_fingerprint",
+    "source_path",
+]
 
 
 class HubArguments(TypedDict):
@@ -101,3 +114,35 @@ class _Stream:
         # the rows of the next shard are wanted.
         while self._wanted:
             yield self._wanted.popleft()
+
+
+def endpoint_client(
+    run: RunFolder, endpoint: EndpointSettings, model: str, where: str, resources: ExitStack
+) -> EndpointClient:
+    """A client that keeps every reply, in the run folder unless told otherwise.
+
+    Args:
+        run: The run folder.
+        endpoint: The endpoint.
+        model: The model's name there.
+        where: Path in the recipe of what asks the endpoint, for messages.
+        resources: The store of replies is entered into it.
+
+    Raises:
+        RecipeError: There is no local folder to keep replies in.
+    """
+    from synthvlm.endpoints.client import EndpointClient
+    from synthvlm.endpoints.replies import ReplyStore
+
+    folder = endpoint.replies or run.local_path("replies")
+    if folder is None:
+        raise RecipeError(
+            f"{where}.endpoint.replies: name a local folder, for {run.url} is not on this machine "
+            f"and replies that were paid for must be kept"
+        )
+    return EndpointClient(
+        endpoint.connection(),
+        model,
+        max_tokens=endpoint.max_tokens,
+        store=resources.enter_context(ReplyStore(folder)),
+    )
