@@ -43,8 +43,8 @@ ALLOWED = {
     "stages",
     "training": "captions components errors models progress recipe report",
     "evaluation": "captions errors estimates models progress",
-    "comparison": "captions data errors estimates models progress report run_folder scorers "
-    "training",
+    "comparison": "captions components data errors estimates models progress recipe report "
+    "run_folder scorers training",
     "doctor": "components errors models recipe",
     "cli": "checks comparison doctor engines errors evaluation pipeline planning progress "
     "publishing recipe training",

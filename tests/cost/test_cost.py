@@ -101,6 +101,8 @@ def test_lowest_scores_and_a_number_of_pairs_are_selections_too(
     assert few["estimates"]["captions_per_pair"]["value"] == pytest.approx(4)
     with pytest.raises(RecipeError, match=r"none of 16 drawn pairs reaches selection.min_scores"):
         measured(recipe(tmp_path, "selection.min_scores.score=9.0"), captioner)
+    with pytest.raises(RecipeError, match=r"none of 16 drawn pairs reaches selection.min_scores"):
+        measured(recipe(tmp_path, "selection.min_scores.clip_score=9.0"), captioner)
 
 
 def test_the_whole_command_on_the_tiny_models(tmp_path: Path, captioner: Path) -> None:

@@ -14,10 +14,12 @@ from synthvlm.cli.options import (
     DeviceOption,
     JsonOption,
     LimitOption,
+    PluginOption,
     RecipeToTry,
     RevisionOption,
     SetOption,
     app,
+    load_plugins,
 )
 from synthvlm.evaluation.settings import EvaluationSettings
 
@@ -149,33 +151,48 @@ def compare(
         Optional[str],  # noqa: UP045
         typer.Option(help="Hub id or folder of a CLIP model, or tiny; default: ViT-B/32."),
     ] = None,
-    mapped: Annotated[
+    scorers: Annotated[
+        list[str],
+        typer.Option(
+            "--scorer",
+            help="Score by this one; may be repeated; default: clip, ssim.",
+            metavar="NAME",
+        ),
+    ] = [],  # noqa: B006
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            help="Change a scorer, as in a recipe; null: off.",
+            metavar="scoring.NAME.KEY=VALUE",
+        ),
+    ] = [],  # noqa: B006
+    map_points: Annotated[
         int, typer.Option("--map", min=0, help="Pairs of each data set on the maps.")
     ] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the maps.")] = 0,
     device: DeviceOption = "auto",
     revision: RevisionOption = None,
     as_json: JsonOption = False,
+    plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
     """Data sets, or results of models, side by side: scores, sizes, duplicates, maps."""
     with explained(debug, "interrupted: nothing was written"):
-        from synthvlm.comparison.command import DEFAULT_CLIP, compare_command, parse_sample
+        from synthvlm.comparison.command import compare_command
+        from synthvlm.comparison.settings import ComparisonSettings, choose_scorers, parse_sample
         from synthvlm.progress.display import terminal_progress
 
+        load_plugins(plugins)
+        settings = ComparisonSettings(
+            choose_scorers(scorers, overrides, clip=clip, revision=revision),
+            sample=parse_sample(sample),
+            device=device,
+            map_points=map_points,
+            seed=seed,
+        )
         with terminal_progress(silent=as_json) as progress:
-            text = compare_command(
-                inputs,
-                out=out,
-                sample=parse_sample(sample),
-                clip=clip or DEFAULT_CLIP,
-                revision=revision,
-                device=device,
-                mapped=mapped,
-                seed=seed,
-                as_json=as_json,
-                progress=progress,
-            )
+            text = compare_command(inputs, settings, out=out, as_json=as_json, progress=progress)
         print(text)
 
 
@@ -205,6 +222,7 @@ def cost(
     ] = None,
     revision: RevisionOption = None,
     as_json: JsonOption = False,
+    plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
     """What a usable pair costs in device seconds: drawn by a recipe, against captioned."""
@@ -213,6 +231,7 @@ def cost(
         from synthvlm.progress.display import terminal_progress
         from synthvlm.recipe import Recipe
 
+        load_plugins(plugins)
         settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
         with terminal_progress(silent=as_json) as progress:
             text = cost_command(

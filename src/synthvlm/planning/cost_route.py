@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from synthvlm.data import score_column
 from synthvlm.errors import RecipeError
 from synthvlm.estimates import Estimate, combine, mean_interval, share_of
 from synthvlm.planning.clock import full_batches
@@ -102,14 +103,14 @@ def _captions_per_pair(trial: Trial) -> Estimate:
     kept = share_of(len(trial.curated.kept), trial.curated.counts["captions"], trial.pool.distinct)
     population = round(kept.value * trial.pool.distinct)
     paired = share_of(len(pairs), drawn, population)
-    passing = sum(_passes(row, trial.recipe) for row in pairs)
+    passing = sum(_reaches_lowest_scores(row, trial.recipe) for row in pairs)
     if not passing:
         raise RecipeError(
             f"none of {len(pairs)} drawn pairs reaches selection.min_scores: lower them, or draw "
             f"more (--pairs)"
         )
     good = share_of(passing, len(pairs), population)
-    if not _lowest(trial.recipe):
+    if not trial.recipe.selection.min_scores:
         good = Estimate.exact(1.0)
     selected = _selected(trial.recipe, good, combine(lambda n, p: n * p * population, kept, paired))
     return combine(lambda a, b: a * b, _inverse(paired), _inverse(selected))
@@ -132,12 +133,11 @@ def _selected(recipe: Recipe, good: Estimate, pairs: Estimate) -> Estimate:
     return combine(min, good, most)
 
 
-def _passes(row: Candidate, recipe: Recipe) -> bool:
-    return all(getattr(row, name) >= bound for name, bound in _lowest(recipe).items())
-
-
-def _lowest(recipe: Recipe) -> dict[str, float]:
-    return recipe.selection.min_scores
+def _reaches_lowest_scores(row: Candidate, recipe: Recipe) -> bool:
+    values = {score_column(name): value for name, value in row.scores.items()}
+    if row.score is not None:
+        values["score"] = row.score
+    return all(values[name] >= lowest for name, lowest in recipe.selection.min_scores.items())
 
 
 def _inverse(share: Estimate) -> Estimate:
