@@ -235,7 +235,7 @@ def test_score_per_second_prefers_the_quick(tmp_path: Path, studio: Studio) -> N
 
 
 def shard(images: int, seconds: float, stage: str = "generate") -> dict[str, Any]:
-    return {"event": "shard", "stage": stage, "generated": images, "drawing_s": seconds}
+    return {"event": "shard", "stage": stage, "generated": images, "generation_seconds": seconds}
 
 
 RUN = {"event": "run"}

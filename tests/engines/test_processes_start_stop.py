@@ -251,5 +251,6 @@ def test_a_recipe_that_names_one_device_gets_one_worker(
     monkeypatch.setattr(Pipeline, "run", lambda self, until: engines.append(self._engine))
     out = str(tmp_path / "run")
     changes = [f"run.device={device}"]
-    _run("tiny", [str(captions)], out, changes, None, "local", None, None, "generate")
+    recipe = Recipe.load("tiny", captions=[captions], overrides=changes)
+    _run(recipe, out, "generate", "local", None, None)
     assert [type(engine) for engine in engines] == [kind]

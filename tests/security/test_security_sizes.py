@@ -354,7 +354,7 @@ def told(url: str) -> tuple[str | None, str | None]:
     """The problems of a chat request and of an image request."""
     chat = EndpointClient(Connection(url, max_tries=1), "m")
     [(_, reply)] = chat.ask_all([(0, [{"role": "user", "content": "x"}], {})])
-    [(_, image)] = ImageClient(Connection(url, max_tries=1), "m").draw_all([(0, "x", {})])
+    [(_, image)] = ImageClient(Connection(url, max_tries=1), "m").generate_all([(0, "x", {})])
     return reply.problem, image.problem
 
 

@@ -93,7 +93,11 @@ def decoders() -> ThreadPoolExecutor:
 
 
 def _embedding_problems(column: Any) -> Iterator[str | None]:
+    """What is wrong with each; a column without any is one of a run whose scorers do not embed."""
     lengths = {0 if value.values is None else len(value) for value in column}
+    if column.null_count == len(column):
+        yield from [None] * len(column)
+        return
     for value in column:
         vector = np.zeros(0) if value.values is None else value.values.to_numpy().astype(float)
         norm = float(np.linalg.norm(vector)) if len(vector) else 0.0

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.recipe.generation import ImageSettings
     from synthvlm.run_folder.folder import Marker, RunFolder
-    from synthvlm.stages.generation.batch_generator import Image
+    from synthvlm.stages.generation.batch_generator import ScoredImage
     from synthvlm.stages.generation.models import Models
 
 __all__ = ["regenerate", "regenerate_command"]
@@ -60,20 +60,22 @@ def regenerate(
         RunFolderError: There is no such caption or candidate, or it was never drawn.
         ModelError: A model cannot be loaded.
     """
-    from synthvlm.stages.generation.batch_generator import Drawer, Order
+    from synthvlm.stages.generation.batch_generator import BatchGenerator, GenerationRequest
     from synthvlm.stages.generation.models import Models
 
     if index is not None and every:
         raise SynthVLMError("--index and --all exclude each other: leave one out")
     kept = _Kept(run, recipe, id)
     rows, skipped = _wanted(kept, index, every=every)
-    drawer = Drawer(recipe, progress or SilentProgress(), load_models or Models.load)
+    batch_generator = BatchGenerator(
+        recipe, progress or SilentProgress(), load_models or Models.load
+    )
     made = []
-    with closing(drawer):
+    with closing(batch_generator):
         # The image of a row is made of its seed alone, so it does not matter what else is drawn.
         for row in rows:
-            order = Order(id, row.index, kept.text, row.seed)
-            made.append(_compared(kept, row, drawer.draw([order]).result()[0], to))
+            request = GenerationRequest(id, row.index, kept.text, row.seed)
+            made.append(_compared(kept, row, batch_generator.generate([request]).result()[0], to))
     return Regeneration(id, kept.text, kept.shard, tuple(made), tuple(skipped))
 
 
@@ -179,7 +181,7 @@ def _why_not(row: Candidate) -> str:
     return f"has no image: it {row.status}" + (f" ({row.problem})" if row.problem else "")
 
 
-def _compared(kept: _Kept, row: Candidate, image: Image, to: str | None) -> Regenerated:
+def _compared(kept: _Kept, row: Candidate, image: ScoredImage, to: str | None) -> Regenerated:
     notes, scores = list(_notes(kept, row, image)), _scores(kept, row, image)
     if row.chosen and row.index not in kept.pairs:
         notes.append("its stored image is lost: `synthvlm verify` says more")
@@ -200,7 +202,7 @@ def _compared(kept: _Kept, row: Candidate, image: Image, to: str | None) -> Rege
     )
 
 
-def _notes(kept: _Kept, row: Candidate, image: Image) -> Iterator[str]:
+def _notes(kept: _Kept, row: Candidate, image: ScoredImage) -> Iterator[str]:
     if not (row.reproducible and image.reproducible):
         yield "its seed does not determine the image: another one is to be expected"
     if row.fingerprint != kept.fingerprint:
@@ -211,7 +213,7 @@ def _notes(kept: _Kept, row: Candidate, image: Image) -> Iterator[str]:
         yield "it does not count: its caption is done before"
 
 
-def _scores(kept: _Kept, row: Candidate, image: Image) -> dict[str, tuple[float, float]]:
+def _scores(kept: _Kept, row: Candidate, image: ScoredImage) -> dict[str, tuple[float, float]]:
     from synthvlm.stages.generation.candidate_rows import row_of
 
     new = row_of(image, row.fingerprint, kept.recipe)

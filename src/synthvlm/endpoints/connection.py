@@ -25,7 +25,7 @@ class Connection:
         api_key_env: Environment variable that holds the key. Where it is not set, none is sent,
             which local servers accept.
         concurrency: Requests in work at one time, at least 1.
-        timeout_s: Seconds for one try, from connecting to the last byte. Most image servers draw
+        timeout_s: Seconds for one try, from connecting to the last byte. Most image servers make
             one image after the other, so the time in their queue is part of it.
         max_tries: Tries of a request, at least 1.
         backoff_s: Seconds (more or less) before the second try; doubles with each further one.

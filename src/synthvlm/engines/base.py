@@ -27,14 +27,14 @@ class ShardResult:
         counts: For people, e.g. images generated.
         seconds: The worker's turn at it, without the loading of models; its files are written
             while the next shard has its turn.
-        drawing_s: Of these, how long the generator was at work; the rest it waited.
+        generation_seconds: Of these, how long the generator was at work; the rest it waited.
         worker: Name of the worker that did it; engines fill it in.
     """
 
     shard: int
     counts: Mapping[str, int]
     seconds: float
-    drawing_s: float
+    generation_seconds: float
     worker: str = ""
 
 

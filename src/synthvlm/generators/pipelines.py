@@ -47,7 +47,7 @@ _OWN_ARGUMENTS = {
 #: the pipeline's dtype at each use.
 _QUANTIZATIONS = {"int8": "Int8WeightOnlyConfig", "float8": "Float8WeightOnlyConfig"}
 
-#: Draw their step noise from a source of their own.
+#: Schedulers that take their step noise from a random source of their own.
 _UNSEEDED = {"DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler"}
 
 
@@ -103,7 +103,7 @@ def call_parameters(pipeline: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def check_text_to_image(pipeline: Any, model: str) -> None:
-    """Check that a pipeline draws from a prompt alone.
+    """Check that a pipeline generates from a prompt alone.
 
     Raises:
         ModelError: It does not.

@@ -1,4 +1,4 @@
-"""The settings of a diffusers generator: what is loaded, and how it draws."""
+"""The settings of a diffusers generator: what is loaded, and how it generates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Refiner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusersSettings:
-    """How a diffusers pipeline is loaded, and how it draws.
+    """How a diffusers pipeline is loaded, and how it generates.
 
     Attributes:
         model: Hub id or folder of a text-to-image pipeline.

@@ -132,7 +132,7 @@ def drawing_seconds(events: Iterable[Mapping[str, Any]]) -> float | None:
         elif event.get("event") == "shard" and event.get("stage") == "generate":
             images = int(event.get("generated", 0)) + int(event.get("regenerated", 0))
             if images:
-                (first if is_first else warm).append((images, float(event["drawing_s"])))
+                (first if is_first else warm).append((images, float(event["generation_seconds"])))
                 is_first = False
     shards = warm or first
     full = [shard for shard in shards if shard[0] == max(shards)[0]]

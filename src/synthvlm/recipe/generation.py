@@ -11,6 +11,7 @@ from synthvlm.endpoints.settings import ImageEndpointSettings
 from synthvlm.generators import GENERATORS
 
 __all__ = [
+    "SHARED_SETTINGS",
     "AdaptiveSettings",
     "GenerationSettings",
     "ImageSettings",
@@ -59,8 +60,8 @@ class ImageSettings(Settings):
 
 
 #: Settings of generation that count whatever makes the images; and those of an endpoint besides.
-_OF_ALL = {"generator", "options", "dtype", "candidates", "adaptive", "image", "safety"}
-_OF_ENDPOINTS = _OF_ALL | {"model", "height", "width", "endpoint"}
+SHARED_SETTINGS = {"generator", "options", "dtype", "candidates", "adaptive", "image", "safety"}
+_OF_ENDPOINTS = SHARED_SETTINGS | {"model", "height", "width", "endpoint"}
 
 
 class AdaptiveSettings(Settings):
@@ -76,7 +77,7 @@ class AdaptiveSettings(Settings):
         0.9, gt=0.0, le=1.0, description="Share of best-of-k's gain that calibration keeps."
     )
     sample: Annotated[int, InHash.ALWAYS] = Field(
-        64, ge=8, description="Captions that calibration draws all candidates of."
+        64, ge=8, description="Captions that calibration generates all candidates of."
     )
 
     @model_validator(mode="after")
@@ -154,10 +155,10 @@ class GenerationSettings(Settings):
         4, ge=1, description="Images per caption, of which the best is kept."
     )
     adaptive: Annotated[AdaptiveSettings | None, InHash.NEVER] = Field(
-        None, description="Draw fewer candidates of captions that are done early; null: all."
+        None, description="Generate fewer candidates of captions that are done early; null: all."
     )
     endpoint: ImageEndpointSettings | None = Field(
-        None, description="Draws by the model of that name there; null: the model runs here."
+        None, description="The model of that name there generates; null: the model runs here."
     )
     safety: SafetySettings | None = Field(None, description="Rejects unsafe images; null: off.")
     refiner: RefinerSettings | None = None
@@ -178,7 +179,7 @@ class GenerationSettings(Settings):
         if self.generator not in ("diffusers", "endpoint"):
             GENERATORS.settings(self.generator, self.options, ("generator",), ("options",))
             advice = f"generator {self.generator!r}: remove it; its own settings go into options"
-            self._refuse_unused(_OF_ALL, advice)
+            self._refuse_unused(SHARED_SETTINGS, advice)
         elif self.options:
             raise ValueError("options are for a generator of a plug-in: remove them")
         elif self.generator == "endpoint" and self.endpoint is None:

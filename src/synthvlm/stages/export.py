@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import orjson
 
 from synthvlm.components.component import LoadContext
+from synthvlm.components.contract import contract
 from synthvlm.data import fingerprint
 from synthvlm.exporters import EXPORTERS, Exporter
+from synthvlm.exporters.base import check_kept
 from synthvlm.exporters.card import data_set_card
 from synthvlm.models.model_files import identify
 from synthvlm.stages.card_facts import card_facts
@@ -136,7 +138,10 @@ def _write_part(
         stored.append(run.write(f"{_kept_name(kind)}{number:05d}-{unique}", data))
 
     for name, exporter in exporters.items():
-        keep(name, exporter.write_part(number, selected.pairs(part), write))
+        with contract("exporter", name):
+            kept = exporter.write_part(number, selected.pairs(part), write)
+        check_kept(name, kept)
+        keep(name, kept)
     keep(FILES, orjson.dumps(files))
     folder.sync()
     return run.commit(STAGE, number, wanted, stored)
@@ -157,7 +162,8 @@ def _finish(
 
     for name, exporter in exporters.items():
         kept = (_kept(run, marker, name) for _, marker in sorted(markers.items()))
-        exporter.finish(kept, write)
+        with contract("exporter", name):
+            exporter.finish(kept, write)
     write(CARD_FILE, [card.encode("utf-8")])
     return files
 

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from synthvlm.captions.rules.base import RuleSettings, TextRule
+from synthvlm.captions.rules.base import RuleSettings, TextRule, check_measures
 from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.captions.rules.codepoints import ALNUM, SPECIAL
 from synthvlm.captions.rules.flagged_words import load_flagged_words
 from synthvlm.captions.rules.ngrams import rows_with_repeats, top_repetition, total_repetition
 from synthvlm.components.component import LoadContext
+from synthvlm.components.contract import contract
 from synthvlm.components.settings import Identify, InHash
 
 __all__ = [
@@ -173,6 +174,9 @@ def measure(
 
     Returns:
         For each rule's name, its measure of each text in order; float64, shape (texts,).
+
+    Raises:
+        PluginError: A rule fails, or does not give one number for each text; the message names it.
     """
     texts = texts if isinstance(texts, Sequence) else list(texts)
     result = {rule.name: np.zeros(len(texts)) for rule in rules}
@@ -180,7 +184,10 @@ def measure(
         batch = TextBatch([texts[row] for row in rows])
         for rule in rules:
             began = time.perf_counter()
-            result[rule.name][rows] = rule.measure(batch)
+            with contract("rule", rule.name):
+                values = rule.measure(batch)
+            check_measures(rule.name, values, len(batch))
+            result[rule.name][rows] = values
             if seconds is not None:
                 spent = time.perf_counter() - began
                 seconds[rule.name] = seconds.get(rule.name, 0.0) + spent

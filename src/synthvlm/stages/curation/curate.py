@@ -115,13 +115,14 @@ def reasons_on(recipe: Recipe) -> list[str]:
 
 def reasons_in_order(reasons: Iterable[str]) -> list[str]:
     """Reasons of rejections in the order in which they are decided; what is no step comes last."""
+    reasons = set(reasons)
     text: list[str] = []
     model: list[str] = []
-    for name in RULES.names():
+    for name in RULES.in_order(reasons):  # a plug-in that had no part need not be importable
         (text if issubclass(RULES[name], TextRule) else model).append(name)
     order = [UNREADABLE, *text, DUPLICATE, NEAR_DUPLICATE, *model, ALIGNMENT, UNMEASURED, CONCEPTS]
     places = {name: place for place, name in enumerate(order)}
-    return sorted(set(reasons), key=lambda name: (places.get(name, len(order)), name))
+    return sorted(reasons, key=lambda name: (places.get(name, len(order)), name))
 
 
 def totals(markers: dict[int, Marker]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.captions.rules import RULES
 from synthvlm.components.settings import identity_values
 from synthvlm.data import Caption, fingerprint, measure_schema
 from synthvlm.errors import TooManyFailuresError
@@ -173,6 +174,11 @@ class _Measurer:
             if place >= 0:
                 table = table.remove_column(place)
             table = table.append_column(rule, pa.array(values, pa.float64()))
+        # The same columns in the same order, whatever was measured first.
+        base = measure_schema().names
+        measured = RULES.in_order(table.column_names)
+        unknown = sorted({*table.column_names} - {*base, *measured})  # of plug-ins not loaded now
+        table = table.select([*base, *measured, *unknown])
         return self._commit(shard, table, marker.fingerprint, known)
 
     def _measures(self, texts: list[str], names: Iterable[str]) -> dict[str, Any]:

@@ -25,8 +25,8 @@ class BatchSizer:
         self._best: float | None = None
         self._is_warm = False
 
-    def drew(self, images: int, seconds: float) -> None:
-        """Take note of a batch that was drawn."""
+    def record_batch(self, images: int, seconds: float) -> None:
+        """Take note of a batch that was generated."""
         if not self._searching or images != self.size:
             return
         if not self._is_warm:
@@ -42,7 +42,7 @@ class BatchSizer:
             self._best, self._is_warm = each, False
             self.size *= 2
 
-    def ran_out(self, images: int) -> int:
+    def shrink(self, images: int) -> int:
         """A batch did not fit into memory; the size to go on with, below that of the batch."""
         self._searching = False
         self.size = max(1, min(self.size, images // 2))

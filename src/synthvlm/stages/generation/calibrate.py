@@ -15,7 +15,7 @@ import numpy as np
 from synthvlm.data import Candidate, candidate_seed, candidate_table, fingerprint
 from synthvlm.engines.base import LostShard, ShardResult
 from synthvlm.errors import EngineError, SynthVLMError, TooManyFailuresError
-from synthvlm.stages.generation.batch_generator import Drawer, Order
+from synthvlm.stages.generation.batch_generator import BatchGenerator, GenerationRequest
 from synthvlm.stages.generation.candidate_rows import carried, row_of
 from synthvlm.stages.generation.engine_events import note_update
 from synthvlm.stages.generation.prompts import Prompt
@@ -81,7 +81,7 @@ def thresholds_of(
     sample: Sample,
     progress: Progress,
 ) -> tuple[tuple[float, ...] | None, Mapping[Key, Candidate]]:
-    """The best scores so far with which a caption is done, and the candidates drawn to find them.
+    """The best scores so far with which a caption is done, and the sample to find them on.
 
     They are fixed once in a run: more captions do not move them.
 
@@ -108,7 +108,8 @@ def thresholds_of(
                 if isinstance(update, LostShard):
                     raise EngineError(
                         f"{STAGE}: {update.deaths} workers died of it; the last: "
-                        f"{update.problem}; mend the cause and run again, what was drawn is kept"
+                        f"{update.problem}; mend the cause and run again, finished images "
+                        f"are kept"
                     )
         marker = run.markers(STAGE)[0]
         facts = marker.facts
@@ -151,7 +152,7 @@ def choose_stopping(scores: np.ndarray, keep_gain: float) -> Stopping:
     rotations of their order count.
 
     Args:
-        scores: float64, shape (captions, k), in the order of drawing; NaN for a failure.
+        scores: float64, shape (captions, k), in the order of generation; NaN for a failure.
         keep_gain: Share (above 0, at most 1) of the gain in mean score.
 
     Raises:
@@ -220,7 +221,7 @@ class _Job:
 
 
 class _Worker:
-    """Draws all candidates of the sample, and commits their scores and the thresholds."""
+    """Generates all candidates of the sample, and commits their scores and the thresholds."""
 
     def __init__(self, job: _Job, progress: Reporter) -> None:
         self._run, self._recipe, self._progress = job.run, job.recipe, progress
@@ -236,16 +237,21 @@ class _Worker:
             began = time.monotonic()
             self._rows = self._earlier(shard)
             self._progress.advance(len(self._rows))
-            drawer = Drawer(self._recipe, self._progress, self._load_models)
-            with closing(drawer):
+            batch_generator = BatchGenerator(self._recipe, self._progress, self._load_models)
+            with closing(batch_generator):
                 try:
-                    drawn = self._draw(shard, drawer)
+                    generated = self._generate(shard, batch_generator)
                 except (SynthVLMError, KeyboardInterrupt):
                     self._keep(shard)
                     raise
             self._commit(shard)
             seconds = round(time.monotonic() - began, 3)
-            yield ShardResult(shard, {"generated": drawn}, seconds, round(drawer.drawing_s, 3))
+            yield ShardResult(
+                shard,
+                {"generated": generated},
+                seconds,
+                round(batch_generator.generation_seconds, 3),
+            )
 
     def _earlier(self, shard: int) -> dict[Key, Candidate]:
         """What a calibration that was stopped, or had other settings, left of the sample."""
@@ -262,26 +268,26 @@ class _Worker:
                 found[row.caption_id, row.index] = kept
         return found
 
-    def _draw(self, shard: int, drawer: Drawer) -> int:
-        """Draw what is missing; returns how many that were."""
-        orders = [
-            Order(id, index, prompt.text, candidate_seed(self._recipe.seed, id, index))
+    def _generate(self, shard: int, batch_generator: BatchGenerator) -> int:
+        """Generate what is missing; returns how many that were."""
+        requests = [
+            GenerationRequest(id, index, prompt.text, candidate_seed(self._recipe.seed, id, index))
             for id, prompt in self._prompts.items()
             for index in range(self._recipe.generation.candidates)
             if (id, index) not in self._rows
         ]
         start = 0
-        while start < len(orders):
-            batch = orders[start : start + drawer.sizer.size]
-            for image in drawer.draw(batch).result():
-                fingerprint = self._prompts[image.order.id].fingerprint
+        while start < len(requests):
+            batch = requests[start : start + batch_generator.sizer.size]
+            for image in batch_generator.generate(batch).result():
+                fingerprint = self._prompts[image.request.id].fingerprint
                 row = row_of(image, fingerprint, self._recipe)
                 self._rows[row.caption_id, row.index] = row
             if start // _KEPT_EVERY < (start + len(batch)) // _KEPT_EVERY:
                 self._keep(shard)
             start += len(batch)
             self._progress.advance(len(batch))
-        return len(orders)
+        return len(requests)
 
     def _keep(self, shard: int) -> None:
         """Commit what there is for the next run, not as a calibration."""

@@ -10,18 +10,18 @@ from synthvlm.data import Candidate
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
-    from synthvlm.stages.generation.batch_generator import Image
+    from synthvlm.stages.generation.batch_generator import ScoredImage
 
 __all__ = ["carried", "row_of"]
 
 
-def row_of(image: Image, fingerprint: str, recipe: Recipe) -> Candidate:
-    """The row of an image that was drawn, or failed."""
-    order, status = image.order, _status(image)
+def row_of(image: ScoredImage, fingerprint: str, recipe: Recipe) -> Candidate:
+    """The row of an image that was generated, or failed."""
+    request, status = image.request, _status(image)
     return Candidate(
-        caption_id=order.id,
-        index=order.index,
-        seed=order.seed,
+        caption_id=request.id,
+        index=request.index,
+        seed=request.seed,
         status=status,
         fingerprint=fingerprint,
         scores=image.scores,
@@ -34,7 +34,7 @@ def row_of(image: Image, fingerprint: str, recipe: Recipe) -> Candidate:
 
 
 def carried(row: Candidate, recipe: Recipe) -> Candidate | None:
-    """The row of an earlier attempt, as it counts now; None where it must be drawn again."""
+    """The row of an earlier attempt, as it counts now; None where it must be generated again."""
     if row.status == "unsafe":  # done with, and cannot win
         return row
     if not row.scores:
@@ -42,7 +42,7 @@ def carried(row: Candidate, recipe: Recipe) -> Candidate | None:
     return replace(row, score=_score(row.scores, recipe), status="ok", chosen=False)
 
 
-def _status(image: Image) -> str:
+def _status(image: ScoredImage) -> str:
     if image.problem is not None:
         return "failed"
     return "ok" if image.unsafe is None else "unsafe"

@@ -22,7 +22,7 @@ def note_update(run: RunFolder, stage: str, update: Update, **facts: Any) -> Non
             shard=update.shard,
             worker=update.worker,
             seconds=update.seconds,
-            drawing_s=update.drawing_s,
+            generation_seconds=update.generation_seconds,
             **update.counts,
             **facts,
         )

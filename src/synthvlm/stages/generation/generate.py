@@ -118,12 +118,17 @@ class _Work:
         self.counts = dict.fromkeys(COUNTS, 0)
         self.lost: list[LostShard] = []
         self._lost_candidates = 0
-        self._seconds = self._drawing_s = 0.0
+        self._failing: int | None = None  # the first shard with failed candidates
+        self._seconds = self._generation_seconds = 0.0
 
     @property
     def waited(self) -> float | None:
         """Share of the workers' time in which the generator waited."""
-        return max(0.0, 1 - self._drawing_s / self._seconds) if self._drawing_s else None
+        return (
+            max(0.0, 1 - self._generation_seconds / self._seconds)
+            if self._generation_seconds
+            else None
+        )
 
     def take(self, update: Update, size: int) -> None:
         """Count an update in; size: the candidates of a shard that is lost."""
@@ -136,8 +141,10 @@ class _Work:
         if isinstance(update, ShardResult):
             for name in self.counts:
                 self.counts[name] += update.counts[name]
+            if self._failing is None and update.counts["failed"]:
+                self._failing = update.shard
             self._seconds += update.seconds
-            self._drawing_s += update.drawing_s
+            self._generation_seconds += update.generation_seconds
 
     def check_failed(self) -> None:
         """Stop where more candidates failed than the recipe allows."""
@@ -145,10 +152,21 @@ class _Work:
         if failed > self._allowed:
             raise TooManyFailuresError(
                 f"{STAGE}: {failed} candidates failed, more than run.max_failed_share "
-                f"({self._recipe.run.max_failed_share}) allows; the reasons are in the column "
-                f"`problem` of {self._run.path('candidates')}; mend the cause and run again, what "
-                f"is finished is kept"
+                f"({self._recipe.run.max_failed_share}) allows; the first: "
+                f"{self._first_problem()}; all reasons are in the column `problem` of "
+                f"{self._run.path('candidates')}; mend the cause and run again, what is finished "
+                f"is kept"
             )
+
+    def _first_problem(self) -> str:
+        """Why the first candidate failed."""
+        marker = None if self._failing is None else self._run.marker(STAGE, self._failing)
+        name = None if marker is None else marker.file("candidates")
+        problems = []
+        if name is not None:
+            rows = self._run.read_table(name, ["status", "problem"]).to_pylist()
+            problems = [row["problem"] for row in rows if row["status"] == "failed"]
+        return next(filter(None, problems), "unknown")
 
     def check_lost(self) -> None:
         """At the end: stop where shards that were set aside are too many."""

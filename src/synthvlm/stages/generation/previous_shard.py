@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["Earlier"]
+__all__ = ["PreviousShard"]
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
+class PreviousShard:
     """Candidates, winners and thumbnails by key, and how the winners were encoded."""
 
     candidates: Mapping[Key, Candidate]
@@ -27,7 +27,7 @@ class Earlier:
     encoding: object
 
     @classmethod
-    def read(cls, run: RunFolder, marker: Marker | None) -> Earlier:
+    def read(cls, run: RunFolder, marker: Marker | None) -> PreviousShard:
         """Read what a shard's marker names; nothing where there is none."""
         if marker is None:
             return cls({}, {}, {}, None)

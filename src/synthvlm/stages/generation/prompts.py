@@ -10,6 +10,7 @@ from synthvlm.components.settings import ModelName, identity_values
 from synthvlm.data import fingerprint
 from synthvlm.generators import GENERATORS
 from synthvlm.models.model_files import identify
+from synthvlm.recipe.generation import SHARED_SETTINGS
 from synthvlm.scorers import SCORERS
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def _generator_identity(settings: GenerationSettings) -> object:
     section = identity_values(settings, identified)
     if settings.generator_settings is settings:
         return section
-    return section, GENERATORS.identity(name, settings.generator_settings, identify)
+    # A plug-in has settings of its own, and no model, steps or sides of ours.
+    shared = [(key, value) for key, value in section if key in SHARED_SETTINGS]
+    return shared, GENERATORS.identity(name, settings.generator_settings, identify)
 
 
 def _named(name: str, mark: ModelName) -> str:

@@ -22,11 +22,15 @@ from synthvlm.data import (
     preview_schema,
     table_of,
 )
-from synthvlm.stages.generation.batch_generator import Drawer, Image, Order
+from synthvlm.stages.generation.batch_generator import (
+    BatchGenerator,
+    GenerationRequest,
+    ScoredImage,
+)
 from synthvlm.stages.generation.candidate_plan import CandidatePlan, Key, rank
 from synthvlm.stages.generation.candidate_rows import carried, row_of
 from synthvlm.stages.generation.pixels import decode, encode, encoding_fact, thumbnail
-from synthvlm.stages.generation.previous_shard import Earlier
+from synthvlm.stages.generation.previous_shard import PreviousShard
 from synthvlm.stages.generation.prompts import STAGE, Prompt, image_dependencies, shard_fingerprint
 
 if TYPE_CHECKING:
@@ -43,16 +47,16 @@ COUNTS = ("generated", "regenerated", "carried", "failed", "unsafe", "skipped")
 
 
 class ShardAttempt:
-    """Draws, scores and chooses; ``draw`` on the thread of the models, then ``commit`` on any."""
+    """Generates, scores and chooses: ``generate`` on the models' thread, then ``commit`` on any."""
 
     def __init__(
         self,
         recipe: Recipe,
         prompts: Sequence[Prompt],
-        earlier: Earlier,
+        previous: PreviousShard,
         calibrated: Mapping[Key, Candidate],
         thresholds: tuple[float, ...] | None,
-        drawer: Drawer,
+        batch_generator: BatchGenerator,
         progress: Reporter,
     ) -> None:
         """Plan the attempt.
@@ -60,15 +64,15 @@ class ShardAttempt:
         Args:
             recipe: With dtype and threads resolved.
             prompts: The shard's kept captions.
-            earlier: What an earlier attempt left.
-            calibrated: Candidates that calibration drew, without their pixels.
+            previous: What an earlier attempt left.
+            calibrated: Candidates that calibration generated, without their pixels.
             thresholds: Best score so far with which a caption is done, for each candidate's
-                number; None: all candidates are drawn.
-            drawer: Draws and scores.
+                number; None: all candidates are generated.
+            batch_generator: Generates and scores.
             progress: Shows candidates done.
         """
-        self._recipe, self._earlier = recipe, earlier
-        self._drawer, self._progress = drawer, progress
+        self._recipe, self._previous = recipe, previous
+        self._batch_generator, self._progress = batch_generator, progress
         self._prompts = {prompt.id: prompt for prompt in prompts}
         share = recipe.report.preview_share
         self._previewed = {prompt.id for prompt in prompts if is_sampled(prompt.id, share)}
@@ -77,58 +81,58 @@ class ShardAttempt:
         self._encoding = encoding_fact(recipe.generation.image)
         known: dict[Key, Candidate] = {}
         for key in ((id, index) for id in self._prompts for index in range(self._count)):
-            for rows in (earlier.candidates, calibrated):
+            for rows in (previous.candidates, calibrated):
                 row = self._carried(rows.get(key))
                 if row is not None:
                     known.setdefault(key, row)
         self._plan = CandidatePlan(list(self._prompts), self._count, thresholds, known)
-        self._best: dict[str, Image] = {}
+        self._best: dict[str, ScoredImage] = {}
         self._pairs: dict[str, Future[Pair]] = {}
-        self._previews = {key: earlier.previews[key] for key in known if key in earlier.previews}
-        self._pending: Future[list[Image]] | None = None
+        self._previews = {key: previous.previews[key] for key in known if key in previous.previews}
+        self._pending: Future[list[ScoredImage]] | None = None
         self.counts = dict.fromkeys(COUNTS, 0)
         self.counts["carried"] = len(known)
         self._shown = self._unfinished = 0
 
-    def draw(self) -> None:
-        """Draw what is missing, and winners whose pixels are not at hand."""
-        self._show()
+    def generate(self) -> None:
+        """Generate what is missing, and winners whose pixels are not at hand."""
+        self._report_progress()
         while True:
-            self._draw_missing()
+            self._generate_missing()
             if not self.counts["carried"]:
-                return  # whatever the last scores are, nothing is left to draw
-            self._collect()
-            lost = self._lost()
-            if not lost and self._plan.is_drawn():
+                return  # whatever the last scores are, nothing is left to generate
+            self._collect_pending()
+            lost = self._winners_without_pixels()
+            if not lost and self._plan.all_complete():
                 return
-            self._redraw(lost)
+            self._regenerate(lost)
 
-    def _draw_missing(self) -> None:
+    def _generate_missing(self) -> None:
         while True:
-            keys = self._plan.next_batch(self._drawer.sizer.size)
+            keys = self._plan.next_batch(self._batch_generator.sizer.size)
             if not keys and (self._pending is None or not self._plan.needs_scores()):
                 break
-            orders = [self._order(key) for key in keys]
-            drawn = self._drawer.draw(orders) if orders else None
-            # Scores of the batch before, not of this one: it is scored while the next is drawn.
-            self._collect()
-            self._pending = drawn
+            requests = [self._request(key) for key in keys]
+            generated = self._batch_generator.generate(requests) if requests else None
+            # Scores of the batch before, not of this one: it is scored while the next is generated.
+            self._collect_pending()
+            self._pending = generated
             self.counts["generated"] += len(keys)
-            self._show()
+            self._report_progress()
 
-    def give_up(self, problem: str) -> None:
-        """Record what is left to draw as failed; the next run tries it again."""
-        self._collect()
-        self._unfinished = len(self._lost())
+    def record_unfinished(self, problem: str) -> None:
+        """Record what is left to generate as failed; the next run tries it again."""
+        self._collect_pending()
+        self._unfinished = len(self._winners_without_pixels())
         for id in self._prompts:
             for index in range(self._count):
                 if index not in self._plan.rows[id] and index not in self._plan.unneeded(id):
-                    self._take(Image(self._order((id, index)), problem))
+                    self._record_image(ScoredImage(self._request((id, index)), problem))
 
     def commit(self, run: RunFolder, shard: int, shared: str) -> None:
         """Choose the winners, and write the shard's files and its marker."""
-        self._collect()
-        self._choose()
+        self._collect_pending()
+        self._mark_winners()
         rows = [row for id in self._prompts for row in self._final_rows(id)]
         for status in ("failed", "unsafe"):
             self.counts[status] = sum(row.status == status for row in rows)
@@ -165,99 +169,99 @@ class ShardAttempt:
             return None
         return carried(row, self._recipe)
 
-    def _order(self, key: Key) -> Order:
+    def _request(self, key: Key) -> GenerationRequest:
         seed = candidate_seed(self._recipe.seed, *key)
-        return Order(*key, self._prompts[key[0]].text, seed)
+        return GenerationRequest(*key, self._prompts[key[0]].text, seed)
 
-    def _row_of(self, image: Image) -> Candidate:
-        return row_of(image, self._prompts[image.order.id].fingerprint, self._recipe)
+    def _row_of(self, image: ScoredImage) -> Candidate:
+        return row_of(image, self._prompts[image.request.id].fingerprint, self._recipe)
 
-    def _collect(self) -> None:
+    def _collect_pending(self) -> None:
         """Take the images of the batch that is being scored."""
         if self._pending is not None:
             for image in self._pending.result():
-                self._take(image)
+                self._record_image(image)
             self._pending = None
 
-    def _take(self, image: Image) -> None:
-        id, row = image.order.id, self._row_of(image)
+    def _record_image(self, image: ScoredImage) -> None:
+        id, row = image.request.id, self._row_of(image)
         is_complete = self._plan.take(row)
         if image.pixels is not None:
             best = self._best.get(id)
-            if best is None or rank(row) < rank(self._plan.rows[id][best.order.index]):
+            if best is None or rank(row) < rank(self._plan.rows[id][best.request.index]):
                 self._best[id] = image
             if id in self._previewed:
                 self._previews[id, row.index] = Preview(id, row.index, thumbnail(image.pixels))
         if is_complete:
             # Encoded as soon as its caption is complete, so that pixels never pile up.
-            self._settle(id)
+            self._encode_if_winner(id)
 
-    def _settle(self, id: str) -> None:
+    def _encode_if_winner(self, id: str) -> None:
         """Encode the best image of a caption if it is the winner, else let go of it."""
         best = self._best.get(id)
         if best is None:
             return
-        wins = best.order.index == self._plan.winner(id)
+        wins = best.request.index == self._plan.winner(id)
         if wins:
-            self._pairs[id] = self._drawer.in_background(self._encode, best)
+            self._pairs[id] = self._batch_generator.in_background(self._encode, best)
         if wins or best.reproducible:
             del self._best[id]
 
-    def _redraw(self, lost: Sequence[Key]) -> None:
-        """Draw candidates again whose pixels are wanted.
+    def _regenerate(self, lost: Sequence[Key]) -> None:
+        """Generate candidates again whose pixels are wanted.
 
         The row of an image that can be made again stays, for the choice was made by it. Another
         image than before gets a row of its own, and so does a failure; then another candidate may
         be the winner, or the caption no longer done.
         """
-        size = self._drawer.sizer.size
+        size = self._batch_generator.sizer.size
         for start in range(0, len(lost), size):
-            orders = [self._order(key) for key in lost[start : start + size]]
-            for image in self._drawer.draw(orders).result():
-                row = self._plan.rows[image.order.id][image.order.index]
+            requests = [self._request(key) for key in lost[start : start + size]]
+            for image in self._batch_generator.generate(requests).result():
+                row = self._plan.rows[image.request.id][image.request.index]
                 if row.status == "ok" and image.pixels is not None and image.reproducible:
-                    pair = self._drawer.in_background(self._encode, image)
-                    self._pairs[image.order.id] = pair
+                    pair = self._batch_generator.in_background(self._encode, image)
+                    self._pairs[image.request.id] = pair
                 else:
-                    self._take(image)
-            self.counts["regenerated"] += len(orders)
+                    self._record_image(image)
+            self.counts["regenerated"] += len(requests)
 
-    def _lost(self) -> list[Key]:
+    def _winners_without_pixels(self) -> list[Key]:
         """Winners whose pixels are not at hand."""
         lost = []
         for id in self._prompts:
             if not self._plan.is_complete(id):
                 continue
-            self._settle(id)
+            self._encode_if_winner(id)
             winner = self._plan.winner(id)
             if winner is None or id in self._pairs:
                 continue
-            kept = self._earlier.pairs.get((id, winner))
-            if kept is not None and self._earlier.encoding == self._encoding:
-                self._pairs[id] = self._drawer.in_background(lambda pair: pair, kept)
+            kept = self._previous.pairs.get((id, winner))
+            if kept is not None and self._previous.encoding == self._encoding:
+                self._pairs[id] = self._batch_generator.in_background(lambda pair: pair, kept)
                 self._best.pop(id, None)
             else:
                 lost.append((id, winner))
         return lost
 
-    def _choose(self) -> None:
+    def _mark_winners(self) -> None:
         for id in self._prompts:
-            self._settle(id)
+            self._encode_if_winner(id)
             winner = self._plan.winner(id)
             if winner is None or id not in self._pairs:
                 continue
             rows = self._plan.rows[id]
             rows[winner] = replace(rows[winner], chosen=True)
             self._previews.pop((id, winner), None)
-            self._preview_earlier_winner(id, winner)
+            self._preview_previous_winner(id, winner)
 
-    def _preview_earlier_winner(self, id: str, winner: int) -> None:
+    def _preview_previous_winner(self, id: str, winner: int) -> None:
         """A winner that lost its place leaves a thumbnail, as any loser of a sampled caption."""
         if id not in self._previewed:
             return
         for index, row in self._plan.rows[id].items():
-            pair = self._earlier.pairs.get((id, index))
-            before = self._earlier.candidates.get((id, index))
+            pair = self._previous.pairs.get((id, index))
+            before = self._previous.candidates.get((id, index))
             if pair is None or before is None or before.fingerprint != row.fingerprint:
                 continue
             if row.status == "ok" and index != winner and (id, index) not in self._previews:
@@ -271,19 +275,19 @@ class ShardAttempt:
             if status == "ok":
                 rows[index] = replace(rows[index], status="surplus")
             elif status != "unsafe":
-                order = self._order((id, index))
+                request = self._request((id, index))
                 rows[index] = Candidate(
-                    id, index, order.seed, "skipped", self._prompts[id].fingerprint
+                    id, index, request.seed, "skipped", self._prompts[id].fingerprint
                 )
         return [rows[index] for index in range(self._count)]
 
-    def _encode(self, image: Image) -> Pair:
+    def _encode(self, image: ScoredImage) -> Pair:
         assert image.pixels is not None
         settings = self._recipe.generation.image
         height, width = image.pixels.shape[:2]
         return Pair(
-            caption_id=image.order.id,
-            index=image.order.index,
+            caption_id=image.request.id,
+            index=image.request.index,
             image=encode(image.pixels, settings),
             format=settings.format,
             width=width,
@@ -292,7 +296,7 @@ class ShardAttempt:
             text_embedding=_half(image.text_embedding),
         )
 
-    def _show(self) -> None:
+    def _report_progress(self) -> None:
         """Tell how many candidates need no more work."""
         done = self.counts["carried"] + self.counts["generated"]
         if self._thresholds is not None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from synthvlm.engines.base import Reporter, ShardResult
 from synthvlm.errors import ModelError, SynthVLMError
-from synthvlm.stages.generation.batch_generator import Drawer
-from synthvlm.stages.generation.previous_shard import Earlier
+from synthvlm.stages.generation.batch_generator import BatchGenerator
+from synthvlm.stages.generation.previous_shard import PreviousShard
 from synthvlm.stages.generation.prompts import STAGE, image_fingerprint, read_prompts
 from synthvlm.stages.generation.shard_attempt import ShardAttempt
 
@@ -35,7 +35,7 @@ class GenerationJob:
         load_models: Loads what the recipe names.
         shared: What every image depends on (``image_fingerprint``), where the run is driven.
         captions: The markers of the curate stage.
-        calibrated: Candidates that calibration drew, without their pixels.
+        calibrated: Candidates that calibration generated, without their pixels.
         thresholds: Those of adaptive best-of-k, if it is on.
     """
 
@@ -67,61 +67,63 @@ class GenerationWorker:
     def __init__(self, job: GenerationJob, progress: Reporter) -> None:
         """Take the job; nothing is loaded yet."""
         self._job, self._progress = job, progress
-        self._drawer: Drawer | None = None
+        self._batch_generator: BatchGenerator | None = None
 
     def close(self) -> None:
         """Let go of threads and models."""
-        if self._drawer is not None:
-            self._drawer.close()
-            self._drawer = None
+        if self._batch_generator is not None:
+            self._batch_generator.close()
+            self._batch_generator = None
 
     def __call__(self, shards: Iterable[int]) -> Iterator[ShardResult]:
         """Bring shards up to date, and yield what became of each once it is committed.
 
-        A shard's files are written while the next shard's images are drawn.
+        A shard's files are written while the next shard's images are generated.
         """
-        if self._drawer is None:
-            self._drawer = Drawer(self._job.recipe, self._progress, self._job.load_models)
-        drawer = self._drawer
+        if self._batch_generator is None:
+            self._batch_generator = BatchGenerator(
+                self._job.recipe, self._progress, self._job.load_models
+            )
+        batch_generator = self._batch_generator
         with ThreadPoolExecutor(1, "writing") as writing:
             writes: Future[ShardResult] | None = None
             for shard in shards:
-                began, loaded = time.monotonic(), drawer.loading_s
-                drawn = drawer.drawing_s
-                attempt = self._attempt(shard, drawer)
+                began, loaded = time.monotonic(), batch_generator.loading_s
+                generated = batch_generator.generation_seconds
+                attempt = self._attempt(shard, batch_generator)
                 try:
-                    attempt.draw()
+                    attempt.generate()
                 except (SynthVLMError, KeyboardInterrupt) as error:
                     if attempt.counts["generated"]:
-                        # What was drawn may have been paid for; the rest is tried again.
-                        attempt.give_up(f"not drawn: {error or 'interrupted'}")
+                        # What was generated may have been paid for; the rest is tried again.
+                        attempt.record_unfinished(f"not generated: {error or 'interrupted'}")
                         attempt.commit(self._job.run, shard, self._job.shared)
                     raise
-                seconds = time.monotonic() - began - (drawer.loading_s - loaded)
-                drawing_s = drawer.drawing_s - drawn
-                # Before anything is given back: whoever stops here has drawn it.
+                seconds = time.monotonic() - began - (batch_generator.loading_s - loaded)
+                generation_seconds = batch_generator.generation_seconds - generated
+                # Before anything is given back: whoever stops here has generated it.
                 before = writes
-                writes = writing.submit(self._commit, shard, attempt, seconds, drawing_s)
+                writes = writing.submit(self._commit, shard, attempt, seconds, generation_seconds)
                 if before is not None:
                     yield before.result()
             if writes is not None:
                 yield writes.result()
 
-    def _attempt(self, shard: int, drawer: Drawer) -> ShardAttempt:
+    def _attempt(self, shard: int, batch_generator: BatchGenerator) -> ShardAttempt:
         job = self._job
         return ShardAttempt(
             job.recipe,
             read_prompts(job.run, job.captions[shard], job.shared),
             # Read now: a worker that died may have left more than there was when the run began.
-            Earlier.read(job.run, job.run.marker(STAGE, shard)),
+            PreviousShard.read(job.run, job.run.marker(STAGE, shard)),
             job.calibrated,
             job.thresholds,
-            drawer,
+            batch_generator,
             self._progress,
         )
 
     def _commit(
-        self, shard: int, attempt: ShardAttempt, seconds: float, drawing_s: float
+        self, shard: int, attempt: ShardAttempt, seconds: float, generation_seconds: float
     ) -> ShardResult:
         attempt.commit(self._job.run, shard, self._job.shared)
-        return ShardResult(shard, attempt.counts, round(seconds, 3), round(drawing_s, 3))
+        return ShardResult(shard, attempt.counts, round(seconds, 3), round(generation_seconds, 3))
