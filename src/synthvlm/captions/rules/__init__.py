@@ -31,6 +31,7 @@ RULES = Table(
         "word_rep_ratio": "synthvlm.captions.rules.method:WordRepRatio",
         "char_count": "synthvlm.captions.rules.method:CharCount",
         "word_count": "synthvlm.captions.rules.method:WordCount",
+        "control_tokens": "synthvlm.captions.rules.control_tokens:ControlTokens",
         "language": "synthvlm.captions.rules.language:LanguageShare",
         "personal_data": "synthvlm.captions.rules.personal_data:PersonalData",
         "person_names": "synthvlm.captions.rules.person_names:PersonNames",
