@@ -19,7 +19,7 @@ from synthvlm.stages.curation.model_measure import measured_by
 from synthvlm.stages.curation.rules import model_rule_fingerprint, text_rule_fingerprints
 from synthvlm.stages.curation.written import stages_of, written_fingerprint
 from synthvlm.stages.export import SelectedPairs, part_fingerprints, whole_fingerprint
-from synthvlm.stages.generation.calibrate import calibration_fingerprint, falling
+from synthvlm.stages.generation.calibrate import calibration_fingerprint, falling_thresholds
 from synthvlm.stages.generation.prompts import (
     Prompt,
     image_fingerprint,
@@ -100,7 +100,7 @@ class Wanted:
             if calibration is None or calibration.fingerprint != self.calibration():
                 return None
             first, decay = calibration.facts["threshold"], calibration.facts["decay"]
-        return falling(first, decay, count)
+        return falling_thresholds(first, decay, count)
 
     def prompts(self, captions: pa.Table) -> list[Prompt]:
         """The kept captions of a shard."""

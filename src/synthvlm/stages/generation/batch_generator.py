@@ -88,7 +88,7 @@ class BatchGenerator:
 
     Attributes:
         generation_seconds: Seconds that the generator was at work.
-        loading_s: Seconds that it took to load the models, and to compile them.
+        loading_seconds: Seconds that it took to load the models, and to compile them.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class BatchGenerator:
         self._recipe, self._progress, self._load_models = recipe, progress, load_models
         self._models: Models | None = None
         self.sizer = BatchSizer(_batch_size(recipe))
-        self.generation_seconds = self.loading_s = 0.0
+        self.generation_seconds = self.loading_seconds = 0.0
         self._is_reproducible = True
         self._stream: Any = None
         self._scoring = ThreadPoolExecutor(1, "scoring", self._prepare_thread)
@@ -129,7 +129,7 @@ class BatchGenerator:
             if self._recipe.generation.compile:
                 self._progress.note("note: compiling, which takes minutes; then it goes faster")
                 cast("DiffusersGenerator", self._models.generator).warm_up(self.sizer.size)
-            self.loading_s = time.monotonic() - began
+            self.loading_seconds = time.monotonic() - began
             self._is_reproducible = self._models.generator.reproducible
             if not self._is_reproducible:
                 self._progress.note(

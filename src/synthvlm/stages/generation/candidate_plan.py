@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.stages.generation.batch_generator import ScoredImage
 
-__all__ = ["CandidatePlan", "Key", "carried", "rank", "row_of"]
+__all__ = ["CandidatePlan", "Key", "rank", "reusable_row", "row_of"]
 
 #: A caption's id, and the number of one of its candidates.
 Key = tuple[str, int]
@@ -43,7 +43,7 @@ class CandidatePlan:
         }
         self._count, self._thresholds = count, thresholds
         self._in_progress: set[Key] = set()
-        self._incomplete = {id: None for id in ids if not self.is_complete(id)}
+        self._incomplete = {id: None for id in ids if not self.is_caption_complete(id)}
 
     def next_batch(self, size: int) -> list[Key]:
         """Up to ``size`` candidates to generate now, in the order of captions and of numbers."""
@@ -58,17 +58,17 @@ class CandidatePlan:
         self._in_progress.update(batch)
         return batch
 
-    def take(self, row: Candidate) -> bool:
-        """Take a generated candidate; whether its caption is complete with it."""
+    def record(self, row: Candidate) -> bool:
+        """Record a generated candidate; whether its caption is complete with it."""
         self.rows[row.caption_id][row.index] = row
         self._in_progress.discard((row.caption_id, row.index))
-        if not self.is_complete(row.caption_id):
+        if not self.is_caption_complete(row.caption_id):
             self._incomplete[row.caption_id] = None  # one that was done may be so no more
             return False
         self._incomplete.pop(row.caption_id, None)
         return True
 
-    def is_complete(self, id: str) -> bool:
+    def is_caption_complete(self, id: str) -> bool:
         """Whether nothing of a caption is left to generate."""
         return self.consecutive_count(id) == self._count or self._stopping_index(id) is not None
 
@@ -76,7 +76,7 @@ class CandidatePlan:
         """Whether all captions are complete."""
         return not self._incomplete
 
-    def needs_scores(self) -> bool:
+    def waits_for_scores(self) -> bool:
         """Whether what is generated next depends on scores that are not there yet."""
         return self._thresholds is not None
 
@@ -151,7 +151,7 @@ def row_of(image: ScoredImage, fingerprint: str, recipe: Recipe) -> Candidate:
     )
 
 
-def carried(row: Candidate, recipe: Recipe) -> Candidate | None:
+def reusable_row(row: Candidate, recipe: Recipe) -> Candidate | None:
     """The row of an earlier attempt, as it counts now; None where it must be generated again."""
     if row.status == "unsafe":  # done with, and cannot win
         return row
