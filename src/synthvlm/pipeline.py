@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from synthvlm.stages.generation.models import Models
     from synthvlm.stages.summary import StageSummary
 
-__all__ = ["STAGES", "Pipeline", "resumed_recipe"]
+__all__ = ["STAGES", "Pipeline", "open_run", "resumed_recipe"]
 
 #: The stages that can be asked for; each does the ones before it if they are missing.
 STAGES = ("curate", "generate", "select", "export", "report")
@@ -213,6 +213,22 @@ def _earlier_values(folder: RunFolder) -> dict[str, Any] | None:
         raise RunFolderError(
             f"{where} is damaged: delete it and run again with your recipe"
         ) from None
+
+
+def open_run(url: str) -> tuple[RunFolder, Recipe]:
+    """An existing run folder and its recipe.
+
+    Raises:
+        RunFolderError: It is not a run folder.
+    """
+    run = RunFolder(url)
+    recipe = earlier_recipe(run)
+    if recipe is None:
+        raise RunFolderError(
+            f"{run.url} is not a run folder: it contains no {RECIPE_FILE}; use the folder given "
+            f"to --out"
+        )
+    return run, recipe
 
 
 def resumed_recipe(

@@ -172,7 +172,7 @@ def verify(
 ) -> None:
     """Check that a run's files are what was written; exit status 1 if something is damaged."""
     with explained(debug, "interrupted: nothing was discarded"):
-        from synthvlm.checks.command import verify_command
+        from synthvlm.checks.verify import verify_command
         from synthvlm.progress.display import terminal_progress
 
         load_plugins(plugins)
