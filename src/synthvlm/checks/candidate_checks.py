@@ -125,6 +125,8 @@ class CandidateChecks:
             return self._run.wanted.candidates(thresholds, prompts)
 
         problem = "its captions, models or settings of generation are others now"
+        if "depends" not in marker.facts:
+            problem = "it is of an earlier version of synthvlm: its images are made again"
         if marker.fingerprint == DISCARDED:
             problem = "what was damaged of it is discarded"
         is_current = self._run.compare(found, marker, self._run.tell("generate", reckon), problem)
