@@ -211,6 +211,10 @@ class CandidateChecks:
             lambda: run.expected.candidates(captions, run.snapshot.marker("calibrate", 0)),
         )
         problem = "its captions, models or settings of generation have changed"
+        if "depends" not in shard.marker.facts:
+            problem = (
+                "it was made by an earlier version of synthvlm; its images are generated again"
+            )
         if shard.marker.fingerprint == DISCARDED:
             problem = "its damaged files were discarded"
         is_current = shard.is_current(expected, problem)
