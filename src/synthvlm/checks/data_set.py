@@ -12,7 +12,7 @@ from synthvlm.checks.checked_run import Found
 from synthvlm.checks.snapshot import Snapshot
 from synthvlm.run_folder.marker import Marker
 from synthvlm.stages.data_set_folder import FOLDER, DataSetFolder
-from synthvlm.stages.export import CARD_FILE, FILES, kept_of_part
+from synthvlm.stages.export import CARD_FILE, FILES, part_record_file
 
 if TYPE_CHECKING:
     from synthvlm.run_folder.folder import RunFolder
@@ -35,7 +35,7 @@ class DataSetChecks:
 
     def part(self, found: Found, marker: Marker, data: Mapping[str, bytes]) -> None:
         """Check the files of a part against its record (``data``: its sound files, by path)."""
-        path = kept_of_part(marker, FILES)
+        path = part_record_file(marker, FILES)
         record = _record(data[path]) if path is not None and path in data else None
         if record is None:
             self._parts = None

@@ -25,7 +25,7 @@ class ExportedPair:
         height: In pixels.
         source: Name of the caption's source.
         rank: Place in the selection, 1 is best.
-        scores: What each scorer says, by its name, in the order of the columns.
+        scores: The value of each scorer, by its name, in the order of the columns.
         score: The weighted sum.
         seed: Seed of the image.
         index: The candidate's number.
