@@ -99,9 +99,13 @@ def test_lowest_scores_and_a_number_of_pairs_are_selections_too(
     assert all_pairs == {"value": 1, "low": 1, "high": pytest.approx(1, abs=0.25), "unit": ""}
     few = measured(recipe(tmp_path, ALL, "selection.top_n=10"), captioner)
     assert few["estimates"]["captions_per_pair"]["value"] == pytest.approx(4)
-    with pytest.raises(RecipeError, match=r"none of 16 generated pairs reaches selection.min_scores"):
+    with pytest.raises(
+        RecipeError, match=r"none of 16 generated pairs reaches selection.min_scores"
+    ):
         measured(recipe(tmp_path, "selection.min_scores.score=9.0"), captioner)
-    with pytest.raises(RecipeError, match=r"none of 16 generated pairs reaches selection.min_scores"):
+    with pytest.raises(
+        RecipeError, match=r"none of 16 generated pairs reaches selection.min_scores"
+    ):
         measured(recipe(tmp_path, "selection.min_scores.clip_score=9.0"), captioner)
 
 
