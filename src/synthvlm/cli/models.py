@@ -44,7 +44,7 @@ def train(
     # Of several processes the main one alone says it.
     resumes = f"{RESUMES}, from its newest checkpoint if there is one"
     with explained(debug, resumes if os.environ.get("RANK", "0") == "0" else ""):
-        from synthvlm.training.command import train_command
+        from synthvlm.training.train import train_command
 
         train_command(recipe, out, data=data, changes=overrides)
 
@@ -103,7 +103,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model: your questions, easy-VQA, the paper's benchmarks; exit 1: one failed."""
     with explained(debug):
-        from synthvlm.evaluation.command import evaluate_command
+        from synthvlm.evaluation.evaluation import evaluate_command
         from synthvlm.progress.display import terminal_progress
 
         settings = EvaluationSettings(
