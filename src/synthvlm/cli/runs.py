@@ -96,10 +96,10 @@ def plan(
         load_plugins(plugins)
         settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
         with terminal_progress(silent=as_json) as progress:
-            found = estimate(
+            result = estimate(
                 settings, sample=sample, price_per_hour=price, gpus=gpus, progress=progress
             )
-        print(json.dumps(found.values()) if as_json else printable(found.text()))
+        print(json.dumps(result.values()) if as_json else printable(result.text()))
 
 
 @app.command()
@@ -135,7 +135,7 @@ def tune(
         load_plugins(plugins)
         settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
         with terminal_progress() as progress:
-            found = search(
+            result = search(
                 settings,
                 parse_grid(grid),
                 out,
@@ -144,10 +144,10 @@ def tune(
                 by=by,
                 progress=progress,
             )
-        print(printable(found.text()))
-        if found.best is None:
+        print(printable(result.text()))
+        if result.best is None:
             raise typer.Exit(1)
-        print(f"\n{found.yaml()}", end="")
+        print(f"\n{result.yaml()}", end="")
 
 
 @app.command()

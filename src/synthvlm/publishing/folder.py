@@ -146,8 +146,8 @@ class FolderTarget:
 
     def _recorded(self) -> str | None:
         try:
-            found = orjson.loads(self._storage.read(_RECORD))
-            return str(found["data_set"])
+            record = orjson.loads(self._storage.read(_RECORD))
+            return str(record["data_set"])
         except (RunFolderError, ValueError, KeyError, TypeError):
             return None
 

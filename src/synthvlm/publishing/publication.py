@@ -49,7 +49,7 @@ class Target(Protocol):
         """Names of all files at the target."""
 
     def unconfirmed(self, files: Sequence[DataSetFile]) -> list[DataSetFile]:
-        """Those that may be missing, as far as can be told without their content."""
+        """Those that may be missing, as far as that is known without their content."""
 
     def missing(self, files: Sequence[StagedFile]) -> list[StagedFile]:
         """Those that the target does not have with the same content."""

@@ -200,13 +200,13 @@ def _image_rows(facts: Facts, recipe: Recipe) -> list[FunnelRow]:
             unit="images",
         )
     ]
-    kept = facts.captions if facts.captions else candidates.captions
+    captions = facts.captions if facts.captions else candidates.captions
     pairs = facts.pairs or 0
     without = candidates.captions - pairs
-    rows.append(FunnelRow("Pairs", "the best candidate of a caption", pairs, without, kept))
+    rows.append(FunnelRow("Pairs", "the best candidate of a caption", pairs, without, captions))
     if facts.selected is not None:
         left_out = pairs - facts.selected
-        rows.append(FunnelRow("Selected", _selection(recipe), facts.selected, left_out, kept))
+        rows.append(FunnelRow("Selected", _selection(recipe), facts.selected, left_out, captions))
     return rows
 
 
