@@ -75,15 +75,15 @@ def simulate(shards: np.ndarray, cluster: Cluster, random: np.random.Generator) 
             return
         worker.shards.append(shard)
         end = at + shards[shard] * worker.speed
-        kind = "drawn" if end < worker.dies_at else "dies"
+        kind = "generated" if end < worker.dies_at else "dies"
         heapq.heappush(queue, (min(end, worker.dies_at), next(names), kind, worker))
 
     for _ in range(cluster.gpus):
         start_worker(0.0)
     while queue:
         now, _, kind, worker = heapq.heappop(queue)
-        if kind == "drawn":
-            # Its files are written while the next one is drawn: it is done when that begins.
+        if kind == "generated":
+            # Its files are written while the next one is generated: it is done when that begins.
             for shard in worker.shards:
                 shard_queue.finish(worker.name, shard)
             worker.shards.clear()

@@ -30,24 +30,24 @@ ALLOWED = {
     "generators": "components endpoints errors models",
     "scorers": "components errors models",
     "selectors": "components data errors",
-    "exporters": "components data",
+    "exporters": "components data errors",
     "recipe": "captions components data endpoints errors exporters generators scorers selectors",
     "stages": "captions components data endpoints engines errors exporters generators models "
     "progress recipe run_folder scorers selectors tiny",
-    "report": "captions components data progress recipe run_folder scorers stages",
+    "report": "captions components data generators progress recipe run_folder scorers stages",
     "pipeline": "engines errors models progress recipe report run_folder stages",
     "publishing": "data errors estimates models progress run_folder",
     "checks": "components data errors estimates pipeline progress recipe run_folder scorers "
     "selectors stages",
-    "planning": "captions data errors estimates models pipeline progress recipe run_folder scorers "
-    "stages",
+    "planning": "captions components data errors estimates models pipeline progress recipe "
+    "run_folder scorers stages",
     "training": "captions components errors models progress recipe report",
     "evaluation": "captions errors estimates models progress",
-    "comparison": "captions data errors estimates models progress report run_folder scorers "
-    "training",
+    "comparison": "captions components data errors estimates models progress recipe report "
+    "run_folder scorers training",
     "doctor": "components errors models recipe",
-    "cli": "checks comparison doctor engines errors evaluation pipeline planning progress "
-    "publishing recipe training",
+    "cli": "checks comparison components doctor engines errors estimates evaluation pipeline "
+    "planning progress publishing recipe training",
     "__init__": "components errors pipeline recipe",
     "__main__": "cli",
 }

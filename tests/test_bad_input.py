@@ -231,7 +231,8 @@ def test_recipe_with_a_typo(tmp_path: Path) -> None:
     recipe.write_text("curation:\n  rules:\n    alnum_rate: null\n")
     line = refusal(run(command, tmp_path, use_fake_models))
     assert line == (
-        f"{recipe}: curation.rules.alnum_rate: unknown key, did you mean 'alnum_ratio'?"
+        f"{recipe}: curation.rules.alnum_rate: there is no rule 'alnum_rate', did you mean "
+        f"'alnum_ratio'? (a plug-in of yours: --plugin FILE.py)"
     )
     assert not (tmp_path / "run").exists()
     recipe.write_text("curation:\n  rules:\n    alnum_ratio: null\n")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synthvlm.engines.base import LocalEngine
 from synthvlm.errors import RecipeError, RunFolderError
@@ -98,8 +98,7 @@ class Pipeline:
         return summaries
 
     def _stages(self, until: str) -> list[StageSummary]:
-        from synthvlm.stages.curation.curate import curate
-        from synthvlm.stages.curation.funnel import funnel_lines
+        from synthvlm.stages.curation.curate import curate, funnel_lines
         from synthvlm.stages.curation.measure import measure
 
         run = self.folder
@@ -147,7 +146,7 @@ class Pipeline:
         Shards are ranges of rows, so their size cannot change. The number of threads changes the
         rounding of results. The dtype does too, unless the model is another one anyway.
         """
-        old = earlier_recipe(self.folder)
+        old = _fixed_settings(self.folder)
         threads = self.recipe.run.threads
         dtype = self.recipe.generation.dtype
         if old is not None:
@@ -191,16 +190,35 @@ class Pipeline:
 
 def earlier_recipe(folder: RunFolder) -> Recipe | None:
     """The recipe of a run folder; None if there is no run yet."""
+    values = _earlier_values(folder)
+    return None if values is None else Recipe.from_values(values, folder.path(RECIPE_FILE))
+
+
+def _fixed_settings(folder: RunFolder) -> Recipe | None:
+    """The settings that an earlier run fixed, in a recipe that is otherwise the default one.
+
+    Other settings are left out, because they may name plug-ins that are no longer installed.
+    """
+    values = _earlier_values(folder)
+    if values is None:
+        return None
+    values = {name: values[name] for name in ("sources", "run", "generation") if name in values}
+    if isinstance(values.get("generation"), dict):
+        fixed = ("dtype", "model")
+        values["generation"] = {n: v for n, v in values["generation"].items() if n in fixed}
+    return Recipe.from_values(values, folder.path(RECIPE_FILE))
+
+
+def _earlier_values(folder: RunFolder) -> dict[str, Any] | None:
     if not folder.exists(RECIPE_FILE):
         return None
     where = folder.path(RECIPE_FILE)
     try:
-        values = parse_recipe(folder.read(RECIPE_FILE).decode("utf-8"), where)
+        return parse_recipe(folder.read(RECIPE_FILE).decode("utf-8"), where)
     except (RecipeError, UnicodeDecodeError):
         raise RunFolderError(
             f"{where} is damaged: delete it, and run again with your recipe"
         ) from None
-    return Recipe.from_values(values, where)
 
 
 def open_run(url: str) -> tuple[RunFolder, Recipe]:

@@ -16,7 +16,7 @@ def shard(
     named = {} if worker is None else {"worker": worker}
     return {
         "event": "shard", "stage": "generate", "shard": number, "time": time, "seconds": seconds,
-        "generated": 100, "drawing_s": seconds * 0.9, **named, **more,
+        "generated": 100, "generation_seconds": seconds * 0.9, **named, **more,
     }  # fmt: skip
 
 

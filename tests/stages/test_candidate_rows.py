@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from synthvlm.stages.generation.candidate_rows import carried
 
 from synthvlm.data import Candidate
 from synthvlm.recipe import Recipe
-from synthvlm.stages.generation.candidate_rows import carried
 
 
 @given(*[st.floats(-1, 1)] * 2, *[st.floats(0.01, 2)] * 2)

@@ -13,10 +13,9 @@ from synthvlm.run_folder.marker import Marker, marker_name
 from synthvlm.stages.curation.measure import content_fingerprint, measured_fingerprint
 from synthvlm.stages.curation.rules import text_rule_fingerprints
 from synthvlm.stages.curation.written import stages_of, written_fingerprint
-from synthvlm.stages.export import part_fingerprints
-from synthvlm.stages.generation.calibrate import calibration_fingerprint, falling
+from synthvlm.stages.export import SelectedPairs, part_fingerprints
+from synthvlm.stages.generation.calibrate import calibration_fingerprint, falling_thresholds
 from synthvlm.stages.generation.prompts import image_fingerprint, prompts_of, shard_fingerprint
-from synthvlm.stages.selected_pairs import SelectedPairs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,7 +89,7 @@ class ExpectedFingerprints:
             if calibration is None or calibration.fingerprint != self.calibration():
                 return None
             first, decay = calibration.facts["threshold"], calibration.facts["decay"]
-        return falling(first, decay, count)
+        return falling_thresholds(first, decay, count)
 
     def parts(self, captions: Markers, generated: Markers) -> dict[int, str]:
         """Of each part of the data set.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.recipe.generation import ImageSettings
     from synthvlm.run_folder.folder import Marker, RunFolder
-    from synthvlm.stages.generation.batch_generator import Image
+    from synthvlm.stages.generation.batch_generator import ScoredImage
     from synthvlm.stages.generation.models import Models
 
 __all__ = ["regenerate", "regenerate_command"]
@@ -61,20 +61,23 @@ def regenerate(
         RunFolderError: There is no such caption or candidate, or it was never generated.
         ModelError: A model cannot be loaded.
     """
-    from synthvlm.stages.generation.batch_generator import Drawer, Order
+    from synthvlm.stages.generation.batch_generator import BatchGenerator, GenerationRequest
     from synthvlm.stages.generation.models import Models
 
     if index is not None and every:
         raise SynthVLMError("--index and --all cannot be used together")
     stored = _StoredCaption(run, recipe, id)
     rows, skipped = _rows_to_generate(stored, index, every=every)
-    drawer = Drawer(recipe, progress or SilentProgress(), load_models or Models.load)
+    batch_generator = BatchGenerator(
+        recipe, progress or SilentProgress(), load_models or Models.load
+    )
     results = []
-    with closing(drawer):
+    with closing(batch_generator):
         # An image depends on its seed alone, not on the others in its batch.
         for row in rows:
-            order = Order(id, row.index, stored.text, row.seed)
-            results.append(_compared(stored, row, drawer.draw([order]).result()[0], to))
+            request = GenerationRequest(id, row.index, stored.text, row.seed)
+            image = batch_generator.generate([request]).result()[0]
+            results.append(_compared(stored, row, image, to))
     return Regeneration(id, stored.text, stored.shard, tuple(results), tuple(skipped))
 
 
@@ -182,7 +185,9 @@ def _why_not(row: Candidate) -> str:
     return f"has no image: it {row.status}" + (f" ({row.problem})" if row.problem else "")
 
 
-def _compared(stored: _StoredCaption, row: Candidate, image: Image, to: str | None) -> Regenerated:
+def _compared(
+    stored: _StoredCaption, row: Candidate, image: ScoredImage, to: str | None
+) -> Regenerated:
     notes, scores = list(_notes(stored, row, image)), _scores(stored, row, image)
     if row.chosen and row.index not in stored.pairs:
         notes.append("its stored image is lost; see `synthvlm verify`")
@@ -202,7 +207,7 @@ def _compared(stored: _StoredCaption, row: Candidate, image: Image, to: str | No
     )
 
 
-def _notes(stored: _StoredCaption, row: Candidate, image: Image) -> Iterator[str]:
+def _notes(stored: _StoredCaption, row: Candidate, image: ScoredImage) -> Iterator[str]:
     if not (row.reproducible and image.reproducible):
         yield "its seed does not determine the image, so a different one is expected"
     if row.fingerprint != stored.fingerprint:
@@ -213,8 +218,10 @@ def _notes(stored: _StoredCaption, row: Candidate, image: Image) -> Iterator[str
         yield "it does not count, because its caption was done before"
 
 
-def _scores(stored: _StoredCaption, row: Candidate, image: Image) -> dict[str, tuple[float, float]]:
-    from synthvlm.stages.generation.candidate_rows import row_of
+def _scores(
+    stored: _StoredCaption, row: Candidate, image: ScoredImage
+) -> dict[str, tuple[float, float]]:
+    from synthvlm.stages.generation.candidate_plan import row_of
 
     new = row_of(image, row.fingerprint, stored.recipe)
     pairs = {

@@ -15,8 +15,8 @@ import typer
 
 from synthvlm.cli import runs, models  # noqa: F401
 from synthvlm.cli.errors import explained
-from synthvlm.cli.options import DebugOption, app
-from synthvlm.progress.terminal import quiet_libraries
+from synthvlm.cli.options import DebugOption, JsonOption, PluginOption, app, load_plugins
+from synthvlm.progress.terminal import printable, quiet_libraries
 
 __all__ = ["app", "main"]
 
@@ -55,6 +55,31 @@ def recipes(
             print(title)
             for recipe, line in lines.items():
                 print(f"  {recipe:<{width}}{line}")
+
+
+@app.command()
+def components(
+    as_json: JsonOption = False,
+    plugins: PluginOption = [],  # noqa: B006
+    debug: DebugOption = False,
+) -> None:
+    """List what recipes can name: rules, scorers, generators, selectors, exporters, plug-ins."""
+    with explained(debug):
+        import json
+        from dataclasses import asdict
+
+        import synthvlm.recipe  # noqa: F401  (which makes the tables known)
+        from synthvlm.components.table import listed
+        from synthvlm.estimates import aligned
+
+        load_plugins(plugins)
+        kinds = ("rule", "generator", "scorer", "selector", "exporter")
+        found = [component for kind in kinds for component in listed(kind)]
+        if as_json:
+            print(json.dumps([asdict(component) for component in found]))
+            return
+        rows = [(c.kind, c.name, c.label, c.origin, c.problem or c.about) for c in found]
+        print(printable("\n".join(aligned(rows, left=5))))
 
 
 @app.command()

@@ -23,7 +23,8 @@ def contract(kind: str, name: str) -> Iterator[None]:
     except (SynthVLMError, MemoryError):
         raise
     except Exception as error:
-        if is_out_of_memory(error):
+        # Python itself makes a RuntimeError of Ctrl-C while a library's class is being defined.
+        if is_out_of_memory(error) or isinstance(error.__cause__, KeyboardInterrupt):
             raise
         raise PluginError(
             f"{kind} {name!r} failed: {type(error).__name__}: {first_line(error)}"

@@ -80,15 +80,16 @@ class _Kind:
 
     def entry_points(self, group: str) -> dict[str, EntryPoint]:
         if self.installed is None:
-            self.installed = {}
+            installed: dict[str, EntryPoint] = {}
             for point in entry_points(group=group):
-                other = self.installed.setdefault(point.name, point)
+                other = installed.setdefault(point.name, point)
                 if point.name in self.taken or other.value != point.value:
                     owner = "this package" if point.name in self.taken else _package(other)[0]
                     raise PluginError(
                         f"{group}: {point.name!r} of {_package(point)[0]} has a name that "
                         f"{owner} has already: uninstall one of them"
                     )
+            self.installed = installed  # only what is sound is kept, so an error comes every time
         return self.installed
 
 
@@ -152,9 +153,10 @@ def register(component: type[Component]) -> None:
     Workers import the class by its name, so it must stand in a module that they can import.
 
     Raises:
-        PluginError: It is no component, has no version, or its name is taken.
+        PluginError: It is no component, has no name or version, or its name is taken.
     """
     kind = _kind_of(component)
+    _check(kind, component)
     if component.version is None:
         raise PluginError(
             f"{kind} {component.name!r} has no version, so its results cannot be known again: "
@@ -213,22 +215,23 @@ def _load(file: PluginFile) -> None:
             raise PluginError(
                 f"--plugin {file.path}: {type(error).__name__}: {first_line(error)}"
             ) from error
-    components = list(_components_of(module))
+    own = list(_components_of(module))
+    # One without a name may be what others have in common.
+    components = [found for found in own if hasattr(found, "name")] or own
     if not components:
         raise PluginError(
             f"--plugin {file.path}: defines no component: no class in it is a subclass of "
             f"{', '.join(sorted(known.base.__name__ for known in _kinds.values()))}"
         )
     for found in components:
-        version = found.version or f"file {content}"
-        _add(_kind_of(found), found, ("file", version), file)
+        _add(_kind_of(found), found, ("file", found.version or content), file)
 
 
 def _components_of(module: ModuleType) -> Iterator[type[Component]]:
     bases = tuple(known.base for known in _kinds.values())
     for value in list(vars(module).values()):
         is_own = isinstance(value, type) and value.__module__ == module.__name__
-        if is_own and hasattr(value, "name") and any(base in value.__mro__ for base in bases):
+        if is_own and any(base in value.__mro__ for base in bases):
             yield value
 
 
@@ -243,9 +246,19 @@ def _add(
     other = known.registered.get(component.name)
     if component.name in {*known.taken, *known.entry_points(f"synthvlm.{kind}s")}:
         raise PluginError(f"there is a {kind} {component.name!r} already: give yours another name")
-    if other is not None and other.release != release:
+    if other is not None and not _is_same(other, component, source):
         raise PluginError(f"two plug-ins have a {kind} {component.name!r}: name one of them anew")
     known.registered[component.name] = _PlugIn(component, release, source)
+
+
+def _is_same(
+    other: _PlugIn, component: type[Component], source: PluginFile | type[Component]
+) -> bool:
+    """Whether a component takes the place of its own earlier self: read again, or defined again."""
+    if isinstance(source, PluginFile):
+        return isinstance(other.source, PluginFile) and other.source.path == source.path
+    places = [(one.__module__, one.__qualname__) for one in (other.component, component)]
+    return not isinstance(other.source, PluginFile) and places[0] == places[1]
 
 
 def _kind_of(component: object) -> str:

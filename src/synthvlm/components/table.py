@@ -7,7 +7,8 @@ class. Users add to a table without touching it, see ``plugins``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Generic, LiteralString, TypeVar
 
@@ -17,12 +18,15 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from synthvlm.components import plugins
 from synthvlm.components import settings as base
 from synthvlm.components.component import Component, LoadContext
+from synthvlm.components.contract import contract
 from synthvlm.components.settings import Identify
 from synthvlm.errors import PluginError, RecipeError, nearest
 
-__all__ = ["Table"]
+__all__ = ["ListedComponent", "Table", "listed"]
 
 C = TypeVar("C", bound="Component")
+#: The table of each kind.
+TABLES: dict[str, Table[Any]] = {}
 
 
 class Table(Generic[C]):
@@ -49,6 +53,7 @@ class Table(Generic[C]):
         self.kind, self.base = kind, base_class
         self._builtin, self._on_by_default = builtin, on_by_default
         plugins.declare(kind, base_class, builtin, reserved)
+        TABLES[kind] = self
 
     def names(self) -> list[str]:
         """All names, in the order in which components are applied and shown."""
@@ -77,17 +82,31 @@ class Table(Generic[C]):
         """What reports call a component."""
         return self[name].label or name
 
+    def release(self, name: str) -> tuple[str, str] | None:
+        """Where a plug-in is from, and its version; None for what is built in."""
+        return plugins.release(self.kind, name)
+
     def load(self, name: str, settings: base.Settings, context: LoadContext) -> C:
-        """Load a component; see ``Component.load``."""
-        loaded = self[name].load(settings, context)
+        """Load a component; see ``Component.load``.
+
+        Raises:
+            PluginError: It cannot be made; the message names it.
+        """
+        with contract(self.kind, name):
+            loaded = self[name].load(settings, context)
         if not isinstance(loaded, self.base):
             raise PluginError(f"{self.kind} {name!r}: load() gave no {self.base.__name__}")
         return loaded
 
     def identity(self, name: str, settings: base.Settings, identify: Identify) -> object:
-        """What results of a component depend on: its settings, and which release of a plug-in."""
-        identity = name, self[name].identity(settings, identify)
-        release = plugins.release(self.kind, name)
+        """What results of a component depend on: its settings and version; of a plug-in its origin.
+
+        Components of this package have no version until one changes its results.
+        """
+        component = self[name]
+        with contract(self.kind, name):
+            identity = name, component.identity(settings, identify)
+        release = self.release(name) or component.version
         return identity if release is None else (*identity, release)
 
     def in_order(self, names: Any) -> list[str]:
@@ -168,6 +187,41 @@ class Table(Generic[C]):
     def _unknown(self, name: object) -> str:
         hint = nearest(str(name), self.names())
         return f"there is no {self.kind} {name!r}{hint} (a plug-in of yours: --plugin FILE.py)"
+
+
+@dataclass(frozen=True, slots=True)
+class ListedComponent:
+    """A component as a list shows it.
+
+    Attributes:
+        kind: Such as ``scorer``.
+        name: What recipes call it.
+        label: What reports call it.
+        origin: ``built in``; of a plug-in where it is from, and its version.
+        about: The first line of its docstring.
+        problem: Why it cannot be used, or None.
+    """
+
+    kind: str
+    name: str
+    label: str = ""
+    origin: str = ""
+    about: str = ""
+    problem: str | None = None
+
+
+def listed(kind: str) -> Iterator[ListedComponent]:
+    """The components of a kind; a plug-in that cannot be imported is among them, and says so."""
+    table = TABLES[kind]
+    for name in table.names():
+        try:
+            component, release = table[name], table.release(name)
+        except PluginError as error:
+            yield ListedComponent(kind, name, problem=str(error))
+            continue
+        lines = (component.__doc__ or "").strip().splitlines()
+        origin = "built in" if release is None else " ".join(release)
+        yield ListedComponent(kind, name, table.label(name), origin, next(iter(lines), ""))
 
 
 def _problem(

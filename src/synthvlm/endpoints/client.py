@@ -119,8 +119,8 @@ class EndpointClient:
     ) -> Iterator[tuple[Hashable, Reply]]:
         """Ask any number of requests; give (key, reply) as replies come, in any order.
 
-        Requests are drawn as they can be sent, so memory is bounded however many there are. They
-        are drawn, and HTTP is done, in a thread of its own: requests in work go on while the caller
+        Requests are taken as they can be sent, so memory is bounded however many there are. They
+        are taken, and HTTP is done, in a thread of its own: requests in work go on while the caller
         is busy with a reply. Dropping the iterator cancels them.
 
         Raises:

@@ -136,7 +136,7 @@ class Transport:
     ) -> AsyncIterator[tuple[Hashable, _Answer]]:
         """Give (key, answer) as answers come, in any order.
 
-        Jobs are drawn as they can be sent, so memory is bounded however many there are. Dropping
+        Jobs are taken as they can be sent, so memory is bounded however many there are. Dropping
         the iterator cancels those in work.
 
         Raises:

@@ -30,14 +30,15 @@ class ShardResult:
         counts: Counts to show to people, e.g. images generated.
         seconds: Time the worker spent on it, without loading models. Its files are written while
             the worker is already busy with the next shard; that time is not included.
-        drawing_s: The part of ``seconds`` in which the generator was busy; it waited for the rest.
+        generation_seconds: The part of ``seconds`` in which the generator was busy; it waited for
+            the rest.
         worker: Name of the worker that did it; filled in by the engine.
     """
 
     shard: int
     counts: Mapping[str, int]
     seconds: float
-    drawing_s: float
+    generation_seconds: float
     worker: str = ""
 
 

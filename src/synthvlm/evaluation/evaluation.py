@@ -24,7 +24,7 @@ from synthvlm.evaluation.harness import (
 from synthvlm.evaluation.local import Asked, ask
 from synthvlm.evaluation.questions import BadQuestion, QuestionFile, read_questions
 from synthvlm.evaluation.scoring import GroupScores, answer_scores, scored
-from synthvlm.evaluation.settings import EvaluationSettings
+from synthvlm.evaluation.settings import EvaluationSettings, changed_keys
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -203,8 +203,8 @@ def _is_done(out: Path, made_by: Mapping[str, Any]) -> bool:
         return False
     try:
         earlier = json.loads(file.read_bytes())
-        changed = sorted(key for key in made_by if earlier.get(key) != made_by[key])
-    except (ValueError, AttributeError) as error:
+        changed = changed_keys(earlier, made_by)
+    except (ValueError, AttributeError, TypeError) as error:
         raise EvaluationError(f"{file} is damaged: remove {out}") from error
     if changed:
         raise EvaluationError(

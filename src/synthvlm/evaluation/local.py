@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from synthvlm.captions.readers.decoding import decode_image
-from synthvlm.captions.readers.images import ImageProblem, read_image
+from synthvlm.captions.readers.images import ImageProblem, decode_image, read_image
 from synthvlm.errors import EvaluationError
 from synthvlm.evaluation.questions import BadQuestion, Question, QuestionFile
-from synthvlm.evaluation.settings import QuestionSettings
+from synthvlm.evaluation.settings import QuestionSettings, changed_keys
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -209,7 +208,7 @@ class AnswerFile:
             records = [json.loads(line) for line in lines]
             earlier = records[0]["made_by"] if records else dict(made_by)
             self.known = {record["id"]: record["answer"] for record in records[1:]}
-            changed = sorted(key for key in made_by if earlier.get(key) != made_by[key])
+            changed = changed_keys(earlier, made_by)
             if not all(isinstance(answer, str) for answer in self.known.values()):
                 raise TypeError("an answer is no text")
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from synthvlm.components.component import Component
 from synthvlm.data import file_stem
+from synthvlm.errors import PluginError
 
-__all__ = ["ExportedPair", "Exporter", "Write"]
+__all__ = ["ExportedPair", "Exporter", "Write", "check_kept"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +77,15 @@ class Exporter(Component):
     def finish(self, parts: Iterable[bytes], write: Write) -> None:
         """Write what needs all parts, given what each returned, once they are all written."""
         raise NotImplementedError
+
+
+def check_kept(name: str, kept: object) -> None:
+    """Hold an exporter to its contract.
+
+    Raises:
+        PluginError: What it returned of a part are no bytes; the message names it.
+    """
+    if not isinstance(kept, bytes):
+        raise PluginError(
+            f"exporter {name!r}: write_part returned {type(kept).__name__}, not bytes"
+        )

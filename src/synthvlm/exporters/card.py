@@ -148,7 +148,10 @@ def _size_category(count: int) -> str:
 def _reproduction(reproducible: bool) -> str:
     if reproducible:
         return "Each image is determined by its row's seed and this recipe:"
-    return "The scheduler draws noise of its own: images cannot be made again from their seeds."
+    return (
+        "The generator or its scheduler draws noise of its own: images cannot be made again from "
+        "their seeds."
+    )
 
 
 def _privacy(facts: CardFacts) -> str:

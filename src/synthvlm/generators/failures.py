@@ -29,8 +29,8 @@ def guarded(kind: str, work: Callable[[], Result], recover: Callable[[], None]) 
 
     Args:
         kind: The pipeline's class, for messages.
-        work: Draws a batch.
-        recover: Brings the pipeline back to a state from which it can draw.
+        work: Generates a batch.
+        recover: Brings the pipeline back to a state from which it can generate.
 
     Raises:
         OutOfMemoryError: The device's memory did not suffice; what the batch held is free again.

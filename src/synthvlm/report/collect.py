@@ -245,9 +245,9 @@ def _sharded(stage: str, entries: list[Event], lost: int) -> StageTime:
         parts.append(
             f"up to {workers} workers at once, {items / working_s:.3g} {unit} a second each"
         )
-    drawing_s = sum(float(e.get("drawing_s", 0)) for e in entries)
-    if working_s and drawing_s:
-        parts.append(f"the generator waited {max(0.0, 1 - drawing_s / working_s):.1%} of the time")
+    busy = sum(float(e.get("generation_seconds", 0)) for e in entries)
+    if working_s and busy:
+        parts.append(f"the generator waited {max(0.0, 1 - busy / working_s):.1%} of the time")
     return StageTime(stage, wall_s, items, unit, "; ".join(parts))
 
 

@@ -12,8 +12,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.captions.rules import RULES
-from synthvlm.components.settings import published_name
+from synthvlm.components.settings import Settings, named_models, published_name
+from synthvlm.components.table import Table
 from synthvlm.data import score_column
+from synthvlm.generators import GENERATORS
 from synthvlm.report.charts import histogram, measure_histogram, rising_line
 from synthvlm.report.collect import Facts, ScoreFacts, collect
 from synthvlm.report.published import PUBLISHED, is_comparable
@@ -80,6 +82,28 @@ class FunnelRow:
     unit: str = "captions"
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A component as the head of the page names it: its label, version and models."""
+
+    label: str
+    about: str
+
+    @classmethod
+    def of(cls, table: Table[Any], name: str, settings: Settings) -> _Named:
+        release = table.release(name)
+        parts = [] if release is None else [f"plug-in {name}, {' '.join(release)}"]
+        parts += [published_name(model) for model, _, _ in named_models(settings)]
+        return cls(table.label(name), ", ".join(parts))
+
+
+def _plugin_generator(recipe: Recipe) -> _Named | None:
+    name = recipe.generation.generator_name
+    if GENERATORS.release(name) is None:
+        return None
+    return _Named.of(GENERATORS, name, recipe.generation.generator_settings)
+
+
 def write_report(run: RunFolder, recipe: Recipe, progress: Progress) -> None:
     """Write ``report/index.html`` from the run folder, however far the run is.
 
@@ -121,6 +145,8 @@ def render(facts: Facts, recipe: Recipe, name: str) -> str:
         when=when,
         rows=_curation_rows(facts, recipe) + _image_rows(facts, recipe),
         score_labels=_score_labels(recipe),
+        plugin_generator=_plugin_generator(recipe),
+        scorers=[_Named.of(SCORERS, name, one) for name, one in recipe.scorers.items()],
         rule_charts=[
             (
                 _rule_label(m.name),

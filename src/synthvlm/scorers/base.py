@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Scorer", "ScorerSettings", "Scores", "check_scores"]
 
+#: By how much the length of an embedding may differ from 1.
+_UNIT = 0.01
+
 
 class ScorerSettings(Settings):
     """What all scorers have: the score of a pair is the weighted sum of what they say."""
 
-    weight: Annotated[float, InHash.NEVER] = Field(1.0, ge=0.0)
+    weight: Annotated[float, InHash.NEVER] = Field(
+        1.0, ge=0.0, description="Of this score in the weighted sum."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +81,28 @@ def check_scores(name: str, scores: Scores, count: int) -> None:
     """Hold a scorer to its contract.
 
     Raises:
-        PluginError: The scores are not one number for each pair; the message names it.
+        PluginError: The scores are not one number for each pair, or the embeddings not one vector
+            of unit length; the message names it.
     """
     import numpy as np
 
-    values = getattr(scores, "values", None)
+    values: object = getattr(scores, "values", None)
     if not isinstance(values, np.ndarray) or values.shape != (count,):
         found = "no array" if not isinstance(values, np.ndarray) else f"shape {values.shape}"
         raise PluginError(f"scorer {name!r}: its values have {found}, not shape ({count},)")
     if values.dtype.kind not in "fiu":
         raise PluginError(f"scorer {name!r}: its values are of type {values.dtype}, no numbers")
+    if scores.truncated is not None and len(scores.truncated) != count:
+        raise PluginError(
+            f"scorer {name!r}: truncated has {len(scores.truncated)} entries, not {count}"
+        )
     for embeddings in (scores.image_embeddings, scores.text_embeddings):
-        if embeddings is not None and (embeddings.ndim != 2 or len(embeddings) != count):
-            raise PluginError(
-                f"scorer {name!r}: embeddings have shape {embeddings.shape}, not ({count}, d)"
-            )
+        if embeddings is None:
+            continue
+        shape: tuple[int, ...] = getattr(embeddings, "shape", ())
+        if not isinstance(embeddings, np.ndarray) or len(shape) != 2 or shape[0] != count:
+            raise PluginError(f"scorer {name!r}: embeddings have shape {shape}, not ({count}, d)")
+        # Of an image without a score they do not count.
+        lengths = np.linalg.norm(embeddings[np.isfinite(values)].astype(np.float64), axis=1)
+        if not (np.abs(lengths - 1) < _UNIT).all():
+            raise PluginError(f"scorer {name!r}: embeddings are not of unit length")

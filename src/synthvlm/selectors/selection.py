@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from synthvlm.components.contract import contract
 from synthvlm.data import selection_schema
 from synthvlm.selectors.base import check_rows
 
@@ -62,7 +63,8 @@ def select_pairs(
     if top_fraction is not None:
         # Rounded first: 0.1 * 30 is 3.0000000000000004 and must not become 4.
         count = math.ceil(round(top_fraction * total, 6))
-    rows = selector.select(pairs, count)
+    with contract("selector", selector.name):
+        rows = selector.select(pairs, count)
     check_rows(selector.name, rows, pairs.num_rows, count)
     selected = pairs.take(rows)
     ranks = pa.array(range(1, selected.num_rows + 1), pa.int64())

@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from synthvlm.captions.rules import RULES
 from synthvlm.captions.rules.benchmark_overlap import BenchmarkOverlapSettings
 from synthvlm.captions.rules.person_names import TaggedNamesSettings
 from synthvlm.components.settings import Settings, named_models, published_name
 from synthvlm.data import score_column
 from synthvlm.exporters import EXPORTERS
 from synthvlm.exporters.card import CardFacts, ModelFacts
+from synthvlm.generators import GENERATORS
 from synthvlm.models.model_files import located
 from synthvlm.recipe import source_name
 from synthvlm.scorers import SCORERS
@@ -149,6 +151,8 @@ def _checks(recipe: Recipe) -> list[str]:
         high = f" <= {highest}" if highest is not None else ""
         model = getattr(rule, "model", None)
         by = f" (by `{model}`)" if model else ""
+        release = RULES.release(name)
+        by += f" (plug-in, {' '.join(release)})" if release is not None else ""
         checks.append(f"`{name}`{low}{' and' if low and high else ''}{high}{by}")
     if curation.deduplicate:
         checks.append("exact duplicates removed")
@@ -182,14 +186,23 @@ def _benchmarks(recipe: Recipe) -> list[str]:
 
 def _models(recipe: Recipe) -> list[ModelFacts]:
     generation = recipe.generation
+    generator = generation.generator_name
     parts: list[tuple[str, Settings | None]] = [
-        ("image generation", generation),
+        ("image generation", generation.generator_settings),
         ("refinement", generation.refiner),
         *(("LoRA", lora) for lora in generation.loras),
         ("image check", generation.safety),
         *((SCORERS.label(name), scorer) for name, scorer in recipe.scorers.items()),
     ]
+    plugins = [
+        ("image generation", generator, GENERATORS.release(generator)),
+        *((SCORERS.label(name), name, SCORERS.release(name)) for name in recipe.scorers),
+    ]
     return [
+        ModelFacts(part, f"plug-in {name}", " ".join(release), None)
+        for part, name, release in plugins
+        if release is not None
+    ] + [
         ModelFacts(part, published_name(name), revision, _license(name, Path(located(name, mark))))
         for part, settings in parts
         if settings is not None

@@ -13,20 +13,30 @@ from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.components.component import Component
 from synthvlm.components.settings import InHash, Settings
+from synthvlm.errors import PluginError
 
-__all__ = ["Measured", "ModelRule", "Rule", "RuleSettings", "Subject", "TextRule"]
+__all__ = [
+    "Measured",
+    "ModelRule",
+    "Rule",
+    "RuleSettings",
+    "Subject",
+    "TextRule",
+    "check_measured",
+    "check_measures",
+]
 
 
 class RuleSettings(Settings):
     """Keep a caption whose measure lies within the bounds, both inclusive."""
 
-    min: Annotated[float | None, InHash.NEVER] = None
-    max: Annotated[float | None, InHash.NEVER] = None
+    min: Annotated[float | None, InHash.NEVER] = Field(None, description="Lowest that passes.")
+    max: Annotated[float | None, InHash.NEVER] = Field(None, description="Highest that passes.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -101,3 +111,38 @@ class Measured:
 
     values: npt.NDArray[np.float64]
     problems: tuple[str | None, ...]
+
+
+def check_measures(name: str, values: object, count: int) -> None:
+    """Hold a rule on texts to its contract.
+
+    Raises:
+        PluginError: Its measures are not one number for each text; the message names it.
+    """
+    if np.isnan(_numbers(name, values, count)).any():
+        raise PluginError(f"rule {name!r}: it measured NaN: each text needs a number")
+
+
+def check_measured(name: str, measured: object, count: int) -> None:
+    """Hold a rule with a model to its contract.
+
+    Raises:
+        PluginError: It does not say one number and one problem or None of each caption; the
+            message names it.
+    """
+    if not isinstance(measured, Measured):
+        raise PluginError(f"rule {name!r}: it returned {type(measured).__name__}, not Measured")
+    _numbers(name, measured.values, count)
+    if len(measured.problems) != count:
+        raise PluginError(
+            f"rule {name!r}: it returned {len(measured.problems)} problems for {count} captions"
+        )
+
+
+def _numbers(name: str, values: object, count: int) -> npt.NDArray[np.float64]:
+    if not isinstance(values, np.ndarray) or values.shape != (count,):
+        found = f"shape {values.shape}" if isinstance(values, np.ndarray) else "no array"
+        raise PluginError(f"rule {name!r}: its measures have {found}, not shape ({count},)")
+    if values.dtype.kind not in "fiub":
+        raise PluginError(f"rule {name!r}: its measures are of type {values.dtype}, no numbers")
+    return values

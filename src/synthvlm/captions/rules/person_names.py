@@ -99,8 +99,8 @@ class TaggedNamesSettings(PersonNamesSettings):
     """Bounds on the number of people's names, found by a token-classification model."""
 
     model: Annotated[str, ModelName()] = Field(min_length=1, description="Hub id or local folder.")
-    revision: str | None = None
-    batch_size: Annotated[int, InHash.NEVER] = Field(32, ge=1)
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    batch_size: Annotated[int, InHash.NEVER] = Field(32, ge=1, description="Captions at a time.")
 
 
 class TaggedNames(ModelRule):

@@ -14,12 +14,13 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.captions.rules import RULES
 from synthvlm.components.settings import identity_values
 from synthvlm.data import Caption, fingerprint, measure_schema
 from synthvlm.errors import TooManyFailuresError
 from synthvlm.models.model_files import identify
 from synthvlm.recipe import source_name
-from synthvlm.stages.curation.original_images import hub_arguments, source_path
+from synthvlm.stages.curation.resources import hub_arguments, source_path
 from synthvlm.stages.curation.rules import load_text_rules, text_rule_fingerprints
 from synthvlm.stages.curation.written import (
     is_written,
@@ -173,6 +174,11 @@ class _Measurer:
             if place >= 0:
                 table = table.remove_column(place)
             table = table.append_column(rule, pa.array(values, pa.float64()))
+        # The same columns in the same order, whatever was measured first.
+        base = measure_schema().names
+        measured = RULES.in_order(table.column_names)
+        unknown = sorted({*table.column_names} - {*base, *measured})  # of plug-ins not loaded now
+        table = table.select([*base, *measured, *unknown])
         return self._commit(shard, table, marker.fingerprint, known)
 
     def _measures(self, texts: list[str], names: Iterable[str]) -> dict[str, Any]:

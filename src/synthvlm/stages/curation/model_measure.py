@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthvlm.captions.rules.base import Subject
+from synthvlm.captions.rules.base import Subject, check_measured
 from synthvlm.captions.rules.method import failed_rule
+from synthvlm.components.contract import contract
 from synthvlm.data import fingerprint, model_measure_schema
 from synthvlm.errors import TooManyFailuresError
 from synthvlm.run_folder.marker import model_measure_stage
-from synthvlm.stages.curation.original_images import OriginalImages
+from synthvlm.stages.curation.resources import OriginalImages
 from synthvlm.stages.curation.rules import load_model_rule, looks_at_images, model_rule_fingerprint
 from synthvlm.stages.curation.verdicts import UNMEASURED
 
@@ -158,7 +159,9 @@ class _Pass:
         if asked:
             if self._rule is None:
                 self._rule = load_model_rule(self._run, self._recipe, self._name, self._resources)
-            measured = self._rule.measure([subject for _, subject in asked])
+            with contract("rule", self._name):
+                measured = self._rule.measure([subject for _, subject in asked])
+            check_measured(self._name, measured, len(asked))
             values, problems = measured.values.tolist(), measured.problems
             for (id, _), value, problem in zip(asked, values, problems, strict=True):
                 known[id] = _Known(value, problem)

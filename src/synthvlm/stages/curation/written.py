@@ -19,8 +19,7 @@ from synthvlm.models.devices import resolve_device, resolve_dtype
 from synthvlm.models.model_files import identify
 from synthvlm.recipe import source_name
 from synthvlm.run_folder.marker import written_stage
-from synthvlm.stages.curation.endpoint_clients import endpoint_client
-from synthvlm.stages.curation.original_images import hub_arguments, source_path
+from synthvlm.stages.curation.resources import endpoint_client, hub_arguments, source_path
 
 if TYPE_CHECKING:
     from synthvlm.captions.readers.sources import OriginalImage
@@ -58,9 +57,17 @@ def writer_fingerprint(recipe: Recipe, source: SourceSettings) -> str | None:
         runs: object = resolve_dtype("auto", recipe.run.device)
     else:  # the name of a model at an endpoint is all that is known of it
         values = identity_values(writer, lambda name, _: name)
-        runs = "endpoint", writer.endpoint.seed
+        runs = "endpoint", writer.endpoint.seed, writer.prompt or _built_in_prompt(source)
     place = (source.image_field, source.image_root) if source.image_captioner else None
     return fingerprint(kind, values, runs, place)
+
+
+def _built_in_prompt(source: SourceSettings) -> str:
+    """What an endpoint is asked where the recipe has no prompt; it may change in a release."""
+    from synthvlm.captions.writers.concept_writer import DEFAULT_CONCEPT_PROMPT
+    from synthvlm.captions.writers.image_captions import DEFAULT_IMAGE_PROMPT
+
+    return DEFAULT_CONCEPT_PROMPT if source.image_captioner is None else DEFAULT_IMAGE_PROMPT
 
 
 def written_fingerprint(recipe: Recipe, source: SourceSettings) -> str:

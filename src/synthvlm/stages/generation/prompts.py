@@ -83,7 +83,10 @@ def _generator_identity(settings: GenerationSettings) -> object:
     name = settings.generator_name
     # The name of a model at an endpoint is all that is known of it.
     identified = _named if settings.endpoint is not None else identify
-    section = identity_values(settings, identified)
+    # An endpoint has no steps of ours, a plug-in no model either.
+    section = [
+        (key, value) for key, value in identity_values(settings, identified) if settings.counts(key)
+    ]
     if settings.generator_settings is settings:
         return section
     return section, GENERATORS.identity(name, settings.generator_settings, identify)
@@ -95,9 +98,9 @@ def _named(name: str, mark: ModelName) -> str:
 
 def _choice(recipe: Recipe) -> tuple[object, ...]:
     """What the choice among scored candidates and the winner's file depend on."""
-    image = recipe.generation.image
+    image = identity_values(recipe.generation.image, identify)
     weights = [(name, scorer.weight) for name, scorer in recipe.scorers.items()]
-    return recipe.generation.candidates, weights, (image.format, image.quality)
+    return recipe.generation.candidates, weights, image
 
 
 def shard_fingerprint(
