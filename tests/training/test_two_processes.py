@@ -65,6 +65,6 @@ def test_sigterm_ends_both_with_one_line(
         agent.wait(25)  # of the 30 s after which it kills them
         output.seek(0)
         text = output.read()
-    assert text.count("interrupted: the same command resumes, from its newest checkpoint") == 1
+    assert text.count("interrupted; run the same command again to resume from the newest") == 1
     assert "error:" not in text
     assert "Unable to shutdown" not in text

@@ -224,7 +224,7 @@ class CandidateChecks:
         return is_current
 
     def _facts(self, marker: Marker, rows: Sequence[Row], *, is_current: bool) -> dict[str, object]:
-        """Expected facts of a generated shard: the data-set card is made of them."""
+        """Expected facts of a generated shard: the data-set card depends on them."""
         states = Counter(row["status"] for row in rows)
         recorded = marker.facts.get("failed")
 
