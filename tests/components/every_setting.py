@@ -36,7 +36,7 @@ from synthvlm.stages.curation.rules import (
 )
 from synthvlm.stages.curation.written import is_written, written_fingerprint
 from synthvlm.stages.export import part_fingerprints
-from synthvlm.stages.generation.calibrate import calibration_fingerprint, falling
+from synthvlm.stages.generation.calibrate import calibration_fingerprint, falling_thresholds
 from synthvlm.stages.generation.prompts import Prompt, image_fingerprint, shard_fingerprint
 from synthvlm.stages.select import selection_fingerprint
 
@@ -323,7 +323,7 @@ def fingerprints(recipe: Recipe) -> dict[str, str]:
     generation = recipe.generation
     adaptive, thresholds = generation.adaptive, None
     if adaptive is not None and adaptive.threshold is not None:
-        thresholds = falling(adaptive.threshold, adaptive.decay, generation.candidates)
+        thresholds = falling_thresholds(adaptive.threshold, adaptive.decay, generation.candidates)
     found = {
         "captions": content,
         "end of captions": sources_fingerprint(recipe, "content"),

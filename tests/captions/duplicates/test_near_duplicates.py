@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peak_memory import growth
 
+from peak_memory import growth
 from synthvlm.captions.duplicates.minhash import FULL, Buckets
 from synthvlm.captions.duplicates.near_duplicates import near_duplicates, ngram_hashes
 from synthvlm.captions.rules.batch import TextBatch

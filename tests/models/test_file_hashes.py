@@ -240,7 +240,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
 
 
 def test_what_hashing_costs_can_be_measured(tmp_path: Path) -> None:
-    benchmark = Path(__file__).parents[1] / "benchmarks" / "model_hashing.py"
+    benchmark = Path(__file__).parents[2] / "benchmarks" / "model_hashing.py"
     command = [sys.executable, str(benchmark), "--mb", "64", "--folder", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     seconds = [float(line.split(" s, ")[0].split()[-1]) for line in done.stdout.splitlines()]

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peak_memory import growth
 
+from peak_memory import growth
 from synthvlm.captions.readers import images
 from synthvlm.captions.readers.sources import OriginalImage, read_captions, read_images
 from synthvlm.errors import CaptionSourceError

@@ -358,7 +358,7 @@ def test_file_in_the_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(RunFolderError, match=r"file is a file: name a new folder"):
         RunFolder(tmp_path / "file").prepare()
-    with pytest.raises(RunFolderError, match="a part of the path is a file"):
+    with pytest.raises(RunFolderError, match="part of the path is a file"):
         RunFolder(tmp_path / "file" / "run").prepare()
 
 

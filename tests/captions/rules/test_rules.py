@@ -25,7 +25,7 @@ from synthvlm.captions.rules.method import (
 )
 from synthvlm.captions.rules.ngrams import rows_with_repeats
 
-SHARED = Path(__file__).parents[2].parent / "shared"
+SHARED = Path(__file__).parents[3].parent / "shared"
 OWN = Path(__file__).with_name("golden_rules.jsonl")
 WORDS = frozenset({"nsfw", "porn", "xxx"})
 BOUNDS: dict[str, tuple[float | None, float | None]] = {

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from test_lock import HOLD
 
 from fake_models import load_fake_models
 from object_store import ObjectStore, object_store
@@ -20,7 +21,6 @@ from synthvlm.pipeline import Pipeline
 from synthvlm.recipe import Recipe
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.run_folder.lock import LOCK_FILE
-from test_lock import HOLD
 
 TABLE = pa.table({"id": ["a", "b"], "n": [1, 2]})
 

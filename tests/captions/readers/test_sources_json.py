@@ -12,8 +12,8 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peak_memory import growth
 
+from peak_memory import growth
 from synthvlm.captions.readers import json_files
 from synthvlm.captions.readers.sources import read_captions, read_images
 from synthvlm.data import Caption

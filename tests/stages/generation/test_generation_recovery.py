@@ -8,12 +8,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-
-from fake_models import FakeClip, use_models
-from synthvlm.errors import GenerationError, SynthVLMError, TooManyFailuresError
-from synthvlm.generators.base import GeneratedImages
-from synthvlm.run_folder.folder import RunFolder
-from synthvlm.scorers.base import Scores
 from test_generation import (
     ADAPTIVE,
     Censor,
@@ -22,6 +16,12 @@ from test_generation import (
     essence,
     generate,
 )
+
+from fake_models import FakeClip, use_models
+from synthvlm.errors import GenerationError, SynthVLMError, TooManyFailuresError
+from synthvlm.generators.base import GeneratedImages
+from synthvlm.run_folder.folder import RunFolder
+from synthvlm.scorers.base import Scores
 
 ONE_BY_ONE = "run.batch_size=1"
 

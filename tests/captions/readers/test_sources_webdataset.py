@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peak_memory import growth
 
+from peak_memory import growth
 from synthvlm.captions.readers import webdataset
 from synthvlm.captions.readers.records import Fields
 from synthvlm.captions.readers.sources import OriginalImage, read_captions, read_images
