@@ -1,12 +1,12 @@
-"""Adaptive best-of-k on the embedded models: score and true matches against images drawn.
+"""Adaptive best-of-k on the embedded models: score and true matches against images generated.
 
     python benchmarks/adaptive.py [--captions 500] [--candidates 8]
 
 Held-out captions get all their candidates once. From their scores follows what fixed best-of-k and
 adaptive best-of-k would have chosen, the latter calibrated on the whole set, which no run can do.
 Whether a chosen picture is wholly right is decided by `synthvlm.tiny.checker`, by its pixels. Then
-a real run of `generation.adaptive` calibrates itself on its sample, and everything that it draws is
-counted, the sample and redrawn winners too.
+a real run of `generation.adaptive` calibrates itself on its sample, and everything that it
+generates is counted, the sample and regenerated winners too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tiny_choosing import held_out_captions
 from synthvlm import Pipeline, Recipe
 from synthvlm.data import candidate_seed
 from synthvlm.progress.display import SilentProgress
-from synthvlm.stages.generation.batch_generator import Drawer, Order
+from synthvlm.stages.generation.batch_generator import BatchGenerator, GenerationRequest
 from synthvlm.stages.generation.calibrate import choose_stopping
 from synthvlm.stages.generation.models import Models
 from synthvlm.tiny.captions import Claim
@@ -39,29 +39,31 @@ COLOURS = {FIXED: "#888", ADAPTIVE: "#1f6fb2", RUN: "#c0392b"}
 Floats = npt.NDArray[np.float64]
 
 
-def draw_all(recipe: Recipe, captions: list[str], claims: list[Claim]) -> tuple[Floats, Floats]:
+def generate_all(recipe: Recipe, captions: list[str], claims: list[Claim]) -> tuple[Floats, Floats]:
     """Scores and true matches (0 or 1) of all candidates, shape (captions, candidates)."""
     count = recipe.generation.candidates
-    orders = [
-        Order(f"captions-{n}", index, caption, candidate_seed(recipe.seed, f"captions-{n}", index))
+    requests = [
+        GenerationRequest(
+            f"captions-{n}", index, caption, candidate_seed(recipe.seed, f"captions-{n}", index)
+        )
         for n, caption in enumerate(captions)
         for index in range(count)
     ]
     scores, right = [], []
-    with closing(Drawer(recipe, SilentProgress(), Models.load)) as drawer:
-        for start in range(0, len(orders), 64):
-            for image in drawer.draw(orders[start : start + 64]).result():
+    with closing(BatchGenerator(recipe, SilentProgress(), Models.load)) as batch_generator:
+        for start in range(0, len(requests), 64):
+            for image in batch_generator.generate(requests[start : start + 64]).result():
                 assert image.pixels is not None
                 scores.append(image.scores["clip"] + 0.5 * image.scores["ssim"])
-                claim = claims[int(image.order.id.rsplit("-", 1)[1])]
+                claim = claims[int(image.request.id.rsplit("-", 1)[1])]
                 right.append(check(image.pixels, claim))
     shape = (len(captions), count)
     return np.array(scores).reshape(shape), np.array(right, np.float64).reshape(shape)
 
 
-def chosen(scores: Floats, right: Floats, drawn: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Mean score and share of true matches of the best drawn candidate of each caption."""
-    best = np.where(drawn, scores, -np.inf).argmax(axis=1)
+def chosen(scores: Floats, right: Floats, generated: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Mean score and share of true matches of the best generated candidate of each caption."""
+    best = np.where(generated, scores, -np.inf).argmax(axis=1)
     rows = np.arange(len(scores))
     return float(scores[rows, best].mean()), float(right[rows, best].mean())
 
@@ -145,20 +147,20 @@ def main() -> None:
         changes = [f"generation.candidates={count}", "generation.dtype=float32"]
         changes += ["run.shard_size=100", "run.threads=2"]
         fixed = Recipe.load("tiny", captions=[file], overrides=changes)
-        scores, right = draw_all(fixed, captions, claims)
+        scores, right = generate_all(fixed, captions, claims)
         low, high = scores[:, 0].mean(), scores.max(axis=1).mean()
         table = Table()
         for k in range(1, count + 1):
-            drawn = np.broadcast_to(np.arange(count) < k, scores.shape)
-            score, matches = chosen(scores, right, drawn)
+            generated = np.broadcast_to(np.arange(count) < k, scores.shape)
+            score, matches = chosen(scores, right, generated)
             table.line(FIXED, f"best of {k}", k, score, matches, (score - low) / (high - low))
         for keep in (0.5, 0.7, 0.8, 0.85, 0.9, 0.95):
             found = choose_stopping(scores, keep)
             so_far = np.maximum.accumulate(scores, axis=1)
             reached = so_far >= found.threshold - found.decay * np.arange(count)
             stops = np.where(reached.any(axis=1), reached.argmax(axis=1), count - 1)
-            drawn = np.arange(count) <= stops[:, None]
-            score, matches = chosen(scores, right, drawn)
+            generated = np.arange(count) <= stops[:, None]
+            score, matches = chosen(scores, right, generated)
             gain = (score - low) / (high - low)
             name = f"adaptive, {found.threshold:.3f} falling by {found.decay:.3f}"
             table.line(ADAPTIVE, name, stops.mean() + 1, score, matches, gain)

@@ -3,8 +3,8 @@
     python benchmarks/cluster_simulation.py RUN [--gpus 64] [--captions 1000000] ...
 
 RUN is a run folder whose events say how long its shards took; their spread is kept, and their mean
-is set by --seconds-per-caption. Workers get their shards from the package's own book of shards
-(synthvlm.engines.crew): two in hand, what a dead worker had is done again at the end and alone.
+is set by --seconds-per-caption. Workers get their shards from the package's own queue
+(``ShardQueue``): two at a time; those of a dead worker are done again at the end, each alone.
 Nothing here was measured on that many GPUs.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from synthvlm.engines.crew import Dispatch
+from synthvlm.engines.worker_pool import ShardQueue
 from synthvlm.run_folder.folder import RunFolder
 
 SIZES = (100, 300, 1000, 3000, 10_000)
@@ -50,50 +50,50 @@ class _Worker:
     name: str
     speed: float
     dies_at: float
-    hands: list[int] = field(default_factory=list)
+    shards: list[int] = field(default_factory=list)
 
 
 def simulate(shards: np.ndarray, cluster: Cluster, random: np.random.Generator) -> Outcome:
     """Let a cluster do shards that take so many seconds each."""
-    book = Dispatch(range(len(shards)))
+    shard_queue = ShardQueue(range(len(shards)))
     queue: list[tuple[float, int, str, _Worker]] = []
     names = iter(range(1 << 30))
     idle: list[_Worker] = []
     deaths = lost = 0
     now = 0.0
 
-    def hire(at: float) -> None:
+    def start_worker(at: float) -> None:
         slow = random.random() < cluster.stragglers
         until = random.exponential(cluster.hours_between_failures * 3600)
         worker = _Worker(str(next(names)), cluster.slower if slow else 1.0, at + until)
         begin(worker, at + cluster.loading_s)
 
     def begin(worker: _Worker, at: float) -> None:
-        shard = book.next(worker.name)
+        shard = shard_queue.take(worker.name)
         if shard is None:
             idle.append(worker)
             return
-        worker.hands.append(shard)
+        worker.shards.append(shard)
         end = at + shards[shard] * worker.speed
-        kind = "drawn" if end < worker.dies_at else "dies"
+        kind = "generated" if end < worker.dies_at else "dies"
         heapq.heappush(queue, (min(end, worker.dies_at), next(names), kind, worker))
 
     for _ in range(cluster.gpus):
-        hire(0.0)
+        start_worker(0.0)
     while queue:
         now, _, kind, worker = heapq.heappop(queue)
-        if kind == "drawn":
-            # Its files are written while the next one is drawn: it is done when that begins.
-            for shard in worker.hands:
-                book.finished(worker.name, shard)
-            worker.hands.clear()
+        if kind == "generated":
+            # Its files are written while the next one is generated: it is done when that begins.
+            for shard in worker.shards:
+                shard_queue.finish(worker.name, shard)
+            worker.shards.clear()
             begin(worker, now)
         else:
             deaths += 1
-            lost += len(book.died(worker.name, "failure", workers=cluster.gpus))
-            hire(now + cluster.restart_s)
+            lost += len(shard_queue.worker_died(worker.name, "failure", workers=cluster.gpus))
+            start_worker(now + cluster.restart_s)
         for waiting in idle[:]:
-            if book.waiting:
+            if shard_queue.waiting:
                 idle.remove(waiting)
                 begin(waiting, now)
     useful = float(shards.sum()) / (cluster.gpus * now)

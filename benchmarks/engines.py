@@ -21,8 +21,7 @@ import numpy as np
 from stub_models import load_stub_models
 
 from synthvlm import Pipeline, Recipe
-from synthvlm.engines.base import Engine, Update
-from synthvlm.engines.local import LocalEngine
+from synthvlm.engines.base import Engine, LocalEngine, Update
 from synthvlm.engines.processes import ProcessEngine
 from synthvlm.engines.ray_actors import RayEngine
 

@@ -9,14 +9,14 @@ which says what it is faithful to. After a warm-up of both they take turns, and 
 first. The figures leave loading out, which a large data set does once: the calls that load models
 are timed on both sides and subtracted. The ratio with loading stands beside.
 
-`tiny` runs the embedded models on the CPU. SynthVLM scores and encodes beside drawing, and so uses
-more than one core even with one thread; the processor seconds show that, and `taskset -c 0` takes
-it away. With more threads than idle cores, threads that wait for each other spoil either side.
+`tiny` runs the embedded models on the CPU. SynthVLM scores and encodes while it generates, and so
+uses more than one core even with one thread; the processor seconds show that, and `taskset -c 0`
+takes it away. With more threads than idle cores, waiting threads spoil either side.
 
 `sdxl-random` runs random weights of the size of SDXL and CLIP ViT-B/32 at 1024x1024 on a GPU, the
-base model doing all 60 steps. The share of time that the GPU waits is 1 - drawing / all, drawing
-being the time in calls of the generator, which the run's events tell; what the GPU waits within
-such a call is not seen. Model FLOP utilisation counts the UNet alone.
+base model doing all 60 steps. The share of time that the GPU waits is 1 - generation / all, where
+generation is the time in calls of the generator, which the run's events hold; waiting within such a
+call is not seen. Model FLOP utilisation counts the UNet alone.
 
 `--set` changes the recipe of both sides, e.g. `--set generation.image.format=jpeg`: the published
 code names its files .jpg. The default, PNG, is ours.
@@ -77,14 +77,14 @@ class Turn:
         scores: CLIPScore and SSIMScore of each candidate.
         winners: The best candidate of each caption.
         selected: The captions of the selected pairs.
-        drawing_s: Seconds in calls of the generator, where they are told.
+        generation_seconds: Seconds in calls of the generator, where they are told.
     """
 
     times: Times
     scores: dict[Key, tuple[float, float]]
     winners: set[Key]
     selected: set[str]
-    drawing_s: float | None = None
+    generation_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +114,13 @@ class Bench:
         for row in rows:
             assert row["seed"] == self._seed(row["caption_id"], row["index"])
         events = [event for event in run.folder.events() if event["event"] == "shard"]
-        drawing = [e.get("drawing_s") for e in events if e["stage"] == "generate"]
+        generation = [e.get("generation_seconds") for e in events if e["stage"] == "generate"]
         return Turn(
             times,
             {(r["caption_id"], r["index"]): (r["clip_score"], r["ssim_score"]) for r in rows},
             {(row["caption_id"], row["index"]) for row in rows if row["chosen"]},
             {row["caption_id"] for row in read([out / "selection.parquet"])},
-            None if None in drawing else sum(s or 0.0 for s in drawing),
+            None if None in generation else sum(s or 0.0 for s in generation),
         )
 
     def theirs(self, name: str, count: int) -> Turn:
@@ -270,12 +270,12 @@ def report(bench: Bench, ours: list[Turn], theirs: list[Turn]) -> dict[str, Any]
 def report_gpu(bench: Bench, ours: list[Turn], peak_tflops: float | None) -> dict[str, Any]:
     """Print the share of time that the GPU waits, and its FLOP utilisation, of our side."""
     settings, seconds = bench.recipe.generation, sum(turn.times.work_s for turn in ours)
-    drawing = [turn.drawing_s for turn in ours if turn.drawing_s is not None]
+    generation = [turn.generation_seconds for turn in ours if turn.generation_seconds is not None]
     figures: dict[str, Any] = {}
-    if len(drawing) < len(ours):
+    if len(generation) < len(ours):
         print("share of time that the GPU waits: not told by the run's events")
     else:
-        figures["gpu_waits"] = 1 - sum(drawing) / seconds
+        figures["gpu_waits"] = 1 - sum(generation) / seconds
         print(f"share of time that the GPU waits: {figures['gpu_waits']:.1%}")
     flops = random_sdxl.step_flops(settings.height, settings.width) * settings.steps
     images = len(bench.captions) * settings.candidates * len(ours)

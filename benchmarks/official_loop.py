@@ -3,7 +3,7 @@
 The facts are those of github.com/starriver030515/SynthVLM, no line of it is here:
 
 - one prompt and one image a call of the pipeline, so a caption is encoded again for each candidate;
-- every candidate is saved, and read back to be scored once all are drawn;
+- every candidate is saved, and read back to be scored once all are generated;
 - CLIPScore in batches, 256 captions and 64 images at a time, the caption of each candidate embedded
   again; images are read and prepared by loader processes; half precision on a GPU;
 - the best candidate of each caption, then the best captions, from a list of scores in JSON.

@@ -3,8 +3,8 @@
     python benchmarks/scale.py [--captions 10000 100000 1000000] [--folder /tmp]
 
 Each stage runs in a process of its own, which resumes the run, so that its peak memory is its own.
-No image is drawn: see benchmarks/stub_models.py. Captions are made from templates. All pairs are
-selected, which is the most that select, export and report can be given.
+No image is generated: see benchmarks/stub_models.py. Captions are made from templates. All pairs
+are selected, which is the most that select, export and report can be given.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Models that cost next to nothing, to see what everything around them costs.
 
-Nothing is drawn: an image is a tile of 8 x 8 pixels that holds its seed, and its scores are hashes
-of the seed. Embeddings have the length and the dtype of CLIP ViT-L/14's, and mean nothing.
+No model runs: an image is a tile of 8 x 8 pixels that holds its seed, and its scores are hashes of
+the seed. Embeddings have the length and the dtype of CLIP ViT-L/14's, and mean nothing.
 """
 
 from __future__ import annotations

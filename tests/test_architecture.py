@@ -36,15 +36,15 @@ ALLOWED = {
     "progress recipe run_folder scorers selectors tiny",
     "report": "captions components data generators progress recipe run_folder scorers stages",
     "pipeline": "engines errors models progress recipe report run_folder stages",
-    "publishing": "data errors models progress run_folder",
+    "publishing": "data errors estimates models progress run_folder",
     "checks": "components data errors estimates pipeline progress recipe run_folder scorers "
     "selectors stages",
-    "planning": "captions data errors estimates models pipeline progress recipe run_folder scorers "
-    "stages",
+    "planning": "captions components data errors estimates models pipeline progress recipe "
+    "run_folder scorers stages",
     "training": "captions components errors models progress recipe report",
     "evaluation": "captions errors estimates models progress",
-    "comparison": "captions data errors estimates models progress report run_folder scorers "
-    "training",
+    "comparison": "captions components data errors estimates models progress recipe report "
+    "run_folder scorers training",
     "doctor": "components errors models recipe",
     "cli": "checks comparison components doctor engines errors estimates evaluation pipeline "
     "planning progress publishing recipe training",

@@ -231,7 +231,8 @@ def test_recipe_with_a_typo(tmp_path: Path) -> None:
     recipe.write_text("curation:\n  rules:\n    alnum_rate: null\n")
     line = refusal(run(command, tmp_path, use_fake_models))
     assert line == (
-        f"{recipe}: curation.rules.alnum_rate: unknown key, did you mean 'alnum_ratio'?"
+        f"{recipe}: curation.rules.alnum_rate: there is no rule 'alnum_rate', did you mean "
+        f"'alnum_ratio'? (a plug-in of yours: --plugin FILE.py)"
     )
     assert not (tmp_path / "run").exists()
     recipe.write_text("curation:\n  rules:\n    alnum_ratio: null\n")
@@ -309,7 +310,7 @@ def test_folder_that_is_not_a_run(tmp_path: Path, command: str) -> None:
     (folder / "holiday.jpg").write_bytes(b"x")
     line = refusal(run([command, "--captions", captions, "--out", folder], tmp_path))
     assert line == (
-        f"{folder} is not a run folder: it holds 'holiday.jpg' but no recipe.yaml; "
+        f"{folder} is not a run folder: it contains 'holiday.jpg' but no recipe.yaml; "
         f"name a new or empty folder"
     )
     assert [p.name for p in folder.iterdir()] == ["holiday.jpg"]
@@ -320,7 +321,7 @@ def test_run_folder_that_is_a_file(tmp_path: Path) -> None:
     line = refusal(run(["run", "--captions", captions, "--out", captions], tmp_path))
     assert line == f"{captions} is a file: name a new folder for the run"
     line = refusal(run(["run", "--captions", captions, "--out", captions / "x"], tmp_path))
-    assert "a part of the path is a file" in line
+    assert "part of the path is a file" in line
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"seed: [", b"seed: x", b"sead: 1"])
@@ -389,7 +390,7 @@ def test_full_disk(tmp_path: Path, small_disk: Path) -> None:
     command = ["run", "tiny", "--captions", captions, "--out", out, *FAKE_MODELS]
     line = refusal(run(command, tmp_path, use_fake_models))
     assert line.startswith(f"cannot write {out}/")
-    assert line.endswith("free some and run again (what is finished is kept)")
+    assert line.endswith("free some and run again (finished work is kept)")
     finished = len(RunFolder(out).markers("generate"))
     assert finished > 0
     remount = ["mount", "-o", "remount,size=8m", str(small_disk)]

@@ -37,7 +37,7 @@ def settings(pipeline: Path) -> list[str]:
     return [word for change in changes for word in ("--set", change)]
 
 
-def drawn(out: Path) -> list[dict[str, Any]]:
+def generated(out: Path) -> list[dict[str, Any]]:
     files = sorted((out / "candidates").glob("*.parquet"))
     return [row for file in files for row in pq.read_table(file).to_pylist()]
 
@@ -55,14 +55,14 @@ def test_run_verify_and_regenerate_notice_it(tmp_path: Path, pipeline: Path, cha
         return done
 
     run()
-    before = drawn(out)
+    before = generated(out)
     time.sleep(SETTLING_S)  # from here on what the files are is remembered
     assert do("verify", str(out)).code == 0
     folder = cache_folder()
     assert folder is not None
     assert any(folder.iterdir())
     run()
-    assert drawn(out) == before
+    assert generated(out) == before
     if changed == "tensor":
         change_a_tensor(pipeline / UNET)
     else:  # two merges of the tokenizer change places
@@ -75,9 +75,9 @@ def test_run_verify_and_regenerate_notice_it(tmp_path: Path, pipeline: Path, cha
     assert "generate" in stale
     assert {found["kind"] for found in json.loads(told.out)["findings"]} == {"stale"}
     id = before[0]["caption_id"]
-    assert "by another recipe, caption or models" in do("regenerate", str(out), "--id", id).out
+    assert "with another recipe, caption or models" in do("regenerate", str(out), "--id", id).out
     run()
-    after = drawn(out)
+    after = generated(out)
     assert [row["seed"] for row in after] == [row["seed"] for row in before]
     for old, new in zip(before, after, strict=True):
         assert old["fingerprint"] != new["fingerprint"]

@@ -1,4 +1,4 @@
-"""Generation through the pipeline with models that cost nothing: what is drawn, and when."""
+"""Generation through the pipeline with models that cost nothing: what is generated, and when."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ CAPTIONS = [f"A red kite number {n} flies over the green hill, near the sea." fo
 
 
 class Generator(FakeGenerator):
-    """Counts what it draws, and fails where it is told to."""
+    """Counts what it generates, and fails where it is told to."""
 
     def __init__(self, most: int = 1000, fails: frozenset[int] = frozenset()) -> None:
         self.most, self.fails = most, fails
         self.batches: list[int] = []
 
     @property
-    def drawn(self) -> int:
+    def generated(self) -> int:
         return sum(self.batches)
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
@@ -74,7 +74,7 @@ def test_adaptive_depends_on_neither_batches_nor_shards(
     tmp_path: Path, generator: Generator
 ) -> None:
     whole = generate(tmp_path / "whole", "generation.candidates=6")
-    drawn = generator.drawn
+    generated = generator.generated
     found = [
         essence(generate(tmp_path / f"{n}", "generation.candidates=6", ADAPTIVE, *changes))
         for n, changes in enumerate(
@@ -82,7 +82,7 @@ def test_adaptive_depends_on_neither_batches_nor_shards(
         )
     ]
     assert found[0] == found[1] == found[2]
-    assert generator.drawn < drawn + 3 * drawn
+    assert generator.generated < generated + 3 * generated
     by_hand = {}
     for id in {key[0] for key in whole}:
         scores = [whole[id, n]["score"] for n in range(6)]
@@ -100,19 +100,19 @@ def test_a_higher_threshold_draws_what_it_needs_and_a_lower_one_nothing(
 ) -> None:
     for turn, threshold in enumerate((0.6, 1.0, 0.6, 1.2)):
         adaptive = f"generation.adaptive={{threshold: {threshold}}}"
-        before = generator.drawn
+        before = generator.generated
         rows = generate(tmp_path / "run", adaptive)
-        drawn = generator.drawn - before
+        generated = generator.generated - before
         fresh = generate(tmp_path / f"fresh-{turn}", adaptive)
-        drawn_afresh = generator.drawn - before - drawn
+        generated_afresh = generator.generated - before - generated
         assert [r["chosen"] for r in rows.values()] == [r["chosen"] for r in fresh.values()]
         surplus = [r for r in rows.values() if r["status"] == "surplus"]
         if turn == 2:
-            # What a higher threshold had drawn does not count; winners that fell away are redrawn.
+            # What a higher threshold needed does not count; new winners are regenerated.
             assert surplus
-            assert drawn < 40
+            assert generated < 40
         elif turn:
-            assert drawn < drawn_afresh
+            assert generated < generated_afresh
 
 
 def test_a_threshold_is_calibrated_once_and_kept(tmp_path: Path, generator: Generator) -> None:
@@ -122,21 +122,21 @@ def test_a_threshold_is_calibrated_once_and_kept(tmp_path: Path, generator: Gene
     threshold, decay = marker.facts["threshold"], marker.facts["decay"]
     assert marker.facts["captions"] == 8
     assert marker.facts["gain_kept"] >= 0.8
-    before = generator.drawn
+    before = generator.generated
     rows = generate(tmp_path / "run", adaptive, "generation.candidates=6", captions=40)
     assert RunFolder(tmp_path / "run").markers("calibrate")[0].facts["threshold"] == threshold
     fixed = f"generation.adaptive={{threshold: {threshold!r}, decay: {decay!r}}}"
-    after = generator.drawn
+    after = generator.generated
     same = generate(tmp_path / "other", fixed, "generation.candidates=6")
     assert [row["chosen"] for row in rows.values()] == [row["chosen"] for row in same.values()]
-    assert after - before < generator.drawn - after
+    assert after - before < generator.generated - after
 
 
 def test_what_calibration_drew_is_not_drawn_again(tmp_path: Path, generator: Generator) -> None:
     adaptive = "generation.adaptive={sample: 40, keep_gain: 1.0}"
     generate(tmp_path / "run", adaptive, "generation.candidates=5")
     # All candidates of all captions, and each winner once more, for its pixels.
-    assert generator.drawn == 40 * 5 + 40
+    assert generator.generated == 40 * 5 + 40
 
 
 class Notes:
@@ -151,7 +151,7 @@ class Notes:
 
     def finish(self, *ignored: Any) -> None: ...
 
-    def crew(self, *ignored: Any) -> None: ...
+    def update_workers(self, *ignored: Any) -> None: ...
 
     def note(self, line: str) -> None:
         self.lines.append(line)
@@ -167,12 +167,12 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
     notes = Notes()
     rows = generate(tmp_path / "small", f"run.batch_size={size}", progress=notes)
     assert essence(rows) == expected
-    assert small.drawn == plain.drawn
+    assert small.generated == plain.generated
     assert max(small.batches) <= 3
     if size == "8":
         assert [line for line in notes.lines if "do not fit" in line] == [
-            "note: 8 images at a time do not fit into memory, going on with 4",
-            "note: 4 images at a time do not fit into memory, going on with 2",
+            "note: 8 images at a time do not fit into memory, continuing with 4",
+            "note: 4 images at a time do not fit into memory, continuing with 2",
         ]
 
 
@@ -202,19 +202,19 @@ def test_failing_candidates_spoil_no_others(
 def test_scoring_goes_on_while_the_next_batch_is_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scored, drawing = threading.Event(), threading.Event()
+    scored, generating = threading.Event(), threading.Event()
 
     class Waiting(Generator):
         def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
             if len(self.batches) == 1:
-                drawing.set()
-                # The first batch is scored only now that the second is being drawn.
+                generating.set()
+                # The first batch is scored only now that the second is being generated.
                 assert scored.wait(20)
             return super().generate(prompts, seeds)
 
     class Clip(FakeClip):
         def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
-            assert drawing.wait(20)
+            assert generating.wait(20)
             scores = super().score(images, captions)
             scored.set()
             return scores
@@ -239,7 +239,7 @@ def test_the_time_of_drawing_is_told(tmp_path: Path, generator: Generator) -> No
     generate(tmp_path / "run")
     events = [e for e in RunFolder(tmp_path / "run").events() if e["event"] == "shard"]
     assert len(events) == 3
-    assert all(0 <= event["drawing_s"] <= event["seconds"] for event in events)
+    assert all(0 <= event["generation_seconds"] <= event["seconds"] for event in events)
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
@@ -270,7 +270,7 @@ def test_pixels_of_winners_are_theirs(tmp_path: Path, generator: Generator) -> N
 
 
 class Unseeded(Generator):
-    """Draws another image each time it is asked."""
+    """Generates another image each time it is asked."""
 
     reproducible = False
 
@@ -286,10 +286,10 @@ def test_images_that_cannot_be_made_again_keep_rows_of_their_own(
     assert not any(row["reproducible"] for row in rows.values())
     markers = RunFolder(tmp_path / "run").markers("generate").values()
     assert sum(marker.facts["irreproducible"] for marker in markers) == 160
-    drawn = generator.drawn
-    # The winners change; their pixels are gone, and what is drawn instead has scores of its own.
+    generated = generator.generated
+    # The winners change; their pixels are gone, and the new images have scores of their own.
     changed = generate(tmp_path / "run", "scoring.ssim.weight=3.0")
-    assert 0 < generator.drawn - drawn < 160
+    assert 0 < generator.generated - generated < 160
     pairs = [
         row
         for file in sorted((tmp_path / "run" / "pairs").glob("*.parquet"))
@@ -329,9 +329,9 @@ def test_unsafe_candidates_never_win_and_leave_no_picture(
     ]
     assert previews
     assert not unsafe & set(previews)
-    drawn = models.generator.drawn  # type: ignore[attr-defined]
+    generated = models.generator.generated  # type: ignore[attr-defined]
     generate(tmp_path / "run", "report.preview_share=1.0")
-    assert models.generator.drawn == drawn  # type: ignore[attr-defined]
+    assert models.generator.generated == generated  # type: ignore[attr-defined]
 
 
 class Blank(Generator):

@@ -80,8 +80,8 @@ def test_a_calibrated_run_that_ends_early_loses_no_pair_and_pays_for_nothing_twi
             continue
     assert essence(rows) == expected
     assert len(pairs(tmp_path / "run")) == 16
-    # Beside what a whole run draws, winners whose pixels an unfinished shard did not keep.
-    assert generator.drawn <= probe.drawn + 16
+    # Beside what a whole run generates, winners whose pixels an unfinished shard did not keep.
+    assert generator.generated <= probe.generated + 16
 
 
 def test_an_unsafe_candidate_stays_unsafe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_what_was_drawn_is_committed_before_a_run_stops(
         generate(tmp_path / "run")
     markers = RunFolder(tmp_path / "run").markers("generate").values()
     committed = sum(m.facts["candidates"] - m.facts["failed"] for m in markers)
-    assert committed == generator.drawn
+    assert committed == generator.generated
 
 
 def test_an_interruption_keeps_what_was_drawn(
@@ -161,7 +161,7 @@ def test_an_interruption_keeps_what_was_drawn(
 ) -> None:
     class Interrupted(Generator):
         def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
-            if self.drawn >= 24:
+            if self.generated >= 24:
                 raise KeyboardInterrupt
             return super().generate(prompts, seeds)
 
@@ -170,7 +170,7 @@ def test_an_interruption_keeps_what_was_drawn(
         generate(tmp_path / "run")
     use_models(monkeypatch, generator := Generator())
     rows = generate(tmp_path / "run")
-    assert generator.drawn <= 160 - 24 + 16
+    assert generator.generated <= 160 - 24 + 16
     assert essence(rows) == essence(generate(tmp_path / "fresh"))
 
 

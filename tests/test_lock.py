@@ -134,7 +134,7 @@ def test_a_lock_that_beats_is_respected(
         pytest.raises(
             RunFolderError,
             match=rf"^another run on node-7 \(process 4711\) is working in {run.url}: "
-            "wait for it, or name another folder$",
+            "wait until it has finished, or use another folder$",
         ),
         run.held(),
     ):
@@ -246,9 +246,7 @@ def test_a_run_that_was_taken_over_commits_and_sweeps_nothing(
             lambda: run.commit("generate", 1, "f"),
             lambda: run.sweep("generate", ["pairs"], {}),
         ):
-            with pytest.raises(
-                RunFolderError, match=r"another run took .* over: it works on node-7"
-            ):
+            with pytest.raises(RunFolderError, match=r"another run on node-7 .* took over"):
                 action()
     assert owner(run) == "other", "the lock of another run was removed"
     assert RunFolder(run.url).markers("generate") == {0: kept}
@@ -268,7 +266,7 @@ def test_the_heart_tells_that_the_lock_is_lost(url: str, monkeypatch: pytest.Mon
         lock(run)
         while not lost.wait(0.05):  # a beat may just have been on its way
             lock(run)
-    assert told == [f"another run took {url} over: it works on node-7 (process 4711)"]
+    assert told == [f"another run on node-7 (process 4711) took over {url}"]
     assert owner(run) == "other"
 
 
@@ -282,7 +280,7 @@ def test_a_worker_commits_as_long_as_its_run_holds_the_folder(
     for kind, left in ((worker, None), (worker, "other")):
         if left:
             lock(run)
-        kind._lock._seen = float("-inf")
+        kind._lock._checked = float("-inf")
         with pytest.raises(RunFolderError, match=r"is gone|took"):
             kind.commit("generate", 1, "f")
     orphan.commit("generate", 2, "f")

@@ -47,7 +47,7 @@ def test_a_scrape_tells_how_things_are_at_that_moment() -> None:
         }
         now = 10.0
         tracker.advance(50)
-        tracker.crew(4, 0.25, 3)
+        tracker.update_workers(4, 0.25, 3)
         assert scrape(url) == {
             info: 1,
             ("synthvlm_stage_done", measure): 155,
@@ -83,7 +83,7 @@ def test_a_taken_port_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with (
-            pytest.raises(SynthVLMError, match=r"cannot listen there \(.+\): name another") as told,
+            pytest.raises(SynthVLMError, match=r"cannot listen there \(.+\): choose ") as told,
             serve_metrics(Tracker(SilentProgress()), address),
         ):
             pass
@@ -96,7 +96,7 @@ def test_a_taken_port_is_one_line() -> None:
 )
 def test_what_is_no_address_is_one_line(address: str) -> None:
     with (
-        pytest.raises(SynthVLMError, match="give PORT or HOST:PORT"),
+        pytest.raises(SynthVLMError, match="expected PORT or HOST:PORT"),
         serve_metrics(Tracker(SilentProgress()), address),
     ):
         pass

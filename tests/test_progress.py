@@ -164,7 +164,7 @@ def test_a_state_in_words() -> None:
     )
     bare = StageState("measure", "captions", 0, None, None, None, None, None, 0)
     assert bare.text() == "0 captions"
-    assert StageState("x", "y", 0, None, None, None, 1, None, 0).crew() == ["1 worker"]
+    assert StageState("x", "y", 0, None, None, None, 1, None, 0).worker_parts() == ["1 worker"]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_plain_lines_come_every_ten_seconds(capsys: pytest.CaptureFixture[str]) 
     clock = Clock()
     plain = PlainProgress(clock)
     plain.start("generate", 400, "candidates", 100)
-    plain.crew(4, 0.03, 2)
+    plain.update_workers(4, 0.03, 2)
     for _ in range(12):
         clock.now += 2
         plain.advance(4)
@@ -242,12 +242,12 @@ def test_the_live_display_takes_all_calls(
 ) -> None:
     with LiveProgress() as live:
         live.advance(1)  # no stage yet
-        live.crew(1, None, 0)
+        live.update_workers(1, None, 0)
         live.start("measure", None, "captions")
         live.advance(3)
         live.finish("measure", "3 captions read")
         live.start("generate", 0, "candidates")
-        live.crew(4, 0.5, 1)
+        live.update_workers(4, 0.5, 1)
         live.note("a [bold]path[/]")
         live._live.refresh()
     out = seen(capsys)
@@ -268,8 +268,8 @@ class Shown(SilentProgress):
     def advance(self, amount: int) -> None:
         self.told.append(("advance", amount))
 
-    def crew(self, workers: int, waited: float | None, failed: int) -> None:
-        self.told.append(("crew", workers, waited, failed))
+    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
+        self.told.append(("update_workers", workers, waited, failed))
 
     def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
         self.told.append(("finish", stage, line))
@@ -287,7 +287,7 @@ def test_a_tracker_passes_everything_on_and_knows_how_things_are() -> None:
     tracker.start("generate", 400, "candidates", 100)
     clock.now += 10
     tracker.advance(50)
-    tracker.crew(4, 0.25, 3)
+    tracker.update_workers(4, 0.25, 3)
     tracker.note("a line")
     expected = {
         "stage": "generate", "unit": "candidates", "done": 150, "total": 400, "rate": 5.0,
@@ -309,7 +309,7 @@ def test_a_tracker_passes_everything_on_and_knows_how_things_are() -> None:
     assert tracker.snapshot()["workers"] is None
     assert tracker.snapshot()["failed"] == 0
     assert [what for what, *_ in shown.told] == [
-        "finish", "start", "advance", "crew", "note", "finish", "start",
+        "finish", "start", "advance", "update_workers", "note", "finish", "start",
     ]  # fmt: skip
     assert shown.told[1] == ("start", "generate", 400, "candidates", 100)
 

@@ -86,7 +86,7 @@ def test_a_server_that_dies_costs_nothing_that_was_drawn(tmp_path: Path) -> None
         before = len(server.received)
         left[0] = 1000
         run(tmp_path / "run", server, until="generate")
-        # What was drawn before is not paid for again, beside winners that are redrawn.
+        # What was generated before is not paid for again, beside winners that are regenerated.
         assert len(server.received) - before <= len(CAPTIONS) * 2 - 5 + 3
         assert all(row["status"] == "ok" for row in rows(tmp_path / "run"))
     with FakeEndpoint() as server:

@@ -54,7 +54,7 @@ def fail_next(*errors: Exception) -> None:
     "action",
     [
         lambda s: s.read("a"),
-        lambda s: s.read_if_there("a"),
+        lambda s: s.read_if_exists("a"),
         lambda s: s.read_many(["a", "b"]) == {"a": b"1", "b": b"2"} or 1 / 0,
         lambda s: s.write("a", b"new"),
         lambda s: s.remove("a"),
@@ -92,7 +92,7 @@ def test_pauses_grow_and_are_not_all_the_same_and_end(storage: Storage, time: Fa
     storage.note = told.append
     fail_next(*[OSError(errno.EIO, "internal\nerror") for _ in range(1000)])
     with pytest.raises(
-        RunFolderError, match=r"a: internal, also at try \d+ \(what is finished is kept\)$"
+        RunFolderError, match=r"a: internal \(after \d+ attempts; finished work is kept\)$"
     ):
         storage.write("a", b"x")
     assert 20 < sum(time.slept) <= 120
@@ -100,7 +100,7 @@ def test_pauses_grow_and_are_not_all_the_same_and_end(storage: Storage, time: Fa
     assert max(time.slept) <= 15
     assert len(set(time.slept)) == len(time.slept)
     assert len(told) == 1
-    assert told[0].endswith("a: internal; trying again for up to 120 s")
+    assert told[0].endswith("a: internal; retrying for up to 120 s")
 
 
 def test_a_store_that_is_dead_for_20_seconds_is_survived(storage: Storage, time: FakeTime) -> None:
@@ -137,12 +137,12 @@ def test_a_bulk_read_that_may_not_is_one_line(storage: Storage) -> None:
 def test_small_reads_know_what_is_not_there_what_is_empty_and_what_is_large(
     storage: Storage,
 ) -> None:
-    assert storage.read_if_there("none") is None
+    assert storage.read_if_exists("none") is None
     storage.write("empty", b"")
-    assert storage.read_if_there("empty") == b""
+    assert storage.read_if_exists("empty") == b""
     large = os.urandom(2**20 + 1)
     storage.write("large", large)
-    assert storage.read_if_there("large") == large
+    assert storage.read_if_exists("large") == large
 
 
 def test_what_others_write_is_seen_although_listings_are_cached(
@@ -154,7 +154,7 @@ def test_what_others_write_is_seen_although_listings_are_cached(
     )
     for action in (
         lambda: storage.listing(""), lambda: storage.kind("a"), lambda: storage.size("a"),
-        lambda: storage.read_if_there("a"), lambda: storage.write("a", b""),
+        lambda: storage.read_if_exists("a"), lambda: storage.write("a", b""),
         lambda: storage.read("a"), lambda: storage.with_file("a", lambda file: file.read()),
     ):  # fmt: skip
         forgotten.clear()

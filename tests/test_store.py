@@ -119,7 +119,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(
         (errno.ENOSPC, "no space left on the device; free some and run again"),
         (errno.EDQUOT, "the disk quota is used up; free some and run again"),
         (errno.EFBIG, "the file-size limit is reached; raise it (ulimit -f) and run again"),
-        (errno.EACCES, "permission denied; choose a folder that you may write"),
+        (errno.EACCES, "permission denied; choose a folder that you may write to"),
         (errno.EROFS, "the file system is read-only; choose another folder"),
         (errno.EIO, "Input/output error"),
     ],
@@ -343,7 +343,7 @@ def test_prepare_accepts_new_empty_and_earlier_folders(run: RunFolder) -> None:
 
 def test_folder_with_other_peoples_files_is_refused_and_left_alone(run: RunFolder) -> None:
     run.write("thesis.tex", b"x")
-    with pytest.raises(RunFolderError, match=r"not a run folder: it holds 'thesis\.tex' but no"):
+    with pytest.raises(RunFolderError, match=r"not a run folder: it contains 'thesis\.tex' but no"):
         run.prepare()
     assert run.read("thesis.tex") == b"x"
 
@@ -376,7 +376,7 @@ def test_unknown_protocol_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["", " "])
 def test_folder_without_a_name_is_refused(url: str) -> None:
-    with pytest.raises(RunFolderError, match=r"^the run folder has no name"):
+    with pytest.raises(RunFolderError, match=r"^the name of the run folder is empty"):
         RunFolder(url)
 
 

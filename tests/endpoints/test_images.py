@@ -54,14 +54,14 @@ def client(server: FakeEndpoint, **settings: Any) -> ImageClient:
 
 
 def one(server: FakeEndpoint, **settings: Any) -> ImageReply:
-    [(_, reply)] = client(server, **settings).draw_all([request()])
+    [(_, reply)] = client(server, **settings).generate_all([request()])
     return reply
 
 
 def test_every_request_gets_its_own_picture_once() -> None:
     with FakeEndpoint() as server:
         asking = client(server)
-        replies = dict(asking.draw_all(requests(20)))
+        replies = dict(asking.generate_all(requests(20)))
     assert asking.requests_sent == len(server.received) == 20
     assert replies == {n: ImageReply(draw(f"dog {n}", n, 16, 8)) for n in range(20)}
     assert len({reply.data for reply in replies.values()}) == 20
@@ -77,12 +77,12 @@ def test_model_prompt_and_fields_arrive() -> None:
 def test_forms_of_the_address(end: str) -> None:
     with FakeEndpoint() as server:
         asking = ImageClient(Connection(server.base_url + end), "fake")
-        assert len(list(asking.draw_all([request()]))) == 1
+        assert len(list(asking.generate_all([request()]))) == 1
 
 
 def test_concurrency_is_used_and_bounded() -> None:
     with FakeEndpoint(image=Draw(delay_s=0.03)) as server:
-        list(client(server, concurrency=3).draw_all(requests(12)))
+        list(client(server, concurrency=3).generate_all(requests(12)))
     assert server.most_concurrent == 3
 
 
@@ -114,7 +114,7 @@ def test_tries_are_finite() -> None:
 
 def test_retry_after_holds_all_requests() -> None:
     with FakeEndpoint(script=[Status(429, retry_after="1"), Draw()]) as server:
-        replies = list(client(server, concurrency=2).draw_all(requests(4)))
+        replies = list(client(server, concurrency=2).generate_all(requests(4)))
     assert [reply.problem for _, reply in replies] == [None] * 4
     times = [received.time for received in server.received]
     assert len(times) == 5
@@ -139,7 +139,7 @@ def test_a_refused_prompt_is_a_problem_and_spoils_no_other(code: str, status: in
         return Draw()
 
     with FakeEndpoint(image=answer) as server:
-        replies = dict(client(server).draw_all(requests(3)))
+        replies = dict(client(server).generate_all(requests(3)))
         assert len(server.received) == 3
     assert [replies[n].problem is None for n in range(3)] == [True, False, True]
     assert replies[1].problem == (
@@ -150,7 +150,7 @@ def test_a_refused_prompt_is_a_problem_and_spoils_no_other(code: str, status: in
 
 def test_a_prompt_that_is_at_fault_is_a_problem_of_its_own() -> None:
     with FakeEndpoint(script=[Status(400, "too long", error_param="prompt")]) as server:
-        replies = dict(client(server, concurrency=1).draw_all(requests(2)))
+        replies = dict(client(server, concurrency=1).generate_all(requests(2)))
     assert replies[0].problem is not None
     assert replies[0].problem.endswith("HTTP 400: too long")
     assert replies[1].problem is None
@@ -169,7 +169,7 @@ def test_what_all_requests_share_ends_it_after_what_was_paid_for(answer: Status)
     replies = []
     with FakeEndpoint(script=[Draw(), Draw(), answer]) as server:
         with pytest.raises(EndpointError, match=f"HTTP {answer.code}: no way"):
-            replies.extend(client(server, concurrency=1).draw_all(requests(9)))
+            replies.extend(client(server, concurrency=1).generate_all(requests(9)))
         assert len(server.received) == 3
     assert [reply.problem for _, reply in replies] == [None, None]
 
@@ -245,9 +245,9 @@ def test_the_budget_is_exact_and_hands_back_what_was_paid_for() -> None:
         with pytest.raises(
             BudgetExceededError, match="budget of 10 requests is used up, after 10 requests;"
         ):
-            replies.extend(asking.draw_all(requests(30)))
+            replies.extend(asking.generate_all(requests(30)))
         with pytest.raises(BudgetExceededError):
-            list(asking.draw_all(requests(1)))
+            list(asking.generate_all(requests(1)))
         assert len(server.received) == 10
     assert len(replies) == 9
 
@@ -261,7 +261,7 @@ def test_a_server_that_dies_half_way() -> None:
         # A try while the server closes is cut, not refused; the last one comes later.
         asking = client(server, concurrency=2, max_tries=4, backoff_s=0.1)
         with pytest.raises(EndpointError, match=r"cannot be reached.*tried 4 times.*running"):
-            replies.extend(asking.draw_all(requests(20)))
+            replies.extend(asking.generate_all(requests(20)))
     assert [reply.problem for _, reply in replies] == [None] * len(replies)
     # When the sixth came, at most one of the five before it was still in work.
     numbers = {key for key, _ in replies}
@@ -289,7 +289,7 @@ def test_the_key_is_sent_and_shows_nowhere(
         with FakeEndpoint(image=answer, api_key=KEY) as server:
             asking = client(server, api_key_env="MY_KEY", max_tries=2)
             try:
-                shown.append(repr(list(asking.draw_all([request()]))))
+                shown.append(repr(list(asking.generate_all([request()]))))
             except EndpointError as error:
                 shown.append("".join(traceback.format_exception(error)) + repr(error))
             assert server.received[0].headers["Authorization"] == f"Bearer {KEY}"
@@ -310,7 +310,7 @@ def test_bad_settings_are_told_before_anything_is_sent() -> None:
 def test_it_works_inside_an_event_loop() -> None:
     async def both(server: FakeEndpoint) -> list[str | None]:
         asking = client(server)
-        problems = [reply.problem for _, reply in asking.draw_all([request()])]
+        problems = [reply.problem for _, reply in asking.generate_all([request()])]
         return problems + [reply.problem async for _, reply in asking.images([request()])]
 
     with FakeEndpoint() as server:
@@ -320,7 +320,7 @@ def test_it_works_inside_an_event_loop() -> None:
 def test_dropping_the_replies_cancels_what_is_in_work() -> None:
     with FakeEndpoint(image=Draw(delay_s=30), script=[Draw()]) as server:
         start = time.monotonic()
-        replies = client(server, concurrency=4, timeout_s=60).draw_all(requests(8))
+        replies = client(server, concurrency=4, timeout_s=60).generate_all(requests(8))
         next(replies)
         replies.close()  # type: ignore[attr-defined]
         assert time.monotonic() - start < 5
@@ -336,13 +336,13 @@ def test_the_fake_draws_by_prompt_and_seed() -> None:
 
 def test_the_fake_draws_anew_without_a_seed_as_servers_do() -> None:
     with FakeEndpoint() as server:
-        pictures = [reply.data for _, reply in client(server).draw_all([(0, "a", FIELDS)] * 3)]
+        pictures = [reply.data for _, reply in client(server).generate_all([(0, "a", FIELDS)] * 3)]
     assert len(set(pictures)) == 3
 
 
 @pytest.mark.parametrize("fields", [{}, {"size": "auto"}, {"size": "16x8", "n": 2}, {"size": 5}])
 def test_the_fake_refuses_what_is_no_image_request(fields: dict[str, Any]) -> None:
     with FakeEndpoint() as server:
-        [(_, reply)] = client(server).draw_all([(0, "a", fields)])
+        [(_, reply)] = client(server).generate_all([(0, "a", fields)])
     assert reply.problem is not None
     assert "HTTP 400: not a request of this kind" in reply.problem

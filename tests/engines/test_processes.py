@@ -10,8 +10,7 @@ import pytest
 from toy_jobs import Told, ToyJob
 
 from synthvlm.engines import make_engine
-from synthvlm.engines.base import LostShard, ShardResult, Update, WorkerChange
-from synthvlm.engines.local import LocalEngine
+from synthvlm.engines.base import LocalEngine, LostShard, ShardResult, Update, WorkerChange
 from synthvlm.engines.processes import ProcessEngine
 from synthvlm.errors import EngineError, ModelError
 
@@ -66,7 +65,7 @@ def test_a_shard_that_kills_its_workers_is_set_aside(tmp_path: Path, how: str) -
 
 
 def test_workers_that_never_start_stop_the_run(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="10 workers died one after the other"):
+    with pytest.raises(EngineError, match="10 workers died in a row"):
         list(ProcessEngine(2).run(ToyJob(tmp_path, start_dies=True), range(5), Told()))
 
 

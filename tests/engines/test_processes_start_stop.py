@@ -15,8 +15,14 @@ import pytest
 from toy_jobs import Told, ToyJob
 
 from synthvlm.engines import processes
-from synthvlm.engines.base import MakeWorker, Reporter, ShardResult, ShardWorker, Update
-from synthvlm.engines.local import LocalEngine
+from synthvlm.engines.base import (
+    LocalEngine,
+    MakeWorker,
+    Reporter,
+    ShardResult,
+    ShardWorker,
+    Update,
+)
 from synthvlm.engines.processes import ProcessEngine
 from synthvlm.errors import EngineError, ModelError, RunFolderError
 from synthvlm.pipeline import Pipeline
@@ -95,7 +101,7 @@ def test_a_script_without_a_guard_is_told_so_at_once(tmp_path: Path) -> None:
     driver = start(tmp_path, SCRIPT + "main()\n")
     said = driver.communicate(timeout=60)[1]
     assert said.count("Traceback") == 1
-    assert said.splitlines()[-1].startswith("synthvlm.errors.EngineError: worker processes begin")
+    assert said.splitlines()[-1].startswith("synthvlm.errors.EngineError: worker processes start")
     assert '`if __name__ == "__main__":`' in said
 
 
@@ -242,14 +248,14 @@ def test_a_recipe_that_names_one_device_gets_one_worker(
 ) -> None:
     """Of several processes each sees a GPU of its own, and that is number 0."""
     from synthvlm.cli.runs import _run
-    from synthvlm.engines import local
+    from synthvlm.engines import base
 
     captions = tmp_path / "captions.txt"
     captions.write_text("a small wooden barn on a hill\n")
-    monkeypatch.setattr(local, "gpu_count", lambda: 2)
+    monkeypatch.setattr(base, "gpu_count", lambda: 2)
     engines: list[object] = []
     monkeypatch.setattr(Pipeline, "run", lambda self, until: engines.append(self._engine))
     out = str(tmp_path / "run")
-    changes = [f"run.device={device}"]
-    _run("tiny", [str(captions)], out, changes, None, "local", None, None, "generate")
+    recipe = Recipe.load("tiny", captions=[captions], overrides=[f"run.device={device}"])
+    _run(recipe, out, "generate", "local", None, None)
     assert [type(engine) for engine in engines] == [kind]

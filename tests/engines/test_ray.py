@@ -141,7 +141,7 @@ def test_nodes_leave_and_join(nodes: Nodes, two: Nodes, tmp_path: Path) -> None:
 def test_workers_that_wait_for_room_are_told_of(
     two: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_actors, "_LOOK_S", 0.2)
+    monkeypatch.setattr(ray_actors, "_POLL_S", 0.2)
     monkeypatch.setattr(ray_actors, "_START_S", 6.0)
     room = int(ray.cluster_resources()["CPU"])
     holders = [ray.remote(Holder).options(num_cpus=1).remote() for _ in range(room)]
@@ -150,7 +150,7 @@ def test_workers_that_wait_for_room_are_told_of(
     updates: list[Update] = []
     counts: list[int] = []
     # One may be told of a moment before the other.
-    waiting = f"2 of 2 workers wait for a CPU of the Ray cluster, 0 of its {room} are free"
+    waiting = f"2 of 2 workers wait for a CPU of the Ray cluster (0 of {room} free)"
     thread = Thread(target=let_go_when_told, args=(told, waiting, holders))
     thread.start()
     try:

@@ -22,7 +22,7 @@ def heard_until(actor: _Actor, kind: str, heard: int) -> list[Message]:
     """What it says after so many messages, up to one of a kind."""
     until = time.monotonic() + 20
     while time.monotonic() < until:
-        messages = actor.hear(heard)
+        messages = actor.messages_after(heard)
         if messages and messages[-1][0] == kind:
             return messages
     raise AssertionError(f"it never said {kind}")
@@ -32,7 +32,7 @@ def test_what_was_lost_is_said_again_and_a_reply_counts_once(tmp_path: Path) -> 
     actor = _Actor(ToyJob(tmp_path), os.getcwd())
     (ask,) = heard_until(actor, "ask", 0)
     assert ask == ("ask", True)
-    assert actor.hear(0) == [ask]  # the first answer never arrived
+    assert actor.messages_after(0) == [ask]  # the first answer never arrived
     actor.reply(1, 7)
     actor.reply(1, 7)  # sent again, for it seemed lost
     messages = heard_until(actor, "ask", 1)

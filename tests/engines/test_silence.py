@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from toy_jobs import Told, ToyJob
 
-from synthvlm.engines import crew, processes
+from synthvlm.engines import processes, worker_pool
 from synthvlm.engines.base import WorkerChange
-from synthvlm.engines.crew import Silence
 from synthvlm.engines.processes import ProcessEngine
+from synthvlm.engines.worker_pool import HangDetector
 
 
 class Clock:
@@ -18,58 +18,58 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.book = Silence(lambda: self.now)
+        self.detector = HangDetector(lambda: self.now)
 
     def look_until(self, end: float) -> dict[str, str]:
-        """All news up to then."""
-        found = self.book.news()
+        """All workers reported up to then."""
+        silent = self.detector.newly_silent()
         while self.now < end:
             self.now = min(self.now + 5, end)
-            found |= self.book.news()
-        return found
+            silent |= self.detector.newly_silent()
+        return silent
 
 
 def test_silence_counts_against_the_longest_that_was_broken() -> None:
     clock = Clock()
-    book = clock.book
-    book.begun("a")
-    book.begun("b")
-    assert clock.look_until(500) == {}, "nobody has said anything: models may take long to load"
-    book.heard("a")  # after 500 s, so that 5000 are remarkable
-    book.left("a")
+    detector = clock.detector
+    detector.watch("a")
+    detector.watch("b")
+    assert clock.look_until(500) == {}, "no worker has reported yet: models may take long to load"
+    detector.message_from("a")  # after 500 s, so that 5000 are remarkable
+    detector.forget("a")
     assert clock.look_until(5000) == {}
-    assert list(clock.look_until(5001)) == ["b"], "who has nothing in hand may be silent"
-    assert clock.look_until(6000) == {}, "told once"
-    assert book.heard("b")
-    assert not book.heard("b")
+    assert list(clock.look_until(5001)) == ["b"], "a worker without a shard may be silent"
+    assert clock.look_until(6000) == {}, "reported once"
+    assert detector.message_from("b")
+    assert not detector.message_from("b")
 
 
 def test_less_than_a_minute_is_not_remarkable() -> None:
     clock = Clock()
-    book = clock.book
-    book.begun("a")
+    detector = clock.detector
+    detector.watch("a")
     clock.look_until(1)
-    book.heard("a")
+    detector.message_from("a")
     assert clock.look_until(60) == {}
     assert clock.look_until(61.5) == {
-        "a": "nothing heard of it for 1 min, and of no worker for more than 1 s before"
+        "a": "no message for 1 min, the longest silence so far was 1 s"
     }
-    book.left("a")
-    assert book.news() == {}
+    detector.forget("a")
+    assert detector.newly_silent() == {}
 
 
 def test_while_the_driver_is_away_no_time_passes() -> None:
     clock = Clock()
-    book = clock.book
-    book.begun("a")
-    book.begun("b")
+    detector = clock.detector
+    detector.watch("a")
+    detector.watch("b")
     clock.look_until(1)
-    book.heard("a")
+    detector.message_from("a")
     clock.now = 1000  # Ctrl-Z, or a store that did not answer
-    assert book.news() == {}
-    book.heard("a")
+    assert detector.newly_silent() == {}
+    detector.message_from("a")
     clock.now = 2000
-    book.heard("a")  # it stays at a second: what it was away for is nobody's silence
+    detector.message_from("a")  # it stays at a second: what it was away for is nobody's silence
     assert clock.look_until(2059) == {}
     assert list(clock.look_until(2059.5)) == ["b"]
     assert list(clock.look_until(2060.5)) == ["a"]
@@ -78,9 +78,9 @@ def test_while_the_driver_is_away_no_time_passes() -> None:
 def test_a_worker_that_hangs_is_named_until_it_is_heard_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_LOOK_S", 0.1)
-    monkeypatch.setattr(crew, "_LEAST_S", 2.0)
-    monkeypatch.setattr(crew, "_FACTOR", 1)
+    monkeypatch.setattr(processes, "_POLL_S", 0.1)
+    monkeypatch.setattr(worker_pool, "_MIN_HANG_S", 2.0)
+    monkeypatch.setattr(worker_pool, "_HANG_FACTOR", 1)
     told = Told()
     job = ToyJob(tmp_path, hanging=(1,), pause_s=0.06)
     updates = list(ProcessEngine(2).run(job, range(6), told))
@@ -88,9 +88,9 @@ def test_a_worker_that_hangs_is_named_until_it_is_heard_of(
     assert [one.state for one in changes] == ["silent", "heard"]
     worker, problem = changes[0].worker, changes[0].problem
     assert problem is not None
-    assert "it has shard 1 in hand" in problem or "it has shard 0 and shard 1 in hand" in problem
+    assert "it works on shard 1" in problem or "it works on shard 0 and shard 1" in problem
     assert told.lines == [
         f"warning: worker {worker} may hang: {problem}",
-        f"worker {worker} is heard of again",
+        f"worker {worker} reports again",
     ]
     assert told.done == 60

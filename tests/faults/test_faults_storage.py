@@ -161,7 +161,7 @@ def test_disk_full_while_workers_write(lab: Lab, tmp_path: Path) -> None:
         out = disk / "run"
         line = one_line(lab.start(out))
         assert line.startswith(f"cannot write {out}/")
-        assert line.endswith("free some and run again (what is finished is kept)")
+        assert line.endswith("free some and run again (finished work is kept)")
         finished = len(RunFolder(out).markers("generate"))
         assert 0 < finished < 14
         subprocess.run(["mount", "-o", "remount,size=16m", str(disk)], check=True)

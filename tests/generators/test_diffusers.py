@@ -18,7 +18,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from random_pipelines import SAVERS
 from synthvlm.errors import GenerationError, ModelError, OutOfMemoryError, RecipeError
 from synthvlm.generators.diffusers import DiffusersGenerator
-from synthvlm.generators.pipeline_facts import PROMPT_FACTS
+from synthvlm.generators.prompt_encoding import PROMPT_FACTS
 from synthvlm.generators.settings import Refiner
 
 Folder = Callable[[str], Path]
@@ -143,7 +143,9 @@ def test_the_size_is_obeyed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None
     for kind in ("pixart-sigma", "sana", "sana-sprint"):
         images = make(kind, height=64, width=32).generate(["a"], [1])
         assert images.pixels.shape == (1, 3, 64, 32)
-    with pytest.raises(ModelError, match="draws 32 x 32 pixels where generation asks for 32 x 34"):
+    with pytest.raises(
+        ModelError, match="generates 32 x 32 pixels where generation asks for 32 x 34"
+    ):
         make("qwen-image", height=34).generate(["a"], [1])
     with pytest.raises(GenerationError, match="divisible by 32 but are 40 and 32"):
         make("sana", height=40).generate(["a"], [1])

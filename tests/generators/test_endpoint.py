@@ -168,7 +168,9 @@ def test_what_was_drawn_before_a_server_died_is_handed_back() -> None:
         assert images.problems[:3] == (None,) * 3
         for problem in images.problems[3:]:
             assert problem is not None
-            assert problem.startswith(f"not drawn: {server.base_url}/images/generations: cannot be")
+            assert problem.startswith(
+                f"not generated: {server.base_url}/images/generations: cannot be"
+            )
         assert torch.equal(images.pixels[2], pixels_of("a", 2))
         with pytest.raises(EndpointError, match="is the server running"):
             one.generate(["a"], [1])

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from synthvlm.progress.set_aside import set_aside, set_aside_notices
-from synthvlm.report.throughput import stage_times
+from synthvlm.progress.stage_state import set_aside, set_aside_notices
+from synthvlm.report.collect import stage_times
 
 
 def shard(
@@ -16,7 +16,7 @@ def shard(
     named = {} if worker is None else {"worker": worker}
     return {
         "event": "shard", "stage": "generate", "shard": number, "time": time, "seconds": seconds,
-        "generated": 100, "drawing_s": seconds * 0.9, **named, **more,
+        "generated": 100, "generation_seconds": seconds * 0.9, **named, **more,
     }  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_set_aside_shards_are_those_that_were_not_done_since() -> None:
     assert set_aside_notices(events)[0] == (
         "Shard 1 of the stage generate is set aside: its workers died 2 times (its process was "
         "killed by SIGKILL (out of memory?)). Its 4,000 candidates are missing; the next run "
-        "tries it again."
+        "retries it."
     )
 
 

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from synthvlm.captions.readers.decoding import decode_image
+from synthvlm.captions.readers.images import decode_image
 from synthvlm.captions.readers.sources import read_captions, read_images
 from synthvlm.endpoints import responses
 from synthvlm.endpoints.client import EndpointClient
@@ -218,7 +218,7 @@ IMAGES: dict[str, tuple[bytes, tuple[int, int] | None, tuple[int, int, int]]] = 
 DECODE = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
-from synthvlm.captions.readers.decoding import decode_image
+from synthvlm.captions.readers.images import decode_image
 from synthvlm.generators.endpoint import decode_picture
 from PIL import Image, ImageOps
 import numpy, PIL.PngImagePlugin, PIL.TiffImagePlugin, PIL.WebPImagePlugin
@@ -354,7 +354,7 @@ def told(url: str) -> tuple[str | None, str | None]:
     """The problems of a chat request and of an image request."""
     chat = EndpointClient(Connection(url, max_tries=1), "m")
     [(_, reply)] = chat.ask_all([(0, [{"role": "user", "content": "x"}], {})])
-    [(_, image)] = ImageClient(Connection(url, max_tries=1), "m").draw_all([(0, "x", {})])
+    [(_, image)] = ImageClient(Connection(url, max_tries=1), "m").generate_all([(0, "x", {})])
     return reply.problem, image.problem
 
 

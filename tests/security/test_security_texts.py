@@ -286,6 +286,8 @@ def test_every_text_of_a_card_is_inert(name: str) -> None:
     facts = CardFacts(
         license="mit",
         formats=["huggingface"],
+        usages=[],
+        abouts={name: name},
         models=[model],
         sources={name: 3},
         funnel=[(name, 1)],

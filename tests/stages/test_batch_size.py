@@ -1,16 +1,16 @@
-"""How many images are drawn at a time."""
+"""How many images are generated at a time."""
 
 from __future__ import annotations
 
 import pytest
 
-from synthvlm.stages.generation.batch_size import BatchSizer
+from synthvlm.stages.generation.batch_generator import BatchSizer
 
 
 def find(sizer: BatchSizer, seconds_per_image: dict[int, float], limit: int = 1000) -> int:
     for _ in range(limit):
         size = sizer.size
-        sizer.drew(size, size * seconds_per_image.get(size, 1.0))
+        sizer.record_batch(size, size * seconds_per_image.get(size, 1.0))
     return sizer.size
 
 
@@ -21,18 +21,18 @@ def test_it_doubles_while_an_image_gets_cheaper() -> None:
 
 def test_a_warm_up_is_not_timed() -> None:
     sizer = BatchSizer("auto")
-    sizer.drew(1, 1.0)
-    sizer.drew(1, 1.0)
+    sizer.record_batch(1, 1.0)
+    sizer.record_batch(1, 1.0)
     assert sizer.size == 2
-    sizer.drew(2, 100.0)  # compiles
-    sizer.drew(2, 1.0)
+    sizer.record_batch(2, 100.0)  # compiles
+    sizer.record_batch(2, 1.0)
     assert sizer.size == 4
 
 
 @pytest.mark.parametrize("setting", ["auto", 8])
 def test_it_never_grows_after_memory_ran_out(setting: str) -> None:
     sizer = BatchSizer(setting)  # type: ignore[arg-type]
-    assert sizer.ran_out(8) == min(sizer.size, 4)
+    assert sizer.shrink(8) == min(sizer.size, 4)
     size = sizer.size
     assert find(sizer, {}) == size
-    assert sizer.ran_out(1) == 1
+    assert sizer.shrink(1) == 1

@@ -1,4 +1,4 @@
-"""Which candidates are drawn, which count, which wins."""
+"""Which candidates are generated, which count, which wins."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def row(key: Key, score: float | None) -> Candidate:
                      score=score)  # fmt: skip
 
 
-def drawn(
+def generated(
     scores: list[list[float | None]], size: int, threshold: float | None, known: set[Key]
 ) -> tuple[CandidatePlan, list[Key]]:
-    """Draw to the end, each batch taken when the next one is already chosen."""
+    """Generate to the end, each batch taken when the next one is already chosen."""
     ids = [f"c{n}" for n in range(len(scores))]
     rows = {(id, i): row((id, i), scores[n][i]) for n, id in enumerate(ids) for i in range(4)}
     thresholds = None if threshold is None else [threshold - n for n in range(4)]
@@ -34,7 +34,7 @@ def drawn(
         batch = plan.next_batch(size)
         assert len(batch) <= size
         for key in waiting:
-            plan.take(rows[key])
+            plan.record(rows[key])
         asked += batch
         if not batch and not waiting:
             return plan, asked
@@ -45,7 +45,7 @@ def drawn(
 def test_the_outcome_depends_on_scores_alone(
     scores: list[list[float | None]], size: int, threshold: float | None
 ) -> None:
-    plan, asked = drawn(scores, size, threshold, set())
+    plan, asked = generated(scores, size, threshold, set())
     assert len(asked) == len(set(asked))
     for n, of_caption in enumerate(scores):
         last, best = 3, float("-inf")
@@ -70,8 +70,8 @@ def test_the_outcome_depends_on_scores_alone(
 def test_what_is_known_is_not_drawn_and_changes_nothing(
     scores: list[list[float | None]], size: int, threshold: float | None, known: set[Key]
 ) -> None:
-    plan, asked = drawn(scores, size, threshold, known)
-    fresh, _ = drawn(scores, 1, threshold, set())
+    plan, asked = generated(scores, size, threshold, known)
+    fresh, _ = generated(scores, 1, threshold, set())
     assert not known & set(asked)
     for n in range(len(scores)):
         assert plan.winner(f"c{n}") == fresh.winner(f"c{n}")
@@ -80,8 +80,8 @@ def test_what_is_known_is_not_drawn_and_changes_nothing(
 
 def test_candidates_of_a_caption_are_neighbours_unless_scores_decide() -> None:
     scores: list[list[float | None]] = [[0.0, 0.0, 0.0, 0.0]] * 3
-    _, asked = drawn(scores, 6, None, set())
+    _, asked = generated(scores, 6, None, set())
     assert asked[:5] == [("c0", 0), ("c0", 1), ("c0", 2), ("c0", 3), ("c1", 0)]
-    _, asked = drawn(scores, 2, 9.0, set())
+    _, asked = generated(scores, 2, 9.0, set())
     # The third caption goes in while the first two wait for their scores.
     assert asked[:4] == [("c0", 0), ("c1", 0), ("c2", 0), ("c0", 1)]

@@ -11,7 +11,8 @@ import pytest
 
 from changed_weights import change_a_tensor
 from synthvlm.errors import EvaluationError, RunFolderError
-from synthvlm.evaluation.command import evaluate_command
+from synthvlm.evaluation.evaluation import evaluate_command
+from synthvlm.evaluation.settings import EvaluationSettings
 from synthvlm.models.model_files import clip_path, language_path
 from synthvlm.progress.display import SilentProgress
 from synthvlm.training.checkpoints import complete_checkpoints
@@ -93,10 +94,8 @@ def test_an_evaluation_does_not_keep_answers_of_another_projector(
     def evaluate() -> None:
         evaluate_command(
             str(model),
-            questions=str(questions),
+            EvaluationSettings(questions=str(questions), max_new_tokens=4, device="cpu"),
             out=str(tmp_path / "answers"),
-            max_new_tokens=4,
-            device="cpu",
             progress=SilentProgress(),
         )
 

@@ -42,7 +42,8 @@ class Component:
     Attributes:
         name: What recipes call it; lower case letters, digits and underscores.
         label: What reports call it; by default the name.
-        version: Of a plug-in: to be changed when its results change. Fingerprints hold it.
+        version: To be changed when its results change; fingerprints hold it. A plug-in needs one
+            from the start, a component of this package with the first such change.
         Settings: What a recipe may set of it.
         default: The settings with which it is on where a recipe does not name it; None: off.
     """

@@ -80,15 +80,16 @@ class _Kind:
 
     def entry_points(self, group: str) -> dict[str, EntryPoint]:
         if self.installed is None:
-            self.installed = {}
+            installed: dict[str, EntryPoint] = {}
             for point in entry_points(group=group):
-                other = self.installed.setdefault(point.name, point)
+                other = installed.setdefault(point.name, point)
                 if point.name in self.taken or other.value != point.value:
                     owner = "this package" if point.name in self.taken else _package(other)[0]
                     raise PluginError(
                         f"{group}: {point.name!r} of {_package(point)[0]} has a name that "
                         f"{owner} has already: uninstall one of them"
                     )
+            self.installed = installed  # only what is sound is kept, so an error comes every time
         return self.installed
 
 
@@ -245,16 +246,19 @@ def _add(
     other = known.registered.get(component.name)
     if component.name in {*known.taken, *known.entry_points(f"synthvlm.{kind}s")}:
         raise PluginError(f"there is a {kind} {component.name!r} already: give yours another name")
-    if other is not None and other.release != release and _place(other.source) != _place(source):
+    if other is not None and not _is_same(other, component, source):
         raise PluginError(f"two plug-ins have a {kind} {component.name!r}: name one of them anew")
     known.registered[component.name] = _PlugIn(component, release, source)
 
 
-def _place(source: PluginFile | type[Component]) -> tuple[str, ...]:
-    """Where a plug-in stands: another one from there, in a notebook say, is a newer state of it."""
+def _is_same(
+    other: _PlugIn, component: type[Component], source: PluginFile | type[Component]
+) -> bool:
+    """Whether a component takes the place of its own earlier self: read again, or defined again."""
     if isinstance(source, PluginFile):
-        return (source.path,)
-    return source.__module__, source.__qualname__
+        return isinstance(other.source, PluginFile) and other.source.path == source.path
+    places = [(one.__module__, one.__qualname__) for one in (other.component, component)]
+    return not isinstance(other.source, PluginFile) and places[0] == places[1]
 
 
 def _kind_of(component: object) -> str:

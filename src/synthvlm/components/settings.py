@@ -30,6 +30,7 @@ __all__ = [
     "Settings",
     "Share",
     "SourcePath",
+    "chosen_values",
     "identity_values",
     "named_models",
     "published_name",
@@ -97,10 +98,24 @@ def identity_values(settings: Settings, identify: Identify) -> list[tuple[str, o
         settings: The settings; nested ones are followed.
         identify: Says what a model is, by its content.
     """
+    return _values(settings, identify, left_out=InHash.NEVER)
+
+
+def chosen_values(settings: Settings) -> list[tuple[str, object]]:
+    """What some settings say, those too that change no result: plain values, sorted by name.
+
+    Models are known by their names. As in ``identity_values``, a new setting changes nothing.
+    """
+    return _values(settings, lambda name, _: name, left_out=None)
+
+
+def _values(
+    settings: Settings, identify: Identify, left_out: InHash | None
+) -> list[tuple[str, object]]:
     values: list[tuple[str, object]] = []
     for name, field in sorted(type(settings).model_fields.items()):
         value, marks = getattr(settings, name), field.metadata
-        if InHash.NEVER in marks:
+        if left_out in marks:
             continue
         if InHash.ALWAYS not in marks and value == field.get_default(call_default_factory=True):
             continue
@@ -108,18 +123,18 @@ def identity_values(settings: Settings, identify: Identify) -> list[tuple[str, o
         if model is not None and value is not None:
             values.append((name, identify(value, model)))
         else:
-            values.append((name, _plain(value, identify)))
+            values.append((name, _plain(value, identify, left_out)))
     return values
 
 
-def _plain(value: Any, identify: Identify) -> object:
+def _plain(value: Any, identify: Identify, left_out: InHash | None) -> object:
     """A value as ``repr`` shows it the same in every version of Python and pydantic."""
     if isinstance(value, Settings):
-        return identity_values(value, identify)
+        return _values(value, identify, left_out)
     if isinstance(value, list | tuple):
-        return [_plain(item, identify) for item in value]
+        return [_plain(item, identify, left_out) for item in value]
     if isinstance(value, Mapping):
-        return sorted((key, _plain(item, identify)) for key, item in value.items())
+        return sorted((key, _plain(item, identify, left_out)) for key, item in value.items())
     return value
 
 

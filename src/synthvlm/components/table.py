@@ -99,10 +99,14 @@ class Table(Generic[C]):
         return loaded
 
     def identity(self, name: str, settings: base.Settings, identify: Identify) -> object:
-        """What results of a component depend on: its settings, and which release of a plug-in."""
+        """What results of a component depend on: its settings and version; of a plug-in its origin.
+
+        Components of this package have no version until one changes its results.
+        """
+        component = self[name]
         with contract(self.kind, name):
-            identity = name, self[name].identity(settings, identify)
-        release = self.release(name)
+            identity = name, component.identity(settings, identify)
+        release = self.release(name) or component.version
         return identity if release is None else (*identity, release)
 
     def in_order(self, names: Any) -> list[str]:

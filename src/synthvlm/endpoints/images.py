@@ -46,11 +46,11 @@ _POLICY = frozenset({"content_policy_violation", "moderation_blocked", "content_
 
 
 class ImageRequest(NamedTuple):
-    """An image to draw; a plain tuple does as well.
+    """An image to generate; a plain tuple does as well.
 
     Attributes:
         key: The caller's name for it; comes back with the reply.
-        prompt: What to draw.
+        prompt: What to show.
         fields: All further fields of the request: ``size``, ``seed``, ``response_format`` ...
     """
 
@@ -74,7 +74,7 @@ class ImageReply:
 
 
 class ImageClient:
-    """Has one model at one endpoint draw; used for one ``draw_all`` or ``images`` at a time.
+    """Has one model at one endpoint generate images, by one call of a method at a time.
 
     Failures are handled as by ``EndpointClient``, with these differences. What the content policy
     refuses, and an answer without a picture, are problems of that request. What is the same in all
@@ -105,12 +105,12 @@ class ImageClient:
         """Requests sent so far, repetitions included."""
         return self._budget.requests
 
-    def draw_all(
+    def generate_all(
         self, requests: Iterable[tuple[Hashable, str, Mapping[str, Any]]]
     ) -> Iterator[tuple[Hashable, ImageReply]]:
-        """Draw any number of images; give (key, reply) as they come, in any order.
+        """Generate any number of images; give (key, reply) as they come, in any order.
 
-        Requests are drawn from the iterable as they can be sent, in a thread of its own: those in
+        Requests are taken from the iterable as they can be sent, in a thread of its own: those in
         work go on while the caller is busy. Dropping the iterator cancels them.
 
         Raises:
@@ -122,7 +122,7 @@ class ImageClient:
     async def images(
         self, requests: Iterable[tuple[Hashable, str, Mapping[str, Any]]]
     ) -> AsyncIterator[tuple[Hashable, ImageReply]]:
-        """``draw_all`` for callers with an event loop."""
+        """``generate_all`` for callers with an event loop."""
         async for answer in self._transport.answers(self._job(*item) for item in requests):
             yield answer
 
@@ -172,7 +172,7 @@ def _failure(response: Response, fields: frozenset[str]) -> Failure:
     error = read_server_error(response.content)
     if error.code in _POLICY:
         reason = f"HTTP {response.status}: refused by the content policy ({error.code})"
-        return Failure(Kind.REFUSED, f"{reason}: {error.said}")
+        return Failure(Kind.REFUSED, f"{reason}: {error.message}")
     failure = read_failure(response, error)
     if failure.kind is Kind.REFUSED and (response.status == 403 or error.field in fields):
         return Failure(Kind.UNUSABLE, failure.reason)

@@ -1,4 +1,4 @@
-"""Where shards run; what is done with them is the stages' business."""
+"""Engines: where shards run. What is done with a shard is up to the stages."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ ENGINES = ("local", "ray")
 
 
 def make_engine(name: str = "local", workers: int | None = None) -> Engine:
-    """The engine of a name.
+    """Make an engine by its name.
 
     Args:
-        name: ``local``: in this process with one worker, else in a process for each. ``ray``:
-            actors on a Ray cluster.
-        workers: How many; by default one for each GPU, or one (on Ray one for each node) where
-            there is none.
+        name: ``local``: one worker runs in this process, several run in a process each.
+            ``ray``: workers are actors on a Ray cluster.
+        workers: Number of workers; by default one per GPU. Without GPUs the default is one worker,
+            on Ray one per node.
 
     Raises:
-        EngineError: There is no such engine, or no cluster.
+        EngineError: There is no engine of that name, or no Ray cluster.
         MissingExtraError: Ray is not installed.
     """
     if name == "ray":
@@ -33,12 +33,12 @@ def make_engine(name: str = "local", workers: int | None = None) -> Engine:
 
         return RayEngine(workers)
     if name != "local":
-        raise EngineError(f"there is no engine {name!r}; there are {', '.join(ENGINES)}")
-    from synthvlm.engines.local import LocalEngine, gpu_count
+        raise EngineError(f"unknown engine {name!r} (valid: {', '.join(ENGINES)})")
+    from synthvlm.engines.base import LocalEngine, gpu_count
 
-    wanted = workers if workers is not None else gpu_count()
-    if wanted <= 1:
+    count = workers if workers is not None else gpu_count()
+    if count <= 1:
         return LocalEngine()
     from synthvlm.engines.processes import ProcessEngine
 
-    return ProcessEngine(wanted)
+    return ProcessEngine(count)

@@ -1,13 +1,15 @@
-"""What an engine is, and what crosses it."""
+"""What an engine is, the values it exchanges with workers, and the engine of a single process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 __all__ = [
     "Engine",
+    "LocalEngine",
     "LostShard",
     "MakeWorker",
     "Reporter",
@@ -15,32 +17,34 @@ __all__ = [
     "ShardWorker",
     "Update",
     "WorkerChange",
+    "gpu_count",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """What became of a shard.
+    """The outcome of a shard.
 
     Attributes:
-        shard: Its number.
-        counts: For people, e.g. images generated.
-        seconds: The worker's turn at it, without the loading of models; its files are written
-            while the next shard has its turn.
-        drawing_s: Of these, how long the generator was at work; the rest it waited.
-        worker: Name of the worker that did it; engines fill it in.
+        shard: Number of the shard.
+        counts: Counts to show to people, e.g. images generated.
+        seconds: Time the worker spent on it, without loading models. Its files are written while
+            the worker is already busy with the next shard; that time is not included.
+        generation_seconds: The part of ``seconds`` in which the generator was busy; it waited for
+            the rest.
+        worker: Name of the worker that did it; filled in by the engine.
     """
 
     shard: int
     counts: Mapping[str, int]
     seconds: float
-    drawing_s: float
+    generation_seconds: float
     worker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LostShard:
-    """A shard that is set aside, for its worker died each time that it was tried."""
+    """A shard that is set aside because its worker died in every attempt."""
 
     shard: int
     deaths: int
@@ -49,10 +53,10 @@ class LostShard:
 
 @dataclass(frozen=True, slots=True)
 class WorkerChange:
-    """What became of a worker, and why.
+    """A change in the state of a worker, and the reason if there is one.
 
-    It ``waits`` for room, has ``started``, is ``silent`` (it may hang), is ``heard`` of again, or
-    has ``died``.
+    States: ``waits`` (for a free GPU or CPU), ``started``, ``silent`` (it may hang), ``heard`` (it
+    reports again) and ``died``.
     """
 
     worker: str
@@ -64,56 +68,84 @@ Update = ShardResult | LostShard | WorkerChange
 
 
 class Reporter(Protocol):
-    """What a worker tells while it works."""
+    """Takes reports from a worker while it works."""
 
     def advance(self, amount: int) -> None:
-        """That many more units of the stage are done."""
+        """Count ``amount`` more units of the stage as done."""
 
     def note(self, line: str) -> None:
-        """Something that people should read."""
+        """Show a line to the user."""
 
 
 class ShardWorker(Protocol):
-    """Does shards, and holds its models until it is closed."""
+    """Processes shards, and holds its models until it is closed."""
 
     def __call__(self, shards: Iterable[int]) -> Iterator[ShardResult]:
-        """Do shards as they are given, commit each, and say what became of it.
+        """Process shards as they come, commit each, and yield its result.
 
-        A shard may be begun before the last is committed; when no more are given, all are. May
-        be called again.
+        The next shard may be started before the last one is committed; when ``shards`` ends, all
+        are committed. May be called again.
         """
         ...
 
     def close(self) -> None:
-        """Let go of threads and models."""
+        """Release threads and models."""
 
 
-#: Makes a worker, where it will work: it is sent there, and so must be picklable.
+#: Makes a worker in the place where it will run. It is sent there, so it must be picklable.
 MakeWorker = Callable[[Reporter], ShardWorker]
 
 
 class Engine(Protocol):
-    """Runs shards, in any order, each to its commit."""
+    """Runs shards in any order, each until it is committed."""
 
     @property
     def workers(self) -> int:
-        """How many workers there are now."""
+        """Current number of workers."""
         ...
 
     def gpus(self) -> int:
-        """How many GPUs there are where its workers run."""
+        """Number of GPUs on the machines where the workers run."""
         ...
 
     def run(
         self, make_worker: MakeWorker, shards: Sequence[int], progress: Reporter
     ) -> Generator[Update]:
-        """Yield the result of each shard as it finishes, and what becomes of workers.
+        """Yield the result of each shard as it finishes, and changes of workers.
 
-        Who stops early closes it: workers then commit what they have drawn, which may take a
-        while and be interrupted.
+        A caller that stops early must close the generator. Workers then commit the candidates they
+        have generated so far, which may take up to a minute and can be interrupted.
 
         Raises:
-            SynthVLMError: A worker raised it; the others commit what they have drawn.
-            EngineError: Workers die whatever they are given.
+            SynthVLMError: A worker raised it; the other workers commit what they have.
+            EngineError: Workers keep dying, whatever shard they are given.
         """
         ...
+
+
+class LocalEngine:
+    """Runs shards one after the other in this process.
+
+    Models are loaded once, by the first shard that needs them.
+    """
+
+    workers = 1
+
+    def gpus(self) -> int:
+        """Number of GPUs of this machine."""
+        return gpu_count()
+
+    def run(
+        self, make_worker: MakeWorker, shards: Sequence[int], progress: Reporter
+    ) -> Generator[ShardResult]:
+        """Yield the result of each shard as it finishes."""
+        with closing(make_worker(progress)) as worker:
+            for result in worker(shards):
+                yield replace(result, worker="0")
+
+
+def gpu_count() -> int:
+    """Number of CUDA GPUs that this process may use."""
+    import torch
+
+    return torch.cuda.device_count()

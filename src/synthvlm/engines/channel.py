@@ -1,8 +1,8 @@
-"""The worker's end of an engine that has its workers elsewhere.
+"""The worker's end of an engine whose workers run in other processes.
 
-A worker sends messages: a kind and a value. Of these ``ask`` alone is answered, with the number of
-a shard or None. Who has nothing in hand (``ask`` True) and gets None is sent home; who still has
-something in hand (False) finishes that, and asks again.
+A worker sends messages of a kind and a value. Only ``ask`` is answered: with the number of a shard,
+or None. A worker that holds no shard (``("ask", True)``) ends on None. A worker that still holds
+one (``("ask", False)``) finishes it first, and then asks again.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from synthvlm.errors import SynthVLMError, first_line
 
 __all__ = ["Channel", "Message"]
 
-#: ``ask``, ``advance``, ``note``, ``result``, ``error`` (an exception that stops the run) or
-#: ``crash`` (why this worker is gone, in a line); and what goes with it.
+#: Kind and value. Kinds: ``ask``; ``advance``, ``note`` and ``result`` (see ``Reporter`` and
+#: ``ShardResult``); ``error`` (an exception that stops the run); ``crash`` (why this worker ends,
+#: in one line).
 Message = tuple[str, Any]
 
+#: Seconds between reports of progress.
 _INTERVAL_S = 0.5
-#: Characters of what an unexpected exception says.
-_LINE = 300
+#: Maximum length of the message of an unexpected exception, in characters.
+_MAX_MESSAGE = 300
 
 
 class Channel:
-    """Serves a worker; its Reporter at the same time."""
+    """Serves a worker, and is the ``Reporter`` that the worker reports to."""
 
     def __init__(self, send: Callable[[Message], None]) -> None:
-        """Take a way to send messages, from any thread."""
+        """Create a channel; ``send`` is called from any thread, one call at a time."""
         self._send_now = send
         self._lock = Lock()
         self._replies: SimpleQueue[int | None] = SimpleQueue()
@@ -42,19 +44,19 @@ class Channel:
         self._sent = time.monotonic()
 
     def reply(self, shard: int | None) -> None:
-        """The answer to the last ``ask`` has come."""
+        """Pass on the driver's answer to the last ``ask``."""
         self._replies.put(shard)
 
     def stop(self) -> None:
-        """Stop the worker as soon as it reports; what it has drawn is committed."""
+        """Stop the worker at its next report; it commits what it has generated."""
         self._stopping.set()
         self._replies.put(None)
 
     def advance(self, amount: int) -> None:
-        """That many more units are done.
+        """Count ``amount`` more units as done.
 
         Raises:
-            KeyboardInterrupt: The worker is to stop.
+            KeyboardInterrupt: The worker has to stop. Workers handle this like Ctrl-C.
         """
         if self._stopping.is_set():
             raise KeyboardInterrupt
@@ -63,30 +65,31 @@ class Channel:
             self._report()
 
     def note(self, line: str) -> None:
-        """Something that people should read."""
+        """Show a line to the user."""
         self._send(("note", line))
 
     def serve(self, make_worker: MakeWorker) -> None:
-        """Do shards until there are no more."""
+        """Make a worker and give it shards until the driver has no more."""
         try:
             with closing(make_worker(self)) as worker:
                 while (shard := self._ask(idle=True)) is not None:
-                    for result in worker(self._turn(shard)):
+                    for result in worker(self._available_shards(shard)):
                         self._report()
                         self._send(("result", result))
         except KeyboardInterrupt:
             return
         except SynthVLMError as error:
-            self._send(("error", _portable(error)))
-        except BaseException as error:  # sys.exit and panics of Rust among them
-            self._send(("crash", f"{type(error).__name__}: {first_line(error)[:_LINE]}"))
+            self._send(("error", _picklable(error)))
+        except BaseException as error:  # includes sys.exit and panics of Rust extensions
+            line = first_line(error)[:_MAX_MESSAGE]
+            self._send(("crash", f"{type(error).__name__}: {line}"))
 
-    def _turn(self, shard: int) -> Iterator[int]:
-        """Shards until the driver has none for now."""
-        following: int | None = shard
-        while following is not None:
-            yield following
-            following = self._ask(idle=False)
+    def _available_shards(self, first: int) -> Iterator[int]:
+        """A shard, and more until the driver has none for now."""
+        shard: int | None = first
+        while shard is not None:
+            yield shard
+            shard = self._ask(idle=False)
 
     def _ask(self, *, idle: bool) -> int | None:
         if self._stopping.is_set():
@@ -106,8 +109,8 @@ class Channel:
             self._send_now(message)
 
 
-def _portable(error: SynthVLMError) -> SynthVLMError:
-    """The error, or where it does not survive the way, one that says the same."""
+def _picklable(error: SynthVLMError) -> SynthVLMError:
+    """The error itself, or one with the same message if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

@@ -1,4 +1,4 @@
-"""Shards over several processes of this machine, one for each GPU."""
+"""The engine of several processes on this machine, one for each GPU."""
 
 from __future__ import annotations
 
@@ -14,121 +14,133 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from threading import Thread
 
-from synthvlm.engines.base import MakeWorker, Reporter, ShardWorker, Update, WorkerChange
+from synthvlm.engines.base import (
+    MakeWorker,
+    Reporter,
+    ShardWorker,
+    Update,
+    WorkerChange,
+    gpu_count,
+)
 from synthvlm.engines.channel import Channel, Message
-from synthvlm.engines.crew import Crew
-from synthvlm.engines.local import gpu_count
+from synthvlm.engines.worker_pool import WorkerPool
 from synthvlm.errors import EngineError, first_line
 from synthvlm.progress.terminal import quiet_libraries
 
 __all__ = ["ProcessEngine"]
 
-#: How long a worker that is to stop may take to commit what it has drawn.
+#: Seconds that a worker may take, when it has to stop, to commit what it has generated.
 _GRACE_S = 60.0
-#: How often workers that say nothing are looked at.
-_LOOK_S = 5.0
-#: What a terminal and a batch system send to all processes of a command.
+#: Seconds between looks at silent workers.
+_POLL_S = 5.0
+#: A terminal (Ctrl-C) or a batch system sends these to all processes of a command at once.
 _INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
-#: What worker processes are called.
+#: Names of worker processes begin like this.
 _NAME = "synthvlm-worker-"
-#: Exit status of one that has begun to run the driver's script.
+#: Exit status of a worker that has started to run the driver's script.
 _RUNS_THE_SCRIPT = 119
 
 
 class ProcessEngine:
-    """Runs shards in spawned processes; each holds models of its own, on a GPU of its own."""
+    """Runs shards in spawned processes; each has its own models on its own GPU."""
 
     def __init__(self, workers: int) -> None:
-        """Take the number of processes; on a machine with GPUs they share these in turn."""
+        """Use this many processes; they are spread evenly over the GPUs, if there are any."""
+        # A spawned process imports the script that started it. Without a guard, that script gets
+        # here again, and would start workers of its own without end.
         if multiprocessing.current_process().name.startswith(_NAME):
             raise SystemExit(_RUNS_THE_SCRIPT)
-        self._wanted = workers
-        self._members: dict[int, _Member] = {}
+        self._max_workers = workers
+        self._workers: dict[int, _WorkerProcess] = {}
         self._names = count()
 
     @property
     def workers(self) -> int:
-        """How many processes there are now."""
-        return len(self._members)
+        """Current number of processes."""
+        return len(self._workers)
 
     def gpus(self) -> int:
-        """How many GPUs this machine has."""
+        """Number of GPUs of this machine."""
         return gpu_count()
 
     def run(
         self, make_worker: MakeWorker, shards: Sequence[int], progress: Reporter
     ) -> Generator[Update]:
-        """Yield the result of each shard as it finishes, and what becomes of the processes."""
-        crew = Crew(shards, progress)
-        places = range(min(self._wanted, len(shards)))
+        """Yield the result of each shard as it finishes, and changes of the processes."""
+        pool = WorkerPool(shards, progress)
+        slots = range(min(self._max_workers, len(shards)))
         devices = _devices()
         try:
-            while not crew.is_over:
-                for place in places:
-                    if place not in self._members and crew.dispatch.waiting:
-                        device = devices[place % len(devices)] if devices else None
-                        member = _Member(str(next(self._names)), device)
-                        self._members[place] = member
-                        member.give(make_worker)
-                        yield WorkerChange(member.name, "started")
-                yield from self._listen(crew, len(places))
-                yield from crew.silent()
+            while not pool.is_done:
+                for slot in slots:
+                    if slot not in self._workers and pool.queue.waiting:
+                        device = devices[slot % len(devices)] if devices else None
+                        worker = _WorkerProcess(str(next(self._names)), device)
+                        self._workers[slot] = worker
+                        worker.send_job(make_worker)
+                        yield WorkerChange(worker.name, "started")
+                yield from self._handle_messages(pool, len(slots))
+                yield from pool.report_silent()
         finally:
-            members = list(self._members.values())
-            self._members.clear()
-            _stop(members)
+            workers = list(self._workers.values())
+            self._workers.clear()
+            _stop(workers)
 
-    def _listen(self, crew: Crew, workers: int) -> Iterator[Update]:
-        """Wait for messages and deaths, and take what has come."""
-        ends = {member.connection: place for place, member in self._members.items()}
-        for end in wait(list(ends), _LOOK_S):
-            assert isinstance(end, Connection)
-            place = ends[end]
-            member = self._members[place]
+    def _handle_messages(self, pool: WorkerPool, workers: int) -> Iterator[Update]:
+        """Wait for messages and deaths, and handle those that have arrived."""
+        slots = {worker.connection: slot for slot, worker in self._workers.items()}
+        for connection in wait(list(slots), _POLL_S):
+            assert isinstance(connection, Connection)
+            slot = slots[connection]
+            worker = self._workers[slot]
             try:
-                message: Message | None = end.recv()
+                message: Message | None = connection.recv()
             except (EOFError, OSError):
                 message = None
             if message is not None and message[0] != "crash":
-                yield from crew.heard(member, message)
+                yield from pool.receive(worker, message)
                 continue
-            problem = member.end() if message is None else message[1]
-            del self._members[place]
-            member.kill()
-            yield from crew.died(member, problem, workers=workers)
+            problem = worker.exit_reason() if message is None else message[1]
+            del self._workers[slot]
+            worker.kill()
+            yield from pool.worker_died(worker, problem, workers=workers)
 
 
-class _Member:
+class _WorkerProcess:
     """A process, and the driver's end of its pipe."""
 
     def __init__(self, name: str, device: str | None) -> None:
         context = multiprocessing.get_context("spawn")
-        self.name, self._has_begun = name, False
-        self.connection, end = context.Pipe()
+        self.name, self._had_a_shard = name, False
+        self.connection, worker_end = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(end, device), name=f"{_NAME}{name}", daemon=True
+            target=_serve, args=(worker_end, device), name=f"{_NAME}{name}", daemon=True
         )
-        with _interrupts_held():
+        with _interrupts_blocked():
             self._process.start()
-        end.close()
+        worker_end.close()
 
-    def give(self, make_worker: MakeWorker) -> None:
-        """Send what makes the worker; not with the process, where a death would block for ever."""
+    def send_job(self, make_worker: MakeWorker) -> None:
+        """Send what makes the worker.
+
+        It is not an argument of the process: ``start`` would block for ever if the process died
+        before it had read all of it.
+        """
         try:
             self._send(make_worker)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise EngineError(
-                f"the work cannot be sent to other processes: {first_line(error)}; give "
-                f"load_models a function of a module, or have one worker"
+                f"the work cannot be sent to other processes: {first_line(error)}; make "
+                f"load_models a function of a module, or use one worker"
             ) from error
 
     def reply(self, shard: int | None) -> None:
-        self._has_begun = self._has_begun or shard is not None
+        self._had_a_shard = self._had_a_shard or shard is not None
         self._send(("reply", shard))
 
     def stop(self) -> None:
-        """Ask it to stop; one that never had a shard has nothing to commit."""
-        if self._has_begun:
+        """Ask it to stop. A worker that never had a shard has nothing to commit and is killed."""
+        if self._had_a_shard:
             self._send(("stop", None))
         else:
             self._process.kill()
@@ -138,17 +150,17 @@ class _Member:
         self._process.join()
         self.connection.close()
 
-    def end(self) -> str:
-        """How the process ended, whose pipe is closed.
+    def exit_reason(self) -> str:
+        """How the process ended, after its pipe was closed.
 
         Raises:
-            EngineError: It ran the driver's script, as all others would.
+            EngineError: It ran the driver's script, as all other workers would.
         """
         self._process.join()
         code = self._process.exitcode or 0
         if code == _RUNS_THE_SCRIPT:
             raise EngineError(
-                "worker processes begin by importing the script that starts them: put what it does "
+                "worker processes start by importing the script that started them: put its code "
                 'under `if __name__ == "__main__":`'
             )
         if code < 0:
@@ -158,36 +170,37 @@ class _Member:
         return f"its process ended with status {code}"
 
     def _send(self, message: Message | MakeWorker) -> None:
-        # A worker that is dead is found by its pipe.
+        # The death of a worker is noticed at the next read from its pipe.
         try:
             self.connection.send(message)
         except OSError:
             return
 
 
-def _stop(members: Sequence[_Member]) -> None:
-    """Let workers commit what they have drawn, but not for ever."""
+def _stop(workers: Sequence[_WorkerProcess]) -> None:
+    """Let workers commit what they have generated, and kill those that take too long."""
     deadline = time.monotonic() + _GRACE_S
     try:
-        for member in members:
-            member.stop()
-        ends = [member.connection for member in members]
-        while ends and (ready := wait(ends, max(0.0, deadline - time.monotonic()))):
+        for worker in workers:
+            worker.stop()
+        open_ends = [worker.connection for worker in workers]
+        while open_ends and (ready := wait(open_ends, max(0.0, deadline - time.monotonic()))):
             for end in ready:
                 assert isinstance(end, Connection)
                 try:
-                    end.recv()  # who speaks to a full pipe cannot stop
+                    end.recv()  # a worker whose pipe is full could not stop
                 except (EOFError, OSError):
-                    ends.remove(end)
-    finally:  # also where the user is impatient
-        for member in members:
-            member.kill()
+                    open_ends.remove(end)
+    finally:  # also after a second Ctrl-C
+        for worker in workers:
+            worker.kill()
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Keep interrupts from processes that are started meanwhile; this one gets them afterwards."""
-    # Its own process is not to inherit it, and on its start it would end it here.
+def _interrupts_blocked() -> Iterator[None]:
+    """Block interrupts while a process is started, which inherits that; they are then delivered."""
+    # The resource tracker of multiprocessing is another process. It must not inherit the blocked
+    # signals, and starting it resets the mask of this process, so it is started before.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
     try:
@@ -197,17 +210,17 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _devices() -> list[str]:
-    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    """The GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        # Names after one that is none, such as -1, do not count.
+        # CUDA ignores all names after an invalid one such as -1.
         return [name.strip() for name in visible.split(",")][: gpu_count()]
     return [str(number) for number in range(gpu_count())]
 
 
 def _serve(connection: Connection, device: str | None) -> None:
-    """The life of a process."""
-    # They are for the driver, who tells its workers to stop. They were held back.
+    """Main function of a worker process."""
+    # Interrupts are for the driver, which asks its workers to stop. They were blocked until here.
     for interrupt in _INTERRUPTS:
         signal.signal(interrupt, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
@@ -221,19 +234,19 @@ def _serve(connection: Connection, device: str | None) -> None:
             data = connection.recv_bytes()
         except (EOFError, OSError):
             os._exit(1)  # the driver is gone
-        make: MakeWorker = pickle.loads(data)  # what it imports may be missing here
-        Thread(target=_listen, args=(connection, channel), daemon=True).start()
+        make: MakeWorker = pickle.loads(data)  # may import what is missing here
+        Thread(target=_receive, args=(connection, channel), daemon=True).start()
         return make(progress)
 
     channel.serve(make_worker)
 
 
-def _listen(connection: Connection, channel: Channel) -> None:
+def _receive(connection: Connection, channel: Channel) -> None:
     while True:
         try:
             kind, value = connection.recv()
         except (EOFError, OSError):
-            # The driver is gone, and with it the lock of the run folder.
+            # The driver is gone, and its lock of the run folder with it: nothing may be committed.
             os._exit(1)
         if kind == "stop":
             channel.stop()

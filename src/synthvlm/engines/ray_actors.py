@@ -1,4 +1,4 @@
-"""Shards over the actors of a Ray cluster."""
+"""The engine of actors on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ from typing import Any
 
 from synthvlm.engines.base import MakeWorker, Reporter, Update, WorkerChange
 from synthvlm.engines.channel import Channel, Message
-from synthvlm.engines.crew import Crew
+from synthvlm.engines.worker_pool import WorkerPool
 from synthvlm.errors import EngineError, MissingExtraError, first_line
 from synthvlm.progress.terminal import quiet_libraries
 
 __all__ = ["RayEngine"]
 
-#: How long a worker that is to stop may take to commit what it has drawn.
+#: Seconds that a worker may take, when it has to stop, to commit what it has generated.
 _GRACE_S = 60.0
-#: How often the cluster is asked whether there is room for more workers.
-_LOOK_S = 5.0
-#: A worker that is not there after so long waits for room; before that it may be starting.
+#: Seconds between looks at how many workers the cluster has capacity for.
+_POLL_S = 5.0
+#: An actor that is not running after this many seconds waits for capacity; until then it may be
+#: starting.
 _START_S = 15.0
-#: A worker that has nothing to say answers after so long.
-_PATIENCE_S = 2.0
+#: Seconds after which an actor answers the driver even if it has no message.
+_REPLY_S = 2.0
 
 
 class RayEngine:
     """Runs shards in Ray actors, each of which holds its models until there are no more shards.
 
-    Nodes may join and leave while it runs: a lost actor's shards go to others, and new room gets
-    a new actor.
+    Nodes may join and leave during a run: the shards of a lost actor go to other actors, and new
+    capacity gets a new actor.
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        """Connect to the cluster of ``RAY_ADDRESS``, to one on this machine, or start one here.
+        """Connect to the cluster at ``RAY_ADDRESS``, or to one on this machine, or start one here.
 
         Args:
-            workers: At most so many actors; by default one for each GPU of the cluster, or one for
-                each node where there is none.
+            workers: Maximum number of actors; by default one per GPU of the cluster, or one per
+                node if it has no GPUs.
 
         Raises:
             MissingExtraError: Ray is not installed.
             EngineError: The cluster cannot be reached.
         """
-        # Nothing is sent anywhere unless the user says so.
+        # Ray reports usage statistics to its makers by default; the user must opt in.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray
@@ -56,8 +57,8 @@ class RayEngine:
             raise MissingExtraError(
                 "the engine ray needs Ray: pip install 'synthvlm[ray]'"
             ) from None
-        self._ray, self._wanted = ray, workers
-        self._members: dict[str, _Member] = {}
+        self._ray, self._max_workers = ray, workers
+        self._workers: dict[str, _WorkerActor] = {}
         self._names = count()
         if not ray.is_initialized():
             before = signal.getsignal(signal.SIGTERM)
@@ -65,130 +66,133 @@ class RayEngine:
                 ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise EngineError(
-                    f"no Ray cluster: {first_line(error)}; RAY_ADDRESS says which one, without it "
-                    f"one is started here"
+                    f"cannot connect to a Ray cluster: {first_line(error)}; set RAY_ADDRESS to its "
+                    f"address, or unset it to start a cluster here"
                 ) from error
-            # Ray takes it for itself, to end what it has started; that it does at every exit.
+            # Ray replaces the handler to stop its processes on SIGTERM. It does so at every exit
+            # anyway, and this command has a handler of its own.
             if callable(before) and signal.getsignal(signal.SIGTERM) is not before:
                 signal.signal(signal.SIGTERM, before)
 
     @property
     def workers(self) -> int:
-        """How many actors there are now; those that wait for room are not."""
-        return sum(member.node is not None for member in self._members.values())
+        """Current number of running actors, without those that wait for capacity."""
+        return sum(worker.node is not None for worker in self._workers.values())
 
     def gpus(self) -> int:
-        """How many GPUs the cluster has."""
+        """Number of GPUs of the cluster."""
         return int(self._ray.cluster_resources().get("GPU", 0))
 
     def run(
         self, make_worker: MakeWorker, shards: Sequence[int], progress: Reporter
     ) -> Generator[Update]:
-        """Yield the result of each shard as it finishes, and what becomes of the actors."""
-        crew = Crew(shards, progress)
+        """Yield the result of each shard as it finishes, and changes of the actors."""
+        pool = WorkerPool(shards, progress)
         job = self._ray.put(make_worker)
         looked, known, waiting = time.monotonic(), -1, 0
         try:
-            while not crew.is_over:
-                if len(self._members) != known or time.monotonic() - looked >= _LOOK_S:
+            while not pool.is_done:
+                if len(self._workers) != known or time.monotonic() - looked >= _POLL_S:
                     looked = time.monotonic()
-                    self._hire(job, crew)
-                    known = len(self._members)
-                    waiting = yield from self._tell_of_waiting(waiting, progress)
-                yield from self._listen(crew)
-                yield from crew.silent()
+                    self._start_workers(job, pool)
+                    known = len(self._workers)
+                    waiting = yield from self._report_waiting(waiting, progress)
+                yield from self._handle_messages(pool)
+                yield from pool.report_silent()
         finally:
-            members = list(self._members.values())
-            self._members.clear()
-            self._dismiss(members)
+            workers = list(self._workers.values())
+            self._workers.clear()
+            self._stop(workers)
 
-    def _room(self) -> int:
-        """How many actors the cluster has room for."""
-        room = self.gpus() or sum(node["Alive"] for node in self._ray.nodes())
-        return room if self._wanted is None else self._wanted
+    def _capacity(self) -> int:
+        """How many actors there should be."""
+        if self._max_workers is not None:
+            return self._max_workers
+        return self.gpus() or sum(node["Alive"] for node in self._ray.nodes())
 
-    def _hire(self, job: Any, crew: Crew) -> None:
-        """Ask for actors, as many as there is room and work for."""
+    def _start_workers(self, job: Any, pool: WorkerPool) -> None:
+        """Start actors, as many as there are capacity and shards for."""
         resource = "num_gpus" if self.gpus() else "num_cpus"
-        room = min(self._room() - len(self._members), crew.dispatch.waiting)
-        for _ in range(room):
-            member = _Member(str(next(self._names)), self._ray, job, resource)
-            self._members[member.name] = member
+        count = min(self._capacity() - len(self._workers), pool.queue.waiting)
+        for _ in range(count):
+            worker = _WorkerActor(str(next(self._names)), self._ray, job, resource)
+            self._workers[worker.name] = worker
 
-    def _tell_of_waiting(self, told: int, progress: Reporter) -> Generator[Update, None, int]:
-        """Say how many actors wait for room, where that is another number than was told."""
+    def _report_waiting(self, reported: int, progress: Reporter) -> Generator[Update, None, int]:
+        """Report how many actors wait for capacity, if that number has changed."""
         waiting = 0
-        for member in self._members.values():
-            if member.waits():
+        for worker in self._workers.values():
+            if worker.is_waiting():
                 waiting += 1
-                if not member.is_told_of:
-                    member.is_told_of = True
-                    yield WorkerChange(member.name, "waits")
-        if waiting != told:
+                if not worker.is_reported:
+                    worker.is_reported = True
+                    yield WorkerChange(worker.name, "waits")
+        if waiting != reported:
             kind = "GPU" if self.gpus() else "CPU"
-            of = f"{waiting} of {len(self._members)} workers"
             free = self._ray.available_resources().get(kind, 0)
-            there = self._ray.cluster_resources().get(kind, 0)
+            total = self._ray.cluster_resources().get(kind, 0)
             progress.note(
-                f"{of} wait for a {kind} of the Ray cluster, {free:g} of its {there:g} are free"
+                f"{waiting} of {len(self._workers)} workers wait for a {kind} of the Ray cluster "
+                f"({free:g} of {total:g} free)"
                 if waiting
                 else f"no worker waits for a {kind} of the Ray cluster any more"
             )
         return waiting
 
-    def _listen(self, crew: Crew) -> Iterator[Update]:
-        """Wait for messages and deaths, and take what has come."""
-        heard = {member.messages: member for member in self._members.values()}
-        if not heard:
-            time.sleep(_LOOK_S / 10)
+    def _handle_messages(self, pool: WorkerPool) -> Iterator[Update]:
+        """Wait for messages and deaths, and handle those that have arrived."""
+        workers = {worker.messages: worker for worker in self._workers.values()}
+        if not workers:
+            time.sleep(_POLL_S / 10)
             return
-        ready, _ = self._ray.wait(list(heard), timeout=_LOOK_S)
+        ready, _ = self._ray.wait(list(workers), timeout=_POLL_S)
         for reference in ready:
-            member = heard[reference]
+            worker = workers[reference]
             try:
                 messages: list[Message] = self._ray.get(reference)
             except self._ray.exceptions.ActorUnavailableError:
-                member.again()  # the network, perhaps; if it is dead that is told next
+                worker.retry()  # perhaps the network; if the actor is dead, the retry will say so
                 continue
             except self._ray.exceptions.RayError as error:
                 messages = [("crash", _reason(error))]
-            if not member.has_started and member.is_there():
-                member.has_started = True
-                yield WorkerChange(member.name, "started")
-            member.heard += len(messages)
+            if not worker.has_started and worker.is_running():
+                worker.has_started = True
+                yield WorkerChange(worker.name, "started")
+            worker.received += len(messages)
             for message in messages:
                 if message[0] == "crash":
-                    yield from self._bury(crew, member, message[1])
+                    yield from self._remove(pool, worker, message[1])
                     break
-                yield from crew.heard(member, message)
+                yield from pool.receive(worker, message)
             else:
-                member.listen()
+                worker.request_messages()
 
-    def _bury(self, crew: Crew, member: _Member, problem: str) -> Iterator[Update]:
-        """Take leave of an actor; its shards are not to blame where its node is gone, too."""
-        del self._members[member.name]
+    def _remove(self, pool: WorkerPool, worker: _WorkerActor, problem: str) -> Iterator[Update]:
+        """Remove a dead actor. If its whole node is gone, its shards cannot be the cause."""
+        del self._workers[worker.name]
         alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
-        lost_node = member.node is not None and member.node not in alive
-        member.kill()
-        yield from crew.died(member, problem, workers=max(1, self._room()), blame=not lost_node)
+        lost_node = worker.node is not None and worker.node not in alive
+        worker.kill()
+        workers = max(1, self._capacity())
+        yield from pool.worker_died(worker, problem, workers=workers, blame=not lost_node)
 
-    def _dismiss(self, members: Sequence[_Member]) -> None:
-        """Let workers commit what they have drawn, but not for ever."""
+    def _stop(self, workers: Sequence[_WorkerActor]) -> None:
+        """Let workers commit what they have generated, and kill those that take too long."""
         try:
-            # One that still waits for room on the cluster has nothing to commit.
-            ends = [member.stop() for member in members if member.is_there()]
-            if ends:
-                self._ray.wait(ends, num_returns=len(ends), timeout=_GRACE_S)
+            # An actor that still waits for capacity has nothing to commit.
+            stopped = [worker.stop() for worker in workers if worker.is_running()]
+            if stopped:
+                self._ray.wait(stopped, num_returns=len(stopped), timeout=_GRACE_S)
         finally:
-            for member in members:
-                member.kill()
+            for worker in workers:
+                worker.kill()
 
 
-class _Member:
-    """An actor, and what the driver waits for from it.
+class _WorkerActor:
+    """An actor as the driver sees it, and the calls to it that are pending.
 
-    A call, or what it returns, may be lost on the way. So the actor keeps what it has said until
-    the driver has it, and replies are numbered and may come twice.
+    A call, or its result, may be lost on the way. So the actor keeps its messages until the driver
+    has confirmed them, and replies are numbered: a reply that arrives twice counts once.
     """
 
     def __init__(self, name: str, ray: Any, job: Any, resource: str) -> None:
@@ -198,100 +202,101 @@ class _Member:
         )
         self._actor = actor.remote(job, os.getcwd())
         self.node: str | None = None
-        self.is_told_of = self.has_started = False
-        self._asked_for = time.monotonic()
-        self.heard = 0
-        self._replies, self._last = 0, None  # type: tuple[int, int | None]
-        self._where = self._actor.node.remote()
-        self.listen()
+        self.is_reported = self.has_started = False
+        self._created = time.monotonic()
+        self.received = 0
+        self._replies = 0
+        self._last_reply: int | None = None
+        self._node_call = self._actor.node.remote()
+        self.request_messages()
 
-    def listen(self) -> None:
-        """Ask for what the worker says next."""
-        self.is_there()
-        self.messages = self._actor.hear.remote(self.heard)
+    def request_messages(self) -> None:
+        """Ask for the next messages, and confirm those that were received."""
+        self.is_running()
+        self.messages = self._actor.messages_after.remote(self.received)
 
-    def again(self) -> None:
-        """A call was lost: say again what may not have arrived, and listen."""
+    def retry(self) -> None:
+        """Repeat the calls that may have been lost."""
         if self._replies:
-            self._actor.reply.remote(self._replies, self._last)
+            self._actor.reply.remote(self._replies, self._last_reply)
         if self.node is None:
-            self._where = self._actor.node.remote()
-        self.listen()
+            self._node_call = self._actor.node.remote()
+        self.request_messages()
 
-    def is_there(self) -> bool:
-        """Whether it has been started, and on which node."""
-        if self.node is None and self._ray.wait([self._where], timeout=0)[0]:
+    def is_running(self) -> bool:
+        """Whether it runs; if so, ``node`` says on which node."""
+        if self.node is None and self._ray.wait([self._node_call], timeout=0)[0]:
             with suppress(self._ray.exceptions.RayError):
-                self.node = self._ray.get(self._where)
+                self.node = self._ray.get(self._node_call)
         return self.node is not None
 
-    def waits(self) -> bool:
-        """Whether it is not there, and that for too long to be merely starting."""
-        return not self.is_there() and time.monotonic() - self._asked_for >= _START_S
+    def is_waiting(self) -> bool:
+        """Whether it is not running, and for too long to be merely starting."""
+        return not self.is_running() and time.monotonic() - self._created >= _START_S
 
     def reply(self, shard: int | None) -> None:
-        self._replies, self._last = self._replies + 1, shard
+        self._replies, self._last_reply = self._replies + 1, shard
         self._actor.reply.remote(self._replies, shard)
 
     def stop(self) -> Any:
-        """Ask it to stop; returns what is ready when it has."""
+        """Ask it to stop; the reference that is returned is ready when it has."""
         return self._actor.stop.remote()
 
     def kill(self) -> None:
-        with suppress(Exception):  # it is gone
+        with suppress(Exception):  # it may be dead already
             self._ray.kill(self._actor)
 
 
 class _Actor:
-    """Serves a worker on a thread, and the driver on others."""
+    """Runs in the cluster: serves a worker on one thread, and the driver on others."""
 
     def __init__(self, make_worker: MakeWorker, folder: str) -> None:
-        # Relative paths mean what they mean to the driver, where its folder exists here.
+        # Relative paths mean the same as for the driver, if its folder exists here.
         with suppress(OSError):
             os.chdir(folder)
         quiet_libraries()
-        self._news = Condition()
-        self._unheard: list[Message] = []
-        self._heard = self._replies = 0
-        self._channel = Channel(self._say)
+        self._changed = Condition()
+        self._unconfirmed: list[Message] = []
+        self._confirmed = self._replies = 0
+        self._channel = Channel(self._send)
         self._thread = Thread(target=self._channel.serve, args=(make_worker,), daemon=True)
         self._thread.start()
 
     def node(self) -> str:
-        """Where this is."""
+        """Id of the node that this runs on."""
         import ray
 
         return str(ray.get_runtime_context().get_node_id())
 
-    def hear(self, heard: int) -> list[Message]:
-        """What the worker has said after so many messages, which have arrived."""
-        with self._news:
-            if heard > self._heard:
-                del self._unheard[: heard - self._heard]
-                self._heard = heard
-            self._news.wait_for(lambda: self._unheard, _PATIENCE_S)
-            return list(self._unheard)
+    def messages_after(self, received: int) -> list[Message]:
+        """The worker's messages after the first ``received`` ones, which the driver has."""
+        with self._changed:
+            if received > self._confirmed:
+                del self._unconfirmed[: received - self._confirmed]
+                self._confirmed = received
+            self._changed.wait_for(lambda: self._unconfirmed, _REPLY_S)
+            return list(self._unconfirmed)
 
     def reply(self, number: int, shard: int | None) -> None:
         """Answer the worker, once."""
-        with self._news:
+        with self._changed:
             is_new, self._replies = number > self._replies, max(number, self._replies)
         if is_new:
             self._channel.reply(shard)
 
     def stop(self) -> None:
-        """Stop the worker, and wait until it has."""
+        """Stop the worker, and wait until it has stopped."""
         self._channel.stop()
         self._thread.join()
 
-    def _say(self, message: Message) -> None:
-        with self._news:
-            self._unheard.append(message)
-            self._news.notify_all()
+    def _send(self, message: Message) -> None:
+        with self._changed:
+            self._unconfirmed.append(message)
+            self._changed.notify_all()
 
 
 def _reason(error: Exception) -> str:
-    """What Ray says of a dead actor, in a line, without its advice."""
+    """The cause of an actor's death in one line, without Ray's advice."""
     text = " ".join(str(error).split())
     detail = re.search(r"Worker exit detail: (.*?)(?: Some common causes|$)", text)
     if detail is not None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
-__all__ = ["LETTER_ANSWER", "SHORT_ANSWER", "EvaluationSettings", "QuestionSettings"]
+__all__ = [
+    "LETTER_ANSWER",
+    "SHORT_ANSWER",
+    "EvaluationSettings",
+    "QuestionSettings",
+    "changed_keys",
+]
 
 #: What LLaVA-1.5 was trained with to answer short, and by letter.
 SHORT_ANSWER = "Answer the question using a single word or phrase."
@@ -44,7 +52,7 @@ class EvaluationSettings(QuestionSettings):
         dtype: ``float32``, ``float16``, ``bfloat16`` or ``auto``.
         revision: Branch, tag or commit of the model on the hub, or None.
         harness_python: A python that has lmms-eval and lm-eval; None: the one that
-            ``harness_environment.harness_python`` finds or makes.
+            ``harness.harness_python`` finds or makes.
     """
 
     benchmarks: str = ""
@@ -56,3 +64,22 @@ class EvaluationSettings(QuestionSettings):
     dtype: str = "auto"
     revision: str | None = None
     harness_python: str | None = None
+
+
+def changed_keys(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """By what two records of an evaluation differ, each of all that its answers depend on.
+
+    A key that only one of them has is of another release, where the setting was not there yet: it
+    had its default in effect. Of versions those count that both have.
+    """
+    defaults = {field.name: field.default for field in fields(QuestionSettings)}
+    changed = []
+    for key in sorted({*earlier, *now}):
+        before, after = (record.get(key, defaults.get(key)) for record in (earlier, now))
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            before, after = (
+                {name: one[name] for name in before.keys() & after} for one in (before, after)
+            )
+        if before != after:
+            changed.append(key)
+    return changed

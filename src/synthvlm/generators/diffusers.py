@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from synthvlm.errors import ModelError
 from synthvlm.generators.base import GeneratedImages, Generator
 from synthvlm.generators.failures import guarded, quiet
-from synthvlm.generators.loras import Lora, fuse_loras
 from synthvlm.generators.pipelines import (
     call_parameters,
     change_scheduler,
@@ -18,6 +17,7 @@ from synthvlm.generators.pipelines import (
     check_sequence_length,
     check_text_to_image,
     compile_denoiser,
+    fuse_loras,
     is_seeded,
     lay_out_channels_last,
     load_pipeline,
@@ -25,9 +25,8 @@ from synthvlm.generators.pipelines import (
     quantize_denoiser,
     slice_decoder,
 )
-from synthvlm.generators.prompt_encoding import PromptEncoder
-from synthvlm.generators.settings import DiffusersSettings, Refiner
-from synthvlm.generators.token_limits import watched
+from synthvlm.generators.prompt_encoding import PromptEncoder, watched
+from synthvlm.generators.settings import DiffusersSettings, Lora, Refiner
 from synthvlm.models.model_files import pipeline_path
 
 if TYPE_CHECKING:
@@ -39,10 +38,10 @@ __all__ = ["DiffusersGenerator"]
 
 
 class DiffusersGenerator(Generator):
-    """Draws images with a diffusers pipeline, and optionally an SDXL refiner after it.
+    """Generates images with a diffusers pipeline, and optionally an SDXL refiner after it.
 
     Each image has a CPU generator of its own, which serves its start noise and its step noise:
-    an image does not depend on the batch it was drawn in beyond rounding.
+    an image does not depend on the batch it was generated in beyond rounding.
 
     Attributes:
         reproducible: Whether all noise comes from the seeds.
@@ -85,7 +84,7 @@ class DiffusersGenerator(Generator):
         """Load the pipeline.
 
         Args:
-            settings: What is loaded, and how it draws.
+            settings: What is loaded, and how it generates.
 
         Raises:
             ModelError: The model cannot be found, is damaged, or is no such pipeline.
@@ -133,7 +132,7 @@ class DiffusersGenerator(Generator):
         self._decoder_dtypes = [pipeline.vae.dtype for pipeline in self._with_decoder()]
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
-        """Draw one image for each (prompt, seed); equal neighbouring prompts are encoded once.
+        """Generate one image for each (prompt, seed); equal neighbouring prompts are encoded once.
 
         An image is ``truncated`` if every text encoder saw only the beginning of its prompt: one
         that takes more (the T5 of SD3 and FLUX) makes up for the others.
@@ -141,7 +140,7 @@ class DiffusersGenerator(Generator):
         Raises:
             OutOfMemoryError: The batch is too large for the device.
             GenerationError: The pipeline failed on this batch.
-            ModelError: The pipeline draws in another size than asked.
+            ModelError: The pipeline generates in another size than asked.
         """
         import torch
 
@@ -158,7 +157,7 @@ class DiffusersGenerator(Generator):
         return GeneratedImages(pixels, tuple(problems), truncated)
 
     def warm_up(self, batch_size: int) -> None:
-        """Draw a batch for nothing: a compiled denoiser is then compiled for that batch size.
+        """Generate a batch for nothing: a compiled denoiser is then compiled for that batch size.
 
         Raises:
             GenerationError: As ``generate``.
@@ -207,7 +206,7 @@ class DiffusersGenerator(Generator):
         height, width = images.shape[-2:]
         if {"height": height, "width": width} != self._size:
             raise ModelError(
-                f"a {type(self._pipeline).__name__} draws {width} x {height} pixels where "
+                f"a {type(self._pipeline).__name__} generates {width} x {height} pixels where "
                 f"generation asks for {self._size['width']} x {self._size['height']}: ask for that"
             )
 
@@ -237,7 +236,7 @@ def _arguments(pipeline: Any, settings: DiffusersSettings) -> dict[str, Any]:
     """The arguments of all calls of a pipeline: of the settings, those that it takes."""
     accepted = call_parameters(pipeline)
     arguments = {
-        # Images are drawn in the size that is asked for, from the prompt as it is.
+        # Images are generated in the size that is asked for, from the prompt as it is.
         "use_resolution_binning": False,
         "clean_caption": False,
         "num_inference_steps": settings.steps,

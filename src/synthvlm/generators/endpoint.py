@@ -46,28 +46,28 @@ class ImageReply(Protocol):
 
 
 class ImageModel(Protocol):
-    """A model that draws, such as ``synthvlm.endpoints.images.ImageClient``."""
+    """A model that generates, such as ``synthvlm.endpoints.images.ImageClient``."""
 
-    def draw_all(
+    def generate_all(
         self, requests: Iterable[tuple[Hashable, str, Mapping[str, Any]]]
     ) -> Iterator[tuple[Hashable, ImageReply]]:
         """Give (key, reply) for each (key, prompt, further fields), in any order.
 
         Raises:
-            SynthVLMError: No more can be drawn at all; all replies that came were given before.
+            SynthVLMError: No more can be generated at all; all replies that came were given before.
         """
         ...
 
 
 class EndpointGenerator(Generator):
-    """Draws images by requests to an endpoint, one image each, many at a time.
+    """Generates images by requests to an endpoint, one image each, many at a time.
 
     A batch should be several times the client's concurrency: at its end the client waits for the
     slowest. A picture of another size than asked is a problem of that image; it is not resized.
 
     Attributes:
         reproducible: Whether seeds are sent. That they determine the image, and that prompts are
-            drawn as they are, is up to the server.
+            used as they are, is up to the server.
     """
 
     name: ClassVar[str] = "endpoint"
@@ -98,7 +98,7 @@ class EndpointGenerator(Generator):
         send_seed: bool = True,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        """Draw by a model.
+        """Take the model and the fields of its requests.
 
         Args:
             model: The model.
@@ -130,10 +130,10 @@ class EndpointGenerator(Generator):
         self.reproducible = send_seed
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
-        """Draw one image for each (prompt, seed).
+        """Generate one image for each (prompt, seed).
 
-        If the endpoint can no longer be used when part of the batch is drawn, that part is handed
-        back, the rest as problems, and the next call raises the error.
+        If the endpoint fails for good when part of the batch is generated, that part is returned,
+        the rest as problems, and the next call raises the error.
 
         Raises:
             SynthVLMError: The endpoint cannot be used (``ModelError``), or its budget is used up.
@@ -145,14 +145,14 @@ class EndpointGenerator(Generator):
         pixels = torch.zeros((len(prompts), 3, self._height, self._width), dtype=torch.uint8)
         problems: dict[int, str | None] = {}
         try:
-            for row, reply in self._model.draw_all(self._requests(prompts, seeds)):
+            for row, reply in self._model.generate_all(self._requests(prompts, seeds)):
                 assert isinstance(row, int)
                 problems[row] = self._put(pixels[row], reply)
         except SynthVLMError as error:
             if None not in problems.values():
                 raise
             self._failure = error
-        unasked = f"not drawn: {self._failure}"
+        unasked = f"not generated: {self._failure}"
         return GeneratedImages(
             pixels, tuple(problems.get(row, unasked) for row in range(len(prompts)))
         )

@@ -1,13 +1,11 @@
-"""The settings of a diffusers generator: what is loaded, and how it draws."""
+"""The settings of a diffusers generator: what is loaded, and how it generates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from synthvlm.generators.loras import Lora
-
-__all__ = ["DiffusersSettings", "Refiner", "Value"]
+__all__ = ["DiffusersSettings", "Lora", "Refiner", "Value"]
 
 #: What a setting of a scheduler or of a pipeline's call can be.
 Value = bool | int | float | str | None
@@ -30,9 +28,26 @@ class Refiner:
     denoising_split: float = 0.8
 
 
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """A LoRA of a diffusion model.
+
+    Attributes:
+        model: Hub id, folder, or .safetensors file.
+        weight_name: File in the hub's repository or the folder; None where there is only one.
+        revision: On the hub.
+        scale: How much of it is added; 1 is all.
+    """
+
+    model: str
+    weight_name: str | None = None
+    revision: str | None = None
+    scale: float = 1.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusersSettings:
-    """How a diffusers pipeline is loaded, and how it draws.
+    """How a diffusers pipeline is loaded, and how it generates.
 
     Attributes:
         model: Hub id or folder of a text-to-image pipeline.

@@ -1,1 +1,1 @@
-"""What a run shows while it works: display, state, metrics, text that is safe for a terminal."""
+"""Progress of a run: display, state of a stage, metrics, text that is safe for a terminal."""

@@ -1,4 +1,4 @@
-"""What a run shows while it works: one live line per stage, or plain lines without a terminal."""
+"""The progress display of a run: one live line per stage, or plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ __all__ = [
 ]
 
 _PLAIN_INTERVAL_S = 10.0
-#: Widths of the bar in columns; where the terminal is narrow what the workers do goes first.
+#: Width of the bar in columns, and its minimum. In a narrow terminal, what the workers do is left
+#: out first, then the bar.
 _BAR, _SHORT_BAR = 32, 6
 
 
@@ -35,26 +36,26 @@ class Progress(Protocol):
     """Shows the stages of a run."""
 
     def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
-        """A stage begins; ``total`` in units (None: not known), ``done`` of them earlier."""
+        """A stage starts; ``done`` of its ``total`` units (None if not known) are done already."""
 
     def advance(self, amount: int) -> None:
-        """That many more units of the stage are done."""
+        """Count more units of the stage as done; a negative number takes units back."""
 
-    def crew(self, workers: int, waited: float | None, failed: int) -> None:
-        """What the workers of the stage do now.
+    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
+        """Show what the workers of the stage do now.
 
         Args:
-            workers: How many there are.
+            workers: Number of workers.
             waited: The share of their time (0 .. 1) in which the generator (the GPU) waited;
-                None where it is not known.
-            failed: Candidates that failed so far.
+                None if not known.
+            failed: Number of candidates that failed so far.
         """
 
     def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
-        """A stage is done; the line says what it did, and ``details`` are shown below it."""
+        """A stage is done; the line says what it did, ``details`` are shown below it."""
 
     def note(self, line: str) -> None:
-        """Something that people should read."""
+        """Show a line to the user."""
 
 
 class SilentProgress:
@@ -66,7 +67,7 @@ class SilentProgress:
     def advance(self, amount: int) -> None:
         """Ignore."""
 
-    def crew(self, workers: int, waited: float | None, failed: int) -> None:
+    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
         """Ignore."""
 
     def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
@@ -80,7 +81,7 @@ class PlainProgress:
     """Plain lines on standard output: for logs, pipes and CI."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with no stage; the clock counts seconds and only grows."""
+        """Create it with a clock that counts seconds and never goes back."""
         self._clock = clock
         self._meter: StageMeter | None = None
         self._shown = clock()
@@ -91,7 +92,7 @@ class PlainProgress:
         self._shown = self._clock()
 
     def advance(self, amount: int) -> None:
-        """Print a line now and then."""
+        """Print a line every few seconds."""
         if self._meter is None:
             return
         self._meter.advance(amount)
@@ -101,10 +102,10 @@ class PlainProgress:
             state = self._meter.state()
             self.note(f"{state.stage}: {state.text()}")
 
-    def crew(self, workers: int, waited: float | None, failed: int) -> None:
-        """Remember it for the next line."""
+    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
+        """Keep it for the next line."""
         if self._meter is not None:
-            self._meter.crew(workers, waited, failed)
+            self._meter.update_workers(workers, waited, failed)
 
     def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
         """Print the line."""
@@ -157,15 +158,15 @@ class LiveProgress:
         if self._meter is not None:
             self._meter.advance(amount)
 
-    def crew(self, workers: int, waited: float | None, failed: int) -> None:
+    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
         """Show it in the line."""
         if self._meter is not None:
-            self._meter.crew(workers, waited, failed)
+            self._meter.update_workers(workers, waited, failed)
 
     def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
-        """Replace the bar by a line."""
+        """Replace the bar with a line."""
         self._meter = None
-        # One print: the display would be drawn over the beginning of a line that has no end yet.
+        # In one call: the live display would be drawn over an unfinished line.
         self._print(("✓ ", "green"), (f"{stage:<9} ", "bold"), printable(line))
         for detail in details:
             self.note(f"  {detail}")
@@ -175,7 +176,7 @@ class LiveProgress:
         self._print(printable(line))
 
     def _line(self) -> Any:
-        """The line as it is now; the display asks for it from a thread of its own."""
+        """The current line; the display calls this from its own thread."""
         meter = self._meter
         return "" if meter is None else self._columns(meter.state())
 
@@ -192,15 +193,15 @@ class LiveProgress:
             ("dim", f"{state.rate:,.1f}/s" if state.rate else ""),
             ("progress.remaining", "" if left is None else str(timedelta(seconds=round(left)))),
         ]
-        room = self._console.width - 2 - sum(len(text) + 1 for _, text in before + after)
-        crew = _fitting(state.crew(), room - _SHORT_BAR - 1)
-        bar = min(_BAR, room - 1 - (len(crew) + 1 if crew else 0))
+        width = self._console.width - 2 - sum(len(text) + 1 for _, text in before + after)
+        workers = _fitting(state.worker_parts(), width - _SHORT_BAR - 1)
+        bar = min(_BAR, width - 1 - (len(workers) + 1 if workers else 0))
         cells: list[Any] = [self._spinner, *_styled(before)]
         if bar >= _SHORT_BAR:
             pulse = state.total is None
             total = None if pulse else float(max(state.total or 0, state.done, 1))
             cells.append(ProgressBar(total, state.done, width=bar, pulse=pulse))
-        cells += _styled([*after, ("dim", crew)])
+        cells += _styled([*after, ("dim", workers)])
         table = Table.grid(padding=(0, 1))
         for _ in cells:
             table.add_column(no_wrap=True)
@@ -210,12 +211,12 @@ class LiveProgress:
     def _print(self, *parts: str | tuple[str, str]) -> None:
         from rich.text import Text
 
-        # Neither wrapped nor interpreted: paths are there to be copied.
+        # Not wrapped, no markup: users copy paths from these lines.
         self._console.print(Text.assemble(*parts), soft_wrap=True)
 
 
 class Tracker:
-    """Progress that shows on another one what it is told, and knows how things are.
+    """Passes progress on to a display, and keeps the current state for those who ask.
 
     Example:
         >>> tracker = Tracker(SilentProgress())
@@ -225,20 +226,20 @@ class Tracker:
         120
     """
 
-    def __init__(self, shown: Progress, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take what shows it, and a clock that counts seconds and only grows."""
-        self._shown, self._clock = shown, clock
+    def __init__(self, display: Progress, clock: Callable[[], float] = time.monotonic) -> None:
+        """Create it with a display, and a clock that counts seconds and never goes back."""
+        self._display, self._clock = display, clock
         self._lock = threading.Lock()
         self._meter: StageMeter | None = None
         self._finished: list[dict[str, Any]] = []
 
     def snapshot(self) -> dict[str, Any]:
-        """How things are now, as plain values for JSON; any thread may ask.
+        """The current state as plain values, for JSON. Thread-safe.
 
         Returns:
-            The values of ``StageState`` of the stage at work, all None where there is none, and
+            The values of the ``StageState`` of the current stage, all None if there is none, and
             ``finished``: the stages that are done, each with ``stage``, ``line``, ``unit``,
-            ``done`` and ``total`` (the last three None where it had nothing to do).
+            ``done`` and ``total`` (the last three None if it had nothing to do).
         """
         with self._lock:
             meter, finished = self._meter, [dict(stage) for stage in self._finished]
@@ -249,24 +250,24 @@ class Tracker:
         """Measure the stage."""
         with self._lock:
             self._meter = StageMeter(stage, total, unit, done, self._clock)
-        self._shown.start(stage, total, unit, done)
+        self._display.start(stage, total, unit, done)
 
     def advance(self, amount: int) -> None:
         """Count it."""
         meter = self._meter
         if meter is not None:
             meter.advance(amount)
-        self._shown.advance(amount)
+        self._display.advance(amount)
 
-    def crew(self, workers: int, waited: float | None, failed: int) -> None:
-        """Remember it."""
+    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
+        """Record it."""
         meter = self._meter
         if meter is not None:
-            meter.crew(workers, waited, failed)
-        self._shown.crew(workers, waited, failed)
+            meter.update_workers(workers, waited, failed)
+        self._display.update_workers(workers, waited, failed)
 
     def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
-        """Remember the line."""
+        """Record the line."""
         with self._lock:
             state = None if self._meter is None else self._meter.state()
             if state is None or state.stage != stage:
@@ -281,19 +282,19 @@ class Tracker:
                 }
             )
             self._meter = None
-        self._shown.finish(stage, line, details)
+        self._display.finish(stage, line, details)
 
     def note(self, line: str) -> None:
         """Pass it on."""
-        self._shown.note(line)
+        self._display.note(line)
 
 
 @contextmanager
 def terminal_progress(*, silent: bool = False) -> Iterator[Progress]:
-    """The progress of a command, and its display while that works.
+    """The progress display of a command, shown while the context lasts.
 
-    A live display where standard output is a terminal that can show it, else plain lines; nothing
-    if ``silent``.
+    It is live if standard output is a terminal that can show it, otherwise it prints plain lines.
+    Nothing is shown if ``silent``.
     """
     shows_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
     if silent:
@@ -305,9 +306,9 @@ def terminal_progress(*, silent: bool = False) -> Iterator[Progress]:
         yield PlainProgress()
 
 
-def _fitting(parts: list[str], room: int) -> str:
-    """The parts joined; the first ones are dropped where there is no room for all."""
-    while parts and len(", ".join(parts)) > room:
+def _fitting(parts: list[str], width: int) -> str:
+    """Join the parts, without as many of the first ones as do not fit into ``width`` columns."""
+    while parts and len(", ".join(parts)) > width:
         parts = parts[1:]
     return ", ".join(parts)
 

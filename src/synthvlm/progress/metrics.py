@@ -1,4 +1,4 @@
-"""How a run is doing, for Prometheus: an HTTP endpoint that is asked now and then."""
+"""The state of a run as metrics for Prometheus, served by an HTTP endpoint."""
 
 from __future__ import annotations
 
@@ -17,35 +17,39 @@ if TYPE_CHECKING:
 __all__ = ["serve_metrics"]
 
 _HOST = "127.0.0.1"
-#: Gauges of the stage at work: name, key of the tracker's snapshot, what it says.
+#: Gauges of the current stage: name, key in the tracker's snapshot, description.
 _GAUGES = (
-    ("synthvlm_rate", "rate", "Units of the stage done per second, over about the last minute."),
-    ("synthvlm_seconds_left", "seconds_left", "Seconds that the stage still takes at this rate."),
-    ("synthvlm_workers", "workers", "Workers of the stage."),
+    ("synthvlm_rate", "rate", "Units of the stage done per second, over the last minute."),
+    (
+        "synthvlm_seconds_left",
+        "seconds_left",
+        "Seconds until the stage is done, at this rate.",
+    ),
+    ("synthvlm_workers", "workers", "Number of workers of the stage."),
     (
         "synthvlm_generator_waited_ratio",
         "waited",
         "Share of the workers' time, 0 to 1, in which the generator (the GPU) waited.",
     ),
-    ("synthvlm_candidates_failed", "failed", "Candidates of the stage that failed."),
+    ("synthvlm_candidates_failed", "failed", "Number of candidates of the stage that failed."),
 )
 
 
 @contextmanager
 def serve_metrics(tracker: Tracker, address: str) -> Iterator[str]:
-    """Answer Prometheus for as long as the context lasts.
+    """Serve metrics while the context lasts.
 
     Args:
-        tracker: Is asked at each scrape, and only then.
-        address: ``PORT`` or ``HOST:PORT``; without a host only this machine is answered. Port 0
-            is any that is free.
+        tracker: Its state is read at each scrape.
+        address: ``PORT`` or ``HOST:PORT``. Without a host, only this machine can connect. Port 0
+            stands for any free port.
 
     Yields:
         The URL of the endpoint.
 
     Raises:
         MissingExtraError: ``prometheus_client`` is not installed.
-        SynthVLMError: The address is none, or is taken.
+        SynthVLMError: The address is invalid or in use.
     """
     host, port = _parsed(address)
     try:
@@ -61,7 +65,7 @@ def serve_metrics(tracker: Tracker, address: str) -> Iterator[str]:
     except OSError as error:
         raise SynthVLMError(
             f"--metrics {address}: cannot listen there ({error.strerror or error}): "
-            f"name another port"
+            f"choose another port"
         ) from None
     try:
         shown = f"[{host}]" if ":" in host else host
@@ -73,13 +77,13 @@ def serve_metrics(tracker: Tracker, address: str) -> Iterator[str]:
 
 
 class _Collector:
-    """Turns a tracker's snapshot into metrics, when it is asked."""
+    """Turns a tracker's snapshot into metrics at each scrape."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics as they are now; what is not known is left out."""
+        """The current metrics, without those that are not known."""
         from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily
 
         yield InfoMetricFamily("synthvlm", "This package.", {"version": version("synthvlm")})
@@ -88,8 +92,8 @@ class _Collector:
         if snapshot["stage"] is not None:
             stages[snapshot["stage"]] = snapshot
         for key, help in (
-            ("done", "Units of the stage that are done, those of earlier runs among them."),
-            ("total", "Units of the stage in all."),
+            ("done", "Units of the stage that are done, including those of earlier runs."),
+            ("total", "All units of the stage."),
         ):
             family = GaugeMetricFamily(f"synthvlm_stage_{key}", help, labels=["stage"])
             for stage, values in stages.items():
@@ -106,5 +110,5 @@ class _Collector:
 def _parsed(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not (port.isascii() and port.isdecimal() and int(port) < 2**16):
-        raise SynthVLMError(f"--metrics {address}: give PORT or HOST:PORT, e.g. {_HOST}:9400")
+        raise SynthVLMError(f"--metrics {address}: expected PORT or HOST:PORT, e.g. {_HOST}:9400")
     return host.removeprefix("[").removesuffix("]") or _HOST, int(port)

@@ -1,4 +1,4 @@
-"""How far a stage is, how fast it goes, and what its workers do: for people and for machines."""
+"""The state of a stage: how far it is, how fast, what its workers do, and which shards it lost."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Self, TypeVar
 
-__all__ = ["StageMeter", "StageState", "duration"]
+__all__ = ["StageMeter", "StageState", "duration", "set_aside", "set_aside_notices"]
 
-#: The rate is that of about the last minute.
+#: The rate is averaged over the last minute.
 _WINDOW_S = 60.0
-#: Updates that are remembered; where there are more in a minute, the window is shorter.
+#: Updates that are kept. With more than this in a minute, the window is shorter.
 _SAMPLES = 1000
 
 T = TypeVar("T")
@@ -28,13 +28,13 @@ class StageState:
     Attributes:
         stage: Its name.
         unit: What it counts, e.g. ``candidates``.
-        done: How many are done, those of earlier runs among them.
-        total: How many there are; None: not known.
-        rate: Units per second; None before anything is done.
-        seconds_left: Time left at that rate; None where it cannot be told.
-        workers: How many there are; None: the stage has not said.
-        waited: Share of their time (0 .. 1) in which the generator waited; None: not known.
-        failed: Candidates that failed.
+        done: Units done, including those of earlier runs.
+        total: All units; None if not known.
+        rate: Units per second; None until something is done.
+        seconds_left: Estimated time left; None if not known.
+        workers: Number of workers; None if the stage has not reported it.
+        waited: Share of their time (0 .. 1) in which the generator waited; None if not known.
+        failed: Number of candidates that failed.
     """
 
     stage: str
@@ -49,7 +49,7 @@ class StageState:
 
     @classmethod
     def of(cls, values: object) -> Self | None:
-        """From plain values that another process wrote; None where they are no state."""
+        """From plain values written by another process; None if they are not a state."""
         if not isinstance(values, dict) or not isinstance(values.get("stage"), str):
             return None
         try:
@@ -57,11 +57,11 @@ class StageState:
                 stage=values["stage"],
                 unit=str(values["unit"]),
                 done=int(values["done"]),
-                total=_maybe(int, values["total"]),
-                rate=_maybe(_finite, values["rate"]),
-                seconds_left=_maybe(_finite, values["seconds_left"]),
-                workers=_maybe(int, values["workers"]),
-                waited=_maybe(_finite, values["waited"]),
+                total=_optional(int, values["total"]),
+                rate=_optional(_finite, values["rate"]),
+                seconds_left=_optional(_finite, values["seconds_left"]),
+                workers=_optional(int, values["workers"]),
+                waited=_optional(_finite, values["waited"]),
                 failed=int(values["failed"]),
             )
         except (KeyError, TypeError, ValueError):
@@ -79,10 +79,10 @@ class StageState:
             parts.append(f"{self.rate:,.1f}/s")
         if self.seconds_left is not None:
             parts.append(f"{duration(self.seconds_left)} left")
-        return ", ".join([*parts, *self.crew()])
+        return ", ".join([*parts, *self.worker_parts()])
 
-    def crew(self) -> list[str]:
-        """What the workers do, in parts; empty where the stage has not said."""
+    def worker_parts(self) -> list[str]:
+        """What the workers do, in parts; empty if the stage has not reported it."""
         if self.workers is None:
             return []
         parts = ["1 worker" if self.workers == 1 else f"{self.workers:,} workers"]
@@ -94,7 +94,7 @@ class StageState:
 
 
 class StageMeter:
-    """Counts what a stage does, and how fast; any thread may tell it and ask it."""
+    """Measures how far a stage is, and how fast. Thread-safe."""
 
     def __init__(
         self,
@@ -104,19 +104,20 @@ class StageMeter:
         done: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin.
+        """Start measuring.
 
         Args:
             stage: The stage's name.
-            total: Units in all; None: not known.
-            unit: Of what it counts.
-            done: Units that were done before; they are no part of the rate.
-            clock: Seconds that only grow: a wall clock may jump.
+            total: All units; None if not known.
+            unit: What it counts, e.g. ``candidates``.
+            done: Units done by earlier runs; they do not count for the rate.
+            clock: Counts seconds and never goes back. (A wall clock may jump.)
         """
         self._stage, self._total, self._unit, self._clock = stage, total, unit, clock
         self._lock = threading.Lock()
         self._done = done
-        #: All that was ever done here, and when; what is taken back was done all the same.
+        #: Units done in this run, with samples over time. Unlike ``_done``, it never goes down:
+        #: work that has to be repeated took time as well.
         self._work = 0
         self._samples: deque[tuple[float, int]] = deque([(clock(), 0)], maxlen=_SAMPLES)
         self._workers: int | None = None
@@ -124,7 +125,7 @@ class StageMeter:
         self._failed = 0
 
     def advance(self, amount: int) -> None:
-        """That many more are done; fewer than 0 are taken back, and are to be done again."""
+        """Count more units as done; a negative number takes units back, to be done again."""
         with self._lock:
             self._done += amount
             if amount <= 0:
@@ -132,27 +133,27 @@ class StageMeter:
             self._work += amount
             now = self._clock()
             self._samples.append((now, self._work))
-            # The time to the first update holds the loading of models too: once there are others,
-            # it counts no more.
+            # The time up to the first update includes loading the models. It only counts until
+            # there is a second update.
             while len(self._samples) > 2 and (
                 self._samples[1][0] <= now - _WINDOW_S
                 or (self._samples[0][1] == 0 and self._samples[1][0] < now)
             ):
                 self._samples.popleft()
 
-    def crew(self, workers: int, waited: float | None, failed: int) -> None:
-        """What the workers do now; as ``Progress.crew``."""
+    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
+        """Record what the workers do; see ``Progress.update_workers``."""
         with self._lock:
             self._workers, self._waited, self._failed = workers, waited, failed
 
     def state(self) -> StageState:
-        """How things are now."""
+        """The current state."""
         with self._lock:
             rate = self._rate()
             left = None
             if self._total is not None:
-                to_do = max(0, self._total - self._done)
-                left = 0.0 if not to_do else to_do / rate if rate else None
+                remaining = max(0, self._total - self._done)
+                left = 0.0 if not remaining else remaining / rate if rate else None
             return StageState(
                 stage=self._stage,
                 unit=self._unit,
@@ -166,17 +167,20 @@ class StageMeter:
             )
 
     def _rate(self) -> float | None:
-        """From update to update; where one is overdue, as if it came now and was as the others."""
-        (began, before), (ended, after) = self._samples[0], self._samples[-1]
+        """Units per second, from the first to the last sample.
+
+        If the next update is overdue, the rate falls as if an average one came now.
+        """
+        (started, before), (ended, after) = self._samples[0], self._samples[-1]
         work, updates = after - before, len(self._samples) - 1
-        waiting = self._clock() - began
-        if not updates or ended <= began or waiting <= 0:
+        elapsed = self._clock() - started
+        if not updates or ended <= started or elapsed <= 0:
             return None
-        return min(work / (ended - began), (work + work / updates) / waiting)
+        return min(work / (ended - started), (work + work / updates) / elapsed)
 
 
 def duration(seconds: float) -> str:
-    """A time for people, in its two largest units, e.g. ``3 h 20 min``."""
+    """A duration in its two largest units, e.g. ``3 h 20 min``."""
     whole = round(seconds)
     scales = [(86400, "d"), (3600, "h"), (60, "min"), (1, "s")]
     for (size, name), (smaller, below) in pairwise(scales):
@@ -186,6 +190,33 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def set_aside(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Events of the shards that were set aside and have not been done since, by stage and shard."""
+    lost: dict[tuple[str, int], Mapping[str, Any]] = {}
+    for event in events:
+        if event.get("event") in ("set_aside", "shard"):
+            key = str(event.get("stage")), int(event.get("shard", -1))
+            lost.pop(key, None)
+            if event["event"] == "set_aside":
+                lost[key] = event
+        elif event.get("event") == "shards":
+            remaining = set(event.get("set_aside", ()))
+            for key in [key for key in lost if key[0] == event.get("stage")]:
+                if key[1] not in remaining:
+                    del lost[key]
+    return [lost[key] for key in sorted(lost)]
+
+
+def set_aside_notices(events: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One line for each shard that is set aside."""
+    return [
+        f"Shard {event.get('shard')} of the stage {event.get('stage')} is set aside: "
+        f"its workers died {event.get('deaths')} times ({event.get('problem')}). Its "
+        f"{event.get('candidates', 0):,} candidates are missing; the next run retries it."
+        for event in set_aside(events)
+    ]
+
+
 def _finite(value: Any) -> float:
     number = float(value)
     if not math.isfinite(number):
@@ -193,5 +224,5 @@ def _finite(value: Any) -> float:
     return number
 
 
-def _maybe(convert: Callable[[Any], T], value: Any) -> T | None:
+def _optional(convert: Callable[[Any], T], value: Any) -> T | None:
     return None if value is None else convert(value)

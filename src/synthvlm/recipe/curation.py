@@ -30,10 +30,14 @@ class AlignmentSettings(Settings):
     model: Annotated[str, ModelName("clip"), InHash.ALWAYS] = Field(
         "openai/clip-vit-base-patch32", min_length=1, description="A CLIP model."
     )
-    revision: str | None = None
-    prefix: Annotated[str, InHash.ALWAYS] = "A photo depicts "
-    top_fraction: Annotated[float, InHash.NEVER] = Field(0.4, gt=0.0, le=1.0)
-    batch_size: Annotated[int, InHash.NEVER] = Field(32, ge=1)
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    prefix: Annotated[str, InHash.ALWAYS] = Field(
+        "A photo depicts ", description="What is put before each caption."
+    )
+    top_fraction: Annotated[float, InHash.NEVER] = Field(
+        0.4, gt=0.0, le=1.0, description="Share that is kept."
+    )
+    batch_size: Annotated[int, InHash.NEVER] = Field(32, ge=1, description="Captions at a time.")
 
 
 class ConceptSettings(Settings):
@@ -47,15 +51,15 @@ class ConceptSettings(Settings):
 class CurationSettings(Settings):
     """Which captions become prompts."""
 
-    fix_unicode: bool = True
-    normalize_punctuation: bool = True
+    fix_unicode: bool = Field(True, description="Mend text that was decoded wrongly.")
+    normalize_punctuation: bool = Field(True, description="Write Unicode punctuation as ASCII.")
     rules: Annotated[
         dict[str, SerializeAsAny[RuleSettings] | None], PlainValidator(RULES.validate)
     ] = Field(
         default_factory=RULES.defaults,
         description="By name of the rule; null switches one off that is on by default.",
     )
-    deduplicate: bool = True
+    deduplicate: bool = Field(True, description="Of equal captions, keep the first.")
     near_duplicates: NearDuplicateSettings | None = None
     alignment: AlignmentSettings | None = None
     concepts: ConceptSettings | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from synthvlm.components.settings import TINY, InHash, ModelName, Settings
-from synthvlm.endpoints.settings import ImageEndpointSettings
+from synthvlm.endpoints.connection import ImageEndpointSettings
 from synthvlm.generators import GENERATORS
 
 __all__ = [
@@ -31,16 +31,16 @@ class LoraSettings(Settings):
         min_length=1, description="Hub id, folder, or .safetensors file."
     )
     weight_name: str | None = Field(None, description="File, where there are several.")
-    revision: str | None = None
-    scale: Annotated[float, InHash.ALWAYS] = 1.0
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    scale: Annotated[float, InHash.ALWAYS] = Field(1.0, description="Strength; 1: as trained.")
 
 
 class RefinerSettings(Settings):
     """A second diffusion model that takes over the last denoising steps (SDXL)."""
 
-    model: Annotated[str, ModelName()] = Field(min_length=1)
-    revision: str | None = None
-    variant: str | None = None
+    model: Annotated[str, ModelName()] = Field(min_length=1, description="Hub id or local folder.")
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    variant: str | None = Field(None, description="Weight file variant on the hub, e.g. fp16.")
     denoising_split: Annotated[float, InHash.ALWAYS] = Field(
         0.8, gt=0.0, lt=1.0, description="Share done by the base."
     )
@@ -49,7 +49,9 @@ class RefinerSettings(Settings):
 class ImageSettings(Settings):
     """How winners are encoded."""
 
-    format: Literal["png", "jpeg", "webp"] = "png"
+    format: Annotated[Literal["png", "jpeg", "webp"], InHash.ALWAYS] = Field(
+        "png", description="png: lossless."
+    )
     quality: int | None = Field(None, ge=1, le=100, description="JPEG and WebP; default 95.")
 
     @model_validator(mode="after")
@@ -77,7 +79,7 @@ class AdaptiveSettings(Settings):
         0.9, gt=0.0, le=1.0, description="Share of best-of-k's gain that calibration keeps."
     )
     sample: Annotated[int, InHash.ALWAYS] = Field(
-        64, ge=8, description="Captions that calibration draws all candidates of."
+        64, ge=8, description="Captions that calibration generates all candidates of."
     )
 
     @model_validator(mode="after")
@@ -93,7 +95,7 @@ class SafetySettings(Settings):
     model: Annotated[str, ModelName()] = Field(
         min_length=1, description="Hub id or folder of an image classifier."
     )
-    revision: str | None = None
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
     labels: list[str] | None = Field(
         None, min_length=1, description="Unwanted labels; null: Stable Diffusion's own checker."
     )
@@ -105,7 +107,7 @@ class SafetySettings(Settings):
 class GenerationSettings(Settings):
     """Text to image."""
 
-    generator: str = Field(
+    generator: Annotated[str, InHash.NEVER] = Field(
         "diffusers", description="Name of a generator; `endpoint` follows from the setting below."
     )
     options: Annotated[dict[str, Any], InHash.NEVER] = Field(
@@ -114,20 +116,24 @@ class GenerationSettings(Settings):
     model: Annotated[str, ModelName("pipeline"), InHash.ALWAYS] = Field(
         TINY, min_length=1, description="Hub id, local folder, or `tiny`."
     )
-    revision: str | None = None
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
     variant: str | None = Field(None, description="Weight file variant on the hub, e.g. fp16.")
-    dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], InHash.ALWAYS] = "auto"
+    dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], InHash.ALWAYS] = Field(
+        "auto", description="What models run in; auto: what suits the device."
+    )
     drop_components: list[str] = Field(
         [], description="Parts not to load, e.g. [text_encoder_3, tokenizer_3] (SD3 without T5)."
     )
-    steps: Annotated[int, InHash.ALWAYS] = Field(20, ge=1)
-    guidance_scale: Annotated[float, InHash.ALWAYS] = Field(3.0, ge=0.0)
-    negative_prompt: str | None = None
+    steps: Annotated[int, InHash.ALWAYS] = Field(20, ge=1, description="Denoising steps.")
+    guidance_scale: Annotated[float, InHash.ALWAYS] = Field(
+        3.0, ge=0.0, description="Of classifier-free guidance, as the pipeline understands it."
+    )
+    negative_prompt: str | None = Field(None, description="What images should not show.")
     max_sequence_length: int | None = Field(
         None, ge=1, description="Tokens of the T5 encoder (SD3, FLUX); default: the pipeline's."
     )
-    height: Annotated[int, InHash.ALWAYS] = Field(64, ge=8)
-    width: Annotated[int, InHash.ALWAYS] = Field(64, ge=8)
+    height: Annotated[int, InHash.ALWAYS] = Field(64, ge=8, description="Pixels.")
+    width: Annotated[int, InHash.ALWAYS] = Field(64, ge=8, description="Pixels.")
     scheduler: str | None = Field(
         None, description="Scheduler class of diffusers, e.g. LCMScheduler; null: the model's own."
     )
@@ -155,10 +161,10 @@ class GenerationSettings(Settings):
         4, ge=1, description="Images per caption, of which the best is kept."
     )
     adaptive: Annotated[AdaptiveSettings | None, InHash.NEVER] = Field(
-        None, description="Draw fewer candidates of captions that are done early; null: all."
+        None, description="Generate fewer candidates of captions that are done early; null: all."
     )
     endpoint: ImageEndpointSettings | None = Field(
-        None, description="Draws by the model of that name there; null: the model runs here."
+        None, description="The model of that name there generates; null: the model runs here."
     )
     safety: SafetySettings | None = Field(None, description="Rejects unsafe images; null: off.")
     refiner: RefinerSettings | None = None
@@ -185,6 +191,11 @@ class GenerationSettings(Settings):
         elif self.generator == "endpoint" and self.endpoint is None:
             raise ValueError("generator: endpoint needs the setting endpoint, e.g. {url: ...}")
         return self
+
+    def counts(self, name: str) -> bool:
+        """Whether a setting of this section counts with the generator that the recipe has."""
+        used = {"diffusers": set(type(self).model_fields), "endpoint": _OF_ENDPOINTS}
+        return name in used.get(self.generator_name, SHARED_SETTINGS)
 
     def _refuse_unused(self, used: set[str], advice: str) -> None:
         for name, field in type(self).model_fields.items():

@@ -46,8 +46,10 @@ class SelectionSettings(Settings):
     options: Annotated[dict[str, Any], InHash.NEVER] = Field(
         {}, description="Settings of the selector."
     )
-    top_n: int | None = Field(None, ge=1)
-    top_fraction: float | None = Field(None, gt=0.0, le=1.0)
+    top_n: int | None = Field(None, ge=1, description="Pairs that are kept.")
+    top_fraction: float | None = Field(
+        None, gt=0.0, le=1.0, description="Share of all pairs that is kept, rounded up."
+    )
     min_scores: Annotated[dict[str, float], BeforeValidator(_without_null)] = Field(
         {}, description="Lowest scores (inclusive), e.g. {clip_score: 0.25, score: 0.7}."
     )
@@ -71,7 +73,7 @@ class ExportSettings(Settings):
     formats: list[str] = Field(
         ["llava", "huggingface"], min_length=1, description="Names of exporters."
     )
-    images_per_folder: int = Field(10_000, ge=1)
+    images_per_folder: int = Field(10_000, ge=1, description="Pairs of a part, too.")
     instructions: list[str] | None = Field(
         None, min_length=1, description="Questions of the LLaVA format; default: the built-in ones."
     )
@@ -117,7 +119,9 @@ class RunSettings(Settings):
     batch_size: Literal["auto"] | int = Field(
         8, description="Images generated at a time; auto: found while running."
     )
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: a GPU if there is one."
+    )
     max_failed_share: Share = Field(0.01, description="Share of rows that may fail in a stage.")
 
     @model_validator(mode="after")
@@ -138,9 +142,9 @@ class Recipe(Settings):
         2
     """
 
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=2**63, description="Of all images.")
     limit: int | None = Field(None, ge=1, description="Input captions to read; null: all.")
-    sources: list[SourceSettings] = Field(min_length=1)
+    sources: list[SourceSettings] = Field(min_length=1, description="Read in their order.")
     curation: CurationSettings = CurationSettings()
     generation: GenerationSettings = GenerationSettings()
     scoring: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from synthvlm.components.settings import InHash, ModelName, Settings, SourcePath
-from synthvlm.endpoints.settings import EndpointSettings
+from synthvlm.endpoints.connection import EndpointSettings
 
 __all__ = ["ConceptWriterSettings", "ImageCaptionerSettings", "SourceSettings"]
 
@@ -27,7 +27,7 @@ class ImageCaptionerSettings(Settings):
     num_beams: Annotated[int, InHash.ALWAYS] = Field(
         1, ge=1, description="Of a model that runs here."
     )
-    revision: str | None = None
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
     batch_size: Annotated[int, InHash.NEVER] = Field(16, ge=1, description="Images at a time.")
 
     @model_validator(mode="after")
@@ -44,9 +44,9 @@ class ConceptWriterSettings(Settings):
 
     model: str = Field(min_length=1, description="Name at the endpoint.")
     endpoint: Annotated[EndpointSettings, InHash.NEVER]
-    captions_per_concept: int = Field(ge=1)
+    captions_per_concept: int = Field(ge=1, description="All different.")
     prompt: str | None = Field(None, description="Holds {concept} and {count}; default: built-in.")
-    temperature: Annotated[float, InHash.ALWAYS] = Field(0.9, ge=0.0)
+    temperature: Annotated[float, InHash.ALWAYS] = Field(0.9, ge=0.0, description="Of sampling.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -63,14 +63,17 @@ class SourceSettings(Settings):
     path: Annotated[SourcePath, InHash.NEVER] = Field(
         description="File, glob, fsspec URL, data set of the hub, or `tiny` (bundled captions).",
     )
-    name: str | None = Field(None, min_length=1, description="Stays on every row; default: stem.")
+    # The stem of the path stands for a name that is not set, so both are hashed as one.
+    name: Annotated[str | None, InHash.NEVER] = Field(
+        None, min_length=1, description="Stays on every row; default: stem."
+    )
     format: Annotated[
         Literal[
             "auto", "txt", "json", "jsonl", "csv", "tsv", "parquet", "coco", "llava", "webdataset",
             "images", "huggingface",
         ],
         InHash.ALWAYS,
-    ] = "auto"  # fmt: skip
+    ] = Field("auto", description="auto: by the ending of the path.")  # fmt: skip
     text_field: Annotated[str, InHash.ALWAYS] = Field(
         "caption", description="Column or key of the caption."
     )

@@ -1,7 +1,7 @@
 """The run folder: atomic shards, fingerprints and done-markers, on any fsspec URL.
 
-A shard's files get names that are unique to the attempt. The done-marker that names them is
-written last and is the commit: what no marker names does not exist, and is swept up later.
+The files of a shard get names that are unique to the attempt. The done-marker that names them is
+written last and is the commit: a file that no marker names does not count, and is removed later.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["RECIPE_FILE", "Marker", "RunFolder", "StoredFile", "table_bytes"]
 
 RECIPE_FILE = "recipe.yaml"
-#: Noted events become a file when there are so many, or so many seconds after the last file.
+#: Buffered events are written when there are this many, or this many seconds after the last write.
 _EVENT_BUFFER = 256
 _EVENT_SECONDS = 5.0
 
@@ -37,20 +37,20 @@ _EVENT_SECONDS = 5.0
 class RunFolder:
     """A run folder at a local path or any fsspec URL.
 
-    It can be sent to other processes and machines; those that get it from a run that holds the
-    folder commit nothing once that run has lost it.
+    It can be sent to other processes and machines. There it belongs to the run that sent it, and
+    commits nothing once that run has lost the folder to another one.
     """
 
     def __init__(self, url: str | Path, *, clock: Clock | None = None) -> None:
-        """Name a run folder; nothing is read or written yet.
+        """Create a run folder object; nothing is read or written yet.
 
         Args:
             url: A local path or any fsspec URL.
-            clock: For pauses between tries, heartbeats and the flushing of events.
+            clock: For pauses between attempts, heartbeats and the flushing of events.
         """
         self.url = str(url)
         if not self.url.strip():
-            raise RunFolderError("the run folder has no name: name a new or empty folder")
+            raise RunFolderError("the name of the run folder is empty: name a new or empty folder")
         self._clock = clock or Clock()
         self._storage = Storage(self.url, clock=self._clock)
         self._lock = Lock(self._storage)
@@ -61,30 +61,30 @@ class RunFolder:
         self._flushed = self._clock.monotonic()
 
     def __reduce__(self) -> tuple[Callable[..., RunFolder], tuple[str, str | None]]:
-        """To another process go the name, absolute, and the token of the run's lock."""
+        """Pickle the absolute name, and the token of the run's lock."""
         if not self._storage.is_shared:
             raise RunFolderError(
                 f"{self.url} is in the memory of this process, where workers in other processes "
-                f"cannot see it: name a folder or a bucket, or have one worker"
+                f"cannot see it: use a folder or a bucket, or a single worker"
             )
-        return _sent, (self._storage.absolute_url, self._lock.token)
+        return _unpickle, (self._storage.absolute_url, self._lock.token)
 
     def prepare(self) -> None:
-        """Make the folder, or accept it as a run.
+        """Create the folder, or check that it is a run folder.
 
         Raises:
-            RunFolderError: It holds other people's files, or cannot be written.
+            RunFolderError: It holds other files, or cannot be written.
         """
         kind = self._storage.kind("")
         if kind == "file":
             raise RunFolderError(f"{self.url} is a file: name a new folder for the run")
         if kind == "directory":
             names = self._storage.children()
-            strangers = [name for name in names if not name.startswith(".")]
-            if strangers and RECIPE_FILE not in names:
+            other_files = [name for name in names if not name.startswith(".")]
+            if other_files and RECIPE_FILE not in names:
                 raise RunFolderError(
-                    f"{self.url} is not a run folder: it holds {sorted(strangers)[0]!r} but no "
-                    f"{RECIPE_FILE}; name a new or empty folder"
+                    f"{self.url} is not a run folder: it contains {sorted(other_files)[0]!r} but "
+                    f"no {RECIPE_FILE}; name a new or empty folder"
                 )
         self._storage.make()
 
@@ -95,17 +95,17 @@ class RunFolder:
         note: Callable[[str], None] = lambda line: None,
         period_s: float | None = None,
     ) -> Iterator[None]:
-        """Hold the folder while a run works in it, and tell that it lives; see ``Lock.held``.
+        """Hold the folder while a run works in it; see ``Lock.held``.
 
-        A local folder is then cleared of what a kill left.
+        In a local folder, incomplete files of killed processes are then removed.
 
         Args:
-            state: What the run is doing, for ``lock_info``.
-            note: Takes a line for people: why it waits, that the lock is lost.
+            state: Returns what the run is doing, for ``lock_info``.
+            note: Takes a line for the user: why it waits, or that the lock is lost.
             period_s: Seconds between heartbeats; by default 10.
 
         Raises:
-            RunFolderError: Another run works in it.
+            RunFolderError: Another run holds it.
         """
         self._storage.note = note
         with self._lock.held(state, note, period_s):
@@ -113,18 +113,18 @@ class RunFolder:
             yield
 
     def lock_info(self) -> dict[str, Any] | None:
-        """Who works in the folder, since when, and how far it is; None: nobody, as far as known.
+        """Who works in the folder, since when, and how far it is; None if it is not locked.
 
         Keys: see ``Lock.info``.
         """
         return self._lock.info()
 
     def path(self, name: str) -> str:
-        """Full path or URL of a name in the folder, for people and for other libraries."""
+        """Full path or URL of a name in the folder."""
         return self._storage.path(name)
 
     def local_path(self, name: str) -> str | None:
-        """Path of a name where the folder is on this machine, else None."""
+        """Full path of a name; None if the folder is not on this machine."""
         return self.path(name) if self._storage.is_local else None
 
     def exists(self, name: str) -> bool:
@@ -132,16 +132,16 @@ class RunFolder:
         return self._storage.kind(name) == "file"
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file."""
+        """Read a file."""
         return self._storage.read(name)
 
     def write(self, name: str, data: bytes) -> StoredFile:
-        """Write a whole file, so that a reader sees all of it or nothing of it."""
+        """Write a file atomically: a reader sees all of it, or the previous one."""
         self._storage.write(name, data)
         return StoredFile(name, len(data), digest([data]))
 
     def remove(self, name: str) -> None:
-        """Remove a file if it is there."""
+        """Remove a file if it exists."""
         self._storage.remove(name)
 
     def listing(self, folder: str) -> dict[str, int]:
@@ -149,19 +149,19 @@ class RunFolder:
         return {name: entry.size for name, entry in self._storage.listing(folder).items()}
 
     def check_within(self, name: str) -> None:
-        """Do nothing if a name leads to something in the folder.
+        """Check that a name stays in the folder.
 
         Raises:
-            RunFolderError: It leads out of it, by itself or by a symbolic link.
+            RunFolderError: It leads out of the folder, by itself or by a symbolic link.
         """
         self._storage.check_within(name)
 
     def failures_explained(self, verb: str, name: str) -> AbstractContextManager[None]:
-        """Errors of the file system as one line; ``name`` in the folder."""
+        """Turn errors of the file system into a ``RunFolderError`` of one line."""
         return self._storage.explained(verb, name)
 
     def damage_explained(self, name: str) -> AbstractContextManager[None]:
-        """As ``failures_explained``, for reading Parquet."""
+        """Like ``failures_explained``, for code that reads Parquet."""
         return tables.damage_explained(self._storage, name)
 
     def write_table(self, folder: str, shard: int, table: pa.Table) -> StoredFile:
@@ -170,12 +170,12 @@ class RunFolder:
         return self.write(name, table_bytes(table))
 
     def tables_of(self, folder: str, shard: int) -> list[str]:
-        """Names of a shard's tables in a folder, also of those that no marker names."""
+        """Names of a shard's tables in a folder, including those that no marker names."""
         start = _table_name(folder, shard)
         return [name for name in self.listing(folder) if name.startswith(start)]
 
     def read_table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read a Parquet file, or some columns of it.
+        """Read a Parquet file, or some of its columns.
 
         Raises:
             RunFolderError: The file is damaged.
@@ -183,7 +183,7 @@ class RunFolder:
         return tables.read_table(self._storage, name, columns)
 
     def row_groups(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The row groups of a Parquet file, or some columns of them; one is in memory at a time.
+        """Read a Parquet file, or some of its columns, one row group at a time.
 
         Raises:
             RunFolderError: The file is damaged.
@@ -191,7 +191,7 @@ class RunFolder:
         return tables.row_groups(self._storage, name, columns)
 
     def iter_rows(self, name: str, column: str, values: Container[Any]) -> Iterator[dict[str, Any]]:
-        """Rows of a Parquet file whose column holds one of the values, a row group at a time.
+        """Read the rows in which a column has one of some values, one row group at a time.
 
         Raises:
             RunFolderError: The file is damaged.
@@ -199,9 +199,9 @@ class RunFolder:
         return tables.iter_rows(self._storage, name, column, values)
 
     def markers(self, stage: str) -> dict[int, Marker]:
-        """The done shards of a stage whose files are all there at their full size.
+        """The done shards of a stage whose files all exist with the right size.
 
-        What this object read earlier and what is unchanged since is not read again.
+        Markers that this object has read before are only read again if they have changed.
         """
         entries = self._storage.listing(f"done/{stage}")
         shards = {name: number for name in entries if (number := shard_of(name)) is not None}
@@ -224,8 +224,8 @@ class RunFolder:
         return markers
 
     def marker(self, stage: str, shard: int) -> Marker | None:
-        """One shard's marker, if its files are all there at their full size; nothing is listed."""
-        data = self._storage.read_if_there(marker_name(stage, shard))
+        """The marker of one shard, if its files all exist with the right size."""
+        data = self._storage.read_if_exists(marker_name(stage, shard))
         marker = None if data is None else Marker.from_json(data)
         if marker is None or any(self._storage.size(f.path) != f.size for f in marker.files):
             return None
@@ -239,10 +239,10 @@ class RunFolder:
         files: Iterable[StoredFile] = (),
         facts: Mapping[str, Any] | None = None,
     ) -> Marker:
-        """Write the done-marker of a shard: from here on its files exist.
+        """Write the done-marker of a shard: from now on its files count.
 
         Raises:
-            RunFolderError: It cannot be written, or another run took the folder over.
+            RunFolderError: It cannot be written, or another run took over the folder.
         """
         marker = Marker(fingerprint, tuple(files), dict(facts or {}))
         self._lock.check()
@@ -250,12 +250,17 @@ class RunFolder:
         return marker
 
     def sweep(self, stage: str, folders: Sequence[str], keep: Mapping[int, Marker]) -> None:
-        """Remove the markers of shards that are no more, then files that no marker names.
+        """Remove the markers of other shards, then files that no remaining marker names.
 
-        Nobody may be writing in these folders: what killed workers left half written goes, too.
+        No process may be writing to these folders: incomplete files are removed as well.
+
+        Args:
+            stage: Its markers are swept.
+            folders: The folders that hold the stage's files and nothing else.
+            keep: The markers of the shards that stay.
 
         Raises:
-            RunFolderError: They cannot be removed, or another run took the folder over.
+            RunFolderError: A file cannot be removed, or another run took over the folder.
         """
         self._lock.check()
         for name in self.listing(f"done/{stage}"):
@@ -270,14 +275,14 @@ class RunFolder:
             self._storage.remove_drafts(folder)
 
     def event(self, kind: str, **facts: Any) -> None:
-        """Note what happened, for machines; what is noted becomes a file every few seconds."""
+        """Record an event; events are written to a file every few seconds."""
         self._events.append(_json({"time": round(time.time(), 3), "event": kind, **facts}))
         waited = self._clock.monotonic() - self._flushed
         if len(self._events) >= _EVENT_BUFFER or waited >= _EVENT_SECONDS:
             self.flush_events()
 
     def flush_events(self) -> None:
-        """Write the noted events as a new file (object stores cannot append)."""
+        """Write the buffered events as a new file (object stores cannot append)."""
         self._flushed = self._clock.monotonic()
         if self._events:
             name = f"events/{self._worker}-{self._event_files:05d}.jsonl"
@@ -286,20 +291,20 @@ class RunFolder:
             self._events.clear()
 
     def events(self) -> list[dict[str, Any]]:
-        """All events of the run, in the order of their times."""
-        found = []
+        """All events of the run, ordered by time."""
+        events = []
         for data in self._storage.read_many(list(self._storage.listing("events"))).values():
             for line in data.splitlines():
                 try:
                     event = json.loads(line)
-                    found.append((float(event["time"]), event))
+                    events.append((float(event["time"]), event))
                 except (ValueError, KeyError, TypeError, RecursionError):
-                    continue
-        return [event for _, event in sorted(found, key=lambda pair: pair[0])]
+                    continue  # a damaged line costs only itself
+        return [event for _, event in sorted(events, key=lambda pair: pair[0])]
 
 
-def _sent(url: str, token: str | None) -> RunFolder:
-    """A run folder in another process."""
+def _unpickle(url: str, token: str | None) -> RunFolder:
+    """The run folder in the process that it was sent to."""
     folder = RunFolder(url)
     folder._lock.token = token
     return folder
@@ -310,5 +315,5 @@ def _json(value: Any) -> bytes:
 
 
 def _table_name(folder: str, shard: int) -> str:
-    """The beginning of the names of a shard's tables."""
+    """Prefix of the names of a shard's tables."""
     return f"{folder}/part-{shard:05d}-"

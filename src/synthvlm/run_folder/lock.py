@@ -1,8 +1,9 @@
-"""The lock of a run folder: one run at a time works in it, on any machine, whatever its clock says.
+"""The lock of a run folder: one run at a time works in it, from any machine.
 
-The lock is a small file that its owner rewrites while it lives. Who finds one watches it for three
-heartbeats by a clock of its own, and takes it over if nothing changes. An owner that was taken over
-(it slept, or the network was away) finds another's token in the file, and commits nothing more.
+The lock is a small file that its owner rewrites at every heartbeat. A process that finds a lock
+watches it for three heartbeats, and takes it over if it does not change. An owner that lost its
+lock in this way (it was suspended, or the network was down) finds another token in the file and
+commits nothing more. Clocks of different machines are never compared.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ __all__ = ["LOCK_FILE", "PERIOD_S", "Lock", "machine_key"]
 
 #: Hidden, so that it is neither listed nor swept.
 LOCK_FILE = ".lock.json"
-#: Seconds between two heartbeats; after how many without one an owner is taken for dead.
+#: Seconds between two heartbeats, and after how many missed ones an owner counts as dead.
 PERIOD_S = 10.0
 STALE_BEATS = 3
 _LOOKS_PER_BEAT = 5
-#: What another process that found no lock either may need to write its own.
+#: Seconds that another process, which found no lock either, may need to write its own.
 SETTLE_S = 2.0
-#: How old what is known of the lock may be when something is committed.
+#: A commit reads the lock again if the last reading is older than this many seconds.
 FRESH_S = 1.0
+#: The file system does not support ``flock``.
 _NO_FLOCK = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 State = Callable[[], Mapping[str, Any]]
@@ -43,39 +45,39 @@ class Lock:
     """The lock file of a run folder, as this process sees it.
 
     Attributes:
-        token: Of the run that this process belongs to; None: it belongs to none, and is free to
-            commit.
+        token: The token of the run that this process belongs to; None if it belongs to no run, and
+            may commit without holding the lock.
     """
 
     def __init__(self, storage: Storage, token: str | None = None) -> None:
-        """Look at a folder; nothing is read or written yet."""
+        """Create the lock of a folder; nothing is read or written yet."""
         self.token = token
         self._storage = storage
         self._clock = storage.clock
-        self._seen = float("-inf")
+        self._checked = float("-inf")
 
     def info(self) -> dict[str, Any] | None:
-        """What the lock says; None: there is none, or it is damaged.
+        """Content of the lock file; None if there is none, or it is damaged.
 
         Keys: ``owner`` (its token), ``host``, ``machine``, ``pid``, ``since`` (seconds since 1970,
-        by the clock there), ``beat`` (a number that grows; the time there unless its clock was set
-        back), ``state``.
+        by the owner's clock), ``beat`` (a number that grows with every heartbeat; the time by the
+        owner's clock unless that was set back), ``state``.
         """
-        return _parsed(self._storage.read_if_there(LOCK_FILE))
+        return _parsed(self._storage.read_if_exists(LOCK_FILE))
 
     def check(self) -> None:
-        """See that the run that this process belongs to still holds the folder.
+        """Check that the run of this process still holds the folder.
 
         Raises:
-            RunFolderError: Another one took it over, or the lock is gone.
+            RunFolderError: Another run took the folder over, or the lock is gone.
         """
         now = self._clock.monotonic()
-        if self.token is None or now - self._seen < FRESH_S:
+        if self.token is None or now - self._checked < FRESH_S:
             return
-        found = self.info()
-        if found is None or found.get("owner") != self.token:
-            raise RunFolderError(self._lost(found))
-        self._seen = now
+        lock = self.info()
+        if lock is None or lock.get("owner") != self.token:
+            raise RunFolderError(self._lost(lock))
+        self._checked = now
 
     @contextmanager
     def held(
@@ -84,128 +86,135 @@ class Lock:
         note: Callable[[str], None],
         period_s: float | None = None,
     ) -> Iterator[None]:
-        """Hold the folder, and tell that this process lives.
+        """Hold the folder, and send heartbeats meanwhile.
 
         Args:
-            state: Plain values that tell what it is doing; asked at each heartbeat.
-            note: Takes a line for people.
+            state: Called at each heartbeat; returns what the run is doing, as plain values.
+            note: Takes a line for the user.
             period_s: Seconds between heartbeats; by default 10.
 
         Raises:
-            RunFolderError: Another run works in it, or the lock cannot be written.
+            RunFolderError: Another run holds it, or the lock cannot be written.
         """
         period_s = PERIOD_S if period_s is None else period_s
         with ExitStack() as stack:
-            alone = self._storage.is_local and stack.enter_context(_flock(self._storage, self.info))
-            mine = _Beats(self._storage, state)
-            self._acquire(mine, note, period_s, alone=alone)
-            self.token = mine.token
+            has_flock = self._storage.is_local and stack.enter_context(
+                _flock(self._storage, self.info)
+            )
+            owner = _Owner(state)
+            self._acquire(owner, note, period_s, has_flock=has_flock)
+            self.token = owner.token
             ending = Event()
-            heart = Thread(
-                target=self._beat,
-                args=(mine, ending, period_s, note),
+            heartbeat = Thread(
+                target=self._send_heartbeats,
+                args=(owner, ending, period_s, note),
                 name="heartbeat",
                 daemon=True,
             )
-            heart.start()
+            heartbeat.start()
             try:
                 yield
             finally:
                 ending.set()
-                heart.join()
+                heartbeat.join()
                 self.token = None
-                # A run that is done, or failed for another reason, is not to fail for this one.
+                # The run is over, and must not fail because its lock cannot be removed.
                 with suppress(RunFolderError):
-                    self._release(mine, period_s)
+                    self._release(owner, period_s)
 
     def _acquire(
-        self, mine: _Beats, note: Callable[[str], None], period_s: float, *, alone: bool
+        self, owner: _Owner, note: Callable[[str], None], period_s: float, *, has_flock: bool
     ) -> None:
-        found = self.info()
-        while found is not None and not _is_over(found, alone=alone):
-            found = self._watch(found, note, period_s)
-        mine.write(self._storage)
-        if alone or not self._storage.is_shared:
+        lock = self.info()
+        while lock is not None and not _is_dead(lock, has_flock=has_flock):
+            lock = self._watch(lock, note, period_s)
+        owner.beat(self._storage)
+        if has_flock or not self._storage.is_shared:
             return
+        # Another process may have found no lock at the same moment: the last one to write wins.
         self._clock.sleep(SETTLE_S)
-        found = self.info()
-        if found is None or found.get("owner") != mine.token:
-            raise RunFolderError(_refusal(found, self._storage.url))
+        lock = self.info()
+        if lock is None or lock.get("owner") != owner.token:
+            raise RunFolderError(_refusal(lock, self._storage.url))
 
     def _watch(
-        self, found: dict[str, Any], note: Callable[[str], None], period_s: float
+        self, lock: dict[str, Any], note: Callable[[str], None], period_s: float
     ) -> dict[str, Any] | None:
-        """Wait until a lock is stale, or gone: None; or another's: what it says."""
-        note(f"waiting {STALE_BEATS * period_s:g} s to see whether {_host(found)} still works in "
+        """Wait until a lock is stale or gone, then return None.
+
+        Raises:
+            RunFolderError: Its owner is alive, or yet another run has taken it.
+        """
+        note(f"waiting {STALE_BEATS * period_s:g} s to see whether {_host(lock)} still works in "
              f"{self._storage.url}")  # fmt: skip
         looks = 0
         while looks < STALE_BEATS * _LOOKS_PER_BEAT:
             self._clock.sleep(period_s / _LOOKS_PER_BEAT)
-            began = self._clock.monotonic()
-            now = self.info()
-            # Where the store is away for a while, its owner cannot beat either.
-            looks = looks + 1 if self._clock.monotonic() - began < period_s else 0
-            if now is None:
+            started = self._clock.monotonic()
+            current = self.info()
+            # While the store did not answer, the owner could not send a heartbeat either.
+            looks = looks + 1 if self._clock.monotonic() - started < period_s else 0
+            if current is None:
                 return None
-            if (now.get("owner"), now.get("beat")) != (found.get("owner"), found.get("beat")):
-                raise RunFolderError(_refusal(now, self._storage.url))
+            if (current.get("owner"), current.get("beat")) != (lock.get("owner"), lock.get("beat")):
+                raise RunFolderError(_refusal(current, self._storage.url))
         return None
 
-    def _beat(
-        self, mine: _Beats, ending: Event, period_s: float, note: Callable[[str], None]
+    def _send_heartbeats(
+        self, owner: _Owner, ending: Event, period_s: float, note: Callable[[str], None]
     ) -> None:
-        # A beat that comes late is as good as none.
+        # A storage with less patience: a late heartbeat is as bad as none.
         storage = Storage(self._storage.absolute_url, patience_s=period_s / 2)
         while not ending.wait(period_s):
             with suppress(RunFolderError):
-                found = _parsed(storage.read_if_there(LOCK_FILE))
-                if found is None or found.get("owner") != mine.token:
-                    note(self._lost(found))
+                lock = _parsed(storage.read_if_exists(LOCK_FILE))
+                if lock is None or lock.get("owner") != owner.token:
+                    note(self._lost(lock))
                     return
-                mine.write(storage)
+                owner.beat(storage)
 
-    def _release(self, mine: _Beats, period_s: float) -> None:
+    def _release(self, owner: _Owner, period_s: float) -> None:
         storage = Storage(self._storage.absolute_url, patience_s=period_s / 2)
-        found = _parsed(storage.read_if_there(LOCK_FILE))
-        if found is not None and found.get("owner") == mine.token:
+        lock = _parsed(storage.read_if_exists(LOCK_FILE))
+        if lock is not None and lock.get("owner") == owner.token:
             storage.remove(LOCK_FILE)
 
-    def _lost(self, found: Mapping[str, Any] | None) -> str:
-        if found is None:
-            return f"the lock of {self._storage.url} is gone: the run it belonged to is over"
-        who = f"{_host(found)} (process {found.get('pid')})"
-        return f"another run took {self._storage.url} over: it works on {who}"
+    def _lost(self, lock: Mapping[str, Any] | None) -> str:
+        if lock is None:
+            return f"the lock of {self._storage.url} is gone: this run is over"
+        who = f"{_host(lock)} (process {lock.get('pid')})"
+        return f"another run on {who} took over {self._storage.url}"
 
 
-class _Beats:
-    """What an owner writes."""
+class _Owner:
+    """This process as the owner of the lock: writes the lock file at every heartbeat."""
 
-    def __init__(self, storage: Storage, state: State | None) -> None:
+    def __init__(self, state: State | None) -> None:
         self.token = uuid.uuid4().hex
         self._state = state
         self._since = time.time()
-        self._last = float("-inf")
+        self._last_beat = float("-inf")
 
-    def write(self, storage: Storage) -> None:
-        # It must grow for those who watch, and tells people the time.
-        self._last = max(time.time(), self._last + 0.001)
+    def beat(self, storage: Storage) -> None:
+        # It must grow even if the clock is set back; it also shows people the time.
+        self._last_beat = max(time.time(), self._last_beat + 0.001)
         content = {
             "owner": self.token,
             "host": socket.gethostname(),
             "machine": machine_key(),
             "pid": os.getpid(),
             "since": self._since,
-            "beat": self._last,
-            "state": self._told(),
+            "beat": self._last_beat,
+            "state": self._current_state(),
         }
         storage.write(LOCK_FILE, json.dumps(content, default=str).encode())
 
-    def _told(self) -> dict[str, Any] | None:
+    def _current_state(self) -> dict[str, Any] | None:
         if self._state is None:
             return None
         try:
             return dict(self._state())
-        except Exception as error:  # whoever tells less than they could still lives
+        except Exception as error:  # must not stop the heartbeats
             return {"problem": repr(error)}
 
 
@@ -213,8 +222,10 @@ class _Beats:
 def _flock(storage: Storage, info: Callable[[], dict[str, Any] | None]) -> Iterator[bool]:
     """Lock a local folder against other processes of this machine.
 
+    The kernel releases this lock when the process dies, so no heartbeat has to be waited for.
+
     Yields:
-        Whether the file system can do that.
+        Whether the file system supports it.
     """
     import fcntl
 
@@ -236,7 +247,7 @@ def _flock(storage: Storage, info: Callable[[], dict[str, Any] | None]) -> Itera
 
 
 def machine_key() -> str:
-    """What two processes share that can see whether the other lives; the same until a reboot."""
+    """Identifies a running system: processes with the same key can see whether the other lives."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         processes = os.readlink("/proc/self/ns/pid")
@@ -245,14 +256,15 @@ def machine_key() -> str:
     return f"{socket.gethostname()} {boot} {processes}".strip()
 
 
-def _is_over(found: Mapping[str, Any], *, alone: bool) -> bool:
+def _is_dead(lock: Mapping[str, Any], *, has_flock: bool) -> bool:
     """Whether the owner of a lock is known to be dead."""
-    if found.get("machine") != machine_key():
+    if lock.get("machine") != machine_key():
         return False
-    return alone or not _lives(found.get("pid"))
+    # Whoever holds the flock has proved that no process of this machine works in the folder.
+    return has_flock or not _is_alive(lock.get("pid"))
 
 
-def _lives(pid: object) -> bool:
+def _is_alive(pid: object) -> bool:
     try:
         os.kill(int(str(pid)), 0)
     except (ProcessLookupError, ValueError):
@@ -262,20 +274,20 @@ def _lives(pid: object) -> bool:
     return True
 
 
-def _host(found: Mapping[str, Any]) -> str:
-    return str(found.get("host") or "another machine")
+def _host(lock: Mapping[str, Any]) -> str:
+    return str(lock.get("host") or "another machine")
 
 
-def _refusal(found: Mapping[str, Any] | None, url: str) -> str:
+def _refusal(lock: Mapping[str, Any] | None, url: str) -> str:
     who = "another process"
-    if found is not None:
-        who = f"another run on {_host(found)} (process {found.get('pid')})"
-    return f"{who} is working in {url}: wait for it, or name another folder"
+    if lock is not None:
+        who = f"another run on {_host(lock)} (process {lock.get('pid')})"
+    return f"{who} is working in {url}: wait until it has finished, or use another folder"
 
 
 def _parsed(data: bytes | None) -> dict[str, Any] | None:
     try:
-        found = json.loads(data or b"null")
+        content = json.loads(data or b"null")
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None

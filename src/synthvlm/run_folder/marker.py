@@ -1,4 +1,4 @@
-"""The done-marker of a shard, and names of stages, shards and files in the run folder."""
+"""Done-markers, and the names of stages, shards and files in the run folder."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = [
     "written_stage",
 ]
 
-#: Beginnings of the names of stages of which there are several: one for each rule with a model, and
-#: one for each source whose images are captioned.
+#: Prefixes of the names of stages that exist several times: one for each rule with a model, and one
+#: for each source whose images are captioned.
 _MEASURES, _WRITTEN = "measures-", "written-"
 
 
@@ -36,31 +36,37 @@ class StoredFile:
 
     @property
     def folder(self) -> str:
-        """The folder of the run folder that it lies in, e.g. ``pairs``."""
+        """The top-level folder that it is in, e.g. ``pairs``."""
         return self.path.split("/", 1)[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """The commit of a shard: what it depended on, its files, and counts for people."""
+    """The commit of a shard.
+
+    Attributes:
+        fingerprint: A hash of everything that the shard depends on.
+        files: The files that belong to it.
+        facts: Counts, and values that later stages need.
+    """
 
     fingerprint: str
     files: tuple[StoredFile, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def file(self, folder: str) -> str | None:
-        """Path of the shard's file in a folder, e.g. ``pairs``; None where it has none."""
+        """Path of the shard's file in a folder, e.g. ``pairs``; None if it has none there."""
         return next((f.path for f in self.files if f.folder == folder), None)
 
     def to_json(self) -> bytes:
-        """What is written."""
+        """Encode it."""
         return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True).encode(
             "utf-8", "replace"
         )
 
     @classmethod
     def from_json(cls, data: bytes) -> Marker | None:
-        """What was written; None where it is no marker, or names files outside the run folder."""
+        """Decode it; None if it is not a marker, or names files outside the run folder."""
         try:
             content = json.loads(data)
             files = tuple(StoredFile(**entry) for entry in content["files"])
@@ -72,42 +78,42 @@ class Marker:
 
 
 def marker_name(stage: str, shard: int) -> str:
-    """Where the marker of a shard is."""
+    """Path of the marker of a shard."""
     return f"done/{stage}/{shard:05d}.json"
 
 
 def stage_of(name: str) -> str:
-    """The stage that a done-marker is of, by its name."""
+    """The stage of a done-marker, from its path."""
     return posixpath.dirname(name).removeprefix("done/")
 
 
 def shard_of(name: str) -> int | None:
-    """The shard that a done-marker is of, by its name; None: it is none."""
+    """The shard of a done-marker, from its path; None if it is not a done-marker."""
     stem = posixpath.basename(name).removesuffix(".json")
     return int(stem) if stem.isdecimal() else None
 
 
 def model_measure_stage(rule: str) -> str:
-    """The stage, and the folder, of what a rule with a model measured."""
+    """The stage in which a rule with a model measures, which is also its folder."""
     return f"{_MEASURES}{rule}"
 
 
 def rule_of_stage(stage: str) -> str | None:
-    """The rule whose ``model_measure_stage`` a stage is; None: it is none."""
+    """The rule that measures in a stage; None if the stage is not of that kind."""
     return stage.removeprefix(_MEASURES) if stage.startswith(_MEASURES) else None
 
 
 def written_stage(source: str) -> str:
-    """The stage, and the folder, of what a model wrote of a source's images."""
+    """The stage in which a source's images are captioned, which is also its folder."""
     return f"{_WRITTEN}{source}"
 
 
 def source_of_stage(stage: str) -> str | None:
-    """The source whose ``written_stage`` a stage is; None: it is none."""
+    """The source whose images a stage captions; None if the stage is not of that kind."""
     return stage.removeprefix(_WRITTEN) if stage.startswith(_WRITTEN) else None
 
 
 def is_within(path: str) -> bool:
-    """Whether a name relative to a folder is plain, and leads to something below it."""
+    """Whether a relative path is normalised and stays below its folder."""
     inside = not posixpath.isabs(path) and not path.startswith("..") and "\0" not in path
     return inside and posixpath.normpath(path) == path != "."

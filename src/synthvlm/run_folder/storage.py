@@ -1,4 +1,8 @@
-"""Files below a local path or any fsspec URL: whole reads and writes, tried again, explained."""
+"""Files below a local path or any fsspec URL.
+
+Files are read and written as a whole. On remote file systems, operations that fail are retried.
+Errors are explained in one line.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +18,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
-from synthvlm.errors import RunFolderError, SynthVLMError
+from synthvlm.errors import RunFolderError, SynthVLMError, first_line
 from synthvlm.run_folder.marker import is_within
-from synthvlm.run_folder.storage_errors import is_permanent, reason
 
 __all__ = ["DRAFT", "Clock", "Entry", "Storage"]
 
-#: Ending of a hidden file that is not whole yet.
+#: Ending of a hidden file that is still being written.
 DRAFT = ".draft"
-#: For how long what may pass is tried again, and the pauses between tries.
+#: How long a failed operation is retried, and the pauses between attempts, in seconds.
 PATIENCE_S = 120.0
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 15.0
-_TRIES_UNTOLD = 4
-#: Files that are read at a time.
+#: The user is told of the failure after this many attempts.
+_SILENT_ATTEMPTS = 4
+#: Number of files that are read at a time.
 _BULK = 128
-#: What is read with one request; more takes two.
+#: Files below this size in bytes are read with one request, larger ones with two.
 _SMALL = 2**20
-#: What object stores call the version of a file. Not its time: files change within a second.
+#: Keys by which object stores give the version of a file. Its time of modification is not one of
+#: them: it is too coarse, a file may change twice within a second.
 _VERSIONS = ("ETag", "etag", "generation")
 
 _T = TypeVar("_T")
@@ -39,14 +44,17 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Time as it passes, never the time of day."""
+    """Elapsed time, never the time of day: wall clocks may jump."""
 
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
 
 class Entry(NamedTuple):
-    """A file of a listing: size in bytes; a version that changes with its content, or nothing."""
+    """A listed file: its size in bytes, and a version that changes with its content.
+
+    The version is empty where the file system has none.
+    """
 
     size: int
     version: tuple[str, ...]
@@ -55,25 +63,26 @@ class Entry(NamedTuple):
 class Storage:
     """Files by their names relative to a root.
 
-    Other processes may write at any time, so nothing is answered from a cache of listings. On file
-    systems that are not local what may pass is tried again, with exponential backoff and jitter.
+    Other processes may write at any time, so listings are never cached. On remote file systems,
+    operations that fail for a reason that may pass are retried, with exponential backoff and
+    jitter.
 
     Attributes:
-        note: Takes a line for people where that takes long.
+        note: Takes a line for the user when an operation is retried for long.
     """
 
     def __init__(
         self, url: str | Path, *, clock: Clock | None = None, patience_s: float | None = None
     ) -> None:
-        """Name the root; nothing is read or written yet.
+        """Set the root; nothing is read or written yet.
 
         Args:
             url: A local path or any fsspec URL.
-            clock: For the pauses between tries.
-            patience_s: For how many seconds to try again; by default two minutes.
+            clock: For the pauses between attempts.
+            patience_s: Seconds for which to retry; by default 120.
 
         Raises:
-            RunFolderError: No file system of that kind is known or installed.
+            RunFolderError: The kind of file system is unknown or not installed.
         """
         import fsspec
         from fsspec.implementations.local import LocalFileSystem
@@ -90,7 +99,7 @@ class Storage:
 
     @property
     def absolute_url(self) -> str:
-        """The root by a name that does not depend on where a process works."""
+        """The root, independent of the working folder of a process."""
         return str(Path(self.root)) if self.is_local else self.url
 
     @property
@@ -99,27 +108,27 @@ class Storage:
         return "memory" not in self._fs.protocol
 
     def path(self, name: str) -> str:
-        """Full path or URL of a name, for people and for other libraries."""
+        """Full path or URL of a name."""
         if self.is_local:
             return str(Path(self.root) / name)
         return str(self._fs.unstrip_protocol(self._at(name)))
 
     def kind(self, name: str) -> str | None:
-        """``file``, ``directory`` or another kind; None: there is nothing of that name."""
+        """``file``, ``directory`` or another kind; None if nothing has that name."""
         info = self._info(name)
         return None if info is None else str(info["type"])
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None: there is no such file."""
+        """Size of a file in bytes; None if there is no such file."""
         info = self._info(name)
         return None if info is None or info["type"] != "file" else int(info["size"])
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file."""
+        """Read a file."""
         return self.attempt("read", name, lambda: bytes(self._fs.cat_file(self._at(name))))
 
-    def read_if_there(self, name: str) -> bytes | None:
-        """The bytes of a small file, with one request; None: there is no such file."""
+    def read_if_exists(self, name: str) -> bytes | None:
+        """Read a small file with one request; None if there is no such file."""
 
         def fetch() -> bytes | None:
             path = self._at(name)
@@ -132,38 +141,38 @@ class Storage:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                return bytes(self._fs.cat_file(path))  # an empty file has no range
+                return bytes(self._fs.cat_file(path))  # of an empty file no range can be read
 
         return self.attempt("read", name, fetch)
 
     def read_many(self, names: Sequence[str]) -> dict[str, bytes]:
-        """The bytes of each of these files that is there, read side by side where that helps.
+        """Read those of some files that exist, in parallel where that helps.
 
-        Call it after ``listing``, which tells the file system their sizes.
+        Call it after ``listing``, from which the file system knows their sizes.
         """
-        found: dict[str, bytes] = {}
-        waiting = list(names)
+        contents: dict[str, bytes] = {}
+        missing = list(names)
 
         def fetch() -> None:
             failure: Exception | None = None
-            for start in range(0, len(waiting), _BULK):
-                some = waiting[start : start + _BULK]
-                paths = [self._at(name) for name in some]
-                for name, got in zip(some, self._fs.cat_ranges(paths, None, None), strict=True):
-                    if not isinstance(got, Exception):
-                        found[name] = bytes(got)
-                    elif not isinstance(got, FileNotFoundError):
-                        failure = failure or got
+            for start in range(0, len(missing), _BULK):
+                batch = missing[start : start + _BULK]
+                paths = [self._at(name) for name in batch]
+                for name, result in zip(batch, self._fs.cat_ranges(paths, None, None), strict=True):
+                    if not isinstance(result, Exception):
+                        contents[name] = bytes(result)
+                    elif not isinstance(result, FileNotFoundError):
+                        failure = failure or result
             if failure is not None:
-                waiting[:] = [name for name in waiting if name not in found]
+                missing[:] = [name for name in missing if name not in contents]
                 raise failure
 
-        if waiting:
-            self.attempt("read", posixpath.dirname(waiting[0]), fetch, fresh=False)
-        return found
+        if missing:
+            self.attempt("read", posixpath.dirname(missing[0]), fetch, fresh=False)
+        return contents
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a whole file, so that a reader sees all of it or nothing of it."""
+        """Write a file atomically: a reader sees all of it, or the previous one."""
         target = self._at(name, is_replaced=True)
         if self.is_local:
             self.attempt("write", name, lambda: _write_local(Path(target), data))
@@ -171,7 +180,7 @@ class Storage:
             self.attempt("write", name, lambda: self._fs.pipe_file(target, data))
 
     def remove(self, name: str) -> None:
-        """Remove a file if it is there."""
+        """Remove a file if it exists."""
 
         def remove() -> None:
             try:
@@ -182,23 +191,23 @@ class Storage:
         self.attempt("remove", name, remove)
 
     def remove_drafts(self, folder: str = "") -> None:
-        """Remove what killed writers left below a folder of a local root; nobody has read it."""
+        """Remove the incomplete files of killed writers below a folder of a local root."""
         if self.is_local:
             with self.explained("remove", folder):
                 for draft in Path(self._at(folder)).rglob(f".*{DRAFT}"):
                     draft.unlink(missing_ok=True)
 
     def make(self) -> None:
-        """Make the root, where the file system has folders."""
+        """Create the root, if the file system has folders."""
         self.attempt("open", "", lambda: self._fs.makedirs(self.root, exist_ok=True))
 
     def children(self) -> list[str]:
-        """Names of files and folders right below the root."""
+        """Names of the files and folders directly below the root."""
         paths = self.attempt("open", "", lambda: self._fs.ls(self.root, detail=False))
         return [posixpath.basename(path.rstrip("/")) for path in paths]
 
     def listing(self, folder: str) -> dict[str, Entry]:
-        """All files below a folder but hidden ones, by their names relative to the root."""
+        """All files below a folder except hidden ones, by their names relative to the root."""
 
         def find() -> dict[str, dict[str, Any]]:
             try:
@@ -216,7 +225,7 @@ class Storage:
         }
 
     def with_file(self, name: str, action: Callable[[IO[bytes]], _T]) -> _T:
-        """What an action gets from a file that is open for reading; another try opens it anew."""
+        """Call an action with a file opened for reading; a retry opens it again."""
 
         def use() -> _T:
             with self._fs.open(self._at(name), "rb") as file:
@@ -225,18 +234,18 @@ class Storage:
         return self.attempt("read", name, use)
 
     def attempt(self, verb: str, name: str, action: Callable[[], _T], *, fresh: bool = True) -> _T:
-        """What an action gets from the file system; tried again where that may help.
+        """Call an action that uses the file system; retry it if that may help.
 
         Args:
-            verb: For the error, as ``read``.
-            name: What it is done to, relative to the root.
+            verb: What the action does, for the error message, e.g. ``read``.
+            name: The file or folder concerned, relative to the root.
             action: May be called several times.
-            fresh: Whether the file system must forget what it listed earlier.
+            fresh: Whether the file system has to forget earlier listings.
 
         Raises:
-            RunFolderError: It failed, also in the end.
+            RunFolderError: It failed, and so did the retries.
         """
-        began, tries = self.clock.monotonic(), 0
+        started, attempts = self.clock.monotonic(), 0
         while True:
             try:
                 if fresh and not self.is_local:
@@ -245,45 +254,45 @@ class Storage:
                     return action()
             except RunFolderError as error:
                 cause = error.__cause__
-                if self.is_local or cause is None or is_permanent(cause):
+                if self.is_local or cause is None or _is_permanent(cause):
                     raise
-                pause = min(_FIRST_PAUSE_S * 2**tries, _LONGEST_PAUSE_S) * random.uniform(0.5, 1)
-                tries += 1
-                if self.clock.monotonic() + pause - began > self._patience_s:
+                pause = min(_FIRST_PAUSE_S * 2**attempts, _LONGEST_PAUSE_S) * random.uniform(0.5, 1)
+                attempts += 1
+                if self.clock.monotonic() + pause - started > self._patience_s:
                     raise RunFolderError(
-                        f"{error}, also at try {tries} (what is finished is kept)"
+                        f"{error} (after {attempts} attempts; finished work is kept)"
                     ) from cause
-                if tries == _TRIES_UNTOLD:
-                    self.note(f"{error}; trying again for up to {self._patience_s:g} s")
+                if attempts == _SILENT_ATTEMPTS:
+                    self.note(f"{error}; retrying for up to {self._patience_s:g} s")
             self.clock.sleep(pause)
 
     @contextmanager
     def explained(self, verb: str, name: str, *, everything: bool = False) -> Iterator[None]:
-        """Errors of the file system as one line.
+        """Turn errors of the file system into a ``RunFolderError`` of one line.
 
         Args:
-            verb: As ``read``.
-            name: Relative to the root.
-            everything: Whether nothing but the file system can fail here, so that all errors are
-                its own; else Python's are not, but for OSErrors.
+            verb: What is being done, e.g. ``read``.
+            name: The file or folder concerned, relative to the root.
+            everything: Whether only the file system can fail here. Otherwise Python's built-in
+                exceptions other than OSError are left alone: they are bugs, not failures.
         """
         try:
             yield
         except SynthVLMError:
             raise
         except Exception as error:
-            pythons = type(error).__module__ == "builtins"
-            remote = not self.is_local and (everything or not pythons)
-            if not isinstance(error, OSError) and not remote:
+            is_builtin = type(error).__module__ == "builtins"
+            is_remote = not self.is_local and (everything or not is_builtin)
+            if not isinstance(error, OSError) and not is_remote:
                 raise
             where = self.path(name) if name else self.url
-            raise RunFolderError(f"cannot {verb} {where}: {reason(error)}") from error
+            raise RunFolderError(f"cannot {verb} {where}: {_reason(error)}") from error
 
     def check_within(self, name: str) -> None:
-        """Do nothing if a name leads to something below the root.
+        """Check that a name stays below the root.
 
         Raises:
-            RunFolderError: It leads out of it, by itself or by a symbolic link.
+            RunFolderError: It leads out of the root, by itself or by a symbolic link.
         """
         self._at(name)
 
@@ -297,7 +306,12 @@ class Storage:
         return self.attempt("read", name, ask)
 
     def _at(self, name: str, *, is_replaced: bool = False) -> str:
-        """Where a file or folder is; of one that is replaced or removed, a link itself counts.
+        """Path of a file or folder in the file system.
+
+        Args:
+            name: Relative to the root.
+            is_replaced: Whether the file is replaced or removed. A symbolic link of that name is
+                then replaced itself, so where it leads does not matter.
 
         Raises:
             RunFolderError: The name, or a symbolic link, leads out of the root.
@@ -306,14 +320,14 @@ class Storage:
             return str(self.root)
         path = posixpath.join(self.root, name)
         if not is_within(name):
-            raise RunFolderError(f"{name!r} leads out of {self.url}: it is not touched")
+            raise RunFolderError(f"{name!r} leads out of {self.url}; it was not touched")
         if self.is_local:
             root = os.path.realpath(self.root)
             real = os.path.realpath(os.path.dirname(path) if is_replaced else path)
             if os.path.commonpath([root, real]) != root:
                 raise RunFolderError(
                     f"{path} leads out of the run folder by a symbolic link: remove the link "
-                    f"(to put a run on another disk, link to its whole folder)"
+                    f"(to put a run on another disk, link the whole folder)"
                 )
         return path
 
@@ -330,3 +344,44 @@ def _write_local(target: Path, data: bytes) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+#: Errors that a retry cannot help. All others may pass: object stores raise errors of their own,
+#: most of which are not OSErrors.
+_PERMANENT = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    FileExistsError,
+    ValueError,
+    NotImplementedError,
+    ImportError,
+    MemoryError,
+)
+
+
+def _is_permanent(error: BaseException) -> bool:
+    """Whether a retry cannot help."""
+    # Every library has its own error for missing credentials.
+    kinds = type(error).__mro__
+    return isinstance(error, _PERMANENT) or any("Credential" in kind.__name__ for kind in kinds)
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong and what to do, in one line."""
+    number = error.errno if isinstance(error, OSError) else None
+    advice = {
+        errno.ENOSPC: "no space left on the device; free some and run again",
+        errno.EDQUOT: "the disk quota is used up; free some and run again",
+        errno.EFBIG: "the file-size limit is reached; raise it (ulimit -f) and run again",
+        errno.EACCES: "permission denied; choose a folder that you may write to",
+        errno.EPERM: "not permitted; choose a folder that you may write to",
+        errno.EROFS: "the file system is read-only; choose another folder",
+        errno.ENOTDIR: "part of the path is a file; choose another folder",
+        errno.EEXIST: "what is there is not a folder; choose another folder",
+    }.get(number or 0)
+    if advice is not None:
+        return f"{advice} (finished work is kept)"
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return (strerror or first_line(error)).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Tables as Parquet files of a storage, read whole or a row group at a time."""
+"""Tables as Parquet files in a storage, read as a whole or one row group at a time."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["damage_explained", "iter_rows", "read_table", "row_groups", "table_bytes"]
 
-#: Row groups are cut at this many bytes of table data, so that readers can stream.
+#: Size of a row group, in bytes of table data: what a reader has to hold in memory.
 ROW_GROUP_BYTES = 64 * 2**20
 
 _T = TypeVar("_T")
 
 
 def table_bytes(table: pa.Table) -> bytes:
-    """A table as Parquet with row groups of at most about 64 MB of data."""
+    """Encode a table as Parquet with row groups of at most about 64 MB of data."""
     import pyarrow.parquet as pq
 
     per_row = max(1, table.nbytes // max(1, table.num_rows))
@@ -65,7 +65,7 @@ def damage_explained(storage: Storage, name: str) -> Iterator[None]:
             yield
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and (error.errno or type(error) is not OSError):
-                raise  # the file system's: decoders raise plain OSError without a number
+                raise  # from the file system: decoders raise plain OSErrors without a number
             raise RunFolderError(
                 f"{storage.path(name)} is damaged ({first_line(error)}): delete it and run again"
             ) from None

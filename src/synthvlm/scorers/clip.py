@@ -1,4 +1,4 @@
-"""CLIPScore: does the picture show what the caption says."""
+"""CLIPScore: does the image show what the caption describes?"""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ _KEPT_TEXTS = 256
 class ClipSettings(ScorerSettings):
     """CLIPScore: cosine of the embeddings of image and prefixed caption, clipped at 0."""
 
-    model: Annotated[str, ModelName("clip"), InHash.ALWAYS] = Field(TINY, min_length=1)
-    revision: str | None = None
-    prefix: Annotated[str, InHash.ALWAYS] = "A photo depicts "
+    model: Annotated[str, ModelName("clip"), InHash.ALWAYS] = Field(
+        TINY, min_length=1, description="A CLIP model: hub id, local folder, or `tiny`."
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    prefix: Annotated[str, InHash.ALWAYS] = Field(
+        "A photo depicts ", description="What is put before each caption."
+    )
 
 
 class ClipScorer(Scorer):

@@ -26,7 +26,9 @@ class SsimSettings(ScorerSettings):
     model_input_side: Annotated[int, InHash.ALWAYS] = Field(
         336, ge=1, description="Side of the VLM's input."
     )
-    weight: Annotated[float, InHash.NEVER] = Field(0.5, ge=0.0)
+    weight: Annotated[float, InHash.NEVER] = Field(
+        0.5, ge=0.0, description="Of this score in the weighted sum."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from synthvlm.captions.readers.decoding import decode_image
+from synthvlm.captions.readers.images import decode_image
 from synthvlm.captions.rules.base import Measured, ModelRule, RuleSettings, Subject
 from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import InHash, ModelName
@@ -33,8 +33,8 @@ class ImageTextSettings(RuleSettings):
     model: Annotated[str, ModelName("clip")] = Field(
         min_length=1, description="Hub id or local folder."
     )
-    revision: str | None = None
-    batch_size: Annotated[int, InHash.NEVER] = Field(16, ge=1)
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    batch_size: Annotated[int, InHash.NEVER] = Field(16, ge=1, description="Captions at a time.")
 
 
 class _ImageTextRule(ModelRule):

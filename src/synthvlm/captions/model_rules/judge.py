@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from synthvlm.captions.model_rules.judge_prompt import DEFAULT_PROMPT, SYSTEM_MESSAGE
+from synthvlm.captions.model_rules.judges import DEFAULT_PROMPT, SYSTEM_MESSAGE
 from synthvlm.captions.rules.base import ModelRule, RuleSettings
 from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import Identify, InHash, ModelName
-from synthvlm.endpoints.settings import EndpointSettings
+from synthvlm.endpoints.connection import EndpointSettings
 
 __all__ = ["Judge", "JudgeSettings"]
 
@@ -26,7 +26,7 @@ class JudgeSettings(RuleSettings):
     )
     prompt: str | None = Field(None, description="Holds {caption} once; default: the built-in.")
     reply_tokens: int = Field(16, ge=1, description="Longest reply of an endpoint.")
-    revision: str | None = None
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
     batch_size: Annotated[int, InHash.NEVER] = Field(
         16, ge=1, description="Captions at a time of a local model."
     )
@@ -54,7 +54,7 @@ class Judge(ModelRule):
             RecipeError: The endpoint cannot be used.
         """
         if settings.endpoint is None:
-            from synthvlm.captions.model_rules.local_judge import LocalJudge
+            from synthvlm.captions.model_rules.judges import LocalJudge
 
             return LocalJudge(
                 settings.model,
@@ -64,7 +64,7 @@ class Judge(ModelRule):
                 batch_size=settings.batch_size,
                 revision=settings.revision,
             )
-        from synthvlm.captions.model_rules.endpoint_judge import EndpointJudge
+        from synthvlm.captions.model_rules.judges import EndpointJudge
 
         where = f"curation.rules.{cls.name}"
         return EndpointJudge(
@@ -76,8 +76,8 @@ class Judge(ModelRule):
 
     @classmethod
     def identity(cls, settings: JudgeSettings, identify: Identify) -> object:
-        """The model and all that it is told; not where the endpoint is."""
-        local = settings.endpoint is None
-        model = identify(settings.model, ModelName()) if local else settings.model
+        """The model and all that it is told, and whether it is asked here; not where else."""
         prompt = SYSTEM_MESSAGE, settings.prompt or DEFAULT_PROMPT
-        return model, settings.revision, prompt, settings.reply_tokens
+        if settings.endpoint is None:
+            return identify(settings.model, ModelName()), settings.revision, prompt
+        return "endpoint", settings.model, prompt, settings.reply_tokens

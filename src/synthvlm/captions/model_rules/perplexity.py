@@ -14,6 +14,7 @@ from synthvlm.captions.rules.base import Measured, ModelRule, RuleSettings, Subj
 from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import InHash, ModelName
 from synthvlm.errors import MissingExtraError, ModelError, first_line
+from synthvlm.models.model_files import language_path
 from synthvlm.models.pretrained import check_unicode, load_pretrained
 
 if TYPE_CHECKING:
@@ -34,14 +35,14 @@ MAX_TOKENS = 4096
 class PerplexitySettings(RuleSettings):
     """Bounds on perplexity: by KenLM with SentencePiece, or by a causal language model."""
 
-    model: Annotated[str, ModelName()] = Field(
-        min_length=1, description="KenLM file, or hub id or folder of a causal LM."
+    model: Annotated[str, ModelName("language")] = Field(
+        min_length=1, description="KenLM file, or hub id or folder of a causal LM, or `tiny`."
     )
     tokenizer: Annotated[str | None, ModelName()] = Field(
         None, description="SentencePiece file of the KenLM model; null: the model is a causal LM."
     )
-    revision: str | None = None
-    batch_size: Annotated[int, InHash.NEVER] = Field(16, ge=1)
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    batch_size: Annotated[int, InHash.NEVER] = Field(16, ge=1, description="Captions at a time.")
 
 
 class Perplexity(ModelRule):
@@ -62,7 +63,7 @@ class Perplexity(ModelRule):
         if settings.tokenizer is not None:
             return KenlmPerplexity(settings.model, settings.tokenizer)
         return CausalLmPerplexity(
-            settings.model,
+            language_path(settings.model),
             device=context.device,
             dtype=context.dtype,
             batch_size=settings.batch_size,
@@ -220,8 +221,9 @@ class CausalLmPerplexity(Perplexity):
         means = []
         for row, tokens in enumerate(batch):
             targets = torch.tensor(tokens[1:], device=logits.device)
-            found = logits[row, : len(targets)].float()  # one text at a time: it is a large copy
-            means.append(torch.nn.functional.cross_entropy(found, targets).item())
+            # One text at a time: it is a large copy.
+            text_logits = logits[row, : len(targets)].float()
+            means.append(torch.nn.functional.cross_entropy(text_logits, targets).item())
         return means
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.components.component import Component
@@ -35,8 +35,8 @@ __all__ = [
 class RuleSettings(Settings):
     """Keep a caption whose measure lies within the bounds, both inclusive."""
 
-    min: Annotated[float | None, InHash.NEVER] = None
-    max: Annotated[float | None, InHash.NEVER] = None
+    min: Annotated[float | None, InHash.NEVER] = Field(None, description="Lowest that passes.")
+    max: Annotated[float | None, InHash.NEVER] = Field(None, description="Highest that passes.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

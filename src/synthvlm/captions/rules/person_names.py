@@ -87,8 +87,8 @@ class PersonNames(TextRule):
 
     def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
         """The number (0 or more, whole) of names in each text, shape (len(batch),)."""
-        found = self._recogniser.find(batch.texts)
-        counts = (sum(map(self._counts, names)) for names in found)
+        names_of_texts = self._recogniser.find(batch.texts)
+        counts = (sum(map(self._counts, names)) for names in names_of_texts)
         return np.fromiter(counts, np.float64, len(batch))
 
     def _counts(self, name: str) -> bool:
@@ -99,8 +99,8 @@ class TaggedNamesSettings(PersonNamesSettings):
     """Bounds on the number of people's names, found by a token-classification model."""
 
     model: Annotated[str, ModelName()] = Field(min_length=1, description="Hub id or local folder.")
-    revision: str | None = None
-    batch_size: Annotated[int, InHash.NEVER] = Field(32, ge=1)
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    batch_size: Annotated[int, InHash.NEVER] = Field(32, ge=1, description="Captions at a time.")
 
 
 class TaggedNames(ModelRule):

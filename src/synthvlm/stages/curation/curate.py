@@ -1,7 +1,7 @@
 """Verdicts on captions, step by step: bounds, duplicates, rules with models, concepts.
 
-Each step sees only what the steps before it let pass, so a rule with a model is asked about few
-captions, and about each of them once.
+Each step sees only captions that passed the steps before, so a rule with a model, which is
+expensive, measures few captions, and each of them once.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ from synthvlm.stages.curation.verdicts import (
     UNMEASURED,
     UNREADABLE,
     Verdicts,
-)
-from synthvlm.stages.curation.whole_set import (
     balance_concepts,
     keep_best_aligned,
     refuse_equal_ids,
@@ -57,6 +55,7 @@ __all__ = [
     "UNMEASURED",
     "UNREADABLE",
     "curate",
+    "funnel_lines",
     "reasons_in_order",
     "reasons_on",
     "totals",
@@ -81,10 +80,10 @@ def curate(
         TooManyFailuresError: A rule could not measure too many captions.
     """
     began = time.monotonic()
-    wanted = verdicts_fingerprint(recipe, measures)
+    expected = verdicts_fingerprint(recipe, measures)
     done = run.markers(STAGE)
     # One stale shard makes all stale: verdicts over the whole data set reach into each other.
-    stale = not all(_is_current(done.get(shard), wanted) for shard in measures)
+    stale = not all(_is_current(done.get(shard), expected) for shard in measures)
     if stale:
         verdicts = Verdicts(run, measures)
         refuse_equal_ids(verdicts)
@@ -92,7 +91,7 @@ def curate(
         progress.start(STAGE, len(measures), "shards")
         models = {name: run.markers(model_measure_stage(name)) for name in model_rules_on(recipe)}
         for shard in sorted(measures):
-            _write(run, shard, verdicts, models, wanted)
+            _write(run, shard, verdicts, models, expected)
             progress.advance(1)
     markers = run.markers(STAGE)
     run.sweep(STAGE, ["captions"], {s: m for s, m in markers.items() if s in measures})
@@ -115,13 +114,14 @@ def reasons_on(recipe: Recipe) -> list[str]:
 
 def reasons_in_order(reasons: Iterable[str]) -> list[str]:
     """Reasons of rejections in the order in which they are decided; what is no step comes last."""
+    reasons = set(reasons)
     text: list[str] = []
     model: list[str] = []
-    for name in RULES.names():
+    for name in RULES.in_order(reasons):  # a plug-in that had no part need not be importable
         (text if issubclass(RULES[name], TextRule) else model).append(name)
     order = [UNREADABLE, *text, DUPLICATE, NEAR_DUPLICATE, *model, ALIGNMENT, UNMEASURED, CONCEPTS]
     places = {name: place for place, name in enumerate(order)}
-    return sorted(set(reasons), key=lambda name: (places.get(name, len(order)), name))
+    return sorted(reasons, key=lambda name: (places.get(name, len(order)), name))
 
 
 def totals(markers: dict[int, Marker]) -> dict[str, int]:
@@ -163,19 +163,25 @@ def verdicts_fingerprint(recipe: Recipe, measures: Mapping[int, Marker]) -> str:
         ],
         list(bounds_of(recipe, rules_on(recipe)).items()),
         [model_rule_fingerprint(recipe, name) for name in model_rules_on(recipe)],
-        curation.deduplicate,
-        *(
-            None if step is None else identity_values(step, identify)
-            for step in (curation.near_duplicates, curation.concepts)
-        ),
-        None if curation.alignment is None else curation.alignment.top_fraction,
+        [
+            (name, identity_values(step, identify))
+            for name, step in (
+                (NEAR_DUPLICATE, curation.near_duplicates),
+                (CONCEPTS, curation.concepts),
+            )
+            if step is not None
+        ],
+        [DUPLICATE] if curation.deduplicate else [],
+        [] if curation.alignment is None else [curation.alignment.top_fraction],
     )
 
 
-def _is_current(marker: Marker | None, wanted: str) -> bool:
-    """Whether a shard is as wanted; one with captions that could not be measured is not."""
+def _is_current(marker: Marker | None, expected: str) -> bool:
+    """Whether a shard is up to date; one with captions that could not be measured is not."""
     return (
-        marker is not None and marker.fingerprint == wanted and not marker.facts.get(UNMEASURED, 0)
+        marker is not None
+        and marker.fingerprint == expected
+        and not marker.facts.get(UNMEASURED, 0)
     )
 
 
@@ -184,7 +190,7 @@ def _write(
     shard: int,
     verdicts: Verdicts,
     models: dict[str, dict[int, Marker]],
-    wanted: str,
+    expected: str,
 ) -> None:
     import pyarrow as pa
 
@@ -213,4 +219,37 @@ def _write(
     facts = {"captions": len(kept), "kept": sum(kept)}
     facts |= Counter(sorted(reason for reason in reasons.tolist() if reason is not None))
     file = run.write_table("captions", shard, table.cast(caption_schema(rules)))
-    run.commit(STAGE, shard, wanted, [file], facts)
+    run.commit(STAGE, shard, expected, [file], facts)
+
+
+def funnel_lines(run: RunFolder, recipe: Recipe, counts: Mapping[str, int]) -> list[str]:
+    """One line per step that is on or rejected something, and a heading.
+
+    Args:
+        run: Its events hold how fast each rule last measured.
+        recipe: The recipe.
+        counts: Of ``curate.totals``.
+    """
+    rejecting = {name for name in counts if name not in ("captions", "kept")}
+    steps = reasons_in_order(rejecting.union(reasons_on(recipe)))
+    width = max(map(len, ["rule", *steps]))
+    lines = [f"{'rule':<{width}}  {'in':>12}  {'out':>12}  {'passed':>7}  {'captions/s':>11}"]
+    rates = _rates(run)
+    left = counts["captions"]
+    for name in steps:
+        out = left - counts.get(name, 0)
+        share = f"{out / left:.1%}" if left else "-"
+        rate = f"{rates[name]:,.0f}" if name in rates else "-"
+        lines.append(f"{name:<{width}}  {left:>12,}  {out:>12,}  {share:>7}  {rate:>11}")
+        left = out
+    return lines
+
+
+def _rates(run: RunFolder) -> dict[str, float]:
+    """Captions per second of each rule, when it last measured."""
+    run.flush_events()
+    return {
+        event["rule"]: event["captions"] / event["seconds"]
+        for event in run.events()
+        if event.get("event") == "rule" and event.get("seconds")
+    }

@@ -16,8 +16,7 @@ from synthvlm.components.settings import identity_values
 from synthvlm.data import fingerprint
 from synthvlm.models.devices import resolve_device, resolve_dtype
 from synthvlm.models.model_files import clip_path, identify
-from synthvlm.stages.curation.endpoint_clients import endpoint_client
-from synthvlm.stages.curation.original_images import images_fingerprint
+from synthvlm.stages.curation.resources import endpoint_client, images_fingerprint
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -81,7 +80,7 @@ def bounds_of(recipe: Recipe, names: Iterable[str]) -> dict[str, Bounds]:
 
 
 def text_rule_fingerprints(recipe: Recipe) -> dict[str, str]:
-    """For each text rule that is on, what its measure depends on beside the text.
+    """For each text rule that is on, what its measure depends on in addition to the text.
 
     Raises:
         RecipeError: A file that a rule needs is missing or not what it should be.
@@ -101,7 +100,7 @@ def load_text_rules(recipe: Recipe, names: Iterable[str]) -> list[TextRule]:
 
 
 def model_rule_fingerprint(recipe: Recipe, name: str) -> str:
-    """What a rule's measure of a caption depends on, beside the caption."""
+    """What a rule's measure of a caption depends on in addition to the caption."""
     if name == ALIGNMENT:
         assert recipe.curation.alignment is not None
         identity: object = name, identity_values(recipe.curation.alignment, identify)

@@ -1,8 +1,8 @@
 """Captions that models write: of a source's images, or of a source's concepts.
 
-Captions of images are committed in parts; what an endpoint says is kept besides, so a kill costs at
-most a part of a model that runs here. Captions of concepts come out of the kept replies of their
-endpoint again, at no cost.
+Captions of images are committed in parts; replies of endpoints are stored one by one, so a kill
+costs at most a part of a model that runs here. Captions of concepts are made again from the stored
+replies of their endpoint, at no cost.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from synthvlm.models.devices import resolve_device, resolve_dtype
 from synthvlm.models.model_files import identify
 from synthvlm.recipe import source_name
 from synthvlm.run_folder.marker import written_stage
-from synthvlm.stages.curation.endpoint_clients import endpoint_client
-from synthvlm.stages.curation.original_images import hub_arguments, source_path
+from synthvlm.stages.curation.resources import endpoint_client, hub_arguments, source_path
 
 if TYPE_CHECKING:
     from synthvlm.captions.readers.sources import OriginalImage
@@ -48,7 +47,7 @@ def is_written(source: SourceSettings) -> bool:
 
 
 def writer_fingerprint(recipe: Recipe, source: SourceSettings) -> str | None:
-    """What the captions of a source depend on beside its content; None where no model writes."""
+    """What captions that a model writes depend on besides the source; None where none writes."""
     writer = source.image_captioner or source.concept_writer
     if writer is None:
         return None
@@ -58,9 +57,17 @@ def writer_fingerprint(recipe: Recipe, source: SourceSettings) -> str | None:
         runs: object = resolve_dtype("auto", recipe.run.device)
     else:  # the name of a model at an endpoint is all that is known of it
         values = identity_values(writer, lambda name, _: name)
-        runs = "endpoint", writer.endpoint.seed
+        runs = "endpoint", writer.endpoint.seed, writer.prompt or _built_in_prompt(source)
     place = (source.image_field, source.image_root) if source.image_captioner else None
     return fingerprint(kind, values, runs, place)
+
+
+def _built_in_prompt(source: SourceSettings) -> str:
+    """What an endpoint is asked where the recipe has no prompt; it may change in a release."""
+    from synthvlm.captions.writers.concept_writer import DEFAULT_CONCEPT_PROMPT
+    from synthvlm.captions.writers.image_captions import DEFAULT_IMAGE_PROMPT
+
+    return DEFAULT_CONCEPT_PROMPT if source.image_captioner is None else DEFAULT_IMAGE_PROMPT
 
 
 def written_fingerprint(recipe: Recipe, source: SourceSettings) -> str:
@@ -134,7 +141,7 @@ def _of_concepts(
     from synthvlm.captions.writers.concept_writer import ConceptWriter
 
     each = settings.captions_per_concept
-    listed = read_captions(
+    all_concepts = read_captions(
         source_path(source),
         name=source_name(source),
         format=source.format,
@@ -142,8 +149,8 @@ def _of_concepts(
         normalize=str.strip,
         **hub_arguments(source),
     )
-    wanted = None if most is None else math.ceil(most / each)
-    concepts = [concept.text for concept in islice(listed, wanted)]
+    concept_count = None if most is None else math.ceil(most / each)
+    concepts = [concept.text for concept in islice(all_concepts, concept_count)]
     where = f"sources.{source_name(source)}.concept_writer"
     writer = ConceptWriter(
         endpoint_client(run, settings.endpoint, settings.model, where, resources),
@@ -183,10 +190,10 @@ def _of_images(
     )
     writer = _LazyWriter(run, recipe, source, settings, resources)
     for part in count():
-        wanted = parts.size if most is None else min(parts.size, most - part * parts.size)
-        if wanted <= 0:
+        row_count = parts.size if most is None else min(parts.size, most - part * parts.size)
+        if row_count <= 0:
             return
-        rows = range(part * parts.size, part * parts.size + wanted)
+        rows = range(part * parts.size, part * parts.size + row_count)
         known = parts.read(part)
         missing = sum(parts.lacks(row) for row in rows)
         new = {row.row: row for row in writer.write(islice(images, missing))}

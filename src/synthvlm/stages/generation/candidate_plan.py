@@ -1,13 +1,19 @@
-"""Which candidates of a shard's captions are drawn next, which count, and which wins."""
+"""The candidates of a shard: their rows, which are generated next, which count, and which wins."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from synthvlm.data import Candidate
 
-__all__ = ["CandidatePlan", "Key", "rank"]
+if TYPE_CHECKING:
+    from synthvlm.recipe import Recipe
+    from synthvlm.stages.generation.batch_generator import ScoredImage
+
+__all__ = ["CandidatePlan", "Key", "rank", "reusable_row", "row_of"]
 
 #: A caption's id, and the number of one of its candidates.
 Key = tuple[str, int]
@@ -18,9 +24,9 @@ class CandidatePlan:
 
     Without thresholds every caption gets all its candidates. With a threshold for each number, a
     caption is done with the first candidate, in the order of their numbers, with which the best
-    score so far reaches its threshold: those behind are not drawn, and do not count if an earlier
-    attempt had drawn them. So which candidate wins depends on neither the batch size nor the shards
-    nor what was drawn before.
+    score so far reaches its threshold: later ones are not generated, and do not count if an earlier
+    attempt has generated them. So which candidate wins depends on neither the batch size, nor the
+    shards, nor on what was generated before.
     """
 
     def __init__(
@@ -36,52 +42,52 @@ class CandidatePlan:
             for id in ids
         }
         self._count, self._thresholds = count, thresholds
-        self._in_work: set[Key] = set()
-        self._open = {id: None for id in ids if not self.is_complete(id)}
+        self._in_progress: set[Key] = set()
+        self._incomplete = {id: None for id in ids if not self.is_caption_complete(id)}
 
     def next_batch(self, size: int) -> list[Key]:
-        """Up to ``size`` candidates to draw now: captions in order, and a caption's in order."""
+        """Up to ``size`` candidates to generate now, in the order of captions and of numbers."""
         batch: list[Key] = []
-        for id in self._open:
-            for key in self._wanted(id):
+        for id in self._incomplete:
+            for key in self._missing_keys(id):
                 if len(batch) == size:
                     break
                 batch.append(key)
             if len(batch) == size:
                 break
-        self._in_work.update(batch)
+        self._in_progress.update(batch)
         return batch
 
-    def take(self, row: Candidate) -> bool:
-        """Take a drawn candidate; whether its caption is complete with it."""
+    def record(self, row: Candidate) -> bool:
+        """Record a generated candidate; whether its caption is complete with it."""
         self.rows[row.caption_id][row.index] = row
-        self._in_work.discard((row.caption_id, row.index))
-        if not self.is_complete(row.caption_id):
-            self._open[row.caption_id] = None  # one that was done may be so no more
+        self._in_progress.discard((row.caption_id, row.index))
+        if not self.is_caption_complete(row.caption_id):
+            self._incomplete[row.caption_id] = None  # one that was done may be so no more
             return False
-        self._open.pop(row.caption_id, None)
+        self._incomplete.pop(row.caption_id, None)
         return True
 
-    def is_complete(self, id: str) -> bool:
-        """Whether nothing of a caption is left to draw."""
-        return self.counting(id) == self._count or self._reached(id) is not None
+    def is_caption_complete(self, id: str) -> bool:
+        """Whether nothing of a caption is left to generate."""
+        return self.consecutive_count(id) == self._count or self._stopping_index(id) is not None
 
-    def is_drawn(self) -> bool:
+    def all_complete(self) -> bool:
         """Whether all captions are complete."""
-        return not self._open
+        return not self._incomplete
 
-    def needs_scores(self) -> bool:
-        """Whether what is drawn next depends on scores that are not there yet."""
+    def waits_for_scores(self) -> bool:
+        """Whether what is generated next depends on scores that are not there yet."""
         return self._thresholds is not None
 
-    def counting(self, id: str) -> int:
+    def consecutive_count(self, id: str) -> int:
         """How many of a caption's candidates are there, up to the first that is missing."""
         rows = self.rows[id]
         return next((index for index in range(self._count) if index not in rows), self._count)
 
     def eligible(self, id: str) -> Iterator[Candidate]:
         """The usable candidates of a caption among which the best wins."""
-        last = self._reached(id)
+        last = self._stopping_index(id)
         for index in range(self._count if last is None else last + 1):
             row = self.rows[id].get(index)
             if row is not None and row.status == "ok":
@@ -94,26 +100,26 @@ class CandidatePlan:
 
     def unneeded(self, id: str) -> range:
         """Numbers of the candidates behind the one with which a caption was done."""
-        last = self._reached(id)
+        last = self._stopping_index(id)
         return range(0) if last is None else range(last + 1, self._count)
 
-    def _wanted(self, id: str) -> Iterator[Key]:
-        first = self.counting(id)
+    def _missing_keys(self, id: str) -> Iterator[Key]:
+        first = self.consecutive_count(id)
         if self._thresholds is None:
             missing = [n for n in range(first, self._count) if n not in self.rows[id]]
         else:
             missing = [first]
         # With a threshold, what comes next waits for the score of what is in work.
         for index in missing:
-            if (id, index) not in self._in_work:
+            if (id, index) not in self._in_progress:
                 yield id, index
 
-    def _reached(self, id: str) -> int | None:
+    def _stopping_index(self, id: str) -> int | None:
         """Number of the candidate with which a caption is done; None where there is none."""
         if self._thresholds is None:
             return None
         best = -math.inf
-        for index in range(self.counting(id)):
+        for index in range(self.consecutive_count(id)):
             score = self.rows[id][index].score
             best = best if score is None else max(best, score)
             if best >= self._thresholds[index]:
@@ -125,3 +131,41 @@ def rank(row: Candidate) -> tuple[float, int]:
     """Sort key of usable candidates: best score first, ties to the lower index."""
     assert row.score is not None
     return (-row.score, row.index)
+
+
+def row_of(image: ScoredImage, fingerprint: str, recipe: Recipe) -> Candidate:
+    """The row of an image that was generated, or failed."""
+    request, status = image.request, _status_of(image)
+    return Candidate(
+        caption_id=request.id,
+        index=request.index,
+        seed=request.seed,
+        status=status,
+        fingerprint=fingerprint,
+        scores=image.scores,
+        score=_weighted_score(image.scores, recipe) if status == "ok" else None,
+        truncated=image.truncated,
+        prompt_truncated=image.prompt_truncated,
+        reproducible=image.reproducible,
+        problem=image.problem or image.unsafe,
+    )
+
+
+def reusable_row(row: Candidate, recipe: Recipe) -> Candidate | None:
+    """The row of an earlier attempt, as it counts now; None where it must be generated again."""
+    if row.status == "unsafe":  # done with, and cannot win
+        return row
+    if not row.scores:
+        return None
+    return replace(row, score=_weighted_score(row.scores, recipe), status="ok", chosen=False)
+
+
+def _status_of(image: ScoredImage) -> str:
+    if image.problem is not None:
+        return "failed"
+    return "ok" if image.unsafe is None else "unsafe"
+
+
+def _weighted_score(scores: Mapping[str, float], recipe: Recipe) -> float:
+    """The weighted sum of all scores (arXiv 2407.20756: CLIPScore + 0.5 * SSIMScore)."""
+    return sum(scorer.weight * scores[name] for name, scorer in recipe.scorers.items())

@@ -10,7 +10,6 @@ from synthvlm.components.settings import ModelName, identity_values
 from synthvlm.data import fingerprint
 from synthvlm.generators import GENERATORS
 from synthvlm.models.model_files import identify
-from synthvlm.recipe.generation import SHARED_SETTINGS
 from synthvlm.scorers import SCORERS
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def prompts_of(captions: pa.Table, shared: str) -> list[Prompt]:
 
 
 def image_dependencies(recipe: Recipe) -> dict[str, str]:
-    """What every image and its scores depend on, beside the caption and the index.
+    """What every image and its scores depend on in addition to the caption and the index.
 
     Returns:
         A fingerprint of each part, by a name for people.
@@ -84,12 +83,13 @@ def _generator_identity(settings: GenerationSettings) -> object:
     name = settings.generator_name
     # The name of a model at an endpoint is all that is known of it.
     identified = _named if settings.endpoint is not None else identify
-    section = identity_values(settings, identified)
+    # An endpoint has no steps of ours, a plug-in no model either.
+    section = [
+        (key, value) for key, value in identity_values(settings, identified) if settings.counts(key)
+    ]
     if settings.generator_settings is settings:
         return section
-    # A plug-in has settings of its own, and no model, steps or sides of ours.
-    shared = [(key, value) for key, value in section if key in SHARED_SETTINGS]
-    return shared, GENERATORS.identity(name, settings.generator_settings, identify)
+    return section, GENERATORS.identity(name, settings.generator_settings, identify)
 
 
 def _named(name: str, mark: ModelName) -> str:
@@ -98,9 +98,9 @@ def _named(name: str, mark: ModelName) -> str:
 
 def _choice(recipe: Recipe) -> tuple[object, ...]:
     """What the choice among scored candidates and the winner's file depend on."""
-    image = recipe.generation.image
+    image = identity_values(recipe.generation.image, identify)
     weights = [(name, scorer.weight) for name, scorer in recipe.scorers.items()]
-    return recipe.generation.candidates, weights, (image.format, image.quality)
+    return recipe.generation.candidates, weights, image
 
 
 def shard_fingerprint(
