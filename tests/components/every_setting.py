@@ -23,22 +23,24 @@ from synthvlm.models.model_files import identify
 from synthvlm.recipe import Recipe
 from synthvlm.run_folder.marker import Marker, StoredFile
 from synthvlm.selectors import Selector
-from synthvlm.stages.curation.curate import verdicts_fingerprint
-from synthvlm.stages.curation.measure import (
+from synthvlm.stages.curation.resources import is_written
+from synthvlm.stages.curation.rules import model_rules_on
+from synthvlm.stages.fingerprints import (
+    calibration_fingerprint,
     content_fingerprint,
+    image_fingerprint,
     measured_fingerprint,
-    sources_fingerprint,
-)
-from synthvlm.stages.curation.rules import (
     model_rule_fingerprint,
-    model_rules_on,
+    part_fingerprints,
+    selection_fingerprint,
+    shard_fingerprint,
+    sources_fingerprint,
     text_rule_fingerprints,
+    verdicts_fingerprint,
+    written_fingerprint,
 )
-from synthvlm.stages.curation.written import is_written, written_fingerprint
-from synthvlm.stages.export import part_fingerprints
-from synthvlm.stages.generation.calibrate import calibration_fingerprint, falling_thresholds
-from synthvlm.stages.generation.prompts import Prompt, image_fingerprint, shard_fingerprint
-from synthvlm.stages.select import selection_fingerprint
+from synthvlm.stages.generation.calibrate import falling_thresholds
+from synthvlm.stages.generation.prompts import Prompt
 
 __all__ = [
     "PLUG_INS",

@@ -31,7 +31,8 @@ from synthvlm.generators import GENERATORS
 from synthvlm.recipe import RECIPES, Recipe
 from synthvlm.scorers import SCORERS
 from synthvlm.selectors import SELECTORS
-from synthvlm.stages.generation.prompts import image_dependencies, prompts_of
+from synthvlm.stages.fingerprints import image_dependencies
+from synthvlm.stages.generation.prompts import prompts_of
 
 __all__ = ["FILE", "defaults", "hashes", "measures", "seeds"]
 

@@ -25,7 +25,7 @@ from synthvlm.generators import GENERATORS
 from synthvlm.recipe import Recipe
 from synthvlm.scorers import SCORERS
 from synthvlm.selectors import SELECTORS
-from synthvlm.stages.export import whole_fingerprint
+from synthvlm.stages.fingerprints import whole_fingerprint
 
 FILE = Path(__file__).with_name("reach_of_settings.txt")
 #: What it decides depends on the machine: which devices there are.

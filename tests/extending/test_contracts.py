@@ -28,7 +28,7 @@ from synthvlm.data import Pair, pair_schema, table_of
 from synthvlm.errors import PluginError
 from synthvlm.recipe import Recipe
 from synthvlm.scorers.base import Scores, check_scores
-from synthvlm.stages.generation.prompts import image_fingerprint
+from synthvlm.stages.fingerprints import image_fingerprint
 
 CAPTIONS = [f"a small wooden barn number {n} on a hill" for n in range(9)]
 

@@ -18,9 +18,11 @@ from synthvlm import Recipe
 from synthvlm.models.file_hashes import cache_folder
 from synthvlm.models.model_files import clip_path, language_path, pipeline_path
 from synthvlm.planning.tune import tune
-from synthvlm.stages.curation.rules import model_rule_fingerprint
-from synthvlm.stages.curation.written import writer_fingerprint
-from synthvlm.stages.generation.prompts import image_fingerprint
+from synthvlm.stages.fingerprints import (
+    image_fingerprint,
+    model_rule_fingerprint,
+    writer_fingerprint,
+)
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 SETTLING_S = 2.1

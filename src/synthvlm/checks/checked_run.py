@@ -10,12 +10,20 @@ from synthvlm.checks.findings import Finding, Kind, summarize
 from synthvlm.checks.snapshot import Flaw, Snapshot, table
 from synthvlm.errors import SynthVLMError
 from synthvlm.run_folder.marker import Marker, marker_name
-from synthvlm.stages.curation.measure import content_fingerprint, measured_fingerprint
-from synthvlm.stages.curation.rules import text_rule_fingerprints
-from synthvlm.stages.curation.written import stages_of, written_fingerprint
-from synthvlm.stages.export import SelectedPairs, part_fingerprints
-from synthvlm.stages.generation.calibrate import calibration_fingerprint, falling_thresholds
-from synthvlm.stages.generation.prompts import image_fingerprint, prompts_of, shard_fingerprint
+from synthvlm.stages.curation.written import stages_of
+from synthvlm.stages.export import SelectedPairs
+from synthvlm.stages.fingerprints import (
+    calibration_fingerprint,
+    content_fingerprint,
+    image_fingerprint,
+    measured_fingerprint,
+    part_fingerprints,
+    shard_fingerprint,
+    text_rule_fingerprints,
+    written_fingerprint,
+)
+from synthvlm.stages.generation.calibrate import falling_thresholds
+from synthvlm.stages.generation.prompts import prompts_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

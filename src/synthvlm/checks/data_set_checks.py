@@ -9,7 +9,8 @@ import orjson
 
 from synthvlm.checks.checked_run import CheckedRun, CheckedShard
 from synthvlm.stages.data_set_folder import FOLDER, DataSetFolder
-from synthvlm.stages.export import CARD_FILE, FILES, part_record_file, whole_fingerprint
+from synthvlm.stages.export import CARD_FILE, FILES, part_record_file
+from synthvlm.stages.fingerprints import whole_fingerprint
 
 __all__ = ["DataSetChecks"]
 

@@ -85,7 +85,7 @@ class _StoredCaption:
     """What the run folder holds of a caption and its candidates."""
 
     def __init__(self, run: RunFolder, recipe: Recipe, id: str) -> None:
-        from synthvlm.stages.generation.prompts import image_fingerprint
+        from synthvlm.stages.fingerprints import image_fingerprint
 
         self.run, self.recipe, self.id = run, recipe, id
         self.shard, caption = _caption(run, id)

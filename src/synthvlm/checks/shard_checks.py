@@ -29,13 +29,17 @@ from synthvlm.data import (
     written_schema,
 )
 from synthvlm.run_folder.marker import Marker, rule_of_stage
-from synthvlm.stages.curation.curate import verdicts_fingerprint
-from synthvlm.stages.curation.measure import sources_fingerprint
-from synthvlm.stages.curation.model_measure import measured_by
-from synthvlm.stages.curation.rules import model_rule_fingerprint, model_rules_on
+from synthvlm.stages.curation.rules import model_rules_on
+from synthvlm.stages.fingerprints import (
+    model_measure_fingerprint,
+    model_rule_fingerprint,
+    selection_fingerprint,
+    sources_fingerprint,
+    verdicts_fingerprint,
+)
 from synthvlm.stages.generation.calibrate import choose_stopping
 from synthvlm.stages.generation.pixels import encoding_fact
-from synthvlm.stages.select import SELECTION_FILE, selection_fingerprint
+from synthvlm.stages.select import SELECTION_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,7 +116,8 @@ class CaptionChecks:
         rule = rule_of_stage(stage) or ""
         if marker is not None and rule in model_rules_on(run.recipe):
             expected = run.fingerprint(
-                stage, lambda: measured_by(model_rule_fingerprint(run.recipe, rule), marker)
+                stage,
+                lambda: model_measure_fingerprint(model_rule_fingerprint(run.recipe, rule), marker),
             )
             shard.is_current(expected, "its model, or the captions, have changed")
 

@@ -25,7 +25,7 @@ from synthvlm.progress.terminal import printable
 from synthvlm.run_folder.folder import RECIPE_FILE
 from synthvlm.run_folder.marker import marker_name, rule_of_stage, source_of_stage
 from synthvlm.stages.export import PARTS_FOLDER
-from synthvlm.stages.select import selection_fingerprint
+from synthvlm.stages.fingerprints import selection_fingerprint
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe

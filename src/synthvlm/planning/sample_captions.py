@@ -24,9 +24,13 @@ from synthvlm.recipe.curation import CurationSettings
 from synthvlm.recipe.sources import SourceSettings
 from synthvlm.run_folder.folder import table_bytes
 from synthvlm.stages.curation.curate import reasons_in_order, totals
-from synthvlm.stages.curation.resources import OriginalImages, hub_arguments, source_path
+from synthvlm.stages.curation.resources import (
+    OriginalImages,
+    hub_arguments,
+    is_written,
+    source_path,
+)
 from synthvlm.stages.curation.rules import looks_at_images, model_rules_on
-from synthvlm.stages.curation.written import is_written
 
 if TYPE_CHECKING:
     from synthvlm.data import Caption

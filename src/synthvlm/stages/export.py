@@ -12,15 +12,14 @@ import orjson
 
 from synthvlm.components.component import LoadContext
 from synthvlm.components.contract import contract
-from synthvlm.components.settings import chosen_values
-from synthvlm.data import fingerprint, score_column
+from synthvlm.data import score_column
 from synthvlm.exporters import EXPORTERS, ExportedPair, Exporter
 from synthvlm.exporters.base import check_record
 from synthvlm.exporters.card import data_set_card
-from synthvlm.models.model_files import identify
 from synthvlm.selectors.selection import by_shard
 from synthvlm.stages.card_facts import card_facts
 from synthvlm.stages.data_set_folder import DataSetFolder
+from synthvlm.stages.fingerprints import part_fingerprints, whole_fingerprint
 from synthvlm.stages.select import SELECTION_FILE
 from synthvlm.stages.summary import StageSummary
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["SelectedPairs", "export", "part_fingerprints", "whole_fingerprint"]
+__all__ = ["SelectedPairs", "export"]
 
 STAGE = "export"
 #: Its only marker means that the data set is whole.
@@ -42,8 +41,6 @@ PARTS_FOLDER = "export-parts"
 #: Names, sizes and checksums of a part's files in ``dataset/``. Not in the marker: together they
 #: are millions.
 FILES = "files"
-#: Of the form of these records; parts with an older form are written again.
-_RECORDS = "checksums"
 
 
 def export(
@@ -97,26 +94,6 @@ def export(
     seconds = time.monotonic() - began
     run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=len(selected))
     return StageSummary(STAGE, len(expected_parts), len(done), {"exported": len(selected)}, seconds)
-
-
-def part_fingerprints(recipe: Recipe, selected: SelectedPairs) -> dict[int, str]:
-    """What each part depends on: its pairs, the files they come from, the settings."""
-    formats = [
-        EXPORTERS.identity(name, settings, identify)
-        for name, settings in recipe.export.exporters().items()
-    ]
-    return {
-        number: fingerprint(STAGE, _RECORDS, formats, part.to_pydict(), selected.inputs(part))
-        for number, part in enumerate(selected.parts())
-    }
-
-
-def whole_fingerprint(recipe: Recipe, parts: Mapping[int, str]) -> str:
-    """What the data set as a whole depends on: its parts, and for its card the recipe.
-
-    The card shows every setting; one that is new in a release is no reason to write it again.
-    """
-    return fingerprint(WHOLE, _RECORDS, sorted(parts.items()), chosen_values(recipe))
 
 
 def _exporters(recipe: Recipe) -> dict[str, Exporter]:

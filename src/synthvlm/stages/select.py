@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from synthvlm.components.component import LoadContext
-from synthvlm.components.settings import identity_values
-from synthvlm.data import fingerprint
-from synthvlm.models.model_files import identify
 from synthvlm.run_folder.folder import table_bytes
 from synthvlm.selectors import SELECTORS
 from synthvlm.selectors.selection import select_pairs
+from synthvlm.stages.fingerprints import selection_fingerprint
 from synthvlm.stages.summary import StageSummary
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["select", "selection_fingerprint"]
+__all__ = ["select"]
 
 STAGE = "select"
 SELECTION_FILE = "selection.parquet"
@@ -54,19 +52,6 @@ def select(
     seconds = time.monotonic() - began
     run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=pairs)
     return StageSummary(STAGE, 1, 0, counts, seconds)
-
-
-def selection_fingerprint(recipe: Recipe, generated: Mapping[int, Marker]) -> str:
-    """What the selection depends on: its settings, and the candidates of all shards."""
-    checksums = [
-        (shard, file.checksum)
-        for shard in sorted(generated)
-        for file in generated[shard].files
-        if file.folder == "candidates"
-    ]
-    settings = recipe.selection
-    method = SELECTORS.identity(settings.method, settings.selector, identify)
-    return fingerprint(STAGE, identity_values(settings, identify), method, checksums)
 
 
 def _candidates(

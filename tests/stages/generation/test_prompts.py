@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from synthvlm import Recipe
-from synthvlm.stages.generation.prompts import image_fingerprint
+from synthvlm.stages.fingerprints import image_fingerprint
 
 
 def fingerprint(*changes: str) -> str:

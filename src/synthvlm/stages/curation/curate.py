@@ -16,20 +16,17 @@ import numpy as np
 
 from synthvlm.captions.rules import RULES
 from synthvlm.captions.rules.base import TextRule
-from synthvlm.components.settings import identity_values
-from synthvlm.data import caption_schema, fingerprint, measure_schema
-from synthvlm.models.model_files import identify
+from synthvlm.data import caption_schema, measure_schema
 from synthvlm.run_folder.marker import model_measure_stage
 from synthvlm.stages.curation.model_measure import measure_by_model, measured_values
 from synthvlm.stages.curation.rules import (
     ALIGNMENT,
     bounds_of,
-    model_rule_fingerprint,
     model_rules_on,
-    rules_on,
     text_rules_on,
 )
 from synthvlm.stages.curation.verdicts import (
+    CONCEPTS,
     DUPLICATE,
     NEAR_DUPLICATE,
     UNMEASURED,
@@ -41,6 +38,7 @@ from synthvlm.stages.curation.verdicts import (
     reject_duplicates,
     reject_near_duplicates,
 )
+from synthvlm.stages.fingerprints import verdicts_fingerprint
 from synthvlm.stages.summary import StageSummary
 
 if TYPE_CHECKING:
@@ -59,11 +57,9 @@ __all__ = [
     "reasons_in_order",
     "reasons_on",
     "totals",
-    "verdicts_fingerprint",
 ]
 
 STAGE = "curate"
-CONCEPTS = "concepts"
 
 
 def curate(
@@ -147,33 +143,6 @@ def _decide(run: RunFolder, recipe: Recipe, verdicts: Verdicts, progress: Progre
             keep_best_aligned(verdicts, values, curation.alignment.top_fraction, name)
     if curation.concepts is not None:
         balance_concepts(verdicts, curation.concepts, CONCEPTS)
-
-
-def verdicts_fingerprint(recipe: Recipe, measures: Mapping[int, Marker]) -> str:
-    """What the verdicts of all shards depend on, given the markers of their measures."""
-    curation = recipe.curation
-    return fingerprint(
-        STAGE,
-        [
-            (
-                measures[shard].fingerprint,
-                [measures[shard].facts["rules"].get(name) for name in text_rules_on(recipe)],
-            )
-            for shard in sorted(measures)
-        ],
-        list(bounds_of(recipe, rules_on(recipe)).items()),
-        [model_rule_fingerprint(recipe, name) for name in model_rules_on(recipe)],
-        [
-            (name, identity_values(step, identify))
-            for name, step in (
-                (NEAR_DUPLICATE, curation.near_duplicates),
-                (CONCEPTS, curation.concepts),
-            )
-            if step is not None
-        ],
-        [DUPLICATE] if curation.deduplicate else [],
-        [] if curation.alignment is None else [curation.alignment.top_fraction],
-    )
 
 
 def _is_current(marker: Marker | None, expected: str) -> bool:

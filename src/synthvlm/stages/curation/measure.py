@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.captions.rules import RULES
-from synthvlm.components.settings import identity_values
-from synthvlm.data import Caption, fingerprint, measure_schema
+from synthvlm.data import Caption, measure_schema
 from synthvlm.errors import TooManyFailuresError
-from synthvlm.models.model_files import identify
 from synthvlm.recipe import source_name
-from synthvlm.stages.curation.resources import hub_arguments, source_path
-from synthvlm.stages.curation.rules import load_text_rules, text_rule_fingerprints
-from synthvlm.stages.curation.written import (
-    is_written,
-    stages_of,
-    writer_fingerprint,
-    written_captions,
+from synthvlm.stages.curation.resources import hub_arguments, is_written, source_path
+from synthvlm.stages.curation.rules import load_text_rules
+from synthvlm.stages.curation.written import stages_of, written_captions
+from synthvlm.stages.fingerprints import (
+    content_fingerprint,
+    measured_fingerprint,
+    sources_fingerprint,
+    text_rule_fingerprints,
 )
 from synthvlm.stages.summary import StageSummary
 
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe.sources import SourceSettings
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["content_fingerprint", "measure", "measured_fingerprint", "sources_fingerprint"]
+__all__ = ["measure"]
 
 STAGE = "measure"
 #: Its only marker means that all sources were read to their end.
@@ -216,38 +215,6 @@ def _is_complete(marker: Marker | None, expected: str, done: dict[int, Marker]) 
         and marker.fingerprint == expected
         and sorted(done) == list(range(int(marker.facts["shards"])))
     )
-
-
-def content_fingerprint(recipe: Recipe) -> str:
-    """What captions as they are read depend on: the sources' content and how it is read."""
-    from synthvlm.captions.readers.sources import source_digest
-
-    sources = [
-        (
-            identity_values(source, identify),
-            source_name(source),
-            source_digest(source_path(source), format=source.format, **hub_arguments(source)),
-            writer_fingerprint(recipe, source),
-        )
-        for source in recipe.sources
-    ]
-    curation = recipe.curation
-    normalization = (curation.fix_unicode, curation.normalize_punctuation)
-    return fingerprint(sources, normalization)
-
-
-def sources_fingerprint(recipe: Recipe, content: str) -> str:
-    """What all captions together depend on, given ``content_fingerprint``."""
-    return fingerprint(content, recipe.limit)
-
-
-def measured_fingerprint(
-    recipe: Recipe, content: str, shard: int, rows: Sequence[tuple[str, str | None]]
-) -> str:
-    """What a shard of captions as they were read depends on, given the id and problem of each."""
-    # What models write can be more the next time, and shift what comes behind it.
-    written = rows if any(map(is_written, recipe.sources)) else []
-    return fingerprint(STAGE, content, shard * recipe.run.shard_size, len(rows), written)
 
 
 def _captions(run: RunFolder, recipe: Recipe, resources: ExitStack) -> Iterator[Caption]:

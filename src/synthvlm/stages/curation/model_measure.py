@@ -18,12 +18,13 @@ import numpy as np
 from synthvlm.captions.rules.base import Subject, check_measured
 from synthvlm.captions.rules.method import failed_rule
 from synthvlm.components.contract import contract
-from synthvlm.data import fingerprint, model_measure_schema
+from synthvlm.data import model_measure_schema
 from synthvlm.errors import TooManyFailuresError
 from synthvlm.run_folder.marker import model_measure_stage
 from synthvlm.stages.curation.resources import OriginalImages
-from synthvlm.stages.curation.rules import load_model_rule, looks_at_images, model_rule_fingerprint
+from synthvlm.stages.curation.rules import load_model_rule, looks_at_images
 from synthvlm.stages.curation.verdicts import UNMEASURED
+from synthvlm.stages.fingerprints import model_measure_fingerprint, model_rule_fingerprint
 
 if TYPE_CHECKING:
     from synthvlm.captions.readers.sources import OriginalImage
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from synthvlm.stages.curation.rules import Bounds
     from synthvlm.stages.curation.verdicts import Verdicts
 
-__all__ = ["measure_by_model", "measured_by", "measured_values"]
+__all__ = ["measure_by_model", "measured_values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +113,6 @@ def measured_values(
     return {id: entry.value for id, entry in known.items()}
 
 
-def measured_by(rule: str, measures: Marker) -> str:
-    """What a shard's measures by a rule depend on, given ``model_rule_fingerprint``."""
-    return fingerprint(rule, measures.fingerprint)
-
-
 class _RulePass:
     """A pass of one rule over all shards; the model is loaded when a caption needs it."""
 
@@ -131,7 +127,7 @@ class _RulePass:
 
     def shard(self, shard: int, rows: np.ndarray, verdicts: Verdicts) -> list[_Measured]:
         """Measure what is missing of some rows of a shard and commit it; one result per row."""
-        expected = measured_by(self._fingerprint, verdicts.measures[shard])
+        expected = model_measure_fingerprint(self._fingerprint, verdicts.measures[shard])
         marker = self._done.get(shard)
         if marker is not None and marker.fingerprint != expected:
             marker = None

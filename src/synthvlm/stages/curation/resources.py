@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
-from synthvlm.data import fingerprint
 from synthvlm.errors import RecipeError
 from synthvlm.recipe import TINY, source_name
 
@@ -25,7 +24,7 @@ __all__ = [
     "OriginalImages",
     "endpoint_client",
     "hub_arguments",
-    "images_fingerprint",
+    "is_written",
     "source_path",
 ]
 
@@ -45,15 +44,14 @@ def source_path(source: SourceSettings) -> str:
     return str(tiny.captions_path()) if source.path == TINY else source.path
 
 
+def is_written(source: SourceSettings) -> bool:
+    """Whether a model writes the captions of a source."""
+    return source.image_captioner is not None or source.concept_writer is not None
+
+
 def hub_arguments(source: SourceSettings) -> HubArguments:
     """The arguments of the readers that only Hugging Face data sets use."""
     return {"split": source.split, "subset": source.subset, "revision": source.revision}
-
-
-def images_fingerprint(recipe: Recipe) -> str:
-    """Where the original images are, for fingerprints; the content of image files is not read."""
-    sources = recipe.sources
-    return fingerprint([(s.has_images, s.image_field, s.image_root) for s in sources])
 
 
 class OriginalImages:

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING
 from synthvlm.captions.rules import RULES
 from synthvlm.captions.rules.base import ModelRule, RuleSettings, TextRule
 from synthvlm.components.component import LoadContext
-from synthvlm.components.settings import identity_values
-from synthvlm.data import fingerprint
 from synthvlm.models.devices import resolve_device, resolve_dtype
-from synthvlm.models.model_files import clip_path, identify
-from synthvlm.stages.curation.resources import endpoint_client, images_fingerprint
+from synthvlm.models.model_files import clip_path
+from synthvlm.stages.curation.resources import endpoint_client
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -32,10 +30,8 @@ __all__ = [
     "load_model_rule",
     "load_text_rules",
     "looks_at_images",
-    "model_rule_fingerprint",
     "model_rules_on",
     "rules_on",
-    "text_rule_fingerprints",
     "text_rules_on",
 ]
 
@@ -79,35 +75,11 @@ def bounds_of(recipe: Recipe, names: Iterable[str]) -> dict[str, Bounds]:
     return {name: rules[name].bounds for name in names if name in rules}
 
 
-def text_rule_fingerprints(recipe: Recipe) -> dict[str, str]:
-    """For each text rule that is on, what its measure depends on in addition to the text.
-
-    Raises:
-        RecipeError: A file that a rule needs is missing or not what it should be.
-    """
-    rules = rules_on(recipe)
-    return {
-        name: fingerprint(RULES.identity(name, rules[name], identify))
-        for name in text_rules_on(recipe)
-    }
-
-
 def load_text_rules(recipe: Recipe, names: Iterable[str]) -> list[TextRule]:
     """Some text rules, ready to measure."""
     rules = rules_on(recipe)
     loaded = [RULES.load(name, rules[name], LoadContext()) for name in names]
     return [rule for rule in loaded if isinstance(rule, TextRule)]
-
-
-def model_rule_fingerprint(recipe: Recipe, name: str) -> str:
-    """What a rule's measure of a caption depends on in addition to the caption."""
-    if name == ALIGNMENT:
-        assert recipe.curation.alignment is not None
-        identity: object = name, identity_values(recipe.curation.alignment, identify)
-    else:
-        identity = RULES.identity(name, rules_on(recipe)[name], identify)
-    images = images_fingerprint(recipe) if looks_at_images(name) else None
-    return fingerprint(identity, resolve_dtype("auto", recipe.run.device), images)
 
 
 def load_model_rule(run: RunFolder, recipe: Recipe, name: str, resources: ExitStack) -> ModelRule:

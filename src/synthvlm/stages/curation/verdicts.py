@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from synthvlm.stages.curation.rules import Bounds
 
 __all__ = [
+    "CONCEPTS",
     "DUPLICATE",
     "NEAR_DUPLICATE",
     "UNMEASURED",
@@ -44,6 +45,7 @@ __all__ = [
 UNREADABLE = "unreadable"
 DUPLICATE = "duplicate"
 NEAR_DUPLICATE = "near_duplicate"
+CONCEPTS = "concepts"
 UNMEASURED = "unmeasured"
 
 

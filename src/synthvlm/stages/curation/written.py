@@ -13,13 +13,12 @@ from contextlib import ExitStack
 from itertools import count, islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from synthvlm.components.settings import identity_values
-from synthvlm.data import Caption, file_stem, fingerprint, written_schema
+from synthvlm.data import Caption, file_stem, written_schema
 from synthvlm.models.devices import resolve_device, resolve_dtype
-from synthvlm.models.model_files import identify
 from synthvlm.recipe import source_name
 from synthvlm.run_folder.marker import written_stage
 from synthvlm.stages.curation.resources import endpoint_client, hub_arguments, source_path
+from synthvlm.stages.fingerprints import written_fingerprint
 
 if TYPE_CHECKING:
     from synthvlm.captions.readers.sources import OriginalImage
@@ -32,50 +31,7 @@ if TYPE_CHECKING:
     )
     from synthvlm.run_folder.folder import RunFolder
 
-__all__ = [
-    "is_written",
-    "stages_of",
-    "writer_fingerprint",
-    "written_captions",
-    "written_fingerprint",
-]
-
-
-def is_written(source: SourceSettings) -> bool:
-    """Whether a model writes the captions of a source."""
-    return source.image_captioner is not None or source.concept_writer is not None
-
-
-def writer_fingerprint(recipe: Recipe, source: SourceSettings) -> str | None:
-    """What captions that a model writes depend on besides the source; None where none writes."""
-    writer = source.image_captioner or source.concept_writer
-    if writer is None:
-        return None
-    kind = "image_captioner" if source.image_captioner is not None else "concept_writer"
-    if writer.endpoint is None:
-        values = identity_values(writer, identify)
-        runs: object = resolve_dtype("auto", recipe.run.device)
-    else:  # the name of a model at an endpoint is all that is known of it
-        values = identity_values(writer, lambda name, _: name)
-        runs = "endpoint", writer.endpoint.seed, writer.prompt or _built_in_prompt(source)
-    place = (source.image_field, source.image_root) if source.image_captioner else None
-    return fingerprint(kind, values, runs, place)
-
-
-def _built_in_prompt(source: SourceSettings) -> str:
-    """What an endpoint is asked where the recipe has no prompt; it may change in a release."""
-    from synthvlm.captions.writers.concept_writer import DEFAULT_CONCEPT_PROMPT
-    from synthvlm.captions.writers.image_captions import DEFAULT_IMAGE_PROMPT
-
-    return DEFAULT_CONCEPT_PROMPT if source.image_captioner is None else DEFAULT_IMAGE_PROMPT
-
-
-def written_fingerprint(recipe: Recipe, source: SourceSettings) -> str:
-    """What is written of the images of a source depends on that."""
-    from synthvlm.captions.readers.sources import source_digest
-
-    digest = source_digest(source_path(source), format=source.format, **hub_arguments(source))
-    return fingerprint(digest, source.format, writer_fingerprint(recipe, source))
+__all__ = ["stages_of", "written_captions"]
 
 
 def written_captions(

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthvlm.components.settings import identity_values
 from synthvlm.data import Candidate, candidate_seed, candidate_table, fingerprint
 from synthvlm.engines.base import LostShard, ShardResult
 from synthvlm.errors import EngineError, SynthVLMError, TooManyFailuresError
-from synthvlm.models.model_files import identify
+from synthvlm.stages.fingerprints import calibration_fingerprint
 from synthvlm.stages.generation.batch_generator import BatchGenerator, GenerationRequest
 from synthvlm.stages.generation.candidate_plan import reusable_row, row_of
 from synthvlm.stages.generation.prompts import Prompt
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
     from synthvlm.engines.base import Engine, Reporter
     from synthvlm.progress.display import Progress
-    from synthvlm.recipe import Recipe
-    from synthvlm.recipe.generation import AdaptiveSettings
     from synthvlm.stages.generation.candidate_plan import Key
     from synthvlm.stages.generation.models import GenerationContext
 
@@ -38,7 +35,6 @@ __all__ = [
     "Sample",
     "Stopping",
     "calibrate",
-    "calibration_fingerprint",
     "choose_stopping",
     "falling_thresholds",
 ]
@@ -217,13 +213,6 @@ def _outcome(scores: np.ndarray, threshold: float, decay: float) -> tuple[float,
     reached = so_far >= np.array(falling_thresholds(threshold, decay, count))
     stops = np.where(reached.any(axis=1), reached.argmax(axis=1), count - 1)
     return float(so_far[np.arange(len(scores)), stops].mean()), float((stops + 1).mean())
-
-
-def calibration_fingerprint(recipe: Recipe, adaptive: AdaptiveSettings, shared: str) -> str:
-    """What calibrated thresholds depend on, given what every image does."""
-    weights = [(name, scorer.weight) for name, scorer in recipe.scorers.items()]
-    count = recipe.generation.candidates
-    return fingerprint(STAGE, shared, count, identity_values(adaptive, identify), weights)
 
 
 def falling_thresholds(threshold: float, decay: float, count: int) -> tuple[float, ...]:

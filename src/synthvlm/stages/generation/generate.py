@@ -16,16 +16,11 @@ from typing import TYPE_CHECKING
 
 from synthvlm.engines.base import LostShard, Reporter, ShardResult
 from synthvlm.errors import ModelError, SynthVLMError, TooManyFailuresError
+from synthvlm.stages.fingerprints import image_dependencies, image_fingerprint, shard_fingerprint
 from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.calibrate import Calibration, Sample, calibrate
 from synthvlm.stages.generation.models import GenerationContext
-from synthvlm.stages.generation.prompts import (
-    STAGE,
-    image_dependencies,
-    image_fingerprint,
-    read_prompts,
-    shard_fingerprint,
-)
+from synthvlm.stages.generation.prompts import STAGE, read_prompts
 from synthvlm.stages.generation.shard_attempt import COUNTS, PreviousShard, ShardAttempt
 from synthvlm.stages.summary import StageSummary, record_update
 

@@ -1,0 +1,296 @@
+"""What each committed shard depends on: all fingerprints of a run folder, in the order of stages.
+
+A shard whose marker has another fingerprint is not current. A fingerprint covers exactly what the
+result depends on. Not covered: how the work is done (batch size, device, the address of an
+endpoint), and what is decided later (the bounds of rules, the weights of scores for images).
+
+The hashed strings and the order of values are fixed: finished work is known by them, and
+``tests/components/test_pinned.py`` holds them. Which settings count, ``components.settings`` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from synthvlm.captions.rules import RULES
+from synthvlm.components.settings import ModelName, chosen_values, identity_values
+from synthvlm.data import fingerprint
+from synthvlm.exporters import EXPORTERS
+from synthvlm.generators import GENERATORS
+from synthvlm.models.devices import resolve_dtype
+from synthvlm.models.model_files import identify
+from synthvlm.recipe import source_name
+from synthvlm.scorers import SCORERS
+from synthvlm.selectors import SELECTORS
+from synthvlm.stages.curation.resources import hub_arguments, is_written, source_path
+from synthvlm.stages.curation.rules import (
+    ALIGNMENT,
+    bounds_of,
+    looks_at_images,
+    model_rules_on,
+    rules_on,
+    text_rules_on,
+)
+from synthvlm.stages.curation.verdicts import CONCEPTS, DUPLICATE, NEAR_DUPLICATE
+
+if TYPE_CHECKING:
+    from synthvlm.recipe import Recipe
+    from synthvlm.recipe.generation import AdaptiveSettings, GenerationSettings
+    from synthvlm.recipe.sources import SourceSettings
+    from synthvlm.run_folder.folder import Marker
+    from synthvlm.stages.export import SelectedPairs
+    from synthvlm.stages.generation.prompts import Prompt
+
+__all__ = [
+    "calibration_fingerprint",
+    "content_fingerprint",
+    "image_dependencies",
+    "image_fingerprint",
+    "measured_fingerprint",
+    "model_measure_fingerprint",
+    "model_rule_fingerprint",
+    "part_fingerprints",
+    "selection_fingerprint",
+    "shard_fingerprint",
+    "sources_fingerprint",
+    "text_rule_fingerprints",
+    "verdicts_fingerprint",
+    "whole_fingerprint",
+    "writer_fingerprint",
+    "written_fingerprint",
+]
+
+#: Version of the records of exported parts; parts with older records are written again.
+_RECORDS = "checksums"
+
+
+# -- Captions, as they are read or written ----------------------------------------------------
+
+
+def content_fingerprint(recipe: Recipe) -> str:
+    """What captions as they are read depend on: the sources' content and how it is read."""
+    from synthvlm.captions.readers.sources import source_digest
+
+    sources = [
+        (
+            identity_values(source, identify),
+            source_name(source),
+            source_digest(source_path(source), format=source.format, **hub_arguments(source)),
+            writer_fingerprint(recipe, source),
+        )
+        for source in recipe.sources
+    ]
+    curation = recipe.curation
+    normalization = (curation.fix_unicode, curation.normalize_punctuation)
+    return fingerprint(sources, normalization)
+
+
+def sources_fingerprint(recipe: Recipe, content: str) -> str:
+    """What all captions together depend on, given ``content_fingerprint``."""
+    return fingerprint(content, recipe.limit)
+
+
+def measured_fingerprint(
+    recipe: Recipe, content: str, shard: int, rows: Sequence[tuple[str, str | None]]
+) -> str:
+    """What a shard of captions as they were read depends on, given the id and problem of each."""
+    # What models write can be more the next time, and shift what comes behind it.
+    written = rows if any(map(is_written, recipe.sources)) else []
+    return fingerprint("measure", content, shard * recipe.run.shard_size, len(rows), written)
+
+
+def writer_fingerprint(recipe: Recipe, source: SourceSettings) -> str | None:
+    """What captions that a model writes depend on besides the source; None where none writes."""
+    writer = source.image_captioner or source.concept_writer
+    if writer is None:
+        return None
+    kind = "image_captioner" if source.image_captioner is not None else "concept_writer"
+    if writer.endpoint is None:
+        values = identity_values(writer, identify)
+        runs: object = resolve_dtype("auto", recipe.run.device)
+    else:  # the name of a model at an endpoint is all that is known of it
+        values = identity_values(writer, lambda name, _: name)
+        runs = "endpoint", writer.endpoint.seed, writer.prompt or _built_in_prompt(source)
+    place = (source.image_field, source.image_root) if source.image_captioner else None
+    return fingerprint(kind, values, runs, place)
+
+
+def _built_in_prompt(source: SourceSettings) -> str:
+    """What an endpoint is asked where the recipe has no prompt; it may change in a release."""
+    from synthvlm.captions.writers.concept_writer import DEFAULT_CONCEPT_PROMPT
+    from synthvlm.captions.writers.image_captions import DEFAULT_IMAGE_PROMPT
+
+    return DEFAULT_CONCEPT_PROMPT if source.image_captioner is None else DEFAULT_IMAGE_PROMPT
+
+
+def written_fingerprint(recipe: Recipe, source: SourceSettings) -> str:
+    """What is written of the images of a source depends on that."""
+    from synthvlm.captions.readers.sources import source_digest
+
+    digest = source_digest(source_path(source), format=source.format, **hub_arguments(source))
+    return fingerprint(digest, source.format, writer_fingerprint(recipe, source))
+
+
+# -- Rules, and their verdicts ---------------------------------------------------------------
+
+
+def text_rule_fingerprints(recipe: Recipe) -> dict[str, str]:
+    """For each text rule that is on, what its measure depends on in addition to the text.
+
+    Raises:
+        RecipeError: A file that a rule needs is missing or not what it should be.
+    """
+    rules = rules_on(recipe)
+    return {
+        name: fingerprint(RULES.identity(name, rules[name], identify))
+        for name in text_rules_on(recipe)
+    }
+
+
+def model_rule_fingerprint(recipe: Recipe, name: str) -> str:
+    """What a rule's measure of a caption depends on in addition to the caption."""
+    if name == ALIGNMENT:
+        assert recipe.curation.alignment is not None
+        identity: object = name, identity_values(recipe.curation.alignment, identify)
+    else:
+        identity = RULES.identity(name, rules_on(recipe)[name], identify)
+    images = images_fingerprint(recipe) if looks_at_images(name) else None
+    return fingerprint(identity, resolve_dtype("auto", recipe.run.device), images)
+
+
+def images_fingerprint(recipe: Recipe) -> str:
+    """Where the original images are, for fingerprints; the content of image files is not read."""
+    sources = recipe.sources
+    return fingerprint([(s.has_images, s.image_field, s.image_root) for s in sources])
+
+
+def model_measure_fingerprint(rule: str, measures: Marker) -> str:
+    """What a shard's measures by a rule depend on, given ``model_rule_fingerprint``."""
+    return fingerprint(rule, measures.fingerprint)
+
+
+def verdicts_fingerprint(recipe: Recipe, measures: Mapping[int, Marker]) -> str:
+    """What the verdicts of all shards depend on, given the markers of their measures."""
+    curation = recipe.curation
+    return fingerprint(
+        "curate",
+        [
+            (
+                measures[shard].fingerprint,
+                [measures[shard].facts["rules"].get(name) for name in text_rules_on(recipe)],
+            )
+            for shard in sorted(measures)
+        ],
+        list(bounds_of(recipe, rules_on(recipe)).items()),
+        [model_rule_fingerprint(recipe, name) for name in model_rules_on(recipe)],
+        [
+            (name, identity_values(step, identify))
+            for name, step in (
+                (NEAR_DUPLICATE, curation.near_duplicates),
+                (CONCEPTS, curation.concepts),
+            )
+            if step is not None
+        ],
+        [DUPLICATE] if curation.deduplicate else [],
+        [] if curation.alignment is None else [curation.alignment.top_fraction],
+    )
+
+
+# -- Images, their scores, and the choice among them -------------------------------------------
+
+
+def image_dependencies(recipe: Recipe) -> dict[str, str]:
+    """What every image and its scores depend on in addition to the caption and the index.
+
+    Returns:
+        A fingerprint of each part, by a name for people.
+    """
+    generator = "the generator, its model or its settings"
+    parts: dict[str, object] = {
+        "the seed": recipe.seed,
+        generator: _generator_identity(recipe.generation),
+    }
+    for name, settings in recipe.scorers.items():
+        parts[f"the scorer {name}"] = SCORERS.identity(name, settings, identify)
+    return {part: fingerprint(value) for part, value in parts.items()}
+
+
+def image_fingerprint(recipe: Recipe) -> str:
+    """The same as one fingerprint."""
+    return fingerprint("image", list(image_dependencies(recipe).values()))
+
+
+def _generator_identity(settings: GenerationSettings) -> object:
+    name = settings.generator_name
+    # The name of a model at an endpoint is all that is known of it.
+    identified = _named if settings.endpoint is not None else identify
+    # An endpoint has no steps of ours, a plug-in no model either.
+    section = [
+        (key, value) for key, value in identity_values(settings, identified) if settings.counts(key)
+    ]
+    if settings.generator_settings is settings:
+        return section
+    return section, GENERATORS.identity(name, settings.generator_settings, identify)
+
+
+def _named(name: str, mark: ModelName) -> str:
+    return name if mark.kind == "pipeline" else identify(name, mark)
+
+
+def _choice(recipe: Recipe) -> tuple[object, ...]:
+    """What the choice among scored candidates and the winner's file depend on."""
+    image = identity_values(recipe.generation.image, identify)
+    weights = [(name, scorer.weight) for name, scorer in recipe.scorers.items()]
+    return recipe.generation.candidates, weights, image
+
+
+def shard_fingerprint(
+    recipe: Recipe, shared: str, thresholds: tuple[float, ...] | None, prompts: Sequence[Prompt]
+) -> str:
+    """What a whole shard depends on: its prompts, and the choice among their candidates."""
+    choice = (*_choice(recipe), thresholds)
+    return fingerprint("generate", shared, choice, [p.fingerprint for p in prompts])
+
+
+def calibration_fingerprint(recipe: Recipe, adaptive: AdaptiveSettings, shared: str) -> str:
+    """What calibrated thresholds depend on, given what every image does."""
+    weights = [(name, scorer.weight) for name, scorer in recipe.scorers.items()]
+    count = recipe.generation.candidates
+    return fingerprint("calibrate", shared, count, identity_values(adaptive, identify), weights)
+
+
+# -- The selection, and the data set -----------------------------------------------------------
+
+
+def selection_fingerprint(recipe: Recipe, generated: Mapping[int, Marker]) -> str:
+    """What the selection depends on: its settings, and the candidates of all shards."""
+    checksums = [
+        (shard, file.checksum)
+        for shard in sorted(generated)
+        for file in generated[shard].files
+        if file.folder == "candidates"
+    ]
+    settings = recipe.selection
+    method = SELECTORS.identity(settings.method, settings.selector, identify)
+    return fingerprint("select", identity_values(settings, identify), method, checksums)
+
+
+def part_fingerprints(recipe: Recipe, selected: SelectedPairs) -> dict[int, str]:
+    """What each part depends on: its pairs, the files they come from, the settings."""
+    formats = [
+        EXPORTERS.identity(name, settings, identify)
+        for name, settings in recipe.export.exporters().items()
+    ]
+    return {
+        number: fingerprint("export", _RECORDS, formats, part.to_pydict(), selected.inputs(part))
+        for number, part in enumerate(selected.parts())
+    }
+
+
+def whole_fingerprint(recipe: Recipe, parts: Mapping[int, str]) -> str:
+    """What the data set as a whole depends on: its parts, and for its card the recipe.
+
+    The card shows every setting; one that is new in a release is no reason to write it again.
+    """
+    return fingerprint("dataset", _RECORDS, sorted(parts.items()), chosen_values(recipe))
