@@ -43,8 +43,8 @@ ALLOWED = {
     "run_folder scorers stages",
     "training": "captions components errors models progress recipe report",
     "evaluation": "captions errors estimates models progress",
-    "comparison": "captions data errors estimates models progress report run_folder scorers "
-    "training",
+    "comparison": "captions components data errors estimates models progress recipe report "
+    "run_folder scorers training",
     "doctor": "components errors models recipe",
     "cli": "checks comparison components doctor engines errors estimates evaluation pipeline "
     "planning progress publishing recipe training",

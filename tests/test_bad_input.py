@@ -321,7 +321,7 @@ def test_run_folder_that_is_a_file(tmp_path: Path) -> None:
     line = refusal(run(["run", "--captions", captions, "--out", captions], tmp_path))
     assert line == f"{captions} is a file: name a new folder for the run"
     line = refusal(run(["run", "--captions", captions, "--out", captions / "x"], tmp_path))
-    assert "a part of the path is a file" in line
+    assert "part of the path is a file" in line
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"seed: [", b"seed: x", b"sead: 1"])

@@ -75,7 +75,7 @@ def test_run_verify_and_regenerate_notice_it(tmp_path: Path, pipeline: Path, cha
     assert "generate" in stale
     assert {found["kind"] for found in json.loads(told.out)["findings"]} == {"stale"}
     id = before[0]["caption_id"]
-    assert "by another recipe, caption or models" in do("regenerate", str(out), "--id", id).out
+    assert "with another recipe, caption or models" in do("regenerate", str(out), "--id", id).out
     run()
     after = generated(out)
     assert [row["seed"] for row in after] == [row["seed"] for row in before]

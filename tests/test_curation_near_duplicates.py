@@ -11,7 +11,7 @@ import pytest
 
 from fakes.endpoint import FakeEndpoint
 from synthvlm import Pipeline, Recipe
-from synthvlm.captions import buckets
+from synthvlm.captions.duplicates import minhash
 from synthvlm.captions.duplicates.near_duplicates import THRESHOLD
 from synthvlm.errors import RecipeError
 from synthvlm.progress.display import PlainProgress
@@ -112,7 +112,7 @@ def test_the_funnel_the_warning_and_the_report_tell(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(buckets, "FULL", 1)
+    monkeypatch.setattr(minhash, "FULL", 1)
     # Alike enough to share buckets, too different to be near-duplicates: 9 of 25 n-grams.
     birds = ["robin", "heron", "eagle", "raven", "finch", "stork", "swift", "crane", "egret"]
     alike = [f"See how the {bird}, {bird[::-1]} and {bird[1:]}, sits there." for bird in birds]

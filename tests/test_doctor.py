@@ -9,6 +9,7 @@ import pytest
 
 from synthvlm import doctor
 from synthvlm.doctor import Finding, diagnose, findings
+from synthvlm.recipe import Recipe
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """No network; the names that were looked for on the hub."""
     asked: list[str] = []
 
-    def problem(name: str) -> str:
+    def problem(name: str, revision: str | None) -> str:
         asked.append(name)
         return "hub not reachable (OfflineModeIsEnabled)"
 
@@ -30,6 +31,41 @@ def test_healthy_installation(no_hub: list[str]) -> None:
         assert found[name].state == "ok", found[name]
     assert found["model stabilityai/stable-diffusion-xl-base-1.0"].state in ("ok", "missing")
     assert len(no_hub) <= 1, "asked again after the hub did not answer"
+
+
+def test_every_model_that_a_recipe_runs_here_is_listed(tmp_path: Path) -> None:
+    lora, safety = tmp_path / "lora", tmp_path / "safety"
+    recipe = Recipe.load(
+        "sdxl",
+        captions=["captions.txt"],
+        overrides=[
+            f"generation.loras=[{{model: {lora}, revision: v2}}]",
+            f"generation.safety.model={safety}",
+            "curation.rules.judge={model: org/judge, min: 0.5}",
+        ],
+    )
+    models = dict(doctor._models_of(recipe))
+    assert {
+        "stabilityai/stable-diffusion-xl-base-1.0",
+        "stabilityai/stable-diffusion-xl-refiner-1.0",
+        "openai/clip-vit-base-patch32",
+        "Salesforce/blip-itm-base-coco",
+        "org/judge",
+        str(lora),
+        str(safety),
+    } == models.keys()
+    assert models[str(lora)] == "v2"
+
+
+def test_models_of_endpoints_are_not_looked_for_here() -> None:
+    recipe = Recipe.load(
+        captions=["captions.txt"],
+        overrides=[
+            "generation={model: remote, endpoint: {url: 'http://127.0.0.1:9/v1'}}",
+            "curation.rules.judge={model: j, min: 0.5, endpoint: {url: 'http://127.0.0.1:9/v1'}}",
+        ],
+    )
+    assert list(doctor._models_of(recipe)) == []
 
 
 def test_real_hub_lookup_without_network_is_a_line_and_no_error() -> None:

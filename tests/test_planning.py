@@ -28,16 +28,16 @@ class Generator(FakeGenerator):
     """Counts images, takes its time with the first batch, and fails where it is told to."""
 
     def __init__(self) -> None:
-        self.drawn = 0
+        self.generated = 0
         self.first_s = 0.0
         self.fails = 0
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
         if any(seed % 100 < self.fails for seed in seeds):
             raise GenerationError("this seed fails")
-        if self.first_s and not self.drawn:
+        if self.first_s and not self.generated:
             time.sleep(self.first_s)
-        self.drawn += len(prompts)
+        self.generated += len(prompts)
         return super().generate(prompts, seeds)
 
 
@@ -84,11 +84,11 @@ def the_run(settings: Recipe, out: Path) -> dict[str, Any]:
 def test_a_plan_tried_on_all_captions_is_the_run(tmp_path: Path, generator: Generator) -> None:
     settings = recipe(captions(tmp_path, 40))
     found = plan(settings, sample=100)
-    drawn = generator.drawn
+    before = generator.generated
     truth = the_run(settings, tmp_path / "run")
     assert found["captions_read"].value == truth["read"] == 44
     assert found["captions_kept"].value == truth["kept"] == 32
-    assert found["images"].value == generator.drawn - drawn == 96
+    assert found["images"].value == generator.generated - before == 96
     assert found["captions_kept"].is_exact
     assert found["images"].is_exact
 
@@ -97,7 +97,7 @@ def test_the_kept_share_of_a_sample_has_a_range(tmp_path: Path, generator: Gener
     settings = recipe(captions(tmp_path, 2000))
     found = plan(settings)
     kept = found["captions_kept"]
-    assert generator.drawn == 48
+    assert generator.generated == 48
     assert found["captions_read"].value == 2200
     assert kept.low is not None
     assert kept.high is not None
@@ -135,9 +135,9 @@ def test_adaptive_best_of_k_is_planned_as_it_draws(
     change = [f"generation.adaptive={adaptive}", "generation.candidates=6"]
     settings = recipe(captions(tmp_path, 40), *change)
     found = plan(settings, sample=100)
-    drawn = generator.drawn
+    before = generator.generated
     the_run(settings, tmp_path / "run")
-    assert found["images"].value == pytest.approx(generator.drawn - drawn)
+    assert found["images"].value == pytest.approx(generator.generated - before)
     assert 1 < found["images_per_caption"].value < 6
     assert not found["images"].is_exact
 
@@ -145,9 +145,9 @@ def test_adaptive_best_of_k_is_planned_as_it_draws(
 def test_calibration_is_part_of_the_plan(tmp_path: Path, generator: Generator) -> None:
     settings = recipe(captions(tmp_path, 40), "generation.adaptive={sample: 40}")
     found = plan(settings, sample=100)
-    drawn = generator.drawn
+    before = generator.generated
     the_run(settings, tmp_path / "run")
-    assert found["images"].value == pytest.approx(generator.drawn - drawn)
+    assert found["images"].value == pytest.approx(generator.generated - before)
 
 
 @pytest.mark.parametrize("shard_size", [20, 1000])
@@ -181,8 +181,8 @@ def test_nothing_is_left_behind(
 def test_some_failing_images_are_told(tmp_path: Path, generator: Generator) -> None:
     generator.fails = 10
     found = plan(recipe(captions(tmp_path, 400)), sample=40)
-    told = [note for note in found.notes if "of no use; the first: this seed fails" in note]
-    assert len(told) == 1
+    notes = [note for note in found.notes if "of no use; the first: this seed fails" in note]
+    assert len(notes) == 1
     assert any("the run will stop" in note for note in found.notes)
 
 
@@ -193,7 +193,7 @@ def test_no_kept_caption_is_one_clear_line(tmp_path: Path, generator: Generator)
     assert str(caught.value).startswith(
         "curation keeps none of 40 sampled captions (40 fail char_count): loosen the rules"
     )
-    assert generator.drawn == 0
+    assert generator.generated == 0
 
 
 def test_unreadable_captions_are_counted(tmp_path: Path, generator: Generator) -> None:
@@ -217,9 +217,9 @@ def test_what_a_sample_cannot_tell_is_named(tmp_path: Path, generator: Generator
         "selection.min_scores={clip_score: 0.3}",
     ]
     found = plan(recipe(captions(tmp_path, 40), *changes))
-    told = "\n".join(found.notes)
-    assert "curation.near_duplicates, curation.concepts" in told
-    assert "selection.min_scores" in told
+    notes = "\n".join(found.notes)
+    assert "curation.near_duplicates, curation.concepts" in notes
+    assert "selection.min_scores" in notes
     # Not applied to the sample either: each concept would have kept a single caption.
     assert found["captions_kept"].value == 32
 

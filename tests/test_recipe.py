@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from synthvlm.components.settings import published_name
 from synthvlm.errors import RecipeError
 from synthvlm.recipe import RECIPES, Recipe
+from synthvlm.scorers import SCORERS
 from synthvlm.scorers.ssim import SsimSettings
 
 SOURCES = {"sources": [{"path": "captions.txt"}]}
@@ -64,7 +65,7 @@ def test_unknown_key_is_refused_with_its_path_and_the_nearest_name(
 def test_unknown_key_that_resembles_none_is_answered_with_the_valid_names() -> None:
     assert (
         refusal({"scoring": {"zzz": 1}})
-        == "recipe: scoring.zzz: there is no scorer 'zzz' (valid: clip, ssim) "
+        == f"recipe: scoring.zzz: there is no scorer 'zzz' (valid: {', '.join(SCORERS.names())}) "
         "(a plug-in of yours: --plugin FILE.py)"
     )
 

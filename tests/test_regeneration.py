@@ -24,11 +24,11 @@ from fake_models import (
     use_fake_models,
 )
 from synthvlm import Pipeline, Recipe
-from synthvlm.checks.opened_run import opened_run
 from synthvlm.checks.regenerate import regenerate
 from synthvlm.data import file_stem
 from synthvlm.errors import GenerationError, SynthVLMError
 from synthvlm.generators.base import GeneratedImages
+from synthvlm.pipeline import open_run
 from synthvlm.stages.generation.models import Models
 from synthvlm.stages.generation.pixels import decode
 
@@ -53,7 +53,7 @@ def make(out: Path, *changes: str, models: Models | None = None) -> Path:
 
 def again(out: Path, id: str, **options: Any) -> Any:
     options.setdefault("load_models", load_fake_models)
-    return regenerate(*opened_run(str(out)), id, **options)
+    return regenerate(*open_run(str(out)), id, **options)
 
 
 def rows_of(out: Path, folder: str = "candidates") -> list[dict[str, Any]]:
@@ -113,7 +113,7 @@ def test_winners_of_every_format_are_the_same_bit_for_bit(
     assert (winner.image.largest, winner.image.share) == (0, 0.0)
     assert winner.image.encoding == encoding
     assert winner.largest_score == 0.0
-    assert "bit for bit the stored one; equal scores" in "\n".join(made.lines())
+    assert "identical to the stored one; its scores are equal" in "\n".join(made.lines())
 
 
 def test_losers_are_compared_by_scores_and_thumbnails(run: Path, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_what_is_not_reproducible_or_of_another_recipe_is_told(tmp_path: Path) -
     out = make(tmp_path / "run", models=models)
     told = "\n".join(again(out, "captions-7", load_models=lambda _: models).lines())
     assert "its seed does not determine the image" in told
-    folder, recipe = opened_run(str(out))
+    folder, recipe = open_run(str(out))
     changed = recipe.changed(overrides=["generation.steps=7"])
     made = regenerate(folder, changed, "captions-7", load_models=load_fake_models)
     assert "another recipe, caption or models" in "\n".join(made.lines())
@@ -216,24 +216,24 @@ def test_a_caption_or_candidate_without_an_image_is_refused_in_a_line(
     run: Path, tmp_path: Path
 ) -> None:
     for id, options, message in [
-        ("captions-77", {}, r"no caption with the id 'captions-77': the nearest are 'captions-7'"),
-        ("captions-12", {}, r"rejected it by duplicate of 'captions-0'; ask for that one"),
-        ("captions-13", {}, r"rejected it by alnum_ratio \(its measure is 0\)"),
+        ("captions-77", {}, r"no caption with the id 'captions-77' \(similar ids: 'captions-7'"),
+        ("captions-12", {}, r"rejected it \(duplicate\); it is a duplicate of 'captions-0', use"),
+        ("captions-13", {}, r"rejected it \(alnum_ratio\): its measure is 0"),
         ("captions-1", {"index": 3}, r"no candidate 3: its candidates are 0 to 2"),
-        ("captions-1", {"index": 1, "every": True}, r"exclude each other"),
+        ("captions-1", {"index": 1, "every": True}, r"cannot be used together"),
     ]:
         with pytest.raises(SynthVLMError, match=message):
             again(run, id, **options)
     out = make(tmp_path / "early", "generation.adaptive={threshold: 0.0}")
     with pytest.raises(
-        SynthVLMError, match=r"candidate 2 .* was never drawn: its caption was done"
+        SynthVLMError, match=r"candidate 2 .* was never generated: its caption was done"
     ):
         again(out, "captions-1", index=2)
     made = again(out, "captions-1", every=True)
     assert len(made.candidates) == 1
     assert made.skipped == (
-        "candidate 1: was never drawn: its caption was done before",
-        "candidate 2: was never drawn: its caption was done before",
+        "candidate 1: was never generated: its caption was done before",
+        "candidate 2: was never generated: its caption was done before",
     )
 
 
@@ -248,7 +248,7 @@ def test_a_candidate_that_failed_says_why(tmp_path: Path) -> None:
     out = make(tmp_path / "run", "run.max_failed_share=1.0", models=models)
     with pytest.raises(SynthVLMError, match=r"candidate 1 .* it failed \(no kites today\)"):
         again(out, "captions-3", index=1)
-    with pytest.raises(SynthVLMError, match=r"no candidate .* is chosen \(0 failed, 1 failed"):
+    with pytest.raises(SynthVLMError, match=r"has no winner \(candidates: 0 failed, 1 failed"):
         again(out, "captions-3")
     good = again(out, "captions-4")
     assert good.is_same
@@ -263,7 +263,7 @@ def test_what_is_lost_is_told(run: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(run, tmp_path / "run"))
     for file in (out / "pairs").glob("part-00001-*"):
         file.unlink()
-    with pytest.raises(SynthVLMError, match="shard 1, that of caption 'captions-7', is not"):
+    with pytest.raises(SynthVLMError, match=r"the shard of caption 'captions-7' \(1\) is not"):
         again(out, "captions-7")
     assert again(out, "captions-1").is_same
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from synthvlm.selectors.selection import by_shard, select_pairs
 from synthvlm.selectors.top import TopSelector
@@ -37,6 +41,58 @@ def test_the_best_of_all_shards_are_ranked() -> None:
     rows = [(row["rank"], row["shard"], row["caption_id"]) for row in selection.to_pylist()]
     assert rows == [(1, 0, "0-3"), (2, 1, "1-3"), (3, 0, "0-2")]
     assert selection["index"].to_pylist() == [2, 2, 2]
+
+
+SCORES = st.dictionaries(
+    st.text("abc", min_size=1, max_size=3),
+    st.tuples(*[st.integers(0, 4).map(lambda n: n / 4)] * 3, st.integers(0, 2)),
+    max_size=12,
+)
+
+
+@given(
+    SCORES,
+    st.none() | st.integers(1, 14) | st.floats(0.01, 1.0),
+    st.none() | st.sampled_from([0.25, 0.5]),
+)
+def test_the_selection_is_the_best_pairs_above_the_minimum_ties_by_caption_id(
+    pairs: dict[str, tuple[float, float, float, int]],
+    limit: float | None,
+    minimum: float | None,
+) -> None:
+    """For any scores, in any shards: what a plain sort of all winners gives."""
+    tables = []
+    for shard in range(3):
+        rows = [
+            {"caption_id": id, "index": index, "clip_score": clip, "ssim_score": ssim,
+             "score": score, "chosen": index == 1}
+            for id, (clip, ssim, score, of) in pairs.items() if of == shard
+            for index in range(2)
+        ]  # fmt: skip
+        table = pa.Table.from_pylist(rows, candidates(0, 1, 1).schema)
+        tables.append((shard, table))
+    total, selection = select_pairs(
+        tables,
+        selector=TopSelector(),
+        scorers=["clip", "ssim"],
+        top_n=limit if isinstance(limit, int) else None,
+        top_fraction=limit if isinstance(limit, float) else None,
+        min_scores={} if minimum is None else {"clip_score": minimum},
+    )
+    ranked = sorted(
+        (-score, id, of)
+        for id, (clip, _, score, of) in pairs.items()
+        if minimum is None or clip >= minimum
+    )
+    count = len(ranked)
+    if isinstance(limit, int):
+        count = limit
+    elif limit is not None:
+        count = math.ceil(round(limit * len(pairs), 6))
+    expected = [(n, id, of, 1) for n, (_, id, of) in enumerate(ranked[:count], 1)]
+    assert total == len(pairs)
+    columns = (selection[name].to_pylist() for name in ("rank", "caption_id", "shard", "index"))
+    assert list(zip(*columns, strict=True)) == expected
 
 
 def test_by_shard_keeps_the_order_within_a_shard() -> None:

@@ -77,7 +77,7 @@ def test_nothing_runs_and_a_run_is_half_done(url: str) -> None:
     assert found.text().splitlines() == [
         f"{run.url}: not running",
         "",
-        "shards done:",
+        "shards done",
         "  measure   3 of 3",
         "  curate    3 of 3",
         "  generate  1 of 3",
@@ -86,7 +86,7 @@ def test_nothing_runs_and_a_run_is_half_done(url: str) -> None:
         "",
         "candidates: 37 of 120 done, 3 failed",
         "",
-        f"generate is next; resume: synthvlm run --out {run.url}",
+        f"next stage: generate; resume with: synthvlm run --out {run.url}",
     ]
 
 
@@ -132,7 +132,9 @@ def test_a_run_at_work_is_told_by_its_heartbeat(url: str, monkeypatch: pytest.Mo
     ]
     assert "  generate  1 of 3" in lines
     assert not any(line.startswith("candidates:") for line in lines)
-    assert lines[-1] == "last heartbeat 10 s ago by its own clock; whether it lives, --watch tells"
+    assert lines[-1] == (
+        "last heartbeat 10 s ago (by its own clock); use --watch to see whether it is alive"
+    )
 
 
 def test_a_run_at_work_before_generation_has_its_candidates_counted(tmp_path: Path) -> None:
@@ -219,7 +221,7 @@ def test_workers_that_may_hang_are_told_while_the_run_lives(tmp_path: Path) -> N
     found = status(run, recipe())
     assert [one["worker"] for one in found.silent] == ["3"]
     (line,) = [line for line in found.text().splitlines() if "may hang" in line]
-    assert line.startswith("worker 3 may hang (told 2")
+    assert line.startswith("worker 3 may hang (reported 2")
     assert line.endswith(" UTC): nothing heard")
 
 
@@ -264,15 +266,15 @@ def test_a_run_whose_heart_stands_still_seems_dead(tmp_path: Path) -> None:
         [False] * (len(looks) - 1)
     )
     assert "seems dead: on node-7, process 4711" in looks[-1].text()
-    assert "silent for 1 min\n" in looks[-1].text()
-    assert looks[-1].text().endswith(f"resume: synthvlm run --out {run.url}")
+    assert "no heartbeat for 1 min\n" in looks[-1].text()
+    assert looks[-1].text().endswith(f"resume with: synthvlm run --out {run.url}")
 
 
 @pytest.mark.parametrize("name", ["nothing", "strangers"])
 def test_what_is_no_run_folder_is_one_line(name: str, tmp_path: Path) -> None:
     (tmp_path / "strangers").mkdir()
     (tmp_path / "strangers/notes.txt").write_text("mine")
-    with pytest.raises(RunFolderError, match=r"is not a run folder: it holds no recipe\.yaml"):
+    with pytest.raises(RunFolderError, match=r"is not a run folder: it contains no recipe\.yaml"):
         show_status(str(tmp_path / name))
     assert not (tmp_path / "nothing").exists()
 

@@ -376,7 +376,7 @@ def test_unknown_protocol_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["", " "])
 def test_folder_without_a_name_is_refused(url: str) -> None:
-    with pytest.raises(RunFolderError, match=r"^the run folder has no name"):
+    with pytest.raises(RunFolderError, match=r"^the name of the run folder is empty"):
         RunFolder(url)
 
 

@@ -22,7 +22,7 @@ from synthvlm import Pipeline, Recipe
 from synthvlm.cli import app
 from synthvlm.errors import GenerationError, OutOfMemoryError, RecipeError, RunFolderError
 from synthvlm.generators.base import GeneratedImages
-from synthvlm.planning.combinations import Combination, Tuning, drawing_seconds
+from synthvlm.planning.combinations import Combination, Tuning, generation_seconds
 from synthvlm.planning.tune import parse_grid, tune
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.scorers.base import Scores
@@ -35,7 +35,7 @@ class Studio:
     reproducible = True
 
     def __init__(self) -> None:
-        self.drawn: Counter[tuple[Any, ...]] = Counter()
+        self.generated: Counter[tuple[Any, ...]] = Counter()
         self.stop_at: tuple[Any, ...] | None = None
         self.slow_s = 0.0
         self.seeds: dict[tuple[Any, ...], set[tuple[str, int]]] = {}
@@ -60,10 +60,10 @@ class _Generator(FakeGenerator):
             raise ValueError("no such scheduler")
         if guidance == 97 and any(seed % 3 == 0 for seed in seeds):
             raise GenerationError("this seed fails")
-        if self._key == studio.stop_at and studio.drawn[self._key]:
+        if self._key == studio.stop_at and studio.generated[self._key]:
             raise KeyboardInterrupt
         time.sleep(studio.slow_s * steps * len(prompts))
-        studio.drawn[self._key] += len(prompts)
+        studio.generated[self._key] += len(prompts)
         studio.seeds.setdefault(self._key, set()).update(zip(prompts, seeds, strict=True))
         # The noise is the caption's own, so that differences are free of it.
         bright = [min(255, 10 * steps + seed % 97) for seed in seeds]
@@ -106,7 +106,7 @@ def test_the_best_combination_is_first(tmp_path: Path, studio: Studio) -> None:
     found = tune(recipe(tmp_path), STEPS, str(tmp_path / "out"), sample=20)
     assert [one.settings["generation.steps"] for one in found.combinations] == [9, 5, 2]
     assert found.captions == 20
-    assert set(studio.drawn.values()) == {20}
+    assert set(studio.generated.values()) == {20}
     # The same captions and seeds for all.
     assert len({frozenset(pairs) for pairs in studio.seeds.values()}) == 1
     first, second, third = found.combinations
@@ -146,7 +146,7 @@ def test_intervals_are_over_captions_and_paired(tmp_path: Path, studio: Studio) 
 
 def test_a_caption_counts_with_the_mean_of_its_candidates(tmp_path: Path, studio: Studio) -> None:
     found = tune(recipe(tmp_path), STEPS, str(tmp_path / "out"), sample=10, candidates=3)
-    assert set(studio.drawn.values()) == {30}
+    assert set(studio.generated.values()) == {30}
     best = found.combinations[0]
     expected = [min(255, 90 + seed % 97) / 255 for _, seed in studio.seeds[9, 2.0]]
     assert best.score is not None
@@ -159,19 +159,19 @@ def test_a_killed_search_goes_on_and_draws_nothing_twice(tmp_path: Path, studio:
     studio.stop_at = (9, 2.0)
     with pytest.raises(KeyboardInterrupt):
         tune(settings, grid, out, sample=20)
-    assert studio.drawn[2, 2.0] == 20
-    assert 0 < studio.drawn[9, 2.0] < 20
+    assert studio.generated[2, 2.0] == 20
+    assert 0 < studio.generated[9, 2.0] < 20
     assert not (tmp_path / "out/tune.json").exists()
-    begun = studio.drawn[9, 2.0]
+    begun = studio.generated[9, 2.0]
     studio.stop_at = None
     resumed = tune(settings, grid, out, sample=20)
-    assert studio.drawn[2, 2.0] == 20
-    # Shards are batches; one that the kill found uncommitted is drawn once more.
-    assert studio.drawn[9, 2.0] - begun <= 20
+    assert studio.generated[2, 2.0] == 20
+    # Shards are batches; one that the kill found uncommitted is generated once more.
+    assert studio.generated[9, 2.0] - begun <= 20
     assert len(resumed.combinations[0].scores) == 20
-    drawn = studio.drawn.total()
+    before = studio.generated.total()
     assert tune(settings, grid, out, sample=20).values() == resumed.values()
-    assert studio.drawn.total() == drawn
+    assert studio.generated.total() == before
 
 
 def test_a_larger_sample_draws_the_newcomers_alone(tmp_path: Path, studio: Studio) -> None:
@@ -179,7 +179,7 @@ def test_a_larger_sample_draws_the_newcomers_alone(tmp_path: Path, studio: Studi
     grid = {"generation.steps": [2]}
     tune(settings, grid, out, sample=16)
     tune(settings, grid, out, sample=32)
-    assert set(studio.drawn.values()) == {32}
+    assert set(studio.generated.values()) == {32}
 
 
 def test_combinations_that_fail_stop_no_others(tmp_path: Path, studio: Studio) -> None:
@@ -200,7 +200,7 @@ def test_combinations_that_fail_stop_no_others(tmp_path: Path, studio: Studio) -
     assert kept == json.loads(json.dumps(found.values()))
     # What failed is tried again, and the rest left alone.
     tune(recipe(tmp_path), grid, out, sample=16)
-    assert studio.drawn[3, 2] == 16
+    assert studio.generated[3, 2] == 16
 
 
 def test_few_failing_images_are_told(tmp_path: Path, studio: Studio) -> None:
@@ -254,7 +254,7 @@ RUN = {"event": "run"}
 def test_times_leave_out_what_warms_up(
     events: list[dict[str, Any]], expected: float | None
 ) -> None:
-    assert drawing_seconds(events) == expected
+    assert generation_seconds(events) == expected
 
 
 def test_a_grid_is_yaml() -> None:
@@ -269,7 +269,7 @@ def test_a_grid_is_yaml() -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "told"),
+    ("texts", "message"),
     [
         ([], "nothing to tune"),
         (["generation.steps"], "expected KEY=VALUE,VALUE"),
@@ -283,26 +283,26 @@ def test_a_grid_is_yaml() -> None:
         (["generation.steps=[1"], "recipe --grid generation.steps=[1"),
     ],
 )
-def test_bad_grids_are_one_line(texts: list[str], told: str) -> None:
+def test_bad_grids_are_one_line(texts: list[str], message: str) -> None:
     with pytest.raises(RecipeError) as caught:
         parse_grid(texts)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("key", "values", "told"),
+    ("key", "values", "message"),
     [
         ("generation.stepz", [1], "generation.stepz"),
         ("generation.steps", [4, "many"], "generation.steps"),
     ],
 )
-def test_combinations_are_validated_before_one_is_drawn(
-    tmp_path: Path, studio: Studio, key: str, values: list[Any], told: str
+def test_combinations_are_validated_before_one_is_tried(
+    tmp_path: Path, studio: Studio, key: str, values: list[Any], message: str
 ) -> None:
-    with pytest.raises(RecipeError, match=told):
+    with pytest.raises(RecipeError, match=message):
         tune(recipe(tmp_path), {key: values}, str(tmp_path / "out"))
-    assert not studio.drawn
+    assert not studio.generated
     assert not (tmp_path / "out").exists()
 
 
@@ -346,7 +346,7 @@ def test_the_command_on_the_embedded_models(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, [*command, "--grid", "generation.steps=1,6"])
     assert found.exit_code == 0, found.output
     lines = found.stdout.splitlines()
-    # A single step cannot draw; six can.
+    # A single step makes no image; six do.
     assert lines[-2:] == ["generation:", "  steps: 6"]
     assert json.loads((out / "tune.json").read_text("utf-8"))["captions"] == 8
     bad = CliRunner().invoke(app, [*command, "--grid", "scoring.clip.weight=1,2"])

@@ -28,11 +28,11 @@ from synthvlm import Recipe
 from synthvlm.captions.rules.base import Measured, Subject
 from synthvlm.checks import Finding, Verification, discard, verify
 from synthvlm.checks.images import image_problem
-from synthvlm.checks.opened_run import opened_run
 from synthvlm.checks.snapshot import Snapshot
 from synthvlm.data import digest
 from synthvlm.errors import RunFolderError
 from synthvlm.generators.base import GeneratedImages
+from synthvlm.pipeline import open_run
 from synthvlm.run_folder.folder import RunFolder, table_bytes
 from synthvlm.run_folder.marker import Marker, StoredFile, marker_name
 from synthvlm.stages.generation.models import Models
@@ -111,7 +111,7 @@ def out(whole: Path, tmp_path: Path) -> Path:
 
 
 def checked(out: Path | str) -> Verification:
-    return verify(*opened_run(str(out)))
+    return verify(*open_run(str(out)))
 
 
 def bad(out: Path | str) -> list[tuple[str, int | None, str, str]]:
@@ -120,7 +120,7 @@ def bad(out: Path | str) -> list[tuple[str, int | None, str, str]]:
 
 def mended(out: Path, captions: Path, whole: Path, *changes: str) -> int:
     """Discard what is damaged and run again: all must be as before; how many images that took."""
-    run, _ = opened_run(str(out))
+    run, _ = open_run(str(out))
     with run.held():
         discard(run, checked(out))
     drawn = do(out, captions, *changes)
@@ -185,7 +185,7 @@ def test_of_a_run_just_finished_nothing_is_to_be_said(whole: Path) -> None:
         "generate": 3, "select": 1, "export": 3, "dataset": 1,
     }  # fmt: skip
     assert sum(check.files for check in found.stages) > 40
-    assert "no damage" in found.text()
+    assert "No damage" in found.text()
 
 
 #: A file of each kind: stage, shard or part, where its name begins, and what it takes to redo it.
@@ -352,13 +352,6 @@ def chosen(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return next(row for row in rows if row["chosen"])
 
 
-def another_winner(rows: list[dict[str, Any]]) -> None:
-    other = next(r for r in rows if r["status"] == "ok" and not r["chosen"])
-    for row in rows:
-        if row["caption_id"] == other["caption_id"]:
-            row["chosen"] = row is other
-
-
 def two_winners(rows: list[dict[str, Any]]) -> None:
     next(r for r in rows if r["status"] == "ok" and not r["chosen"])["chosen"] = True
 
@@ -371,36 +364,23 @@ def bomb(side: int) -> bytes:
 
 
 CONTENTS: dict[str, tuple[str, str, Callable[[list[dict[str, Any]]], Any], str]] = {
-    "seed": ("generate", "candidates", lambda r: chosen(r).update(seed=7), "seed of another"),
-    "origin": ("generate", "candidates", lambda r: chosen(r).update(fingerprint="f"),
-               "is of another text or model"),
-    "status": ("generate", "candidates", lambda r: r[0].update(status="o"), "has the status 'o'"),
-    "nan": ("generate", "candidates", lambda r: chosen(r).update(clip_score=math.nan), "nan"),
-    "range": ("generate", "candidates", lambda r: chosen(r).update(ssim_score=1.5), "from -1 to 1"),
-    "score": ("generate", "candidates", lambda r: chosen(r).update(score=9.0), "its parts give"),
-    "no score": ("generate", "candidates", lambda r: chosen(r).update(score=None), "no score"),
-    "not best": ("generate", "candidates", another_winner, "is chosen, the best is"),
+    "no score": ("generate", "candidates", lambda r: chosen(r).update(score=None), "not usable"),
     "two": ("generate", "candidates", two_winners, "2 candidates of"),
-    "row gone": ("generate", "candidates", lambda r: r.pop(), "rows are not 3 for each"),
-    "order": ("generate", "candidates", lambda r: r.reverse(), "stands where"),
-    "twice": ("generate", "candidates", lambda r: r.append(r[0]), "is there 2 times"),
+    "row gone": ("generate", "candidates", lambda r: r.pop(), "rows, not 3 for each of"),
+    "order": ("generate", "candidates", lambda r: r.reverse(), "is in the place of"),
+    "twice": ("generate", "candidates", lambda r: r.append(r[0]), "occurs 2 times"),
     "image": ("generate", "pairs", lambda r: r[0].update(image=r[0]["image"][:-40]), "decode"),
-    "kind": ("generate", "pairs", lambda r: r[0].update(format="webp"), "is no webp"),
+    "kind": ("generate", "pairs", lambda r: r[0].update(format="webp"), "is not a webp image"),
     "eps": ("generate", "pairs", lambda r: r[0].update(image=b"%!PS-Adobe", format="eps"), "eps"),
-    "width": ("generate", "pairs", lambda r: r[0].update(width=17), "is 16 x 16, its row says 17"),
-    "length": ("generate", "pairs",
-               lambda r: r[0].update(image_embedding=[2.0, 0, 0, 0]), "has length 2.000"),
-    "inf": ("generate", "pairs",
-            lambda r: r[0].update(text_embedding=[math.inf, 0, 0, 0]), "is not finite"),
-    "winner gone": ("generate", "pairs", lambda r: r.pop(), "is chosen, and has no image"),
+    "width": ("generate", "pairs", lambda r: r[0].update(width=17), "is 16 x 16, but 17 x 16"),
+    "winner gone": ("generate", "pairs", lambda r: r.pop(), "is chosen, but has no image"),
     "no winner": ("generate", "pairs", lambda r: r[0].update(index=99), "(and 1 more)"),
-    "thumbnail": ("generate", "previews", lambda r: r[0].update(thumbnail=b"x"), "is no webp"),
-    "winner's": ("generate", "previews", lambda r: r[0].update(index=99), "is no loser"),
-    "id twice": ("measure", "measures", lambda r: r[0].update(id=r[1]["id"]), "no id of one"),
-    "verdict": ("curate", "captions", lambda r: r[0].update(rejected_by="judge"), "rejected by"),
-    "caption": ("curate", "captions", lambda r: r[0].update(text="else"), "text is not that of"),
+    "thumbnail": ("generate", "previews", lambda r: r[0].update(thumbnail=b"x"), "is not a webp"),
+    "winner's": ("generate", "previews", lambda r: r[0].update(index=99), "did not lose"),
+    "id twice": ("measure", "measures", lambda r: r[0].update(id=r[1]["id"]), "is not unique"),
+    "caption": ("curate", "captions", lambda r: r[0].update(text="else"), "text differs from"),
     "unknown": ("measures-perplexity", "measures-perplexity",
-                lambda r: r[0].update(id="who"), "'who' is no caption of this shard"),
+                lambda r: r[0].update(id="who"), "'who' is not a caption here"),
 }  # fmt: skip
 
 
@@ -416,18 +396,21 @@ def test_rows_that_contradict_each_other_are_found_whatever_their_checksum(
     mended(out, captions, whole)
 
 
-def test_a_selection_that_the_candidates_do_not_give_is_found(
+def test_a_selection_of_other_rows_than_winners_is_found(
     out: Path, whole: Path, captions: Path
 ) -> None:
-    changes: list[tuple[Callable[[list[dict[str, Any]]], Any], str]] = [
-        (lambda r: r[0].update(rank=5), "ranks"),
-        (lambda r: r[2].update(score=0.1), "rank 3"),
-        (lambda r: r[1].update(index=r[1]["index"] + 1), "rank 2"),
-        (lambda r: r.pop(), "the candidates give 16"),
+    marker = marker_name("select", 0)
+    changes: list[tuple[Callable[[list[dict[str, Any]]], Any], str, str]] = [
+        (lambda r: r[0].update(rank=5), "selection.parquet", "ranks are not 1, 2, 3"),
+        (lambda r: r[1].update(index=r[1]["index"] + 1), "selection.parquet", "is not a winner of"),
+        (lambda r: r[1].update(caption_id="who"), "selection.parquet", "'who' is not a winner"),
+        (lambda r: r[1].update({**r[0], "rank": 2}), "selection.parquet", "is selected 2 times"),
+        (lambda r: r.pop(), marker, "but 15 in its rows"),
     ]
-    for change, problem in changes:
+    for change, file, problem in changes:
         rewrite(out, "select", "selection", change, shard=0)
-        [finding] = [f for f in checked(out).bad if f.file == "selection.parquet"]
+        [finding] = [f for f in checked(out).bad if f.stage == "select"]
+        assert (finding.file, finding.kind) == (file, "damaged")
         assert problem in finding.problem
         assert mended(out, captions, whole) == 0
 
@@ -436,8 +419,8 @@ def test_a_file_of_another_kind_is_found(out: Path, whole: Path, captions: Path)
     marker = marker_of(out, "generate", 1)
     name = str(marker.file("pairs"))
     for data, problem in (
-        (b"not Parquet", "no Parquet file"),
-        (table_bytes(pa.table({"caption_id": ["x"]})), "columns are not those of its kind: format"),
+        (b"not Parquet", "not a Parquet file"),
+        (table_bytes(pa.table({"caption_id": ["x"]})), "columns are not the expected ones: format"),
     ):
         (out / name).write_bytes(data)
         files = [StoredFile(name, len(data), digest([data])) if f.path == name else f
@@ -473,9 +456,9 @@ def test_a_disk_that_cannot_read_a_file_has_damaged_it_and_no_other_trouble_has(
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_an_image_is_not_decoded_if_it_says_that_it_is_huge() -> None:
-    assert "too many to be decoded" in str(image_problem(bomb(10_000), "png", 10_000, 10_000))
+    assert "too many to decode" in str(image_problem(bomb(10_000), "png", 10_000, 10_000))
     assert "does not decode" in str(image_problem(bomb(60_000), "png", 60_000, 60_000))
-    assert "its row says 16 x 16" in str(image_problem(bomb(9_000), "png", 16, 16))
+    assert "but 16 x 16 in its row" in str(image_problem(bomb(9_000), "png", 16, 16))
 
 
 def test_images_of_all_formats_decode() -> None:
@@ -504,7 +487,7 @@ def test_winners_of_a_lossy_run_are_drawn_again_where_nobody_knows_how_they_were
 
 
 def test_what_the_recipe_does_not_want_any_more_is_stale_and_no_damage(whole: Path) -> None:
-    run, recipe = opened_run(str(whole))
+    run, recipe = open_run(str(whole))
 
     def stages(*changes: str) -> dict[str, int]:
         found = verify(run, recipe.changed(overrides=changes))
@@ -531,12 +514,12 @@ def test_what_the_recipe_does_not_want_any_more_is_stale_and_no_damage(whole: Pa
 
 
 def test_sources_that_are_gone_are_no_damage(out: Path, captions: Path, tmp_path: Path) -> None:
-    run, recipe = opened_run(str(out))
+    run, recipe = open_run(str(out))
     values = recipe.model_dump(mode="json")
     values["sources"][0]["path"] = str(tmp_path / "gone.txt")
     found = verify(run, Recipe.from_values(values))
     assert not found.bad
-    assert any("whether it is up to date cannot be told" in note for note in found.notes)
+    assert any("cannot tell whether it is up to date" in note for note in found.notes)
 
 
 def test_strays_are_counted_and_harmless(out: Path) -> None:
@@ -625,7 +608,7 @@ def test_only_who_discards_needs_the_folder_for_itself(out: Path, tmp_path: Path
     assert refused.code == 1
     assert "is working in" in refused.err
     assert (out / marker_name("generate", 1)).read_bytes() == before
-    run, _ = opened_run(str(out))
+    run, _ = open_run(str(out))
     found = checked(out)
     with run.held():
         (out / ".lock.json").write_text(json.dumps({"owner": "another"}))
@@ -639,7 +622,7 @@ def test_a_run_on_another_file_system(captions: Path) -> None:
     url = "memory://verified/run"
     do(url, captions)
     assert not checked(url).findings
-    run, _ = opened_run(url)
+    run, _ = open_run(url)
     marker = run.marker("generate", 1)
     assert marker is not None
     name = str(marker.file("pairs"))
@@ -666,7 +649,7 @@ def test_the_command(out: Path, captions: Path, tmp_path: Path) -> None:
     before = data_set(out)
     sound = command(["verify", out], tmp_path)
     assert (sound.code, sound.err) == (0, "")
-    assert "no damage: every file" in sound.out
+    assert "No damage: every committed file" in sound.out
     images = sorted((out / "dataset").glob("images/*/*"))
     for image in images:
         image.unlink()
@@ -675,8 +658,8 @@ def test_the_command(out: Path, captions: Path, tmp_path: Path) -> None:
     found = command(["verify", out], tmp_path)
     assert found.code == 1
     assert f"damaged: {pairs} (generate, shard 0): its " in found.out
-    assert f"... and {len(images) + 1 - 20} more; --json shows all" in found.out
-    assert f"synthvlm verify {out} --discard, then synthvlm run --out {out}" in found.out
+    assert f"... and {len(images) + 1 - 20} more (--json lists all)" in found.out
+    assert f"  synthvlm verify {out} --discard\n  synthvlm run --out {out}\n" in found.out
     machine = command(["verify", out, "--json"], tmp_path)
     assert machine.code == 1
     values = json.loads(machine.out)
@@ -684,7 +667,7 @@ def test_the_command(out: Path, captions: Path, tmp_path: Path) -> None:
     assert not values["sound"]
     gone = command(["verify", out, "--discard"], tmp_path)
     assert gone.code == 1
-    assert "generate, shard 0: its winners are drawn again" in gone.out
+    assert "generate, shard 0: its winners are generated again" in gone.out
     assert command(words, tmp_path, use_fake_models).code == 0
     assert data_set(out) == before
     assert command(["verify", out, "--json"], tmp_path).code == 0

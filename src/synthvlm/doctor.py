@@ -133,22 +133,17 @@ def _hub_models() -> Iterator[Finding]:
         cached = {repo.repo_id for repo in scan_cache_dir().repos}
     except CacheNotFound:
         cached = set()
-    names: dict[str, None] = {}
-    for recipe in RECIPES.lines():
-        settings = Recipe.load(recipe, captions=["captions.txt"])
-        refiner = settings.generation.refiner
-        loras = [lora.model for lora in settings.generation.loras]
-        scorers = [name for s in settings.scorers.values() for name, _, _ in named_models(s)]
-        parts = [settings.generation.model, *loras, *scorers]
-        for name in [*parts, *([refiner.model] if refiner else [])]:
-            if name != TINY:
-                names[name] = None
+    models = dict.fromkeys(
+        model
+        for recipe in RECIPES.lines()
+        for model in _models_of(Recipe.load(recipe, captions=["captions.txt"]))
+    )
     reachable = True
-    for name in names:
+    for name, revision in models:
         if name in cached:
             yield Finding("ok", f"model {name}", "in the local cache")
             continue
-        problem = _hub_problem(name) if reachable else "hub not reachable"
+        problem = _hub_problem(name, revision) if reachable else "hub not reachable"
         if problem is None:
             yield Finding("ok", f"model {name}", "on the hub, downloaded at first use")
         else:
@@ -156,13 +151,33 @@ def _hub_models() -> Iterator[Finding]:
             yield Finding("missing", f"model {name}", problem)
 
 
-def _hub_problem(name: str) -> str | None:
+def _models_of(recipe: Recipe) -> Iterator[tuple[str, str | None]]:
+    """The models that a recipe runs here, with their revisions; not those of endpoints."""
+    generation, curation = recipe.generation, recipe.curation
+    sections = [
+        generation.generator_settings,
+        generation.refiner,
+        *generation.loras,
+        generation.safety,
+        *recipe.scorers.values(),
+        *curation.rules.values(),
+        curation.alignment,
+    ]
+    for settings in sections:
+        if settings is None or getattr(settings, "endpoint", None) is not None:
+            continue
+        for name, revision, _ in named_models(settings):
+            if name != TINY:
+                yield name, revision
+
+
+def _hub_problem(name: str, revision: str | None = None) -> str | None:
     """Why a model cannot be had from the hub, or None."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        info = HfApi().model_info(name, timeout=_HUB_TIMEOUT_S)
+        info = HfApi().model_info(name, revision=revision, timeout=_HUB_TIMEOUT_S)
     except GatedRepoError:
         return "gated: accept its licence on the hub, then `hf auth login`"
     except RepositoryNotFoundError:
@@ -172,7 +187,7 @@ def _hub_problem(name: str) -> str | None:
     files = [sibling.rfilename for sibling in info.siblings or []]
     if not any(file.endswith(".safetensors") for file in files):
         return (
-            "no safetensors in its main revision: name a converted one in `revision` "
-            "(e.g. refs/pr/N, which the hub's converter opens on request)"
+            f"no safetensors in its {revision or 'main'} revision: name a converted one in "
+            f"`revision` (e.g. refs/pr/N, which the hub's converter opens on request)"
         )
     return None

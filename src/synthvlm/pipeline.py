@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synthvlm.engines.base import LocalEngine
 from synthvlm.errors import RecipeError, RunFolderError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from synthvlm.stages.generation.models import Models
     from synthvlm.stages.summary import StageSummary
 
-__all__ = ["STAGES", "Pipeline", "resumed_recipe"]
+__all__ = ["STAGES", "Pipeline", "open_run", "resumed_recipe"]
 
 #: The stages that can be asked for; each does the ones before it if they are missing.
 STAGES = ("curate", "generate", "select", "export", "report")
@@ -98,8 +98,7 @@ class Pipeline:
         return summaries
 
     def _stages(self, until: str) -> list[StageSummary]:
-        from synthvlm.stages.curation.curate import curate
-        from synthvlm.stages.curation.funnel import funnel_lines
+        from synthvlm.stages.curation.curate import curate, funnel_lines
         from synthvlm.stages.curation.measure import measure
 
         run = self.folder
@@ -141,7 +140,7 @@ class Pipeline:
 
     def _settle(self) -> None:
         """Fix what a run cannot change, and write the recipe down."""
-        old = earlier_recipe(self.folder)
+        old = _settled_before(self.folder)
         threads = self.recipe.run.threads
         dtype = self.recipe.generation.dtype
         if old is not None:
@@ -185,16 +184,51 @@ class Pipeline:
 
 def earlier_recipe(folder: RunFolder) -> Recipe | None:
     """The recipe that a run folder was made with, or None where there is no run yet."""
+    values = _earlier_values(folder)
+    return None if values is None else Recipe.from_values(values, folder.path(RECIPE_FILE))
+
+
+def _settled_before(folder: RunFolder) -> Recipe | None:
+    """What an earlier run fixed, in a recipe that is otherwise the default one.
+
+    Plug-ins that it named may be gone: a run with other components does not need them.
+    """
+    values = _earlier_values(folder)
+    if values is None:
+        return None
+    values = {name: values[name] for name in ("sources", "run", "generation") if name in values}
+    if isinstance(values.get("generation"), dict):
+        kept = ("dtype", "model")
+        values["generation"] = {n: v for n, v in values["generation"].items() if n in kept}
+    return Recipe.from_values(values, folder.path(RECIPE_FILE))
+
+
+def _earlier_values(folder: RunFolder) -> dict[str, Any] | None:
     if not folder.exists(RECIPE_FILE):
         return None
     where = folder.path(RECIPE_FILE)
     try:
-        values = parse_recipe(folder.read(RECIPE_FILE).decode("utf-8"), where)
+        return parse_recipe(folder.read(RECIPE_FILE).decode("utf-8"), where)
     except (RecipeError, UnicodeDecodeError):
         raise RunFolderError(
             f"{where} is damaged: delete it and run again with your recipe"
         ) from None
-    return Recipe.from_values(values, where)
+
+
+def open_run(url: str) -> tuple[RunFolder, Recipe]:
+    """An existing run folder and its recipe.
+
+    Raises:
+        RunFolderError: It is not a run folder.
+    """
+    run = RunFolder(url)
+    recipe = earlier_recipe(run)
+    if recipe is None:
+        raise RunFolderError(
+            f"{run.url} is not a run folder: it contains no {RECIPE_FILE}; use the folder given "
+            f"to --out"
+        )
+    return run, recipe
 
 
 def resumed_recipe(

@@ -15,13 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthvlm.captions import benchmark_overlap
-from synthvlm.captions.rules.batch import TextBatch
-from synthvlm.captions.rules.benchmark_overlap import BenchmarkOverlap
-from synthvlm.captions.rules.benchmark_texts import benchmark_digest, read_benchmarks
-from synthvlm.captions.rules.codepoints import special_characters
-from synthvlm.captions.rules.length import WordCount
-from synthvlm.captions.rules.method import measure
+from synthvlm.captions.rules import benchmark_overlap
+from synthvlm.captions.rules.batch import TextBatch, special_characters
+from synthvlm.captions.rules.benchmark_overlap import (
+    BenchmarkOverlap,
+    benchmark_digest,
+    read_benchmarks,
+)
+from synthvlm.captions.rules.method import WordCount, measure
 from synthvlm.errors import RecipeError
 
 QUESTION = "what is the man in the red jacket holding above his head"  # 12 words, 5 8-grams

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from synthvlm.captions.duplicates.buckets import FULL, Buckets
+from synthvlm.captions.duplicates.minhash import FULL, Buckets
 
 
 def pairs(found: tuple[np.ndarray, np.ndarray]) -> list[tuple[int, int]]:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from fakes.endpoint import Answer, FakeEndpoint, Say, Status
-from synthvlm.captions.model_rules.endpoint_judge import EndpointJudge
-from synthvlm.captions.model_rules.judge_prompt import judge_messages
+from synthvlm.captions.model_rules.judges import EndpointJudge, judge_messages
 from synthvlm.captions.rules.base import ModelRule, Subject
 from synthvlm.endpoints.client import BudgetExceededError, EndpointClient
 from synthvlm.endpoints.connection import Connection

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from synthvlm.captions.rules.batch import TextBatch
-from synthvlm.captions.rules.flagged_words import load_flagged_words
-from synthvlm.captions.rules.method import FlaggedWordsRatio
+from synthvlm.captions.rules.method import FlaggedWordsRatio, load_flagged_words
 from synthvlm.errors import RecipeError
 
 

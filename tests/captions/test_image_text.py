@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from random_models import save_clip
-from synthvlm.captions import image_text
+from synthvlm.captions.model_rules import image_text
 from synthvlm.captions.model_rules.image_text import (
     Alignment,
     ClipSimilarity,

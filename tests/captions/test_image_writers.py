@@ -24,7 +24,7 @@ from transformers import (
 
 from fakes.endpoint import Answer, FakeEndpoint, Say, Status
 from random_captioner import SIDE, SMALL, WORDS, end_on, save_blip, save_words
-from synthvlm.captions import decoding
+from synthvlm.captions.readers import images
 from synthvlm.captions.writers.image_captions import EndpointCaptioner, ImageCaptioner, Written
 from synthvlm.endpoints.client import EndpointClient
 from synthvlm.endpoints.connection import Connection
@@ -212,7 +212,7 @@ def test_a_rerun_asks_for_nothing(tmp_path: Path) -> None:
 
 
 def test_a_decompression_bomb_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
     with FakeEndpoint("A picture.") as server:
         [written] = EndpointCaptioner(endpoint(server)).write([png("red")])  # 1,200 pixels
         assert server.received == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthvlm.captions.model_rules.judge_prompt import (
+from synthvlm.captions.model_rules.judges import (
     DEFAULT_PROMPT,
     SYSTEM_MESSAGE,
     check_prompt,

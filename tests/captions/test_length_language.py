@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.captions.rules.language import LanguageShare
-from synthvlm.captions.rules.length import CharCount, WordCount
+from synthvlm.captions.rules.method import CharCount, WordCount
 from synthvlm.errors import RecipeError
 
 WILD = st.lists(st.text(st.characters(codec=None), max_size=40), max_size=5)

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from random_lm import CHATML, FORGETS_SYSTEM, REFUSES_SYSTEM, save_lm, tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from synthvlm.captions.model_rules.judge_prompt import judge_messages
-from synthvlm.captions.model_rules.local_judge import LocalJudge, _tokens_of
+from synthvlm.captions.model_rules.judges import LocalJudge, _tokens_of, judge_messages
 from synthvlm.captions.rules.base import Subject
 from synthvlm.errors import ModelError, RecipeError
 

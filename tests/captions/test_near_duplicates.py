@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peak_memory import growth
 
-from synthvlm.captions.duplicates.buckets import FULL, Buckets
+from synthvlm.captions.duplicates.minhash import FULL, Buckets
 from synthvlm.captions.duplicates.near_duplicates import near_duplicates, ngram_hashes
 from synthvlm.captions.rules.batch import TextBatch
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthvlm.captions import normalize as module
+from synthvlm.captions.readers import normalize as module
 from synthvlm.captions.readers.normalize import normalize
 
 any_text = st.text(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from random_lm import save_lm, tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel
 
-from synthvlm.captions import perplexity
+from synthvlm.captions.model_rules import perplexity
 from synthvlm.captions.model_rules.perplexity import CausalLmPerplexity, KenlmPerplexity
 from synthvlm.captions.rules.base import ModelRule, Subject
 from synthvlm.errors import MissingExtraError, ModelError

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from synthvlm.captions.rules import METHOD_RULES, RULES
 from synthvlm.captions.rules.base import TextRule
-from synthvlm.captions.rules.batch import TextBatch
-from synthvlm.captions.rules.codepoints import classify, special_characters
+from synthvlm.captions.rules.batch import TextBatch, classify, special_characters
 from synthvlm.captions.rules.method import (
     CharRepRatio,
     FlaggedWordsRatio,

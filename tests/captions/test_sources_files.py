@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthvlm.captions.readers import lines
+from synthvlm.captions.readers import text_files
 from synthvlm.captions.readers.sources import read_captions, read_images, source_digest
 from synthvlm.data import Caption
 from synthvlm.errors import CaptionSourceError
@@ -225,7 +225,7 @@ def test_lines_in_any_chunks(rows: list[str], end: str, ended: bool, chunk: int)
     if expected[-1] == "":
         expected.pop()
     expected = [line.removesuffix("\r") for line in expected]
-    before, lines._CHUNK_BYTES = lines._CHUNK_BYTES, chunk
+    before, text_files._CHUNK_BYTES = text_files._CHUNK_BYTES, chunk
     try:
         if expected:
             assert [c.text_raw for c in read("memory://lines/a.txt")] == expected
@@ -233,14 +233,14 @@ def test_lines_in_any_chunks(rows: list[str], end: str, ended: bool, chunk: int)
             with pytest.raises(CaptionSourceError, match="no captions"):
                 read("memory://lines/a.txt")
     finally:
-        lines._CHUNK_BYTES = before
+        text_files._CHUNK_BYTES = before
 
 
 @pytest.mark.parametrize("format", ["txt", "jsonl"])
 def test_a_line_without_end_is_one_bad_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
 ) -> None:
-    monkeypatch.setattr(lines, "MAX_ITEM_BYTES", 1 << 20)
+    monkeypatch.setattr(text_files, "MAX_ITEM_BYTES", 1 << 20)
     good = b'{"caption": "good"}'
     path = tmp_path / f"a.{format}"
     path.write_bytes(good + b"\n" + b"x" * (3 << 20) + b"\n" + good + b"\n" + b"y" * (2 << 20))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peak_memory import growth
 
-from synthvlm.captions.readers import json_lists
+from synthvlm.captions.readers import json_files
 from synthvlm.captions.readers.sources import read_captions, read_images
 from synthvlm.data import Caption
 from synthvlm.errors import CaptionSourceError
@@ -33,14 +33,14 @@ lists = st.lists(values, max_size=8)
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    before = json_lists._CHUNK_BYTES
+    before = json_files._CHUNK_BYTES
     yield
-    json_lists._CHUNK_BYTES = before
+    json_files._CHUNK_BYTES = before
 
 
 def items(content: bytes, chunk: int) -> list[Any]:
-    json_lists._CHUNK_BYTES = chunk
-    return list(json_lists.items_of_list(io.BytesIO(content), "a.json"))
+    json_files._CHUNK_BYTES = chunk
+    return list(json_files.items_of_list(io.BytesIO(content), "a.json"))
 
 
 def read(path: Path, **options: Any) -> list[Caption]:
@@ -91,7 +91,7 @@ def test_damaged_where_orjson_finds_damage(
 def test_lists_of_any_object(
     members: list[tuple[str, Any]], layout: dict[str, Any], chunk: int
 ) -> None:
-    json_lists._CHUNK_BYTES = chunk
+    json_files._CHUNK_BYTES = chunk
     separators = layout.get("separators", (",", ":"))
     content = separators[0].join(
         f"{json.dumps(key)}{separators[1]}{json.dumps(value, **layout)}" for key, value in members
@@ -103,7 +103,7 @@ def test_lists_of_any_object(
         if key in ("a", 'c"\\') and isinstance(value, list)
         for item in value
     ]
-    assert list(json_lists.items_of_lists(file, "a.json", {"a", 'c"\\'})) == expected
+    assert list(json_files.items_of_lists(file, "a.json", {"a", 'c"\\'})) == expected
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_an_integer_of_any_length() -> None:
 
 
 def test_what_never_ends_is_not_read_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_lists, "MAX_ITEM_BYTES", 1 << 20)
+    monkeypatch.setattr(json_files, "MAX_ITEM_BYTES", 1 << 20)
 
     class Endless(io.RawIOBase):
         count = 0
@@ -151,7 +151,7 @@ def test_what_never_ends_is_not_read_on_for_ever(monkeypatch: pytest.MonkeyPatch
 
     file = Endless()
     with pytest.raises(CaptionSourceError, match=r"line 1, column 2: .* or never ends"):
-        list(json_lists.items_of_list(file, "a.json"))  # type: ignore[arg-type]
+        list(json_files.items_of_list(file, "a.json"))  # type: ignore[arg-type]
     assert file.count < 4 << 20
 
 

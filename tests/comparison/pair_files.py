@@ -14,7 +14,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-__all__ = ["Made", "conversation", "llava", "parquet", "png", "sample_pairs", "webdataset"]
+from synthvlm.comparison.settings import ComparisonSettings, choose_scorers
+
+__all__ = [
+    "TINY_SETTINGS",
+    "Made",
+    "conversation",
+    "llava",
+    "parquet",
+    "png",
+    "sample_pairs",
+    "webdataset",
+]
+
+#: The scorers of the paper, but with the embedded CLIP model.
+TINY_SETTINGS = ComparisonSettings(choose_scorers(clip="tiny"))
 
 COLOURS = ("red", "green", "blue", "yellow")
 SHAPES = ("circle", "square")

@@ -7,31 +7,46 @@ import json
 import struct
 import tracemalloc
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from pair_files import Made, conversation, llava, parquet, png, sample_pairs, webdataset
+from pair_files import (
+    TINY_SETTINGS,
+    Made,
+    conversation,
+    llava,
+    parquet,
+    png,
+    sample_pairs,
+    webdataset,
+)
 from PIL import Image
 from skimage.metrics import structural_similarity
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from synthvlm import tiny
 from synthvlm.comparison import data_set_comparison
-from synthvlm.comparison.command import compare_command
+from synthvlm.comparison.command import compare_command, open_inputs
 from synthvlm.comparison.data_sets import LlavaDataSet, LoadedPair, TableDataSet
-from synthvlm.comparison.inputs import open_inputs
 from synthvlm.errors import CaptionSourceError, RunFolderError
 from synthvlm.estimates import mean_interval
 from synthvlm.progress.display import SilentProgress
 
 
-def compared(*inputs: str | Path, **options: Any) -> list[dict[str, Any]]:
-    """The figures of each data set."""
-    options = {"clip": "tiny", "as_json": True, "progress": SilentProgress()} | options
-    data_sets = json.loads(compare_command([str(one) for one in inputs], **options))["data_sets"]
+def compared(*inputs: str | Path, out: Path | None = None, **changes: Any) -> list[dict[str, Any]]:
+    """The figures of each data set; changes are of the settings."""
+    text = compare_command(
+        [str(path) for path in inputs],
+        replace(TINY_SETTINGS, **changes),
+        out=None if out is None else str(out),
+        as_json=True,
+        progress=SilentProgress(),
+    )
+    data_sets = json.loads(text)["data_sets"]
     assert isinstance(data_sets, list)
     return data_sets
 
@@ -198,7 +213,7 @@ def test_bad_records_are_counted_and_named(tmp_path: Path) -> None:
     path = llava(tmp_path / "set", pairs, [record for record, _ in BAD])
     (tmp_path / "set/images/broken.png").write_bytes(b"no image")
     (tmp_path / "set/images/cut.png").write_bytes(pairs[0].image[:-200])
-    (found,) = compared(path, out=str(tmp_path / "out"), mapped=0)
+    (found,) = compared(path, out=tmp_path / "out", map_points=0)
     faults = {"bad record": 6, "missing image": 1, "broken image": 2}
     assert found["bad"] == {"count": 9, "faults": faults}
     assert found["records"] == 12
@@ -211,7 +226,7 @@ def test_bad_records_are_counted_and_named(tmp_path: Path) -> None:
         name = record["id"] if isinstance(record, dict) else "record 12"
         row = next(row for row in rows if name in row["where"])
         assert problem in row["problem"]
-    text = compare_command([str(path)], clip="tiny", progress=SilentProgress())
+    text = compare_command([str(path)], TINY_SETTINGS, progress=SilentProgress())
     assert "set: 9 bad records" in text
     assert all(problem in text for _, problem in BAD)
 
@@ -219,7 +234,7 @@ def test_bad_records_are_counted_and_named(tmp_path: Path) -> None:
 def test_an_id_cannot_pass_for_a_line_of_ours(tmp_path: Path) -> None:
     more = [conversation("x\nbad ones   none\x1b[2J", "gone.png", "A dog.")]
     path = llava(tmp_path / "set", sample_pairs(2), more)
-    text = compare_command([str(path)], clip="tiny", progress=SilentProgress())
+    text = compare_command([str(path)], TINY_SETTINGS, progress=SilentProgress())
     assert "(id x bad ones none" in text
     assert "\x1b" not in text
 
@@ -231,7 +246,7 @@ def test_a_bomb_is_called_one(tmp_path: Path) -> None:
         checksum = struct.pack(">I", zlib.crc32(kind + data))
         bomb += struct.pack(">I", len(data)) + kind + data + checksum
     path = parquet(tmp_path / "x.parquet", [*sample_pairs(2), Made("bomb", "A bomb.", bomb)])
-    text = compare_command([str(path)], clip="tiny", progress=SilentProgress())
+    text = compare_command([str(path)], TINY_SETTINGS, progress=SilentProgress())
     assert "broken image: the original image cannot be used: Image size (900000000 pixels)" in text
 
 
@@ -242,14 +257,14 @@ def test_a_folder_that_cannot_be_written_is_said_first(
     (tmp_path / "file").write_text("mine")
     monkeypatch.setattr(data_set_comparison, "compare_data_sets", None)  # not reached
     with pytest.raises(RunFolderError, match="not a folder"):
-        compared(path, out=str(tmp_path / "file"))
+        compared(path, out=tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_ten_bad_records_are_shown_and_the_rest_is_told(tmp_path: Path) -> None:
     more = [conversation(f"gone{n}", f"gone{n}.png", "A dog.") for n in range(13)]
     path = llava(tmp_path / "set", sample_pairs(2), more)
-    text = compare_command([str(path)], clip="tiny", progress=SilentProgress())
+    text = compare_command([str(path)], TINY_SETTINGS, progress=SilentProgress())
     assert text.count("(id gone") == 10
     assert "and 3 more" in text
 

@@ -7,11 +7,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pair_files import llava, parquet, sample_pairs
+from pair_files import TINY_SETTINGS, llava, parquet, sample_pairs
 
-from synthvlm.comparison.command import compare_command, parse_sample
+from synthvlm.comparison.command import (
+    Named,
+    braces,
+    compare_command,
+    open_inputs,
+    parse_input,
+)
 from synthvlm.comparison.data_sets import BadPair, LoadedPair
-from synthvlm.comparison.inputs import Named, braces, open_inputs, parse_input
+from synthvlm.comparison.settings import parse_sample
 from synthvlm.errors import CaptionSourceError, RecipeError, SynthVLMError
 from synthvlm.progress.display import SilentProgress
 
@@ -122,5 +128,5 @@ def test_what_is_no_data_set_is_one_line(
     (tmp_path / "notes.md").write_text("notes")
     (tmp_path / "empty").mkdir()
     with pytest.raises(SynthVLMError, match=message) as error:
-        compare_command(names, clip="tiny", progress=SilentProgress())
+        compare_command(names, TINY_SETTINGS, progress=SilentProgress())
     assert "\n" not in str(error.value)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pair_files import llava, sample_pairs
+from pair_files import TINY_SETTINGS, llava, sample_pairs
 
 from synthvlm.comparison.command import compare_command
 from synthvlm.errors import CaptionSourceError, RecipeError
@@ -46,7 +46,9 @@ def results(
 
 
 def compared(*paths: Path) -> list[Any]:
-    text = compare_command(list(map(str, paths)), as_json=True, progress=SilentProgress())
+    text = compare_command(
+        list(map(str, paths)), TINY_SETTINGS, as_json=True, progress=SilentProgress()
+    )
     rows = json.loads(text)["rows"]
     assert isinstance(rows, list)
     return rows
@@ -100,7 +102,7 @@ def test_without_scores_of_answers_it_is_unpaired_and_says_so(two: tuple[Path, P
     assert found["figures"][1]["paired_questions"] is None
     assert gap["value"] == pytest.approx(sharp["value"])
     assert gap["high"] - gap["low"] > 2 * (sharp["high"] - sharp["low"])
-    text = compare_command(list(map(str, two)), progress=SilentProgress())
+    text = compare_command(list(map(str, two)), TINY_SETTINGS, progress=SilentProgress())
     assert "unpaired: there are no scores of single answers of both" in text
 
 
@@ -118,7 +120,7 @@ def test_the_unpaired_interval_is_newcombes(tmp_path: Path) -> None:
     assert gap["value"] == pytest.approx(20)
     assert gap["low"] == pytest.approx(5.24, abs=0.005)
     assert gap["high"] == pytest.approx(33.39, abs=0.005)
-    text = compare_command([str(one), str(two)], progress=SilentProgress())
+    text = compare_command([str(one), str(two)], TINY_SETTINGS, progress=SilentProgress())
     assert "x, accuracy: not of equally many questions (70, 80)" in text
 
 
@@ -157,7 +159,7 @@ def test_a_benchmark_of_one_model_is_a_row_without_a_difference(tmp_path: Path) 
         ("x", None),
         ("y", None),
     ]
-    text = compare_command([str(one), str(two)], progress=SilentProgress())
+    text = compare_command([str(one), str(two)], TINY_SETTINGS, progress=SilentProgress())
     assert "x, accuracy: not measured by two" in text
     assert "y, F1: not measured by one" in text
 
@@ -166,25 +168,27 @@ def test_a_model_and_a_data_set_are_refused_in_one_line(tmp_path: Path) -> None:
     model = results(tmp_path / "model", [row("x", "accuracy", percent(5, 9), 9)])
     pairs = llava(tmp_path / "pairs", sample_pairs(2))
     with pytest.raises(RecipeError, match="model holds results of a model and pairs is a data set"):
-        compare_command([str(pairs), str(model)], progress=SilentProgress())
+        compare_command([str(pairs), str(model)], TINY_SETTINGS, progress=SilentProgress())
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"rows": [1], "model": {"name": "x"}}', "{"])
 def test_damaged_results_are_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(CaptionSourceError, match="no result of `synthvlm eval`, or damaged"):
-        compare_command([str(tmp_path)], progress=SilentProgress())
+        compare_command([str(tmp_path)], TINY_SETTINGS, progress=SilentProgress())
 
 
 def test_results_without_a_figure_are_one_line(tmp_path: Path) -> None:
     path = results(tmp_path / "one", [row("x", "accuracy", None, None)])
     with pytest.raises(CaptionSourceError, match="no benchmark was run"):
-        compare_command([str(path)], progress=SilentProgress())
+        compare_command([str(path)], TINY_SETTINGS, progress=SilentProgress())
 
 
 def test_the_comparison_is_written(tmp_path: Path, two: tuple[Path, Path]) -> None:
     out = tmp_path / "out"
-    text = compare_command(list(map(str, two)), out=str(out), progress=SilentProgress())
+    text = compare_command(
+        list(map(str, two)), TINY_SETTINGS, out=str(out), progress=SilentProgress()
+    )
     written = json.loads((out / "comparison.json").read_text())
     assert written["rows"] == compared(*two)
     assert "large - small" in text

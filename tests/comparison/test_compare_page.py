@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pair_files import Made, parquet, sample_pairs
+from pair_files import TINY_SETTINGS, Made, parquet, sample_pairs
 
 from synthvlm.comparison import data_set_comparison
 from synthvlm.comparison.command import compare_command
@@ -42,11 +43,10 @@ class Page(HTMLParser):
         self.text += data
 
 
-def compare(folder: Path, *inputs: str, mapped: int = 1000) -> Path:
+def compare(folder: Path, *inputs: str, map_points: int = 1000) -> Path:
     out = folder / "out"
-    compare_command(
-        inputs, out=str(out), clip="tiny", mapped=mapped, seed=3, progress=SilentProgress()
-    )
+    settings = replace(TINY_SETTINGS, map_points=map_points, seed=3)
+    compare_command(inputs, settings, out=str(out), progress=SilentProgress())
     return out
 
 
@@ -77,7 +77,7 @@ def test_texts_stay_texts(hostile: Path) -> None:
 
 def compare_text(out: Path) -> str:
     path = out.parent / "x.parquet"
-    return compare_command([f"\x1bcred={path}"], clip="tiny", progress=SilentProgress())
+    return compare_command([f"\x1bcred={path}"], TINY_SETTINGS, progress=SilentProgress())
 
 
 def test_the_page_loads_nothing(hostile: Path) -> None:

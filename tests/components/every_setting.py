@@ -36,7 +36,7 @@ from synthvlm.stages.curation.rules import (
 )
 from synthvlm.stages.curation.written import is_written, written_fingerprint
 from synthvlm.stages.export import part_fingerprints
-from synthvlm.stages.generation.calibrate import calibration_fingerprint, falling
+from synthvlm.stages.generation.calibrate import calibration_fingerprint, falling_thresholds
 from synthvlm.stages.generation.prompts import Prompt, image_fingerprint, shard_fingerprint
 from synthvlm.stages.select import selection_fingerprint
 
@@ -178,7 +178,13 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
         "generation": {"generator": "own_generator", "options": {"level": 2}},
         "selection": {"method": "own_selector", "options": {"level": 2}},
     }
-    return {"whole": whole, "other": other, "plain": plain, "plug-ins": plug_ins}
+    # Components that came later: so the pinned fingerprints of the others stay as they are.
+    more = {
+        **plain,
+        "curation": {"rules": {"control_tokens": bounds}},
+        "scoring": {"siglip": {"model": "siglip"}},
+    }
+    return {"whole": whole, "other": other, "plain": plain, "plug-ins": plug_ins, "more": more}
 
 
 @dataclass(frozen=True)
@@ -323,7 +329,7 @@ def fingerprints(recipe: Recipe) -> dict[str, str]:
     generation = recipe.generation
     adaptive, thresholds = generation.adaptive, None
     if adaptive is not None and adaptive.threshold is not None:
-        thresholds = falling(adaptive.threshold, adaptive.decay, generation.candidates)
+        thresholds = falling_thresholds(adaptive.threshold, adaptive.decay, generation.candidates)
     found = {
         "captions": content,
         "end of captions": sources_fingerprint(recipe, "content"),

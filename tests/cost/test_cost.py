@@ -20,7 +20,7 @@ from synthvlm.errors import CaptionSourceError, ModelError, RecipeError
 from synthvlm.estimates import Estimate
 from synthvlm.generators.base import GeneratedImages
 from synthvlm.planning.cost import cost_command, ratio_of
-from synthvlm.planning.cost_captioning import captioning_cost, read_images_of
+from synthvlm.planning.cost_routes import captioning_cost, read_images
 from synthvlm.progress.display import SilentProgress
 from synthvlm.run_folder.storage import Clock
 
@@ -79,16 +79,16 @@ def test_a_usable_pair_takes_its_candidates_and_those_not_selected(
     tmp_path: Path, generator: Generator, captioner: Path
 ) -> None:
     found = measured(recipe(tmp_path, "selection.top_fraction=0.25"), captioner)
-    told = {name: one["value"] for name, one in found["estimates"].items()}
-    assert told["images_per_caption"] == 2
-    assert told["captions_per_pair"] == 4
-    assert told["image_seconds"] >= IMAGE_S
-    assert told["route_seconds"] == pytest.approx(8 * told["image_seconds"])
-    assert told["ratio"] == pytest.approx(told["route_seconds"] / told["captioning_seconds"])
+    values = {name: one["value"] for name, one in found["estimates"].items()}
+    assert values["images_per_caption"] == 2
+    assert values["captions_per_pair"] == 4
+    assert values["image_seconds"] >= IMAGE_S
+    assert values["route_seconds"] == pytest.approx(8 * values["image_seconds"])
+    assert values["ratio"] == pytest.approx(values["route_seconds"] / values["captioning_seconds"])
     low, high = (found["estimates"]["route_seconds"][end] for end in ("low", "high"))
-    assert low < told["route_seconds"] < high
-    # The first batch slept half a second; loading is told apart.
-    assert found["once"]["drawing"] > 0
+    assert low < values["route_seconds"] < high
+    # The first batch slept half a second; loading is counted apart.
+    assert found["once"]["generation"] > 0
     assert found["device"] == "cpu"
 
 
@@ -99,8 +99,10 @@ def test_lowest_scores_and_a_number_of_pairs_are_selections_too(
     assert all_pairs == {"value": 1, "low": 1, "high": pytest.approx(1, abs=0.25), "unit": ""}
     few = measured(recipe(tmp_path, ALL, "selection.top_n=10"), captioner)
     assert few["estimates"]["captions_per_pair"]["value"] == pytest.approx(4)
-    with pytest.raises(RecipeError, match=r"none of 16 drawn pairs reaches selection.min_scores"):
+    with pytest.raises(RecipeError, match="none of 16 generated pairs reaches"):
         measured(recipe(tmp_path, "selection.min_scores.score=9.0"), captioner)
+    with pytest.raises(RecipeError, match="none of 16 generated pairs reaches"):
+        measured(recipe(tmp_path, "selection.min_scores.clip_score=9.0"), captioner)
 
 
 def test_the_whole_command_on_the_tiny_models(tmp_path: Path, captioner: Path) -> None:
@@ -124,7 +126,7 @@ def test_the_whole_command_on_the_tiny_models(tmp_path: Path, captioner: Path) -
         progress=SilentProgress(),
     )
     assert "device seconds on cpu, " in text
-    assert "ratio, drawn / captioned" in text
+    assert "ratio, generated / captioned" in text
     assert "2 batches of 3 captioned" in text
     assert f"2 images were not usable; the first: {folder}/0-pipe.png" in text
     assert "must exist already" in text
@@ -134,7 +136,7 @@ def test_the_whole_command_on_the_tiny_models(tmp_path: Path, captioner: Path) -
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """What the measurement of captioning takes for the time."""
     clock = FakeTime().clock
-    monkeypatch.setattr("synthvlm.planning.cost_captioning.time", clock)
+    monkeypatch.setattr("synthvlm.planning.cost_routes.time", clock)
     return clock
 
 
@@ -187,9 +189,9 @@ def test_what_cannot_be_captioned_is_one_line(
     tmp_path: Path, generator: Generator, clip_folder: Path
 ) -> None:
     with pytest.raises(CaptionSourceError, match="no such folder"):
-        read_images_of(str(tmp_path / "absent"), 3)
+        read_images(str(tmp_path / "absent"), 3)
     with pytest.raises(CaptionSourceError, match=r"no usable \.jpg"):
-        read_images_of(str(tmp_path), 3)
+        read_images(str(tmp_path), 3)
     with pytest.raises(ModelError, match=r"absent|cannot"):
         measured(recipe(tmp_path), tmp_path / "absent")
     assert generator.calls == 0

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synthvlm.captions.model_rules.endpoint_judge import EndpointJudge
+from synthvlm.captions.model_rules.judges import EndpointJudge
 from synthvlm.captions.rules.base import Subject
 from synthvlm.captions.writers.concept_writer import ConceptWriter
 from synthvlm.endpoints.client import EndpointClient

@@ -13,7 +13,7 @@ import pytest
 from toy_jobs import ToyJob
 
 from synthvlm.engines.channel import Message
-from synthvlm.engines.ray_actors import _Actor
+from synthvlm.engines.ray_actors import _Actor, _reason
 
 pytest.importorskip("ray")
 
@@ -85,3 +85,15 @@ def test_a_network_that_loses_calls_stops_nothing(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == str(list(range(12)))
     committed = {path.name for path in tmp_path.iterdir() if path.name.isdecimal()}
     assert committed == {str(number) for number in range(12)}
+
+
+def test_why_an_actor_cannot_be_made_is_told() -> None:
+    """On its node a plug-in may be missing."""
+    problem = "recipe: scoring.mine: there is no scorer 'mine' (a plug-in of yours: --plugin FILE)"
+    text = (
+        "The actor died because of an error raised in its creation task, ray::_Actor.__init__() "
+        "(pid=1)\n  At least one of the input arguments for this task could not be computed:\n"
+        f"ray.exceptions.RaySystemError: System error: {problem}\ntraceback: Traceback:\n"
+        f"    raise RecipeError()\nsynthvlm.errors.RecipeError: {problem}"
+    )
+    assert _reason(RuntimeError(text)) == f"it cannot be made there: {problem}"

@@ -18,7 +18,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from random_pipelines import SAVERS
 from synthvlm.errors import GenerationError, ModelError, OutOfMemoryError, RecipeError
 from synthvlm.generators.diffusers import DiffusersGenerator
-from synthvlm.generators.pipeline_facts import PROMPT_FACTS
+from synthvlm.generators.prompt_encoding import PROMPT_FACTS
 from synthvlm.generators.settings import Refiner
 
 Folder = Callable[[str], Path]

@@ -17,8 +17,7 @@ from safetensors.torch import load_file
 from random_pipelines import save_sdxl_lora
 from synthvlm.errors import MissingExtraError, ModelError, RecipeError
 from synthvlm.generators.diffusers import DiffusersGenerator
-from synthvlm.generators.loras import Lora
-from synthvlm.generators.settings import DiffusersSettings, Refiner
+from synthvlm.generators.settings import DiffusersSettings, Lora, Refiner
 
 Folder = Callable[[str], Path]
 Make = Callable[..., DiffusersGenerator]

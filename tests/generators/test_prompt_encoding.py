@@ -12,7 +12,7 @@ import pytest
 
 from random_pipelines import SAVERS
 from synthvlm.generators.diffusers import DiffusersGenerator
-from synthvlm.generators.pipeline_facts import PROMPT_FACTS
+from synthvlm.generators.prompt_encoding import PROMPT_FACTS
 
 Folder = Callable[[str], Path]
 Make = Callable[..., DiffusersGenerator]

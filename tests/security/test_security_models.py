@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from synthvlm.captions.model_rules.image_text import ClipSimilarity, ImageTextMatching
-from synthvlm.captions.model_rules.local_judge import LocalJudge
+from synthvlm.captions.model_rules.judges import LocalJudge
 from synthvlm.captions.model_rules.name_tagger import NameTagger
 from synthvlm.captions.model_rules.perplexity import CausalLmPerplexity
 from synthvlm.captions.writers.image_captions import ImageCaptioner
 from synthvlm.errors import ModelError
-from synthvlm.generators.loras import Lora, fuse_loras
-from synthvlm.generators.pipelines import load_pipeline
+from synthvlm.generators.pipelines import fuse_loras, load_pipeline
+from synthvlm.generators.settings import Lora
 from synthvlm.scorers.clip import ClipScorer
 from synthvlm.scorers.image_checks import load_image_check
 

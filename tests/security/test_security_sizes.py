@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from synthvlm.captions.readers.decoding import decode_image
+from synthvlm.captions.readers.images import decode_image
 from synthvlm.captions.readers.sources import read_captions, read_images
 from synthvlm.endpoints import responses
 from synthvlm.endpoints.client import EndpointClient
@@ -218,7 +218,7 @@ IMAGES: dict[str, tuple[bytes, tuple[int, int] | None, tuple[int, int, int]]] = 
 DECODE = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
-from synthvlm.captions.readers.decoding import decode_image
+from synthvlm.captions.readers.images import decode_image
 from synthvlm.generators.endpoint import decode_picture
 from PIL import Image, ImageOps
 import numpy, PIL.PngImagePlugin, PIL.TiffImagePlugin, PIL.WebPImagePlugin

@@ -34,7 +34,7 @@ def generated(
         batch = plan.next_batch(size)
         assert len(batch) <= size
         for key in waiting:
-            plan.take(rows[key])
+            plan.record(rows[key])
         asked += batch
         if not batch and not waiting:
             return plan, asked

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from synthvlm.planning.clock import Lap, StageClock, full_batches
+from synthvlm.planning.clock import StageClock, TimedBatch, full_batches
 from synthvlm.progress.display import SilentProgress
 
 
@@ -22,8 +22,8 @@ from synthvlm.progress.display import SilentProgress
     ],
 )
 def test_full_batches(sizes: list[int], counted: list[int]) -> None:
-    laps = [Lap(size, float(number)) for number, size in enumerate(sizes)]
-    assert [lap.seconds for lap in full_batches(laps)] == counted
+    batches = [TimedBatch(size, float(number)) for number, size in enumerate(sizes)]
+    assert [batch.seconds for batch in full_batches(batches)] == counted
 
 
 class Shown(SilentProgress):
@@ -37,7 +37,7 @@ class Shown(SilentProgress):
         self.lines.append(line)
 
 
-def test_laps_are_kept_by_stage_and_lines_of_hidden_stages_are_not_shown() -> None:
+def test_batches_are_kept_by_stage_and_lines_of_hidden_stages_are_not_shown() -> None:
     shown = Shown()
     clock = StageClock(shown, hidden=("measure",))
     for stage in ("measure", "generate"):
@@ -46,8 +46,8 @@ def test_laps_are_kept_by_stage_and_lines_of_hidden_stages_are_not_shown() -> No
             clock.advance(amount)
         clock.finish(stage, f"{stage} is done", [f"a detail of {stage}"])
     clock.note("note: something")
-    assert {stage: [lap.amount for lap in laps] for stage, laps in clock.laps.items()} == {
-        "measure": [3, 1],
-        "generate": [3, 1],
+    amounts = {
+        stage: [batch.amount for batch in batches] for stage, batches in clock.batches.items()
     }
+    assert amounts == {"measure": [3, 1], "generate": [3, 1]}
     assert shown.lines == ["generate is done", "a detail of generate", "note: something"]

@@ -1,4 +1,4 @@
-"""Whether what a run folder holds is what was written: every file that a done-marker names."""
+"""Checks of a run folder: status, integrity of every committed file, regeneration of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make the next run redo what is damaged, and no more."""
+"""``synthvlm verify --discard``: makes the next run redo what is damaged, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from synthvlm.checks.checked_run import DISCARDED
 from synthvlm.checks.findings import Verification
-from synthvlm.checks.rows import candidate_problems, choice_problems
+from synthvlm.checks.shard_checks import row_problems
 from synthvlm.checks.snapshot import Flaw, Snapshot, table
 from synthvlm.data import candidate_schema, digest, pair_schema
 from synthvlm.recipe.generation import ImageSettings
@@ -19,89 +19,98 @@ if TYPE_CHECKING:
 __all__ = ["discard"]
 
 
-def discard(run: RunFolder, found: Verification) -> list[str]:
-    """Discard what a verification found damaged or missing; nothing else changes.
+def discard(run: RunFolder, verification: Verification) -> list[str]:
+    """Discard what a verification found damaged or missing. No data is deleted.
 
-    Of a generate shard, whose images are dear, sound files stay: the next run carries sound
-    candidates over and draws winners again whose images are lost. A calibration whose rows are lost
-    keeps its thresholds. Of any other stage the marker goes, and the shard is done again.
+    The images of a generate shard are expensive, so its intact files stay: the next run keeps the
+    intact candidates, and generates only the winners whose images are lost. A calibration whose
+    rows are lost keeps its thresholds. In any other stage, the marker is removed and the whole
+    shard is done again.
 
     Args:
-        run: The run folder, held (``run.held()``) since before the verification.
-        found: The verification.
+        run: The run folder; its lock must be held (``run.held()``) since before the verification.
+        verification: What was found.
 
     Returns:
-        A line on each shard, for people.
+        One line for each affected shard.
 
     Raises:
         RunFolderError: The folder cannot be written, or another run took it over.
     """
-    bad: dict[tuple[str, int], set[str]] = {}
-    for finding in found.bad:
+    bad_files: dict[tuple[str, int], set[str]] = {}
+    for finding in verification.bad:
         if finding.shard is not None:
-            bad.setdefault((finding.stage, finding.shard), set()).add(finding.file)
-    look = Snapshot(run)
+            bad_files.setdefault((finding.stage, finding.shard), set()).add(finding.file)
+    snapshot = Snapshot(run)
     lines = []
-    gone: dict[str, set[int]] = {}
-    for (stage, shard), files in bad.items():
-        kept = _keep(run, look, stage, shard, files)
-        if kept is None:
-            gone.setdefault(stage, set()).add(shard)
-        lines.append(f"{stage}, shard {shard}: {kept or 'the whole shard is done again'}")
-    for stage, shards in gone.items():
-        others = set(look.shards().get(stage, ())) - shards
+    discarded: dict[str, set[int]] = {}
+    for (stage, shard), files in bad_files.items():
+        effect = _keep_intact_files(run, snapshot, stage, shard, files)
+        if effect is None:
+            discarded.setdefault(stage, set()).add(shard)
+        lines.append(f"{stage}, shard {shard}: {effect or 'the whole shard is done again'}")
+    for stage, shards in discarded.items():
+        others = set(snapshot.shards().get(stage, ())) - shards
         run.sweep(stage, (), dict.fromkeys(others, Marker("")))
     return lines
 
 
-def _keep(run: RunFolder, look: Snapshot, stage: str, shard: int, bad: set[str]) -> str | None:
-    """Commit what is sound of a shard, and say so; None: nothing of it is worth that."""
+def _keep_intact_files(
+    run: RunFolder, snapshot: Snapshot, stage: str, shard: int, bad: set[str]
+) -> str | None:
+    """Commit the intact files of a shard, and describe the effect.
+
+    None if no file of it is worth keeping.
+    """
     if stage not in ("generate", "calibrate"):
         return None
-    marker = look.marker(stage, shard)
-    if marker is None:
-        marker = _orphans(run, look, shard) if stage == "generate" else None
+    marker = snapshot.marker(stage, shard)
+    if marker is None and stage == "generate":
+        marker = _reconstructed_marker(run, shard)
     if marker is None:
         return None
-    sound = [file for file in marker.files if file.path not in bad]
+    intact = [file for file in marker.files if file.path not in bad]
     if stage == "calibrate":
-        if sound:
-            run.commit(stage, shard, DISCARDED, sound)
-            return "its candidates stay, its thresholds are found again"
+        if intact:
+            run.commit(stage, shard, DISCARDED, intact)
+            return "its candidates are kept, its thresholds are computed again"
         if set(marker.facts) >= {"threshold", "decay"}:
             run.commit(stage, shard, marker.fingerprint, (), marker.facts)
-            return "its thresholds stay, the scores they were found by are lost"
+            return "its thresholds are kept, the scores they were computed from are lost"
         return None
-    if not any(file.folder == "candidates" for file in sound):
-        return None  # without its rows no image counts
+    if not any(file.folder == "candidates" for file in intact):
+        return None  # an image without its row does not count
     is_trusted = marker_name(stage, shard) not in bad
-    encoding = marker.facts.get("encoding") if is_trusted else _encoding(look, sound)
-    run.commit(stage, shard, DISCARDED, sound, {**marker.facts, "encoding": encoding})
-    lost = {file.folder for file in marker.files} - {file.folder for file in sound}
+    encoding = marker.facts.get("encoding") if is_trusted else _encoding(snapshot, intact)
+    run.commit(stage, shard, DISCARDED, intact, {**marker.facts, "encoding": encoding})
+    lost = {file.folder for file in marker.files} - {file.folder for file in intact}
     if "pairs" in lost or (not is_trusted and encoding is None):
-        return "its winners are drawn again, all its scores stay"
+        return "its winners are generated again, all its scores are kept"
     if "previews" in lost:
-        return "all its winners stay; thumbnails of its losers are lost"
-    return "all its winners stay, its marker is written anew"
+        return "all its winners are kept, thumbnails of its losers are lost"
+    return "all its winners are kept, its marker is written anew"
 
 
-def _encoding(look: Snapshot, files: list[StoredFile]) -> str | None:
-    """How winners are encoded, told by themselves; None: of what is lossy nobody can say."""
+def _encoding(snapshot: Snapshot, files: list[StoredFile]) -> str | None:
+    """How winners are encoded, from the images themselves; None if it cannot be told.
+
+    Lossless images have one encoding. The quality of lossy ones is not stored in them.
+    """
     for file in files:
         if file.folder == "pairs":
             try:
-                formats = set(table(look.load(file), pair_schema())["format"].to_pylist())
+                formats = set(table(snapshot.load(file), pair_schema())["format"].to_pylist())
             except Flaw:
                 return None
             return encoding_fact(ImageSettings(format="png")) if formats == {"png"} else None
     return None
 
 
-def _orphans(run: RunFolder, look: Snapshot, shard: int) -> Marker | None:
-    """What a damaged marker must have named: files of its shard, if there is one of each kind.
+def _reconstructed_marker(run: RunFolder, shard: int) -> Marker | None:
+    """The marker of a generate shard whose own marker is damaged, from the names of files.
 
-    An attempt that was killed leaves such files too. Candidates tell by themselves what they depend
-    on; of the winners all must be chosen there, and all that are chosen must be there.
+    An attempt that was killed leaves such files, too. So there must be one file of each kind, and
+    the pairs must be exactly the winners among the candidates.
     """
     files: list[StoredFile] = []
     chosen: list[tuple[str, int]] = []
@@ -116,7 +125,7 @@ def _orphans(run: RunFolder, look: Snapshot, shard: int) -> Marker | None:
             break
         if folder == "candidates":
             candidates = rows.to_pylist()
-            if [*candidate_problems(candidates, {}, None), *choice_problems(candidates)]:
+            if any(row_problems(candidates)):
                 break
             chosen = [(row["caption_id"], row["index"]) for row in candidates if row["chosen"]]
         elif chosen != list(

@@ -1,4 +1,4 @@
-"""What a verification found, for people and for machines."""
+"""The findings of a verification, as text and as plain values."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from synthvlm.estimates import aligned, quantity
 
-__all__ = ["Finding", "Kind", "StageCheck", "Verification"]
+__all__ = ["Finding", "Kind", "StageCheck", "Verification", "summarize"]
 
 #: ``damaged``: not what was written, or contradicts what belongs to it. ``missing``: a marker names
-#: it, and it is not there. ``stale``: sound, but the recipe wants something else now. ``stray``: no
+#: it, but it does not exist. ``stale``: intact, but not what the recipe now asks for. ``stray``: no
 #: marker names it.
 Kind = Literal["damaged", "missing", "stale", "stray"]
 _KINDS: tuple[Kind, ...] = ("damaged", "missing", "stale", "stray")
@@ -22,14 +22,14 @@ _SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be.
+    """A file that is not as it should be.
 
     Attributes:
-        stage: The stage whose marker names the file.
-        shard: The shard, or part of the data set; None where it belongs to none.
+        stage: The stage that it belongs to.
+        shard: The shard, or part of the data set; None if it belongs to none.
         file: Path in the run folder.
-        kind: What it means.
-        problem: What is wrong, for people.
+        kind: See ``Kind``.
+        problem: What is wrong, in words.
     """
 
     stage: str
@@ -50,10 +50,10 @@ class StageCheck:
 
     Attributes:
         stage: Its name, as in ``done/``.
-        shards: Committed shards.
-        total: Shards there should be, as far as that is known; fewer are done, or lost.
-        files: Files that were read.
-        size: Their bytes.
+        shards: Number of committed shards.
+        total: Number of shards that there should be; None if not known.
+        files: Number of files that were read.
+        size: Their total size in bytes.
     """
 
     stage: str
@@ -65,7 +65,7 @@ class StageCheck:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """All that was checked and found.
+    """The result of a verification.
 
     Attributes:
         url: The run folder.
@@ -81,7 +81,7 @@ class Verification:
 
     @property
     def bad(self) -> tuple[Finding, ...]:
-        """What is damaged or missing."""
+        """The findings that are damaged or missing."""
         return tuple(f for f in self.findings if f.kind in ("damaged", "missing"))
 
     def values(self) -> dict[str, Any]:
@@ -89,58 +89,64 @@ class Verification:
         return {**asdict(self), "sound": not self.bad}
 
     def text(self, discarded: Sequence[str] = ()) -> str:
-        """Lines for people; ``discarded``: those of ``discard``, if it was called."""
-        told = [*self._table(), *self._lines(), *self.notes, "", *self._advice(discarded)]
-        return "\n".join(told)
+        """Text to print; ``discarded`` are the lines of ``discard``, if it was called."""
+        lines = [*self._table(), *self._lines(), *self.notes, "", *self._advice(discarded)]
+        return "\n".join(lines)
 
     def _table(self) -> Iterator[str]:
         counts = Counter((finding.stage, finding.kind) for finding in self.findings)
         rows = [("stage", "shards", "files", "size", *_KINDS)]
         for check in self.stages:
             of = f" of {check.total:,}" if check.total not in (None, check.shards) else ""
-            found = [counts[check.stage, kind] for kind in _KINDS]
+            numbers = [counts[check.stage, kind] for kind in _KINDS]
             rows.append(
                 (check.stage, f"{check.shards:,}{of}", f"{check.files:,}",
-                 quantity(check.size, "B"), *(f"{n:,}" if n else "-" for n in found))
+                 quantity(check.size, "B"), *(f"{n:,}" if n else "-" for n in numbers))
             )  # fmt: skip
         yield from aligned(rows)
 
     def _lines(self) -> Iterator[str]:
-        # Strays are harmless, and stale shards can be all there are: the table counts them.
+        # Stale shards may be many, so they must not push damage out. Strays are only counted.
         for kinds in (("damaged", "missing"), ("stale",)):
-            told = [finding for finding in self.findings if finding.kind in kinds]
-            if told:
+            findings = [finding for finding in self.findings if finding.kind in kinds]
+            if findings:
                 yield ""
-            yield from (finding.text() for finding in told[:_SHOWN])
-            if len(told) > _SHOWN:
-                yield f"... and {len(told) - _SHOWN:,} more; --json shows all"
+            yield from (finding.text() for finding in findings[:_SHOWN])
+            if len(findings) > _SHOWN:
+                yield f"... and {len(findings) - _SHOWN:,} more (--json lists all)"
 
     def _advice(self, discarded: Sequence[str]) -> Iterator[str]:
         where = shlex.quote(self.url)
+        run_again = f"synthvlm run --out {where}"
         stale = sum(finding.kind == "stale" for finding in self.findings)
         if discarded:
-            yield f"discarded; the next synthvlm run --out {where} redoes this, and nothing else:"
+            yield f"Discarded. The next `{run_again}` redoes only this:"
             yield from (f"  {line}" for line in discarded[:_SHOWN])
             if len(discarded) > _SHOWN:
-                yield f"  ... and {len(discarded) - _SHOWN:,} more; --json shows all"
+                yield f"  ... and {len(discarded) - _SHOWN:,} more (--json lists all)"
         elif self.bad:
             yield (
-                f"{len(self.bad):,} damaged or missing; have it redone, and nothing else: "
-                f"synthvlm verify {where} --discard, then synthvlm run --out {where}"
+                f"{_files(len(self.bad))} damaged or missing. To redo only what is affected:\n"
+                f"  synthvlm verify {where} --discard\n  {run_again}"
             )
         else:
-            yield "no damage: every file that a marker names is as it was written"
+            yield "No damage: every committed file is as it was written."
         if stale:
             yield (
-                f"{stale:,} stale: sound, but not (or no more) what the recipe wants; the next "
-                f"synthvlm run --out {where} brings them up to date"
+                f"{stale:,} stale: intact, but not what the recipe now asks for. "
+                f"The next `{run_again}` updates them."
             )
-        if any(finding.kind == "stray" for finding in self.findings):
-            yield "strays are harmless: no marker names them, and the next run sweeps them up"
+        strays = sum(finding.kind == "stray" for finding in self.findings)
+        if strays:
+            yield f"{_files(strays)} not named by any marker: harmless, the next run removes them."
 
 
-def summed(problems: Sequence[str]) -> str | None:
-    """The first of several problems of a file, and how many more there are; None: there is none."""
+def _files(count: int) -> str:
+    return f"{count:,} file is" if count == 1 else f"{count:,} files are"
+
+
+def summarize(problems: Sequence[str]) -> str | None:
+    """The first of several problems, and the number of the others; None if there is none."""
     if not problems:
         return None
     more = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""

@@ -1,4 +1,4 @@
-"""Make candidates of a finished run again from their rows, and compare them with what was kept."""
+"""``synthvlm regenerate``: makes candidates again from their rows and compares them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.checks.opened_run import opened_run
 from synthvlm.checks.regenerated import Comparison, Regenerated, Regeneration
 from synthvlm.data import Candidate, file_stem, fingerprint, score_column
 from synthvlm.errors import RunFolderError, SynthVLMError
+from synthvlm.pipeline import open_run
 from synthvlm.progress.display import Progress, SilentProgress
 from synthvlm.progress.terminal import printable
 
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["regenerate", "regenerate_command"]
 
-#: Statuses of candidates that have an image.
-_DRAWN = ("ok", "surplus", "unsafe")
-_NEAREST = 3
+#: Statuses of candidates that had an image.
+_GENERATED = ("ok", "surplus", "unsafe")
+#: Number of similar ids that are suggested for an unknown one.
+_SUGGESTIONS = 3
 
 
 def regenerate(
@@ -48,39 +49,40 @@ def regenerate(
 
     Args:
         run: The run folder.
-        recipe: The one that the folder holds.
+        recipe: The recipe that the folder holds.
         id: The caption's id.
-        index: Number of the candidate; by default the winner's.
-        every: All candidates that were drawn.
-        to: Folder or URL where each new image goes as PNG.
-        progress: Takes notes.
-        load_models: Gives the generator and the scorers; by default those of the recipe.
+        index: Number of the candidate; by default that of the winner.
+        every: Make all candidates again that were generated.
+        to: Folder or URL to which each new image is written as PNG.
+        progress: Shows notes of the generator.
+        load_models: Loads the generator and the scorers; by default those of the recipe.
 
     Raises:
-        RunFolderError: There is no such caption or candidate, or it was never drawn.
+        RunFolderError: There is no such caption or candidate, or it was never generated.
         ModelError: A model cannot be loaded.
     """
     from synthvlm.stages.generation.batch_generator import BatchGenerator, GenerationRequest
     from synthvlm.stages.generation.models import Models
 
     if index is not None and every:
-        raise SynthVLMError("--index and --all exclude each other: leave one out")
-    kept = _Kept(run, recipe, id)
-    rows, skipped = _wanted(kept, index, every=every)
+        raise SynthVLMError("--index and --all cannot be used together")
+    stored = _StoredCaption(run, recipe, id)
+    rows, skipped = _rows_to_generate(stored, index, every=every)
     batch_generator = BatchGenerator(
         recipe, progress or SilentProgress(), load_models or Models.load
     )
-    made = []
+    results = []
     with closing(batch_generator):
-        # The image of a row is made of its seed alone, so it does not matter what else is drawn.
+        # An image depends on its seed alone, not on the others in its batch.
         for row in rows:
-            request = GenerationRequest(id, row.index, kept.text, row.seed)
-            made.append(_compared(kept, row, batch_generator.generate([request]).result()[0], to))
-    return Regeneration(id, kept.text, kept.shard, tuple(made), tuple(skipped))
+            request = GenerationRequest(id, row.index, stored.text, row.seed)
+            image = batch_generator.generate([request]).result()[0]
+            results.append(_compared(stored, row, image, to))
+    return Regeneration(id, stored.text, stored.shard, tuple(results), tuple(skipped))
 
 
-class _Kept:
-    """What the run folder has of a caption and its candidates."""
+class _StoredCaption:
+    """What the run folder holds of a caption and its candidates."""
 
     def __init__(self, run: RunFolder, recipe: Recipe, id: str) -> None:
         from synthvlm.stages.generation.prompts import image_fingerprint
@@ -96,8 +98,8 @@ class _Kept:
         self.rows.sort(key=lambda row: row.index)
         if not self.rows:
             raise RunFolderError(
-                f"caption {id!r} has no candidates yet: run `synthvlm run --out "
-                f"{shlex.quote(run.url)}` first"
+                f"caption {id!r} has no candidates yet: first run `synthvlm run --out "
+                f"{shlex.quote(run.url)}`"
             )
         self.pairs = {row["index"]: row for row in self._rows("pairs")}
         self.thumbnails = {row["index"]: row["thumbnail"] for row in self._rows("previews")}
@@ -115,8 +117,8 @@ class _Kept:
 
 
 def _caption(run: RunFolder, id: str) -> tuple[int, dict[str, Any]]:
-    """The shard and the row of a caption; ids are read shard by shard."""
-    close: list[str] = []
+    """The shard and the row of a caption."""
+    similar: list[str] = []
     for shard, marker in sorted(run.markers("curate").items()):
         name = marker.file("captions")
         if name is None:
@@ -124,102 +126,107 @@ def _caption(run: RunFolder, id: str) -> tuple[int, dict[str, Any]]:
         ids = run.read_table(name, ["id"])["id"].to_pylist()
         if id in ids:
             return shard, next(run.iter_rows(name, "id", {id}))
-        close += difflib.get_close_matches(id, ids, _NEAREST)
-    nearest = difflib.get_close_matches(id, close, _NEAREST)
-    hint = f": the nearest are {', '.join(map(repr, nearest))}" if nearest else ""
+        similar += difflib.get_close_matches(id, ids, _SUGGESTIONS)
+    similar = difflib.get_close_matches(id, similar, _SUGGESTIONS)
+    hint = f" (similar ids: {', '.join(map(repr, similar))})" if similar else ""
     raise RunFolderError(f"{run.url} has no caption with the id {id!r}{hint}")
 
 
 def _rejection(id: str, caption: dict[str, Any]) -> str:
     reason = caption["rejected_by"]
-    line = f"caption {id!r} has no image: curation rejected it by {reason}"
+    line = f"caption {id!r} has no image: curation rejected it ({reason})"
     if caption["duplicate_of"] is not None:
-        return f"{line} of {caption['duplicate_of']!r}; ask for that one"
+        return f"{line}; it is a duplicate of {caption['duplicate_of']!r}, use that id"
     if caption["problem"] is not None:
         return f"{line}: {caption['problem']}"
     value = caption.get(reason)
-    return line if value is None else f"{line} (its measure is {value:g})"
+    return line if value is None else f"{line}: its measure is {value:g}"
 
 
 def _generated(run: RunFolder, shard: int, id: str) -> Marker:
     marker = run.marker("generate", shard)
     if marker is None:
         raise RunFolderError(
-            f"shard {shard}, that of caption {id!r}, is not generated yet, or its files are lost: "
-            f"run `synthvlm run --out {shlex.quote(run.url)}`, or `synthvlm verify`, first"
+            f"the shard of caption {id!r} ({shard}) is not generated yet, or its files are lost: "
+            f"first run `synthvlm run --out {shlex.quote(run.url)}`, or `synthvlm verify`"
         )
     return marker
 
 
-def _wanted(kept: _Kept, index: int | None, *, every: bool) -> tuple[list[Candidate], list[str]]:
-    """The rows to draw again, and lines on those that never were."""
-    rows = {row.index: row for row in kept.rows}
+def _rows_to_generate(
+    stored: _StoredCaption, index: int | None, *, every: bool
+) -> tuple[list[Candidate], list[str]]:
+    """The rows to generate again, and one line for each that never was generated."""
+    rows = {row.index: row for row in stored.rows}
     if every:
-        drawn = [row for row in kept.rows if row.status in _DRAWN]
-        told = [f"candidate {r.index}: {_why_not(r)}" for r in kept.rows if r.status not in _DRAWN]
-        return drawn, told
+        generated = [row for row in stored.rows if row.status in _GENERATED]
+        others = [row for row in stored.rows if row.status not in _GENERATED]
+        return generated, [f"candidate {row.index}: {_why_not(row)}" for row in others]
     if index is None:
-        winners = [row for row in kept.rows if row.chosen]
+        winners = [row for row in stored.rows if row.chosen]
         if not winners:
-            states = ", ".join(f"{row.index} {row.status}" for row in kept.rows)
+            states = ", ".join(f"{row.index} {row.status}" for row in stored.rows)
             raise RunFolderError(
-                f"no candidate of caption {kept.id!r} is chosen ({states}): ask for one by --index"
+                f"caption {stored.id!r} has no winner (candidates: {states}): choose one by --index"
             )
         return winners, []
     if index not in rows:
         raise RunFolderError(
-            f"caption {kept.id!r} has no candidate {index}: its candidates are 0 to {max(rows)}"
+            f"caption {stored.id!r} has no candidate {index}: its candidates are 0 to {max(rows)}"
         )
-    if rows[index].status not in _DRAWN:
-        raise RunFolderError(f"candidate {index} of caption {kept.id!r} {_why_not(rows[index])}")
+    if rows[index].status not in _GENERATED:
+        raise RunFolderError(f"candidate {index} of caption {stored.id!r} {_why_not(rows[index])}")
     return [rows[index]], []
 
 
 def _why_not(row: Candidate) -> str:
     if row.status == "skipped":
-        return "was never drawn: its caption was done before"
+        return "was never generated: its caption was done before"
     return f"has no image: it {row.status}" + (f" ({row.problem})" if row.problem else "")
 
 
-def _compared(kept: _Kept, row: Candidate, image: ScoredImage, to: str | None) -> Regenerated:
-    notes, scores = list(_notes(kept, row, image)), _scores(kept, row, image)
-    if row.chosen and row.index not in kept.pairs:
-        notes.append("its stored image is lost: `synthvlm verify` says more")
-    told = partial(
+def _compared(
+    stored: _StoredCaption, row: Candidate, image: ScoredImage, to: str | None
+) -> Regenerated:
+    notes, scores = list(_notes(stored, row, image)), _scores(stored, row, image)
+    if row.chosen and row.index not in stored.pairs:
+        notes.append("its stored image is lost; see `synthvlm verify`")
+    result = partial(
         Regenerated, row.index, row.seed, row.status, row.chosen, tuple(notes), scores=scores
     )
     if image.problem is not None:
-        return told(problem=image.problem)
-    pair, thumbnail = kept.pairs.get(row.index), kept.thumbnails.get(row.index)
-    if image.pixels is None:  # the image check rejects it, whose row may say so too
-        unsafe = f"the image check rejects it: {image.unsafe}"
-        return told(problem=None if row.status == "unsafe" else unsafe)
-    pair, thumbnail = kept.pairs.get(row.index), kept.thumbnails.get(row.index)
-    return told(
-        image=None if pair is None else _beside(image.pixels, pair["image"], kept.encoding()),
-        thumbnail=None if thumbnail is None else _beside_thumbnail(image.pixels, thumbnail),
-        file=None if to is None else _write(to, kept.id, row.index, image.pixels),
+        return result(problem=image.problem)
+    if image.pixels is None:  # rejected by the safety check, now and perhaps also in its row
+        unsafe = f"the safety check rejects it: {image.unsafe}"
+        return result(problem=None if row.status == "unsafe" else unsafe)
+    pair, thumbnail = stored.pairs.get(row.index), stored.thumbnails.get(row.index)
+    return result(
+        image=None if pair is None else _compare(image.pixels, pair["image"], stored.encoding()),
+        thumbnail=None if thumbnail is None else _compare_thumbnail(image.pixels, thumbnail),
+        file=None if to is None else _write(to, stored.id, row.index, image.pixels),
     )
 
 
-def _notes(kept: _Kept, row: Candidate, image: ScoredImage) -> Iterator[str]:
+def _notes(stored: _StoredCaption, row: Candidate, image: ScoredImage) -> Iterator[str]:
     if not (row.reproducible and image.reproducible):
-        yield "its seed does not determine the image: another one is to be expected"
-    if row.fingerprint != kept.fingerprint:
-        yield "its row was made by another recipe, caption or models than those of now"
+        yield "its seed does not determine the image, so a different one is expected"
+    if row.fingerprint != stored.fingerprint:
+        yield "its row was made with another recipe, caption or models than the current ones"
     if row.status == "unsafe":
-        yield f"the image check rejected it ({row.problem}): its image is not written"
+        yield f"the safety check rejected it ({row.problem}), so its image is not written"
     if row.status == "surplus":
-        yield "it does not count: its caption is done before"
+        yield "it does not count, because its caption was done before"
 
 
-def _scores(kept: _Kept, row: Candidate, image: ScoredImage) -> dict[str, tuple[float, float]]:
-    from synthvlm.stages.generation.candidate_rows import row_of
+def _scores(
+    stored: _StoredCaption, row: Candidate, image: ScoredImage
+) -> dict[str, tuple[float, float]]:
+    from synthvlm.stages.generation.candidate_plan import row_of
 
-    new = row_of(image, row.fingerprint, kept.recipe)
+    new = row_of(image, row.fingerprint, stored.recipe)
     pairs = {
         score_column(name): (row.scores[name], new.scores[name])
-        for name in kept.recipe.scorers
+        for name in stored.recipe.scorers
         if name in row.scores and name in new.scores
     }
     if row.score is not None and new.score is not None:
@@ -227,8 +234,8 @@ def _scores(kept: _Kept, row: Candidate, image: ScoredImage) -> dict[str, tuple[
     return pairs
 
 
-def _beside(pixels: np.ndarray, stored: bytes, settings: ImageSettings) -> Comparison:
-    """A new image beside a stored one, encoded in the same way: what is lossy changes pixels."""
+def _compare(pixels: np.ndarray, stored: bytes, settings: ImageSettings) -> Comparison:
+    """Compare a new image with a stored one, after the same encoding: it may be lossy."""
     from synthvlm.stages.generation.pixels import decode, encode
 
     encoding = settings.format if settings.format == "png" else (
@@ -237,7 +244,7 @@ def _beside(pixels: np.ndarray, stored: bytes, settings: ImageSettings) -> Compa
     return _difference(decode(encode(pixels, settings)), decode(stored), encoding)
 
 
-def _beside_thumbnail(pixels: np.ndarray, stored: bytes) -> Comparison:
+def _compare_thumbnail(pixels: np.ndarray, stored: bytes) -> Comparison:
     from synthvlm.stages.generation.pixels import decode, thumbnail
 
     return _difference(decode(thumbnail(pixels)), decode(stored), "webp-80")
@@ -275,13 +282,16 @@ def regenerate_command(
     as_json: bool,
     progress: Progress,
 ) -> tuple[str, bool]:
-    """``synthvlm regenerate``: what to print, and whether it is the same within rounding.
+    """Run ``synthvlm regenerate``.
+
+    Returns:
+        The text to print, and whether everything is the same within rounding.
 
     Raises:
-        SynthVLMError: As ``regenerate``; or it is no run folder.
+        SynthVLMError: As ``regenerate``; or it is not a run folder.
     """
-    run, recipe = opened_run(url)
-    found = regenerate(run, recipe, id, index=index, every=every, to=to, progress=progress)
+    run, recipe = open_run(url)
+    result = regenerate(run, recipe, id, index=index, every=every, to=to, progress=progress)
     if as_json:
-        return json.dumps(found.values()), found.is_same
-    return "\n".join(map(printable, found.lines())), found.is_same
+        return json.dumps(result.values()), result.is_same
+    return "\n".join(map(printable, result.lines())), result.is_same

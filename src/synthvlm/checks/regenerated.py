@@ -1,4 +1,4 @@
-"""What came of making candidates again, for people and for machines."""
+"""The results of generating candidates again, as text and as plain values."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any
 
 __all__ = ["Comparison", "Regenerated", "Regeneration"]
 
-#: Grey levels, and scores, by which images made on another device or in another batch may differ.
+#: Differences that are due to rounding: another device or batch size changes images and scores by
+#: at most this many grey levels, and this much.
 GREY_LEVELS = 2
 SCORE_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """An image beside a stored one, both as they decode.
+    """A new image compared with the stored one, both as decoded.
 
     Attributes:
         is_identical: Whether all pixels are equal.
-        largest: Largest difference in grey levels (0 .. 255); None: the sizes differ.
-        mean: Mean difference in grey levels, of the channel that differs most.
+        largest: Largest difference in grey levels (0 .. 255); None if the sizes differ.
+        mean: Mean difference in grey levels, in the channel that differs most.
         share: Share (0 .. 1) of the pixels that differ.
         encoding: How the new image was encoded before it was compared, e.g. ``jpeg-95``.
     """
@@ -35,40 +36,40 @@ class Comparison:
     def is_same(self) -> bool:
         """Whether it is the same image within rounding.
 
-        Lossy encoders make more of a grey level that differs: there the mean counts.
+        Lossy encoders amplify a difference of one grey level, so there the mean counts.
         """
         if self.largest is None:
             return False
         return (self.largest if self.encoding == "png" else self.mean) <= GREY_LEVELS
 
     def text(self) -> str:
-        """For people."""
+        """In words."""
         if self.is_identical:
-            return "bit for bit the stored one"
+            return "identical to the stored one"
         if self.largest is None:
-            return "of another size than the stored one"
+            return "not of the size of the stored one"
         return (
-            f"{self.share:.2%} of its pixels differ from the stored one, by at most {self.largest} "
-            f"grey levels, {self.mean:.2g} on average"
-            f"{'' if self.is_same else ': more than rounding'}"
+            f"different from the stored one in {self.share:.2%} of its pixels, by at most "
+            f"{self.largest} grey levels, {self.mean:.2g} on average"
+            f"{'' if self.is_same else ' (more than rounding)'}"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Regenerated:
-    """A candidate that was made again, or why it was not.
+    """A candidate that was generated again, or why it was not.
 
     Attributes:
         index: Its number.
         seed: Its seed.
-        status: As in its row.
+        status: The status in its row.
         chosen: Whether it is the winner.
-        notes: What one should know of it.
+        notes: Remarks to show.
         problem: Why there is no new image, or None.
-        image: The winner's image beside the stored one; None: it is none, or it is lost.
-        thumbnail: The same of a loser's thumbnail, if it has one.
-        scores: Of each score the stored and the new value.
-        file: Where the image was written; None: nowhere.
+        image: Comparison with the stored image; None if it has none.
+        thumbnail: Comparison with the stored thumbnail; None if it has none.
+        scores: The stored and the new value of each score.
+        file: Where the new image was written, or None.
     """
 
     index: int
@@ -84,22 +85,22 @@ class Regenerated:
 
     @property
     def is_same(self) -> bool:
-        """Whether all that was kept of it came out again within rounding."""
+        """Whether everything stored of it is the same within rounding."""
         compared = [c.is_same for c in (self.image, self.thumbnail) if c is not None]
         scores = (abs(new - old) <= SCORE_ROUNDING for old, new in (self.scores or {}).values())
         return self.problem is None and all(compared) and all(scores)
 
     @property
     def largest_score(self) -> float:
-        """Largest difference of a score; 0 where none is known."""
+        """Largest difference of a score; 0 if there are none."""
         return max((abs(new - old) for old, new in (self.scores or {}).values()), default=0.0)
 
     def text(self) -> Iterator[str]:
-        """Lines for people."""
+        """Lines to print."""
         what = "winner" if self.chosen else self.status
-        told = [f"candidate {self.index} ({what}, seed {self.seed}): "]
+        start = f"candidate {self.index} ({what}, seed {self.seed}): "
         if self.problem is not None:
-            yield f"{told[0]}not made again: {self.problem}"
+            yield f"{start}not generated again: {self.problem}"
             return
         parts = []
         if self.image is not None:
@@ -108,8 +109,9 @@ class Regenerated:
             parts.append(f"its thumbnail is {self.thumbnail.text()}")
         if self.scores:
             largest = self.largest_score
-            parts.append(f"its scores differ by {largest:.1e}" if largest else "equal scores")
-        yield told[0] + ("; ".join(parts) or "made again, nothing to compare it with")
+            equal = "its scores are equal"
+            parts.append(f"its scores differ by {largest:.1e}" if largest else equal)
+        yield start + ("; ".join(parts) or "generated again, nothing to compare it with")
         yield from (f"  {note}" for note in self.notes)
         if self.file is not None:
             yield f"  written to {self.file}"
@@ -117,14 +119,14 @@ class Regenerated:
 
 @dataclass(frozen=True, slots=True)
 class Regeneration:
-    """The candidates of a caption that were made again.
+    """The candidates of a caption that were generated again.
 
     Attributes:
         id: The caption's id.
         text: The caption.
         shard: Its shard.
         candidates: In the order of their numbers.
-        skipped: Lines on those that were never drawn.
+        skipped: One line for each that was never generated.
     """
 
     id: str
@@ -135,18 +137,18 @@ class Regeneration:
 
     @property
     def is_same(self) -> bool:
-        """Whether all came out again within rounding."""
+        """Whether all are the same within rounding."""
         return all(candidate.is_same for candidate in self.candidates)
 
     def values(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         values = {**asdict(self), "is_same": self.is_same}
-        for told, candidate in zip(values["candidates"], self.candidates, strict=True):
-            told["is_same"] = candidate.is_same
+        for entry, candidate in zip(values["candidates"], self.candidates, strict=True):
+            entry["is_same"] = candidate.is_same
         return values
 
     def lines(self) -> Iterator[str]:
-        """Lines for people."""
+        """Lines to print."""
         yield f"{self.id}: {self.text}"
         for candidate in self.candidates:
             yield from candidate.text()
@@ -154,4 +156,4 @@ class Regeneration:
         if self.is_same:
             yield "the same within rounding"
         else:
-            yield "not the same: what was kept is not what recipe, models and device give here"
+            yield "not the same: other models, settings or hardware than those of the run?"

@@ -1,11 +1,11 @@
-"""A run folder as verification reads it: markers and files that a running run may replace."""
+"""Reads a run folder for verification, while a run may replace its files."""
 
 from __future__ import annotations
 
 import errno
 import io
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from synthvlm.checks.findings import Kind
 from synthvlm.data import digest
@@ -21,73 +21,77 @@ if TYPE_CHECKING:
 
 __all__ = ["Flaw", "Snapshot", "parquet", "table"]
 
-#: Files that are read side by side, and about how many bytes of them are in memory.
+#: Number of files that are read in parallel, and about how many bytes of them are in memory.
 _MANY, _MANY_BYTES = 128, 64 * 2**20
 
 
 class Flaw(Exception):
-    """A file is not what it should be; the message says how."""
+    """A file is damaged or missing; the message says how."""
 
     def __init__(self, kind: Kind, problem: str) -> None:
-        """Say what it means, and what is wrong."""
+        """Set the kind of the finding, and what is wrong."""
         super().__init__(problem)
         self.kind = kind
 
 
 class Snapshot:
-    """Reads of one look at a shard; whether its markers are still the same afterwards.
+    """Reads the files of one shard, and knows whether its markers have changed since.
 
     Attributes:
-        files: How many files were read.
-        size: Their bytes.
+        files: Number of files that were read.
+        size: Their total size in bytes.
     """
 
     def __init__(self, run: RunFolder) -> None:
         """Nothing is read yet."""
         self._storage = Storage(run.url)
-        self._seen: dict[tuple[str, int], bytes | None] = {}
+        self._markers: dict[tuple[str, int], bytes | None] = {}
         self.files = self.size = 0
 
     def shards(self) -> dict[str, list[int]]:
         """The shards of each stage that have a marker."""
-        found: dict[str, list[int]] = {}
+        stages: dict[str, list[int]] = {}
         for name in self._storage.listing("done"):
             shard = shard_of(name)
             stage = stage_of(name)
             if shard is not None and name == marker_name(stage, shard):
-                found.setdefault(stage, []).append(shard)
-        return {stage: sorted(shards) for stage, shards in found.items()}
+                stages.setdefault(stage, []).append(shard)
+        return {stage: sorted(shards) for stage, shards in stages.items()}
 
     def listing(self, folder: str) -> Iterable[str]:
         """Names of the files below a folder."""
         return self._storage.listing(folder)
 
     def begin(self) -> None:
-        """A new look: forget what was seen."""
-        self._seen.clear()
+        """Start with another shard: forget the markers that were read."""
+        self._markers.clear()
         self.files = self.size = 0
 
     def marker(self, stage: str, shard: int) -> Marker | None:
-        """A marker, whether or not its files are there; None: there is none, or it is damaged."""
-        data = self._seen[stage, shard] = self._storage.read_if_exists(marker_name(stage, shard))
+        """Read a marker, whether or not its files exist; None if it is missing or damaged."""
+        data = self._markers[stage, shard] = self._storage.read_if_exists(marker_name(stage, shard))
         return None if data is None else Marker.from_json(data)
 
     def is_marked(self, stage: str, shard: int) -> bool:
-        """Whether the marker that was read last is there, damaged or not."""
-        return self._seen[stage, shard] is not None
+        """Whether a marker that was read existed, damaged or not."""
+        return self._markers[stage, shard] is not None
 
     def holds(self) -> bool:
-        """Whether all markers of this look are still as they were read."""
+        """Whether all markers are still as they were read."""
         return all(
             self._storage.read_if_exists(marker_name(*key)) == data
-            for key, data in self._seen.items()
+            for key, data in self._markers.items()
         )
 
     def load(self, file: StoredFile, *, again: bool = False) -> bytes:
-        """The bytes of a committed file; ``again``: it is counted where it belongs.
+        """Read a committed file and compare it with its size and checksum.
+
+        Args:
+            file: What the marker says of it.
+            again: Whether it belongs to another shard, which counts it.
 
         Raises:
-            Flaw: It is not there, or not what was committed.
+            Flaw: It is missing or damaged.
         """
         data = self._read(file.path)
         self.files += not again
@@ -96,17 +100,17 @@ class Snapshot:
         return data
 
     def flaws(self, files: Mapping[str, tuple[int, str | None]]) -> Iterator[tuple[str, Flaw]]:
-        """Those of some files, by size and checksum (None: not known), that are not so."""
+        """Compare files with sizes and checksums (None if not known), and yield the flawed ones."""
         for names in _batches(files):
             try:
-                found = self._storage.read_many(names)
+                contents = self._storage.read_many(names)
             except RunFolderError as error:
                 if not _is_disk_error(error):
                     raise
-                found = {}
+                contents = {}
             for name in names:
                 try:
-                    data = found[name] if name in found else self._read(name)
+                    data = contents[name] if name in contents else self._read(name)
                     self.files += 1
                     self.size += len(data)
                     _compare(data, *files[name])
@@ -118,18 +122,18 @@ class Snapshot:
             data = self._storage.read_if_exists(name)
         except RunFolderError as error:
             if not _is_disk_error(error):
-                raise  # it says nothing of the file, and must not have it discarded
-            raise Flaw("damaged", "its disk cannot read it (input/output error)") from None
+                raise  # e.g. a missing permission: the file itself may be intact
+            raise Flaw("damaged", "the disk cannot read it (input/output error)") from None
         if data is None:
-            raise Flaw("missing", "it is not there")
+            raise Flaw("missing", "the file does not exist")
         return data
 
 
 def parquet(data: bytes, schema: pa.Schema) -> pq.ParquetFile:
-    """A file as Parquet of a schema; measures may have further columns, of numbers.
+    """Open a Parquet file of a schema. Further columns must hold numbers: they are measures.
 
     Raises:
-        Flaw: It is no such file.
+        Flaw: It is not such a file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -137,28 +141,28 @@ def parquet(data: bytes, schema: pa.Schema) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(io.BytesIO(data))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise Flaw("damaged", f"it is no Parquet file: {first_line(error)}") from None
-    found = file.schema_arrow
-    wrong = {name for name in schema.names if not _same(name, found, schema)}
+        raise Flaw("damaged", f"not a Parquet file: {first_line(error)}") from None
+    actual = file.schema_arrow
+    wrong = {name for name in schema.names if not _has_same_type(name, actual, schema)}
     wrong |= {
         field.name
-        for field in found
+        for field in actual
         if field.name not in schema.names and field.type != pa.float64()
     }
-    if wrong or [name for name in found.names if name in schema.names] != schema.names:
-        named = f": {', '.join(sorted(wrong))}" if wrong else ", in another order"
-        raise Flaw("damaged", f"its columns are not those of its kind{named}")
+    if wrong or [name for name in actual.names if name in schema.names] != schema.names:
+        detail = f": {', '.join(sorted(wrong))}" if wrong else " (in another order)"
+        raise Flaw("damaged", f"its columns are not the expected ones{detail}")
     return file
 
 
 def table(data: bytes, schema: pa.Schema) -> pa.Table:
-    """As ``parquet``, read whole."""
+    """Read a Parquet file of a schema; see ``parquet``."""
     import pyarrow as pa
 
     try:
         return parquet(data, schema).read()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise Flaw("damaged", f"it cannot be read: {first_line(error)}") from None
+        raise Flaw("damaged", f"cannot be read: {first_line(error)}") from None
 
 
 def _is_disk_error(error: RunFolderError) -> bool:
@@ -167,14 +171,14 @@ def _is_disk_error(error: RunFolderError) -> bool:
 
 def _compare(data: bytes, size: int, checksum: str | None) -> None:
     if len(data) != size:
-        raise Flaw("damaged", f"it has {len(data):,} bytes, written were {size:,}")
+        raise Flaw("damaged", f"it has {len(data):,} bytes instead of {size:,}")
     if checksum is not None and digest([data]) != checksum:
-        raise Flaw("damaged", f"its {size:,} bytes are not those that were written (checksum)")
+        raise Flaw("damaged", f"its content ({size:,} bytes) does not match its checksum")
 
 
-def _same(name: str, found: Any, wanted: Any) -> bool:
-    places = found.get_field_index(name), wanted.get_field_index(name)
-    return min(places) >= 0 and bool(found.field(name).type == wanted.field(name).type)
+def _has_same_type(column: str, actual: pa.Schema, expected: pa.Schema) -> bool:
+    places = actual.get_field_index(column), expected.get_field_index(column)
+    return min(places) >= 0 and bool(actual.field(column).type == expected.field(column).type)
 
 
 def _batches(files: Mapping[str, tuple[int, str | None]]) -> Iterator[list[str]]:

@@ -1,42 +1,72 @@
-"""``synthvlm status``: how a run is doing, told from its folder alone, so on any machine."""
+"""``synthvlm status``: the state of a run, from its folder alone, so on any machine."""
 
 from __future__ import annotations
 
 import json
+import posixpath
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.checks.done_markers import Candidates, DoneMarkers, StageShards
-from synthvlm.checks.opened_run import opened_run
+from synthvlm.errors import RunFolderError
+from synthvlm.pipeline import open_run
 from synthvlm.progress.stage_state import StageState, duration, set_aside, set_aside_notices
 from synthvlm.progress.terminal import printable
+from synthvlm.run_folder.marker import rule_of_stage, source_of_stage, stage_of
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import RunFolder
 
-__all__ = ["Holder", "Status", "show_status", "status", "watch"]
+__all__ = ["Candidates", "Holder", "StageShards", "Status", "show_status", "status", "watch"]
 
-#: A run beats every 10 seconds; a file system may take its time to show it.
+#: A run sends a heartbeat every 10 seconds, which a file system may show with a delay.
 _DEAD_S = 60.0
+_STAGES = ("measure", "curate", "calibrate", "generate", "select", "export")
+#: Stages whose last commit is a marker of another name: all sources are read, the data set is
+#: complete.
+_WHOLE = {"measure": "sources", "export": "dataset"}
+_REPORT = "report/index.html"
+#: Markers are read in parallel: an object store takes tens of milliseconds for each.
+_READERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class StageShards:
+    """Number of done shards of a stage, and of all its shards (None if not known)."""
+
+    stage: str
+    done: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Candidates of the generate stage: committed without a failure, all, and failed ones."""
+
+    done: int
+    total: int
+    failed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that holds the folder, as its lock tells.
+    """The process that holds the folder, according to the lock.
 
     Attributes:
-        host: The name of its machine.
-        pid: Its number there.
-        since: When it began, in seconds of its own wall clock; None: not told.
-        beat: Changes as long as it lives.
-        beat_time: When it last beat, in seconds of its own wall clock; None: not told.
-        silent_s: For how long its beat has not changed, as far as it was watched.
+        host: Name of its machine.
+        pid: Its process id there.
+        since: When it started, in seconds by its own wall clock; None if not known.
+        beat: Its last heartbeat; changes as long as it is alive.
+        beat_time: Time of that heartbeat, in seconds by its own wall clock; None if not known.
+        silent_s: Seconds since the heartbeat last changed, as far as it was watched.
     """
 
     host: str
@@ -48,23 +78,23 @@ class Holder:
 
     @property
     def seems_dead(self) -> bool:
-        """Whether it has been silent for longer than a live one is."""
+        """Whether it has been silent for longer than any process that is alive."""
         return self.silent_s >= _DEAD_S
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a run is doing.
+    """The state of a run.
 
     Attributes:
         url: The run folder.
-        holder: Who works in it; None: nobody.
-        state: What that process does, at most some 10 seconds old; None: not told.
-        stages: Shards of each stage.
-        candidates: None while the process at work tells better, or before curation.
+        holder: The process that works in it; None if there is none.
+        state: What that process does, at most about 10 seconds old; None if not known.
+        stages: Done shards of each stage.
+        candidates: None before curation, and while ``state`` shows more recent numbers.
         set_aside: Events of the shards that are set aside.
-        silent: Events of the workers at work that may hang.
-        next: The stage that the next run begins with; None: all are done.
+        silent: Events of the workers that may hang.
+        next: The stage with which the next run starts; None if all stages are done.
     """
 
     url: str
@@ -84,24 +114,24 @@ class Status:
         return values
 
     def text(self) -> str:
-        """Lines for people."""
+        """Text to print."""
         lines = [f"{self.url}: {self._who()}"]
         if self.state is not None:
             lines.append(f"{self.state.stage}: {self.state.text()}")
         lines += [
-            f"worker {event.get('worker')} may hang (told {_moment(float(event['time']))}): "
+            f"worker {event.get('worker')} may hang (reported {_moment(float(event['time']))}): "
             f"{event.get('problem')}"
             for event in self.silent
         ]
-        lines += ["", "shards done:"]
+        lines += ["", "shards done"]
         width = max(len(stage.stage) for stage in self.stages)
         for stage in self.stages:
             of = f" of {stage.total:,}" if stage.total is not None else ""
             lines.append(f"  {stage.stage:<{width}}  {stage.done:,}{of}")
         if self.candidates is not None:
             done, total, failed = (f"{n:,}" for n in asdict(self.candidates).values())
-            told = f", {failed} failed" if self.candidates.failed else ""
-            lines += ["", f"candidates: {done} of {total} done{told}"]
+            failures = f", {failed} failed" if self.candidates.failed else ""
+            lines += ["", f"candidates: {done} of {total} done{failures}"]
         lines += set_aside_notices(self.set_aside)
         return "\n".join([*lines, "", self._advice()])
 
@@ -113,37 +143,37 @@ class Status:
         if holder.since is not None:
             who += f", since {_moment(holder.since)}"
         if holder.seems_dead:
-            return f"seems dead: {who}, silent for {duration(holder.silent_s)}"
+            return f"seems dead: {who}, no heartbeat for {duration(holder.silent_s)}"
         return f"running {who}"
 
     def _advice(self) -> str:
         if self.holder is not None and not self.holder.seems_dead:
-            sure = "whether it lives, --watch tells"
+            hint = "use --watch to see whether it is alive"
             if self.holder.beat_time is None:
-                return sure
+                return hint
             ago = duration(max(0.0, time.time() - self.holder.beat_time))
-            return f"last heartbeat {ago} ago by its own clock; {sure}"
+            return f"last heartbeat {ago} ago (by its own clock); {hint}"
         if self.next is None:
             return "all stages are done"
-        return f"{self.next} is next; resume: synthvlm run --out {shlex.quote(self.url)}"
+        return f"next stage: {self.next}; resume with: synthvlm run --out {shlex.quote(self.url)}"
 
 
 def status(run: RunFolder, recipe: Recipe) -> Status:
-    """Look at a run once; nothing is written, and no data is read.
+    """The current state of a run. Nothing is written, and no data is read.
 
     Args:
         run: The run folder.
-        recipe: The one that the folder holds.
+        recipe: The recipe that the folder holds.
 
     Raises:
-        RunFolderError: It cannot be read.
+        RunFolderError: The folder cannot be read.
     """
     lock = run.lock_info()
     state = None if lock is None else StageState.of(lock.get("state"))
-    markers = DoneMarkers(run, recipe)
+    markers = _DoneMarkers(run, recipe)
     events = run.events()
-    told = state is not None and state.stage == "generate"
-    candidates = None if told else markers.candidates()
+    is_generating = state is not None and state.stage == "generate"
+    candidates = None if is_generating else markers.candidates()
     return Status(
         url=run.url,
         holder=None if lock is None else _holder(lock),
@@ -163,38 +193,39 @@ def watch(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Status]:
-    """Look again and again, until nobody works in the folder, or who does is silent too long.
+    """Yield the state of a run regularly, until its process ends or seems dead.
 
     Args:
         run: The run folder.
-        recipe: The one that the folder holds.
-        every: Seconds between looks.
-        clock: Seconds that only grow.
-        sleep: Waits so many seconds.
+        recipe: The recipe that the folder holds.
+        every: Seconds between two looks.
+        clock: Counts seconds and never goes back.
+        sleep: Waits for a number of seconds.
     """
-    heard: Any = None
+    beat: Any = None
     since = clock()
     while True:
-        found = status(run, recipe)
-        if found.holder is None:
-            yield found
+        current = status(run, recipe)
+        if current.holder is None:
+            yield current
             return
-        if found.holder.beat != heard:
-            heard, since = found.holder.beat, clock()
-        holder = replace(found.holder, silent_s=clock() - since)
-        yield replace(found, holder=holder)
+        # Only changes count, timed by this machine's clock: the other one's may be wrong.
+        if current.holder.beat != beat:
+            beat, since = current.holder.beat, clock()
+        holder = replace(current.holder, silent_s=clock() - since)
+        yield replace(current, holder=holder)
         if holder.seems_dead:
             return
         sleep(every)
 
 
 def show_status(out: str, *, follow: bool = False, as_json: bool = False) -> None:
-    """Print the status of a run, once or (``follow``) until the run ends.
+    """Print the state of a run, once or (``follow``) until the run ends.
 
     Raises:
-        RunFolderError: It is no run folder.
+        RunFolderError: It is not a run folder.
     """
-    run, recipe = opened_run(out)
+    run, recipe = open_run(out)
     looks = watch(run, recipe) if follow else iter([status(run, recipe)])
     if as_json:
         for look in looks:
@@ -227,21 +258,106 @@ def _holder(lock: Mapping[str, Any]) -> Holder:
 
 
 def _silent(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The last events of workers that may hang, as far as the last run has told."""
-    found: dict[str, Mapping[str, Any]] = {}
+    """The last events of workers that may hang, in the most recent run."""
+    silent: dict[str, Mapping[str, Any]] = {}
     for event in events:
         worker = str(event.get("worker"))
         if event.get("event") in ("run", "shards"):
-            found.clear()
+            silent.clear()
         elif event.get("event") in ("worker", "shard"):
-            found.pop(worker, None)
+            silent.pop(worker, None)
             if event.get("state") == "silent":
-                found[worker] = event
-    return list(found.values())
+                silent[worker] = event
+    return list(silent.values())
 
 
 def _moment(seconds: float) -> str:
     try:
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (ValueError, OverflowError, OSError):
-        return "a time that its clock has wrong"
+        return "an unknown time"
+
+
+class _DoneMarkers:
+    """The done-markers of a run, from one listing.
+
+    Whether what is done is still what the recipe asks for is not checked: the next run finds out.
+    """
+
+    def __init__(self, run: RunFolder, recipe: Recipe) -> None:
+        self._run, self._recipe = run, recipe
+        names: dict[str, list[str]] = {}
+        for name in run.listing("done"):
+            names.setdefault(stage_of(name), []).append(name)
+        current = {posixpath.basename(name) for name in names.get("curate", ())}
+        if "generate" in names:  # shards beyond a lowered limit keep their images, but do not count
+            names["generate"] = [n for n in names["generate"] if posixpath.basename(n) in current]
+        self._names = names
+        self._done = Counter({stage: len(markers) for stage, markers in names.items()})
+        self._whole = {stage: marker in names for stage, marker in _WHOLE.items()}
+
+    def stages(self) -> Iterator[StageShards]:
+        """The stages of the recipe, and those of rules with models and written captions."""
+        done, whole = self._done, self._whole
+        totals: dict[str, int | None] = {
+            "measure": done["measure"] if whole["measure"] else None,
+            "curate": done["measure"] or None,
+            "generate": done["curate"] or None,
+            "select": 1,
+            "export": done["export"] if whole["export"] else None,
+        }
+        for stage in sorted(done):
+            if source_of_stage(stage) is not None:
+                yield StageShards(stage, done[stage], None)
+        for stage in _STAGES:
+            if stage != "calibrate" or self._recipe.generation.adaptive is not None:
+                yield StageShards(stage, done[stage], totals.get(stage))
+            if stage == "measure":
+                for other in sorted(done):
+                    if rule_of_stage(other) is not None:
+                        yield StageShards(other, done[other], done["measure"])
+
+    def next_stage(self, candidates: Candidates | None) -> str | None:
+        """The first stage that is not done; None if all are."""
+        done = self._done
+        finished = {
+            "measure": self._whole["measure"],
+            "curate": done["curate"] >= done["measure"],
+            "generate": done["generate"] >= done["curate"]
+            and (candidates is None or not candidates.failed),
+            "select": done["select"] > 0,
+            "export": self._whole["export"],
+            "report": self._run.exists(_REPORT),
+        }
+        return next((stage for stage, is_done in finished.items() if not is_done), None)
+
+    def candidates(self) -> Candidates | None:
+        """Count candidates by the facts of all markers; None before curation."""
+        if not self._done["curate"]:
+            return None
+        done = total = failed = 0
+        generated = self._facts("generate")
+        for shard, facts in self._facts("curate").items():
+            expected = int(facts.get("kept", 0)) * self._recipe.generation.candidates
+            total += expected
+            if shard in generated:
+                lost = int(generated[shard].get("failed", 0))
+                # There are more if the recipe has asked for more candidates before.
+                done += max(0, min(int(generated[shard].get("candidates", 0)) - lost, expected))
+                failed += lost
+        return Candidates(done, total, failed)
+
+    def _facts(self, stage: str) -> dict[str, Mapping[str, Any]]:
+        """The facts of a stage's markers, by file name."""
+
+        def read(name: str) -> Mapping[str, Any]:
+            # A running run may have removed it by now; a damaged one counts for nothing.
+            with suppress(RunFolderError, ValueError, KeyError, TypeError):
+                facts = json.loads(self._run.read(name))["facts"]
+                return facts if isinstance(facts, dict) else {}
+            return {}
+
+        names = self._names.get(stage, ())
+        with ThreadPoolExecutor(_READERS) as readers:
+            facts = readers.map(read, names)
+            return {posixpath.basename(name): of for name, of in zip(names, facts, strict=True)}

@@ -1,349 +1,252 @@
-"""Goes through a run folder, stage by stage; one shard is in memory at a time."""
+"""``synthvlm verify``: checks a run folder stage by stage, with one shard in memory at a time.
+
+A run may work in the folder meanwhile. So a shard with findings is checked again if its markers
+have changed since they were read.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from synthvlm.checks.candidate_checks import CandidateChecks
-from synthvlm.checks.caption_checks import CaptionChecks
-from synthvlm.checks.checked_run import CheckedRun, Found
-from synthvlm.checks.data_set import DataSetChecks
-from synthvlm.checks.expected_fingerprints import Wanted
+from synthvlm.checks.checked_run import CheckedRun, CheckedShard, ExpectedFingerprints
+from synthvlm.checks.data_set_checks import DataSetChecks
+from synthvlm.checks.discard import discard
 from synthvlm.checks.findings import Finding, StageCheck, Verification
 from synthvlm.checks.images import decoders
-from synthvlm.checks.opened_run import opened_run
-from synthvlm.checks.snapshot import Flaw, Snapshot
+from synthvlm.checks.shard_checks import CandidateChecks, CaptionChecks
+from synthvlm.checks.snapshot import Snapshot
 from synthvlm.errors import SynthVLMError
+from synthvlm.pipeline import open_run
 from synthvlm.progress.display import Progress, SilentProgress
+from synthvlm.progress.terminal import printable
 from synthvlm.run_folder.folder import RECIPE_FILE
-from synthvlm.run_folder.marker import Marker, rule_of_stage, source_of_stage
+from synthvlm.run_folder.marker import marker_name, rule_of_stage, source_of_stage
 from synthvlm.stages.export import PARTS_FOLDER
+from synthvlm.stages.select import selection_fingerprint
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import RunFolder
 
-__all__ = ["verify"]
+__all__ = ["verify", "verify_command"]
 
 _SELECT, _EXPORT, _DATA_SET = "select", "export", "dataset"
-#: Their files have fixed names: a run writes them in place, and their marker afterwards.
+#: Stages whose files have fixed names: a run overwrites the files first, and their marker later.
 _IN_PLACE = (_SELECT, _EXPORT, _DATA_SET)
-#: How often a shard is looked at that a run commits again and again meanwhile.
-_LOOKS = 5
+#: How often a shard is checked again that a run keeps committing meanwhile.
+_ATTEMPTS = 5
+#: Folders that hold the files of one stage and nothing else.
+_FOLDERS = {
+    "measure": ["measures"],
+    "curate": ["captions"],
+    "calibrate": ["calibrate"],
+    "generate": ["candidates", "pairs", "previews"],
+    _EXPORT: [PARTS_FOLDER],
+}
 
-#: Checks a shard, given its marker, and adds to what is found.
-_Check = Callable[[Found, int, Marker], None]
+#: Checks a shard and adds to its findings.
+_Check = Callable[[CheckedShard], None]
 
 
 def verify(run: RunFolder, recipe: Recipe, progress: Progress | None = None) -> Verification:
-    """Check every committed shard of every stage; nothing is written, no model is loaded.
+    """Check every committed shard of every stage. Nothing is written, no model is loaded.
 
-    It may be called beside a running run: what that commits meanwhile is looked at again.
+    It may be called while a run works in the folder.
 
     Args:
         run: The run folder.
-        recipe: The one that the folder holds.
+        recipe: The recipe that the folder holds.
         progress: Shows the stages, in shards.
 
     Raises:
         RunFolderError: The folder cannot be read.
     """
-    with closing(_RunChecks(run, recipe, progress or SilentProgress())) as checks:
-        stages = tuple(_stages(checks))
-        notes = (*checks.notes, *checks.checked.notes)
-        return Verification(run.url, stages, tuple(checks.findings), notes)
+    with closing(_Verifier(run, recipe, progress or SilentProgress())) as verifier:
+        stages = tuple(verifier.check_stages())
+        return Verification(
+            run.url, stages, tuple(verifier.findings), tuple(verifier.checked.notes)
+        )
 
 
-def _stages(checks: _RunChecks) -> Iterator[StageCheck]:
-    """The stages that have a shard, in the order in which a run does them."""
-    stages = sorted(checks.shards)
-    for stage in stages:
-        if source_of_stage(stage) is not None:
-            yield _written(checks, stage)
-    for name, check in _BEFORE_MODELS.items():
-        if name in checks.shards:
-            yield check(checks)
-    for stage in stages:
-        if rule_of_stage(stage) is not None:
-            yield _model_measure(checks, stage)
-    for name, check in _AFTER_MODELS.items():
-        if name in checks.shards:
-            yield check(checks)
+def verify_command(
+    url: str, *, is_discarding: bool, as_json: bool, progress: Progress
+) -> tuple[str, bool]:
+    """Verify a run folder, and discard what is damaged if ``is_discarding``.
 
+    Returns:
+        The text to print, and whether the folder is sound.
 
-def _written(checks: _RunChecks, stage: str) -> StageCheck:
-    """What a model wrote of a source's images."""
-
-    def check(found: Found, shard: int, marker: Marker) -> None:
-        checks.captions.written(found, stage, shard, marker, checks.files(found, marker))
-
-    return checks.stage(stage, check, [stage])
-
-
-def _sources(checks: _RunChecks) -> StageCheck:
-    """The marker that says that all sources are read."""
-
-    def check(found: Found, shard: int, marker: Marker) -> None:
-        checks.captions.sources(found, shard, marker, checks.files(found, marker))
-
-    return checks.stage("sources", check)
-
-
-def _measure(checks: _RunChecks) -> StageCheck:
-    """The captions and their model-free measures."""
-
-    def check(found: Found, shard: int, marker: Marker) -> None:
-        checks.captions.measure(found, shard, marker, checks.files(found, marker))
-
-    total = None
-    if "sources" in checks.shards:
-        sources = checks.look.marker("sources", 0)
-        shards = None if sources is None else sources.facts.get("shards")
-        total = shards if isinstance(shards, int) else None
-    return checks.stage("measure", check, ["measures"], total)
-
-
-def _model_measure(checks: _RunChecks, stage: str) -> StageCheck:
-    """What a rule with a model measured."""
-
-    def check(found: Found, shard: int, marker: Marker) -> None:
-        checks.captions.model_measure(found, stage, shard, marker, checks.files(found, marker))
-
-    return checks.stage(stage, check, [stage])
-
-
-def _curate(checks: _RunChecks) -> StageCheck:
-    """The verdicts, which depend on the measures of all shards."""
-    checks.checked.measures = checks.markers("measure")
-
-    def check(found: Found, shard: int, marker: Marker) -> None:
-        checks.captions.curate(found, shard, marker, checks.files(found, marker))
-
-    return checks.stage("curate", check, ["captions"], len(checks.shards.get("measure", ())))
-
-
-def _calibrate(checks: _RunChecks) -> StageCheck:
-    """The candidates by which adaptive best-of-k found its thresholds."""
-
-    def check(found: Found, shard: int, marker: Marker) -> None:
-        checks.candidates.calibrate(found, shard, marker, checks.files(found, marker))
-
-    return checks.stage("calibrate", check, ["calibrate"])
-
-
-def _generate(checks: _RunChecks) -> StageCheck:
-    """The candidates, the winners, and thumbnails of losers."""
-
-    def check(found: Found, shard: int, marker: Marker) -> None:
-        checks.candidates.generate(found, shard, marker, checks.files(found, marker))
-
-    folders = ["candidates", "pairs", "previews"]
-    return checks.stage("generate", check, folders, len(checks.shards.get("curate", ())))
-
-
-def _select(checks: _RunChecks) -> StageCheck:
-    """The selection, which depends on the candidates of all shards."""
-    checks.gather()
-
-    def check(found: Found, shard: int, marker: Marker) -> None:
-        checked, generated = checks.checked, checks.checked.generated
-        wanted = checked.tell(_SELECT, lambda: checked.wanted.selection(generated))
-        problem = "the candidates, or the settings of selection, are others now"
-        checked.compare(found, marker, wanted, problem)
-        if not found.all:  # else the next run writes it anew: what lies there now does not matter
-            checks.candidates.select(found, shard, marker, checks.files(found, marker))
-
-    return checks.stage(_SELECT, check)
-
-
-def _export(checks: _RunChecks) -> StageCheck:
-    """The parts of the data set, which depend on the selection."""
-    checks.parts = checks.wanted_parts()
-
-    def check(found: Found, shard: int, marker: Marker) -> None:
-        files = checks.files_by_path(found, marker)
-        if checks.parts is not None and checks.parts.get(shard) != marker.fingerprint:
-            # The next run writes all of it: what lies there now does not matter.
-            found.marker("stale", "its pairs, or the settings of export, are others now")
-            checks.data_set.skip()
-        else:
-            checks.data_set.part(found, marker, files)
-
-    return checks.stage(_EXPORT, check, [PARTS_FOLDER])
-
-
-def _data_set(checks: _RunChecks) -> StageCheck:
-    """The data set as a whole: its indexes, its card, and what belongs to no part."""
-
-    def check(found: Found, shard: int, marker: Marker) -> None:
-        checks.files(found, marker)
-        parts = checks.parts
-        if parts is not None and checks.checked.wanted.data_set(parts) != marker.fingerprint:
-            found.marker("stale", "its parts, or the recipe, are others now: it is finished anew")
-            checks.data_set.skip()
-        else:
-            checks.data_set.whole(found, marker)
-
-    result = checks.stage(_DATA_SET, check)
-    for name in checks.data_set.strays(checks.run):
-        checks.add_stray(_DATA_SET, name)
-    return result
-
-
-_BEFORE_MODELS = {"sources": _sources, "measure": _measure}
-_AFTER_MODELS = {
-    "curate": _curate,
-    "calibrate": _calibrate,
-    "generate": _generate,
-    _SELECT: _select,
-    _EXPORT: _export,
-    _DATA_SET: _data_set,
-}
-
-
-class _RunChecks:
-    """What the checks of all stages share, and what they find.
-
-    Attributes:
-        run: The run folder.
-        look: Reads markers and files.
-        shards: The committed shards of each stage.
-        checked: Reads tables, and compares fingerprints.
-        captions: Checks shards of captions.
-        candidates: Checks shards of candidates, and the selection.
-        data_set: Checks the data set.
-        parts: Fingerprints of the parts of the data set, once they are checked; None: not known.
-        findings: What was found so far.
-        notes: What could not be checked, and why.
+    Raises:
+        RunFolderError: It is not a run folder; or a run works in it and ``is_discarding``.
     """
+    run, recipe = open_run(url)
+    discarded: list[str] = []
+    if is_discarding:
+        with run.held(note=progress.note):
+            result = verify(run, recipe, progress)
+            discarded = discard(run, result)
+    else:
+        result = verify(run, recipe, progress)
+    if as_json:
+        return json.dumps({**result.values(), "discarded": discarded}), not result.bad
+    return printable(result.text(discarded=discarded)), not result.bad
+
+
+class _Verifier:
+    """Goes through the stages in the order in which a run does them, and collects findings."""
 
     def __init__(self, run: RunFolder, recipe: Recipe, progress: Progress) -> None:
-        self.run, self._progress = run, progress
+        self._run, self._progress = run, progress
         self._recipe_text = run.read(RECIPE_FILE)
-        self.look = Snapshot(run)
-        self.checked = CheckedRun(recipe, self.look, Wanted(run, recipe))
-        self.shards = self.look.shards()
-        self._workers = decoders()
-        self.captions = CaptionChecks(self.checked)
-        self.candidates = CandidateChecks(self.checked, self._workers)
-        self.data_set = DataSetChecks(self.look)
-        self.parts: dict[int, str] | None = None
+        self._snapshot = Snapshot(run)
+        self.checked = CheckedRun(run, recipe, self._snapshot)
+        self._decoders = decoders()
+        self._captions = CaptionChecks(self.checked)
+        self._candidates = CandidateChecks(self.checked, self._decoders)
+        self._data_set = DataSetChecks(self.checked)
         self.findings: list[Finding] = []
-        self.notes: list[str] = []
 
     def close(self) -> None:
-        """Let go of the threads."""
-        self._workers.shutdown()
+        """Release the threads."""
+        self._decoders.shutdown()
 
-    def stage(
-        self, stage: str, check: _Check, folders: Collection[str] = (), total: int | None = None
-    ) -> StageCheck:
-        """Check the shards of a stage.
+    def check_stages(self) -> Iterator[StageCheck]:
+        """Check all stages that have a committed shard."""
+        checked = self.checked
+        for stage, check in self._checks().items():
+            if stage not in checked.shards:
+                continue
+            if stage == "curate":
+                checked.measures = checked.markers("measure")
+            elif stage == _SELECT:
+                self._read_generated()
+            elif stage == _EXPORT:
+                checked.parts = self._expected_parts()
+            yield self._check_stage(stage, check, _FOLDERS.get(stage, ()))
+            if stage == _DATA_SET:
+                self._add_strays(stage, self._data_set.strays())
 
-        Args:
-            stage: Its name.
-            check: Checks a shard.
-            folders: Those that hold nothing but its files.
-            total: Shards that it should have; None: not known.
-        """
-        shards = self.shards[stage]
+    def _checks(self) -> dict[str, _Check]:
+        """The check of a shard of each stage."""
+        captions, candidates, data_set = self._captions, self._candidates, self._data_set
+        stages = sorted(self.checked.shards)
+        written = [stage for stage in stages if source_of_stage(stage) is not None]
+        by_model = [stage for stage in stages if rule_of_stage(stage) is not None]
+        return {
+            **dict.fromkeys(written, captions.written),
+            "sources": captions.sources,
+            "measure": captions.measure,
+            **dict.fromkeys(by_model, captions.model_measure),
+            "curate": captions.curate,
+            "calibrate": candidates.calibrate,
+            "generate": candidates.generate,
+            _SELECT: candidates.select,
+            _EXPORT: data_set.part,
+            _DATA_SET: data_set.whole,
+        }
+
+    def _check_stage(self, stage: str, check: _Check, folders: Collection[str]) -> StageCheck:
+        shards = self.checked.shards[stage]
         self._progress.start(f"verify {stage}", len(shards), "shards")
         done = files = size = 0
         named: set[str] = set()
-        for shard in shards:
-            found = self._shard(stage, shard, check, named)
+        for number in shards:
+            findings = self._check_shard(stage, number, check, named)
             self._progress.advance(1)
-            if found is not None:
-                self.findings += found
+            if findings is not None:
+                self.findings += findings
                 done += 1
-                files += self.look.files
-                size += self.look.size
+                files += self._snapshot.files
+                size += self._snapshot.size
+        if rule_of_stage(stage) is not None or source_of_stage(stage) is not None:
+            folders = [stage]
         for folder in folders:
-            for name in sorted(set(self.look.listing(folder)) - named):
-                self.add_stray(stage, name)
-        return StageCheck(stage, done, total, files, size)
+            self._add_strays(stage, sorted(set(self._snapshot.listing(folder)) - named))
+        return StageCheck(stage, done, self._total(stage), files, size)
 
-    def _shard(
-        self, stage: str, shard: int, check: _Check, named: set[str]
+    def _check_shard(
+        self, stage: str, number: int, check: _Check, named: set[str]
     ) -> list[Finding] | None:
-        """What is found of a shard; None where it is not committed any more."""
-        for _ in range(_LOOKS):
-            self.look.begin()
-            marker = self.look.marker(stage, shard)
-            if not self.look.is_marked(stage, shard):
+        """The findings of a shard; None if it is no longer committed."""
+        for _ in range(_ATTEMPTS):
+            self._snapshot.begin()
+            marker = self._snapshot.marker(stage, number)
+            if not self._snapshot.is_marked(stage, number):
                 return None
-            found = Found(stage, shard)
             if marker is None:
-                found.marker("damaged", "it is no done-marker")
+                name = marker_name(stage, number)
+                findings = [Finding(stage, number, name, "damaged", "it is not a done-marker")]
             else:
-                check(found, shard, marker)
-            is_bad = any(finding.kind != "stale" for finding in found.all)
-            holds = not found.all or self.look.holds()
-            if holds and not (is_bad and stage in _IN_PLACE and self._has_changed()):
+                shard = CheckedShard(stage, number, marker, self._snapshot)
+                if stage != _SELECT:  # the files of a stale selection do not matter
+                    shard.read_files()
+                check(shard)
+                findings = shard.findings
+            is_bad = any(finding.kind != "stale" for finding in findings)
+            is_unchanged = not findings or self._snapshot.holds()
+            if is_unchanged and not (is_bad and stage in _IN_PLACE and self._has_changed()):
                 named |= {file.path for file in marker.files} if marker is not None else set()
-                return found.all
-        self.notes.append(f"{stage}, shard {shard} is being changed by a run: not checked")
+                return findings
+        self.checked.notes.append(f"{stage}, shard {number}: not checked, a run is changing it")
         return []
 
-    def add_stray(self, stage: str, name: str) -> None:
-        """A file that no marker names."""
-        self.findings.append(Finding(stage, None, name, "stray", "no marker names it"))
+    def _total(self, stage: str) -> int | None:
+        """How many shards a stage should have; None if not known."""
+        shards = self.checked.shards
+        if stage == "measure" and "sources" in shards:
+            marker = self._snapshot.marker("sources", 0)
+            total = None if marker is None else marker.facts.get("shards")
+            return total if isinstance(total, int) else None
+        before = {"curate": "measure", "generate": "curate"}.get(stage)
+        return None if before is None else len(shards.get(before, ()))
 
-    def files(self, found: Found, marker: Marker) -> dict[str, bytes]:
-        """The sound files of a shard, by folder; those that are not are findings."""
-        files = self.files_by_path(found, marker)
-        return {file.folder: files[file.path] for file in marker.files if file.path in files}
+    def _add_strays(self, stage: str, names: Collection[str] | Iterator[str]) -> None:
+        for name in names:
+            self.findings.append(Finding(stage, None, name, "stray", "no marker names it"))
 
-    def files_by_path(self, found: Found, marker: Marker) -> dict[str, bytes]:
-        """The same, by path."""
-        files: dict[str, bytes] = {}
-        for file in marker.files:
-            try:
-                files[file.path] = self.look.load(file)
-            except Flaw as flaw:
-                found.add(file.path, flaw.kind, str(flaw))
-        return files
-
-    def markers(self, stage: str) -> dict[int, Marker]:
-        """The sound markers of a stage."""
-        found = {n: self.look.marker(stage, n) for n in self.shards.get(stage, ())}
-        return {n: marker for n, marker in found.items() if marker is not None}
-
-    def gather(self) -> None:
-        """Read what the selection depends on."""
-        current = self.shards.get("curate", ())
-        found = self.markers("generate")
-        self.checked.generated = {n: found[n] for n in found if n in current}
+    def _read_generated(self) -> None:
+        """Read the markers that the selection depends on."""
+        current = self.checked.shards.get("curate", ())
+        markers = self.checked.markers("generate")
+        self.checked.generated = {n: markers[n] for n in markers if n in current}
 
     def _has_changed(self) -> bool:
-        """Whether a run has changed what the selection and the data set depend on; gather it."""
-        if self.run.lock_info() is None:
-            return False  # nobody works there; one that has just ended has committed
-        before = self._recipe_text, self.checked.generated, self.parts
-        self.shards |= {s: n for s, n in self.look.shards().items() if s not in _IN_PLACE}
-        self._recipe_text = self.run.read(RECIPE_FILE)
+        """Whether a run has changed what the selection and the data set depend on.
+
+        If so, that is read again.
+        """
+        if self._run.lock_info() is None:
+            return False  # no run works there, and one that has just ended has committed its files
+        checked = self.checked
+        before = self._recipe_text, checked.generated, checked.parts
+        shards = self._snapshot.shards()
+        checked.shards |= {s: numbers for s, numbers in shards.items() if s not in _IN_PLACE}
+        self._recipe_text = self._run.read(RECIPE_FILE)
         if self._recipe_text != before[0]:
-            _, self.checked.recipe = opened_run(self.run.url)
-            self.checked.wanted = Wanted(self.run, self.checked.recipe)
-        self.gather()
-        self.parts = self.wanted_parts()
-        return before != (self._recipe_text, self.checked.generated, self.parts)
+            _, checked.recipe = open_run(self._run.url)
+            checked.expected = ExpectedFingerprints(self._run, checked.recipe)
+        self._read_generated()
+        checked.parts = self._expected_parts()
+        return before != (self._recipe_text, checked.generated, checked.parts)
 
-    def wanted_parts(self) -> dict[int, str] | None:
-        """Of each part; None where something before it is not as it should be.
+    def _expected_parts(self) -> dict[int, str] | None:
+        """The expected fingerprint of each part of the data set.
 
-        The records then tell what the files must be.
+        None if an earlier stage is not as it should be. The files of the data set are then compared
+        with their records only.
         """
         before = {"curate", "generate", _SELECT}
         if any(f.stage in before and f.kind in ("damaged", "missing") for f in self.findings):
             return None
-        wanted, generated = self.checked.wanted, self.checked.generated
-        selection = self.look.marker(_SELECT, 0)
+        checked = self.checked
+        selection = self._snapshot.marker(_SELECT, 0)
         try:
-            if selection is None or selection.fingerprint != wanted.selection(generated):
+            expected = selection_fingerprint(checked.recipe, checked.generated)
+            if selection is None or selection.fingerprint != expected:
                 return None
-            return wanted.parts(self.markers("curate"), generated)
+            return checked.expected.parts(checked.markers("curate"), checked.generated)
         except (SynthVLMError, KeyError, AssertionError):
             return None  # a run is changing them

@@ -73,7 +73,7 @@ def plan(
     captions: CaptionsOption = [],  # noqa: B006
     overrides: SetOption = [],  # noqa: B006
     limit: LimitOption = None,
-    sample: Annotated[int, typer.Option(min=1, help="Captions to draw here.")] = 16,
+    sample: Annotated[int, typer.Option(min=1, help="Captions to generate images for.")] = 16,
     price: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option("--price-per-hour", min=0, help="Of one device, in any currency."),
@@ -111,7 +111,7 @@ def tune(
     captions: CaptionsOption = [],  # noqa: B006
     overrides: SetOption = [],  # noqa: B006
     limit: LimitOption = None,
-    sample: Annotated[int, typer.Option(min=2, help="Captions to draw, the same for all.")] = 100,
+    sample: Annotated[int, typer.Option(min=2, help="Captions to generate images for.")] = 100,
     candidates: Annotated[int, typer.Option(min=1, help="Images of each caption.")] = 1,
     by: Annotated[
         Literal["score", "score-per-second"], typer.Option(help="What is best.")
@@ -172,7 +172,7 @@ def verify(
 ) -> None:
     """Check that a run's files are what was written; exit status 1 if something is damaged."""
     with explained(debug, "interrupted: nothing was discarded"):
-        from synthvlm.checks.command import verify_command
+        from synthvlm.checks.verify import verify_command
         from synthvlm.progress.display import terminal_progress
 
         load_plugins(plugins)

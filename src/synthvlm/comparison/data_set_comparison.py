@@ -4,44 +4,38 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from synthvlm.captions.rules.batch import TextBatch
-from synthvlm.comparison.caption_facts import CaptionFacts, read_caption_facts
 from synthvlm.comparison.embedding_map import FEWEST, EmbeddingMap, embedding_map, has_tsne
-from synthvlm.comparison.image_facts import ImageFacts, read_image_facts
+from synthvlm.comparison.facts import (
+    CaptionFacts,
+    ImageFacts,
+    TokenCounter,
+    read_caption_facts,
+    read_image_facts,
+)
+from synthvlm.comparison.settings import ComparisonSettings, LoadedScorers, model_label
+from synthvlm.data import score_column
 from synthvlm.estimates import Estimate, mean_interval
-from synthvlm.models.devices import resolve_device
 from synthvlm.models.model_files import clip_path
-from synthvlm.report.published import is_comparable
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from synthvlm.comparison.data_sets import BadPair, DataSet
     from synthvlm.progress.display import Progress
-    from synthvlm.scorers.clip import ClipScorer
+    from synthvlm.scorers.clip import ClipSettings
 
-__all__ = [
-    "SSIM_SIDES",
-    "SSIM_WEIGHT",
-    "DataSetComparison",
-    "DataSetFacts",
-    "compare_data_sets",
-    "spread",
-]
+__all__ = ["DataSetComparison", "DataSetFacts", "compare_data_sets", "spread"]
 
-#: As in the paper: score = CLIPScore + 0.5 * SSIMScore, compared at 768 pixels through 336.
-SSIM_WEIGHT = 0.5
-SSIM_SIDES = (768, 336)
 #: Words among which the distinct ones are counted, at most.
 _TYPE_TOKENS = 10_000
-#: Pairs on the page.
-_SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +48,8 @@ class DataSetFacts:
         captions: Its captions.
         images: Its images and scores.
         sampled: Pairs that were to be scored.
-        clip: Mean CLIPScore.
-        ssim: Mean SSIMScore.
-        score: Mean of CLIPScore + 0.5 * SSIMScore.
+        scores: Mean of each scorer, by its name.
+        score: Mean of the weighted sum of the scorers.
         types: Distinct ones among the first ``type_tokens`` words of the sample.
         type_tokens: The same number for all data sets that are compared.
     """
@@ -66,8 +59,7 @@ class DataSetFacts:
     captions: CaptionFacts
     images: ImageFacts
     sampled: int
-    clip: Estimate
-    ssim: Estimate
+    scores: Mapping[str, Estimate]
     score: Estimate
     types: int
     type_tokens: int
@@ -89,7 +81,8 @@ class DataSetFacts:
 
     def values(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        facts, images = self.captions, self.images
+        captions, images = self.captions, self.images
+        truncated = [np.zeros(self.scored, bool), *images.scored.truncated.values()]
         return {
             "label": self.label,
             "path": self.path,
@@ -100,18 +93,17 @@ class DataSetFacts:
             },
             "sampled": self.sampled,
             "scored": self.scored,
-            "clip_score": _interval(self.clip),
-            "ssim_score": _interval(self.ssim),
+            **{score_column(name): _interval(mean) for name, mean in self.scores.items()},
             "score": _interval(self.score),
-            "truncated_captions": images.scored.truncated,
+            "truncated_captions": int(np.any(truncated, axis=0).sum()),
             "width": spread(images.sizes[:, 0]),
             "height": spread(images.sizes[:, 1]),
-            "words": spread(facts.words),
-            "tokens": spread(facts.tokens),
-            "vocabulary": facts.vocabulary,
+            "words": spread(captions.words),
+            "tokens": None if captions.tokens is None else spread(captions.tokens),
+            "vocabulary": captions.vocabulary,
             "type_token": {"types": self.types, "tokens": self.type_tokens},
-            "duplicate_captions": facts.duplicates,
-            "near_duplicate_captions": facts.near_duplicates,
+            "duplicate_captions": captions.duplicates,
+            "near_duplicate_captions": captions.near_duplicates,
             "duplicate_files": images.same_file,
             "duplicate_pixels_in_sample": images.same_pixels,
         }
@@ -123,50 +115,48 @@ class DataSetComparison:
 
     Attributes:
         data_sets: In the order in which they were given.
-        clip: The CLIP model.
+        settings: How they were measured.
         device: That scored.
         image_map: Of image embeddings; None where there is none.
         text_map: Of text embeddings, likewise.
-        seed: Of the maps.
         notes: What people should know of the figures.
     """
 
     data_sets: tuple[DataSetFacts, ...]
-    clip: str
+    settings: ComparisonSettings
     device: str
     image_map: EmbeddingMap | None
     text_map: EmbeddingMap | None
-    seed: int
     notes: tuple[str, ...]
 
     @property
-    def comparable(self) -> bool:
-        """Whether the scorers are those of the published figures."""
-        return is_comparable(self.clip, *SSIM_SIDES)
+    def embedded_by(self) -> str | None:
+        """Name of the scorer whose embeddings the maps show."""
+        return self.data_sets[0].images.scored.embedded_by
 
     def values(self) -> dict[str, Any]:
         """Plain values, for JSON."""
+        clip, ssim = self.settings.clip, self.settings.ssim
+        values: dict[str, Any] = {"kind": "data sets"}
+        if clip is not None:
+            values |= {"clip": clip.model}
+        if ssim is not None:
+            sides = [ssim.side, ssim.model_input_side]
+            values |= {"ssim_sides": sides, "ssim_weight": ssim.weight}
         return {
-            "kind": "data sets",
-            "clip": self.clip,
-            "ssim_sides": list(SSIM_SIDES),
-            "ssim_weight": SSIM_WEIGHT,
-            "comparable_with_published": self.comparable,
-            "data_sets": [one.values() for one in self.data_sets],
+            **values,
+            "scoring": {
+                name: settings.model_dump(mode="json")
+                for name, settings in self.settings.scorers.items()
+            },
+            "comparable_with_published": self.settings.is_comparable,
+            "data_sets": [facts.values() for facts in self.data_sets],
             "notes": list(self.notes),
         }
 
 
 def compare_data_sets(
-    data_sets: Sequence[DataSet],
-    *,
-    sample: int | None = 1000,
-    clip: str,
-    revision: str | None = None,
-    device: str = "auto",
-    mapped: int = 0,
-    seed: int = 0,
-    progress: Progress,
+    data_sets: Sequence[DataSet], settings: ComparisonSettings, progress: Progress
 ) -> DataSetComparison:
     """Measure data sets alike.
 
@@ -175,42 +165,40 @@ def compare_data_sets(
 
     Args:
         data_sets: One or more.
-        sample: Pairs of each to score; None for all.
-        clip: Hub id or folder of a CLIP model, or ``tiny``.
-        revision: Of the CLIP model on the hub.
-        device: Torch device of the CLIP model, or ``auto``.
-        mapped: Pairs of each on the maps, taken from the sample; 0 for no maps.
-        seed: Of the maps.
+        settings: How they are measured.
         progress: Shows the work.
 
     Raises:
         CaptionSourceError: A data set cannot be read, or has no usable pair.
-        ModelError: The CLIP model cannot be loaded.
+        ModelError: A scorer's model cannot be loaded.
+        PluginError: A scorer of a user fails.
     """
-    from synthvlm.scorers.clip import ClipScorer
-
-    used = resolve_device(device)
-    scorer = ClipScorer(clip_path(clip), device=used, revision=revision)
-    measured = [
-        _measure(one, sample, scorer, _token_counter(clip, revision), mapped, progress)
-        for one in data_sets
-    ]
-    tokens = min(len(_sample_words(*one)) for one in measured)
+    with ExitStack() as resources:
+        scorers = LoadedScorers.load(settings, resources)
+        count_tokens = None if settings.clip is None else _token_counter(settings.clip)
+        measured = [
+            _measure(data_set, settings, scorers, count_tokens, progress) for data_set in data_sets
+        ]
+    tokens = min(len(_sample_words(captions, images)) for captions, images in measured)
     facts = tuple(
-        _facts(data_set, captions, images, sample, tokens)
+        _facts(data_set, captions, images, settings, tokens)
         for data_set, (captions, images) in zip(data_sets, measured, strict=True)
     )
-    images = texts = None
-    notes = list(_notes(facts, clip))
-    if mapped and not has_tsne():
-        notes.append("no map: it needs openTSNE, pip install 'synthvlm[compare]'")
-    elif mapped:
-        images = _map(facts, "images", seed, progress)
-        texts = _map(facts, "texts", seed, progress)
-        if images is None or texts is None:
-            points = sum(len(one.images.scored.images) for one in facts)
+    notes = list(_notes(facts, settings))
+    image_map = text_map = None
+    missing = _missing_for_maps(facts)
+    if settings.map_points and missing:
+        notes.append(f"no map: {missing}")
+    elif settings.map_points:
+        scored = [one.images.scored for one in facts]
+        images = [pairs.image_embeddings for pairs in scored]
+        texts = [pairs.text_embeddings for pairs in scored]
+        image_map = _map("images", images, settings.seed, progress)
+        text_map = _map("texts", texts, settings.seed, progress)
+        if image_map is None or text_map is None:
+            points = sum(map(len, images))
             notes.append(f"no map: it needs {FEWEST} different points or more, of {points:,}")
-    return DataSetComparison(facts, clip, used, images, texts, seed, tuple(notes))
+    return DataSetComparison(facts, settings, scorers.device, image_map, text_map, tuple(notes))
 
 
 def spread(values: npt.NDArray[np.int64]) -> dict[str, float]:
@@ -225,14 +213,11 @@ def spread(values: npt.NDArray[np.int64]) -> dict[str, float]:
 
 def _measure(
     data_set: DataSet,
-    sample: int | None,
-    scorer: ClipScorer,
-    count_tokens: Callable[[Sequence[str]], Sequence[int]],
-    mapped: int,
+    settings: ComparisonSettings,
+    scorers: LoadedScorers,
+    count_tokens: TokenCounter | None,
     progress: Progress,
 ) -> tuple[CaptionFacts, ImageFacts]:
-    from synthvlm.scorers.ssim import SsimScorer
-
     began = time.monotonic()
     progress.start(f"{data_set.label}: captions", None, "captions")
     captions = read_caption_facts(data_set, count_tokens, progress)
@@ -242,18 +227,8 @@ def _measure(
         f"({time.monotonic() - began:.1f} s)",
     )
     began = time.monotonic()
-    wanted = captions.count if sample is None else min(sample, captions.count)
     progress.start(f"{data_set.label}: images", captions.count, "images")
-    images = read_image_facts(
-        data_set,
-        captions.order,
-        wanted,
-        clip=scorer,
-        ssim=SsimScorer(side=SSIM_SIDES[0], model_input_side=SSIM_SIDES[1]),
-        mapped=min(mapped, wanted),
-        shown=min(_SHOWN, wanted),
-        progress=progress,
-    )
+    images = read_image_facts(data_set, captions, scorers, settings, progress)
     progress.finish(
         f"{data_set.label}: images",
         f"{len(images.scored.positions):,} pairs scored, {len(images.bad):,} bad images "
@@ -263,20 +238,23 @@ def _measure(
 
 
 def _facts(
-    data_set: DataSet, captions: CaptionFacts, images: ImageFacts, sample: int | None, tokens: int
+    data_set: DataSet,
+    captions: CaptionFacts,
+    images: ImageFacts,
+    settings: ComparisonSettings,
+    tokens: int,
 ) -> DataSetFacts:
-    scored = images.scored
-    words = _sample_words(captions, images)[:tokens]
+    scores = images.scored.scores
+    weighted = sum(own.weight * scores[name] for name, own in settings.scorers.items())
     return DataSetFacts(
         data_set.label,
         data_set.path,
         captions,
         images,
-        captions.count if sample is None else min(sample, captions.count),
-        mean_interval(scored.clip.tolist()),
-        mean_interval(scored.ssim.tolist()),
-        mean_interval((scored.clip + SSIM_WEIGHT * scored.ssim).tolist()),
-        len(np.unique(words)),
+        settings.sample_size(captions.count),
+        {name: mean_interval(values.tolist()) for name, values in scores.items()},
+        mean_interval(np.asarray(weighted).tolist()),
+        len(np.unique(_sample_words(captions, images)[:tokens])),
         tokens,
     )
 
@@ -293,10 +271,10 @@ def _sample_words(captions: CaptionFacts, images: ImageFacts) -> npt.NDArray[np.
     return np.array(words[:_TYPE_TOKENS], np.uint64)
 
 
-def _token_counter(clip: str, revision: str | None) -> Callable[[Sequence[str]], Sequence[int]]:
+def _token_counter(clip: ClipSettings) -> TokenCounter:
     from transformers import CLIPTokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(clip_path(clip), revision=revision)
+    tokenizer = CLIPTokenizer.from_pretrained(clip_path(clip.model), revision=clip.revision)
 
     def count(texts: Sequence[str]) -> list[int]:
         rows = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
@@ -305,37 +283,41 @@ def _token_counter(clip: str, revision: str | None) -> Callable[[Sequence[str]],
     return count
 
 
+def _missing_for_maps(facts: Sequence[DataSetFacts]) -> str | None:
+    """What maps need that is not there."""
+    if any(one.images.scored.embedded_by is None for one in facts):
+        return "it needs a scorer with embeddings of images and captions, such as clip"
+    return None if has_tsne() else "it needs openTSNE, pip install 'synthvlm[compare]'"
+
+
 def _map(
-    facts: Sequence[DataSetFacts], name: str, seed: int, progress: Progress
+    name: str, embeddings: Sequence[npt.NDArray[np.float32]], seed: int, progress: Progress
 ) -> EmbeddingMap | None:
     stage = f"map of {name}"
-    sets = [getattr(one.images.scored, name) for one in facts]
     began = time.monotonic()
     progress.start(stage, None, "points")
-    found = embedding_map(sets, seed=seed)
-    points = sum(map(len, sets))
+    plane = embedding_map(embeddings, seed=seed)
+    points = sum(map(len, embeddings))
     progress.finish(stage, f"{points:,} points ({time.monotonic() - began:.1f} s)")
-    return found
+    return plane
 
 
-def _notes(facts: Sequence[DataSetFacts], clip: str) -> list[str]:
-    notes = []
+def _notes(facts: Sequence[DataSetFacts], settings: ComparisonSettings) -> Iterator[str]:
     for one in facts:
         if one.sampled < one.captions.count:
-            notes.append(
+            yield (
                 f"{one.label}: scores are of {one.scored:,} pairs of {one.captions.count:,}, "
                 f"chosen by a hash of the id; the other images were opened, not decoded"
             )
-        if one.images.scored.truncated:
-            notes.append(
-                f"{one.label}: {one.images.scored.truncated:,} of {one.scored:,} scored captions "
-                f"are longer than CLIP reads; it scored their beginning"
-            )
-    if not is_comparable(clip, *SSIM_SIDES):
-        notes.append(
-            f"CLIPScores are by {clip}, the published ones by CLIP ViT-B/32: not comparable"
-        )
-    return notes
+        for name, truncated in one.images.scored.truncated.items():
+            if truncated.any():
+                yield (
+                    f"{one.label}: {truncated.sum():,} of {one.scored:,} scored captions are "
+                    f"longer than {model_label(name)} reads; it scored their beginning"
+                )
+    yield from settings.differences_from_published()
+    if settings.clip is None:
+        yield "no numbers of tokens: they are CLIP's, and the scorer clip is off"
 
 
 def _interval(estimate: Estimate) -> dict[str, float | None]:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BadPair", "DataSet", "Entry", "LlavaDataSet", "LoadedPair", "TableDataSet"]
 
-#: What can be wrong with a pair: its record, an image that is not there, one that is broken.
-Fault = Literal["bad record", "missing image", "broken image"]
+#: What can be wrong with a pair: its record, an image that is not there, one that is broken, one
+#: that a scorer has no number for.
+Fault = Literal["bad record", "missing image", "broken image", "no score"]
 
 
 @dataclass(frozen=True, slots=True)

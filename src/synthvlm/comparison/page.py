@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from synthvlm.comparison.data_set_comparison import SSIM_SIDES, SSIM_WEIGHT, DataSetFacts, spread
+from synthvlm.comparison.data_set_comparison import DataSetFacts, spread
 from synthvlm.comparison.embedding_map import COLOURS, map_chart
+from synthvlm.comparison.settings import model_label, scorer_models, weighted_sum
 from synthvlm.estimates import aligned
 from synthvlm.report.gallery import picture
 from synthvlm.report.published import PUBLISHED
+from synthvlm.scorers import SCORERS
 
 if TYPE_CHECKING:
     import jinja2
@@ -23,10 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SHOWN_BAD",
+    "ScoreTable",
     "bad_lines",
     "property_rows",
     "render",
-    "score_rows",
+    "score_table",
     "text_of",
     "with_margin",
 ]
@@ -37,40 +41,64 @@ SHOWN_BAD = 10
 _LABEL, _LINE = 40, 240
 
 
-def score_rows(facts: Sequence[DataSetFacts]) -> list[tuple[str, str, str, str, str]]:
-    """Name, CLIPScore, SSIMScore, weighted score, pairs: ours, then the published ones."""
+@dataclass(frozen=True, slots=True)
+class ScoreTable:
+    """The scores of data sets, and below them the published ones.
+
+    Attributes:
+        columns: Labels: one of each scorer, the weighted score, the pairs.
+        rows: A name, and a cell for each column.
+        published: The same of the published data sets.
+    """
+
+    columns: list[str]
+    rows: list[list[str]]
+    published: list[list[str]]
+
+
+def score_table(comparison: DataSetComparison) -> ScoreTable:
+    """Means with half of their intervals; of published data sets the scorers that they have."""
+    scorers = comparison.settings.scorers
+    columns = [*map(SCORERS.label, scorers), "weighted score", "pairs"]
     rows = [
-        (
+        [
             one.label[:_LABEL],
-            with_margin(one.clip),
-            with_margin(one.ssim),
+            *map(with_margin, one.scores.values()),
             with_margin(one.score),
             f"{one.scored:,} of {one.captions.count:,}",
-        )
-        for one in facts
+        ]
+        for one in comparison.data_sets
     ]
+    published = []
     for name, clip, ssim in PUBLISHED:
-        weighted = f"{clip + SSIM_WEIGHT * ssim:.2f}"
-        rows.append((name, f"{clip:.2f}", f"{ssim:.2f}", weighted, "published"))
-    return rows
+        means = {"clip": clip, "ssim": ssim}
+        if not means.keys() & scorers.keys():
+            continue
+        cells = [f"{means[scorer]:.2f}" if scorer in means else "-" for scorer in scorers]
+        weighted = "-"
+        if scorers.keys() <= means.keys():
+            weighted = f"{sum(own.weight * means[scorer] for scorer, own in scorers.items()):.2f}"
+        published.append([name, *cells, weighted, "published"])
+    return ScoreTable(columns, rows, published)
 
 
 def property_rows(facts: Sequence[DataSetFacts]) -> list[tuple[str, list[str]]]:
-    """What is told of each data set beside its scores: a name, and a cell for each."""
+    """The properties of each data set beside its scores: a name, and a cell for each."""
     columns = [list(_properties(one)) for one in facts]
-    return [(names[0][0], [cell for _, cell in names]) for names in zip(*columns, strict=True)]
+    return [(row[0][0], [cell for _, cell in row]) for row in zip(*columns, strict=True)]
 
 
 def _properties(one: DataSetFacts) -> Iterator[tuple[str, str]]:
     captions, images = one.captions, one.images
     yield "records", f"{one.records:,}"
     faults = Counter(bad.fault for bad in one.bad)
-    told = ", ".join(f"{count:,} {fault}" for fault, count in sorted(faults.items()))
-    yield "bad ones", told or "none"
+    counts = ", ".join(f"{count:,} {fault}" for fault, count in sorted(faults.items()))
+    yield "bad ones", counts or "none"
     yield "image width", _spread(images.sizes[:, 0])
     yield "image height", _spread(images.sizes[:, 1])
     yield "caption, words", _spread(captions.words)
-    yield "caption, tokens", _spread(captions.tokens)
+    if captions.tokens is not None:
+        yield "caption, tokens", _spread(captions.tokens)
     yield "distinct words", f"{captions.vocabulary:,}"
     share = one.types / max(1, one.type_tokens)
     yield f"distinct of {one.type_tokens:,} words", f"{one.types:,} ({share:.1%})"
@@ -96,7 +124,8 @@ def text_of(comparison: DataSetComparison, out: str | None) -> str:
         out: The folder that has all bad records, if there is one.
     """
     facts = comparison.data_sets
-    scores = [("", "CLIPScore", "SSIMScore", "weighted score", "pairs"), *score_rows(facts)]
+    table = score_table(comparison)
+    scores = [["", *table.columns], *table.rows, *table.published]
     labels = [one.label[:_LABEL] for one in facts]
     properties = [["", *labels], *([name, *cells] for name, cells in property_rows(facts))]
     lines = [*aligned(scores), "", *aligned(properties)]
@@ -112,13 +141,19 @@ def text_of(comparison: DataSetComparison, out: str | None) -> str:
     return "\n".join(lines)
 
 
-def _about(comparison: DataSetComparison) -> list[str]:
-    return [
-        f"±: half of the 95 % interval of the mean; weighted score: CLIPScore + "
-        f"{SSIM_WEIGHT:g} SSIMScore; CLIP: {comparison.clip} on {comparison.device}",
-        "published: arXiv 2407.20756, not measured here; sizes, words and tokens: median (least "
-        "to most)",
-    ]
+def _about(comparison: DataSetComparison) -> Iterator[str]:
+    scorers = comparison.settings.scorers
+    models = [f"{label}: {model}" for label, model in scorer_models(scorers)]
+    used = f"{', '.join(models) or 'scored'} on {comparison.device}"
+    yield (
+        f"±: half of the 95 % interval of the mean; weighted score: {weighted_sum(scorers)}; {used}"
+    )
+    for name in scorers:
+        if name not in ("clip", "ssim") and SCORERS[name].about:
+            yield f"{SCORERS.label(name)}: {SCORERS[name].about}"
+    sizes = "sizes, words and tokens: median (least to most)"
+    is_beside = score_table(comparison).published
+    yield f"published: arXiv 2407.20756, not measured here; {sizes}" if is_beside else sizes
 
 
 def with_margin(mean: Estimate) -> str:
@@ -129,8 +164,8 @@ def with_margin(mean: Estimate) -> str:
 
 
 def _spread(values: npt.NDArray[np.int64]) -> str:
-    told = spread(values)
-    return f"{told['median']:,.0f} ({told['min']:,.0f} to {told['max']:,.0f})"
+    summary = spread(values)
+    return f"{summary['median']:,.0f} ({summary['min']:,.0f} to {summary['max']:,.0f})"
 
 
 def _part(count: int, whole: int) -> str:
@@ -146,12 +181,12 @@ def render(comparison: DataSetComparison) -> str:
     facts = comparison.data_sets
     labels = [one.label for one in facts]
     maps = [
-        (title, found.perplexity, map_chart(found, labels, what=title.lower()))
-        for title, found in (
+        (title, plane.perplexity, map_chart(plane, labels, what=title.lower()))
+        for title, plane in (
             ("Image embeddings", comparison.image_map),
             ("Caption embeddings", comparison.text_map),
         )
-        if found is not None
+        if plane is not None
     ]
     return (
         _environment()
@@ -159,17 +194,25 @@ def render(comparison: DataSetComparison) -> str:
         .render(
             comparison=comparison,
             facts=facts,
-            scores=score_rows(facts),
+            settings=comparison.settings,
+            models=scorer_models(comparison.settings.scorers),
+            others=[
+                (SCORERS.label(name), SCORERS[name].about)
+                for name in comparison.settings.scorers
+                if name not in ("clip", "ssim") and SCORERS[name].about
+            ],
+            label=SCORERS.label,
+            weighted=weighted_sum(comparison.settings.scorers, times=" · "),
+            scores=score_table(comparison),
             properties=property_rows(facts),
             maps=maps,
             bad=[(one, bad_lines(one)) for one in facts if one.bad],
             shown_bad=SHOWN_BAD,
             galleries=[
-                (one, [(pair, picture(pair.image)) for pair in one.images.scored.shown])
+                (one, [(pair, picture(pair.image)) for pair in one.images.scored.examples])
                 for one in facts
             ],
-            sides=SSIM_SIDES,
-            weight=SSIM_WEIGHT,
+            embedded_by=model_label(comparison.embedded_by) if comparison.embedded_by else "",
             colours=COLOURS,
         )
     )

@@ -301,4 +301,7 @@ def _reason(error: Exception) -> str:
     detail = re.search(r"Worker exit detail: (.*?)(?: Some common causes|$)", text)
     if detail is not None:
         return f"its process died: {detail[1]}"
+    if "raised in its creation task" in text:  # on its node something is missing, a plug-in say
+        last = str(error).strip().splitlines()[-1]
+        return f"it cannot be made there: {re.sub(r'^synthvlm[.]errors[.][A-Za-z]+: ', '', last)}"
     return text[text.find("The actor ") :][:300] if "The actor " in text else text[:300]

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from synthvlm.captions.readers.decoding import decode_image
-from synthvlm.captions.readers.images import ImageProblem, read_image
+from synthvlm.captions.readers.images import ImageProblem, decode_image, read_image
 from synthvlm.errors import EvaluationError
 from synthvlm.evaluation.questions import BadQuestion, Question, QuestionFile
 from synthvlm.evaluation.settings import QuestionSettings, changed_keys

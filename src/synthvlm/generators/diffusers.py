@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from synthvlm.errors import ModelError
 from synthvlm.generators.base import GeneratedImages, Generator
 from synthvlm.generators.failures import guarded, quiet
-from synthvlm.generators.loras import Lora, fuse_loras
 from synthvlm.generators.pipelines import (
     call_parameters,
     change_scheduler,
@@ -18,6 +17,7 @@ from synthvlm.generators.pipelines import (
     check_sequence_length,
     check_text_to_image,
     compile_denoiser,
+    fuse_loras,
     is_seeded,
     lay_out_channels_last,
     load_pipeline,
@@ -25,9 +25,8 @@ from synthvlm.generators.pipelines import (
     quantize_denoiser,
     slice_decoder,
 )
-from synthvlm.generators.prompt_encoding import PromptEncoder
-from synthvlm.generators.settings import DiffusersSettings, Refiner
-from synthvlm.generators.token_limits import watched
+from synthvlm.generators.prompt_encoding import PromptEncoder, watched
+from synthvlm.generators.settings import DiffusersSettings, Lora, Refiner
 from synthvlm.models.model_files import pipeline_path
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import MissingExtraError, ModelError, RecipeError, first_line
 from synthvlm.generators.failures import quiet
-from synthvlm.generators.pipeline_facts import PROMPT_FACTS
+from synthvlm.generators.prompt_encoding import PROMPT_FACTS
+from synthvlm.generators.settings import Lora
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,7 @@ __all__ = [
     "check_sequence_length",
     "check_text_to_image",
     "compile_denoiser",
+    "fuse_loras",
     "is_seeded",
     "lay_out_channels_last",
     "load_pipeline",
@@ -327,3 +329,60 @@ def _did_you_mean(name: str, valid: Sequence[str]) -> str | None:
     """The end of a message about an unknown name: the nearest valid one; None: none is near."""
     close = get_close_matches(name, valid, n=1)
     return f", did you mean {close[0]!r}?" if close else None
+
+
+def fuse_loras(pipeline: Any, loras: Sequence[Lora]) -> None:
+    """Add LoRAs to a pipeline's weights, so that they cost nothing per step.
+
+    Raises:
+        MissingExtraError: ``peft`` is not installed.
+        ModelError: A LoRA cannot be found, or does not fit the pipeline.
+    """
+    if not loras:
+        return
+    if importlib.util.find_spec("peft") is None:
+        raise MissingExtraError("generation.loras needs peft: pip install 'synthvlm[lora]'")
+    kind = type(pipeline).__name__
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise ModelError(f"generation.loras: a {kind} takes no LoRA: remove them")
+    names = [f"lora_{number}" for number in range(len(loras))]
+    for name, lora in zip(names, loras, strict=True):
+        _load_lora(pipeline, lora, name)
+    try:
+        with quiet():
+            pipeline.set_adapters(names, [lora.scale for lora in loras])
+            pipeline.fuse_lora(adapter_names=names)
+            pipeline.unload_lora_weights()
+    except Exception as error:
+        raise ModelError(
+            f"cannot add the LoRAs to the {kind}: {first_line(error)}: are they for this model?"
+        ) from error
+
+
+def _load_lora(pipeline: Any, lora: Lora, name: str) -> None:
+    model, weight_name = lora.model, lora.weight_name
+    if Path(model).is_file():
+        model, weight_name = str(Path(model).parent), Path(model).name
+    # diffusers unpickles what is named and has another ending, whatever use_safetensors says.
+    if weight_name is not None and not weight_name.endswith(".safetensors"):
+        raise ModelError(
+            f"cannot load the LoRA {lora.model}: weights must be safetensors, not {weight_name}"
+        )
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is more than one
+            pipeline.load_lora_weights(
+                model,
+                weight_name=weight_name,
+                revision=lora.revision,
+                adapter_name=name,
+                use_safetensors=True,
+            )
+            fits = any(name in adapters for adapters in pipeline.get_list_adapters().values())
+    except Exception as error:
+        raise ModelError(f"cannot load the LoRA {lora.model}: {first_line(error)}") from error
+    if not fits:
+        raise ModelError(
+            f"the LoRA {lora.model} changes nothing in a {type(pipeline).__name__}: it is for "
+            "another model"
+        )

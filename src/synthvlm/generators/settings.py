@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from synthvlm.generators.loras import Lora
-
-__all__ = ["DiffusersSettings", "Refiner", "Value"]
+__all__ = ["DiffusersSettings", "Lora", "Refiner", "Value"]
 
 #: What a setting of a scheduler or of a pipeline's call can be.
 Value = bool | int | float | str | None
@@ -28,6 +26,23 @@ class Refiner:
     revision: str | None = None
     variant: str | None = None
     denoising_split: float = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """A LoRA of a diffusion model.
+
+    Attributes:
+        model: Hub id, folder, or .safetensors file.
+        weight_name: File in the hub's repository or the folder; None where there is only one.
+        revision: On the hub.
+        scale: How much of it is added; 1 is all.
+    """
+
+    model: str
+    weight_name: str | None = None
+    revision: str | None = None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

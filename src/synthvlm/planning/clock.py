@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from synthvlm.progress.display import Progress
 
-__all__ = ["Lap", "StageClock", "full_batches"]
+__all__ = ["StageClock", "TimedBatch", "full_batches"]
 
 
-class Lap(NamedTuple):
+class TimedBatch(NamedTuple):
     """Seconds that an amount of work took."""
 
     amount: int
@@ -21,30 +21,31 @@ class Lap(NamedTuple):
 
 
 class StageClock:
-    """Progress that notes the laps of each stage, and shows on another one what it is told.
+    """Progress that times the batches of each stage, and passes everything on to another one.
 
-    A lap of ``generate`` is a batch: its drawing, and waiting for the scores of the batch before.
+    A batch of ``generate`` takes the time to generate its images, and to wait for the scores of
+    the batch before.
 
     Attributes:
-        laps: By stage (or rule with a model), in their order.
+        batches: By stage (or rule with a model), in their order.
     """
 
     def __init__(self, shown: Progress, hidden: Collection[str] = ()) -> None:
         """Show on ``shown`` all but the closing lines of ``hidden`` stages and their details."""
         self._shown, self._hidden = shown, hidden
         self._stage, self._last = "", 0.0
-        self.laps: dict[str, list[Lap]] = {}
+        self.batches: dict[str, list[TimedBatch]] = {}
 
     def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
-        """A stage begins, and its first lap."""
+        """A stage begins, and its first batch."""
         self._stage, self._last = stage, time.monotonic()
         self._shown.start(stage, total, unit, done)
 
     def advance(self, amount: int) -> None:
-        """A lap ends, unless nothing was done."""
+        """A batch ends, unless nothing was done."""
         if amount:
             now = time.monotonic()
-            self.laps.setdefault(self._stage, []).append(Lap(amount, now - self._last))
+            self.batches.setdefault(self._stage, []).append(TimedBatch(amount, now - self._last))
             self._last = now
         self._shown.advance(amount)
 
@@ -62,12 +63,12 @@ class StageClock:
         self._shown.note(line)
 
 
-def full_batches(laps: Sequence[Lap]) -> list[Lap]:
-    """The batches that tell how fast a long run is: the largest that occur twice, but the first.
+def full_batches(batches: Sequence[TimedBatch]) -> list[TimedBatch]:
+    """The batches that show how fast a long run is: the largest that occur twice, but the first.
 
     A first batch loads the models and warms up; a last one may be small; one that did not fit
-    into memory occurs once. Empty where too few batches were drawn.
+    into memory occurs once. Empty where there are too few batches.
     """
-    sizes = Counter(lap.amount for lap in laps)
+    sizes = Counter(batch.amount for batch in batches)
     size = max((size for size, times in sizes.items() if times > 1), default=None)
-    return [lap for lap in laps if lap.amount == size][1:]
+    return [batch for batch in batches if batch.amount == size][1:]

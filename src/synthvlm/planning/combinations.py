@@ -15,7 +15,14 @@ from synthvlm.scorers import SCORERS
 if TYPE_CHECKING:
     from synthvlm.data import Candidate
 
-__all__ = ["CRITERIA", "Combination", "Tuning", "compared", "drawing_seconds", "measured"]
+__all__ = [
+    "CRITERIA",
+    "Combination",
+    "Tuning",
+    "compare",
+    "generation_seconds",
+    "measure_combination",
+]
 
 #: What combinations are sorted by.
 CRITERIA = ("score", "score-per-second")
@@ -30,7 +37,7 @@ class Combination:
         folder: Its run folder, inside that of the search.
         problem: Why there are no scores; the fields below are then None.
         score: Mean over captions.
-        scorers: Mean of what each scorer says, by its name.
+        scorers: Mean of each scorer, by its name.
         difference: Mean over captions of their score less that of the best combination.
         seconds_per_image: Of the generator.
         failed: Images without a score.
@@ -70,7 +77,7 @@ class Combination:
         return -math.inf if value is None else value
 
 
-def measured(
+def measure_combination(
     settings: dict[str, Any],
     folder: str,
     rows: Sequence[Candidate],
@@ -96,7 +103,7 @@ def measured(
         scorers={
             name: _mean(_by_caption(usable, partial(_scored, name))) for name in usable[0].scores
         },
-        seconds_per_image=drawing_seconds(events),
+        seconds_per_image=generation_seconds(events),
         failed=failed,
         scores=scores,
     )
@@ -110,18 +117,18 @@ def _by_caption(rows: Iterable[Candidate], score: Callable[[Candidate], float]) 
     values: dict[str, list[float]] = {}
     for row in rows:
         values.setdefault(row.caption_id, []).append(score(row))
-    return {id: math.fsum(some) / len(some) for id, some in values.items()}
+    return {id: math.fsum(scores) / len(scores) for id, scores in values.items()}
 
 
 def _mean(values: Mapping[str, float]) -> Estimate:
     return mean_interval(list(values.values()))
 
 
-def drawing_seconds(events: Iterable[Mapping[str, Any]]) -> float | None:
+def generation_seconds(events: Iterable[Mapping[str, Any]]) -> float | None:
     """Seconds per image of the generator at work, from a run folder's events.
 
-    The first shard that a process draws is left out, for it warms up, and so are shards that are
-    smaller than others; unless there is no other shard. None where nothing was drawn.
+    The first shard of a process is left out, for it warms up, and so are shards that are
+    smaller than others; unless there is no other shard. None where nothing was generated.
     """
     warm: list[tuple[int, float]] = []
     first: list[tuple[int, float]] = []
@@ -132,29 +139,35 @@ def drawing_seconds(events: Iterable[Mapping[str, Any]]) -> float | None:
         elif event.get("event") == "shard" and event.get("stage") == "generate":
             images = int(event.get("generated", 0)) + int(event.get("regenerated", 0))
             if images:
-                (first if is_first else warm).append((images, float(event["generation_seconds"])))
+                # Runs of version 0.1 before its release wrote `drawing_s`.
+                seconds = event.get("generation_seconds", event.get("drawing_s", 0.0))
+                (first if is_first else warm).append((images, float(seconds)))
                 is_first = False
     shards = warm or first
     full = [shard for shard in shards if shard[0] == max(shards)[0]]
     return sum(time for _, time in full) / sum(n for n, _ in full) if full else None
 
 
-def compared(found: Sequence[Combination], by: str) -> Iterator[Combination]:
+def compare(combinations: Sequence[Combination], by: str) -> Iterator[Combination]:
     """Combinations sorted by a criterion, with their differences to the first."""
-    ordered = sorted(found, key=lambda one: one.by(by), reverse=True)
+    ordered = sorted(combinations, key=lambda one: one.by(by), reverse=True)
     best = ordered[0]
-    for one in ordered:
-        gaps = [score - best.scores[id] for id, score in one.scores.items() if id in best.scores]
-        yield replace(one, difference=mean_interval(gaps)) if gaps and one is not best else one
+    for combination in ordered:
+        gaps = [
+            score - best.scores[id] for id, score in combination.scores.items() if id in best.scores
+        ]
+        if gaps and combination is not best:
+            combination = replace(combination, difference=mean_interval(gaps))
+        yield combination
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         by: Criterion.
-        captions: Drawn with each combination.
+        captions: That images were generated for with each combination.
         candidates: Images of each caption.
         seed: The recipe's.
         combinations: Best first, those that failed last.
@@ -186,8 +199,8 @@ class Tuning:
     def values(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         rows = []
-        for one in self.combinations:
-            row = asdict(one) | {"score_per_second": one.score_per_second}
+        for combination in self.combinations:
+            row = asdict(combination) | {"score_per_second": combination.score_per_second}
             del row["scores"]
             rows.append(row)
         return {
@@ -207,23 +220,25 @@ class Tuning:
         table = [
             [*heads, "score", *map(SCORERS.label, names), "score - best", "s/image", "score/s", ""]
         ]
-        for one in self.combinations:
-            settings = [str(one.settings[key]) for key in keys]
-            table.append([*settings, *_cells(one, len(names), is_best=one is self.best)])
+        for combination in self.combinations:
+            settings = [str(combination.settings[key]) for key in keys]
+            table.append(
+                [*settings, *_cells(combination, len(names), is_best=combination is self.best)]
+            )
         return "\n".join(aligned(table, left=len(keys)))
 
 
-def _cells(one: Combination, scorers: int, is_best: bool) -> list[str]:
-    if one.score is None:
-        return [*["-"] * (4 + scorers), f"failed: {one.problem}"]
-    remark = "best" if is_best else "may be noise" if one.is_noise else ""
-    if one.failed:
-        remark = f"{remark}, {one.failed} images without a score".removeprefix(", ")
+def _cells(combination: Combination, scorers: int, is_best: bool) -> list[str]:
+    if combination.score is None:
+        return [*["-"] * (4 + scorers), f"failed: {combination.problem}"]
+    remark = "best" if is_best else "may be noise" if combination.is_noise else ""
+    if combination.failed:
+        remark = f"{remark}, {combination.failed} images without a score".removeprefix(", ")
     return [
-        *(_with_margin(mean) for mean in (one.score, *one.scorers.values())),
-        "-" if one.difference is None else _with_margin(one.difference),
-        "-" if one.seconds_per_image is None else f"{one.seconds_per_image:.3g}",
-        "-" if one.score_per_second is None else f"{one.score_per_second:.3g}",
+        *(_with_margin(mean) for mean in (combination.score, *combination.scorers.values())),
+        "-" if combination.difference is None else _with_margin(combination.difference),
+        "-" if combination.seconds_per_image is None else f"{combination.seconds_per_image:.3g}",
+        "-" if combination.score_per_second is None else f"{combination.score_per_second:.3g}",
         remark,
     ]
 

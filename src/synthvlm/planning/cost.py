@@ -7,20 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.captions.readers.decoding import decode_image
+from synthvlm.captions.readers.images import decode_image
 from synthvlm.captions.writers.image_captions import DEFAULT_IMAGE_PROMPT
-from synthvlm.estimates import Estimate, aligned, quantity, range_of
+from synthvlm.estimates import Estimate
 from synthvlm.models.devices import resolve_device
 from synthvlm.models.model_files import vision_language_path
-from synthvlm.planning.cost_captioning import (
+from synthvlm.planning.cost_routes import (
     CaptioningCost,
+    GenerationCost,
     Images,
     captioning_cost,
-    read_images_of,
+    generation_cost,
+    read_images,
 )
-from synthvlm.planning.cost_route import RouteCost, route_cost
-from synthvlm.planning.extrapolation import Line
-from synthvlm.planning.plan import device_name, tried
+from synthvlm.planning.plan import Line, line_values, table_of
+from synthvlm.planning.trial import device_name, run_trial
 from synthvlm.progress.terminal import printable
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class Cost:
         threads: Of a CPU; None elsewhere.
         captioner: The model that captioned.
         images: Which images it was given, in words.
-        route: The route that draws images.
-        captioning: The route that captions them.
+        generation: The route that generates an image for a caption.
+        captioning: The route that captions an image.
         bad: Images that could not be captioned, and why.
     """
 
@@ -51,43 +52,49 @@ class Cost:
     threads: int | None
     captioner: str
     images: str
-    route: RouteCost
+    generation: GenerationCost
     captioning: CaptioningCost
     bad: Sequence[str]
 
     @property
     def ratio(self) -> Estimate:
-        """Seconds of the drawing route over those of captioning."""
-        return ratio_of(self.route.seconds, self.captioning.seconds)
+        """Seconds of generation over those of captioning."""
+        return ratio_of(self.generation.seconds, self.captioning.seconds)
 
     def lines(self) -> Iterator[Line]:
         """The figures, in the order of the table."""
-        route, other = self.route, self.captioning
-        yield Line("rule_seconds", "rules with models, per caption kept", route.rule_seconds, "s")
-        yield Line("image_seconds", "drawing and scoring, per image", route.image_seconds, "s")
-        yield Line("images_per_caption", "images per caption", route.images, "")
-        yield Line("captions_per_pair", "captions drawn per usable pair", route.captions, "")
-        yield Line("route_seconds", "DRAWN: per usable pair", route.seconds, "s")
-        yield Line("captioning_image_seconds", "captioning, per image", other.image_seconds, "s")
-        yield Line("captions_written", "share of captions not empty", other.written, "")
-        yield Line("captioning_seconds", "CAPTIONED: per usable pair", other.seconds, "s")
-        yield Line("ratio", "ratio, drawn / captioned", self.ratio, "")
+        generation, captioning = self.generation, self.captioning
+        yield Line(
+            "rule_seconds", "rules with models, per caption kept", generation.rule_seconds, "s"
+        )
+        yield Line(
+            "image_seconds", "generation and scoring, per image", generation.image_seconds, "s"
+        )
+        yield Line("images_per_caption", "images per caption", generation.images, "")
+        yield Line("captions_per_pair", "captions per usable pair", generation.captions, "")
+        yield Line("route_seconds", "GENERATED: per usable pair", generation.seconds, "s")
+        yield Line(
+            "captioning_image_seconds", "captioning, per image", captioning.image_seconds, "s"
+        )
+        yield Line("captions_written", "share of captions not empty", captioning.written, "")
+        yield Line("captioning_seconds", "CAPTIONED: per usable pair", captioning.seconds, "s")
+        yield Line("ratio", "ratio, generated / captioned", self.ratio, "")
 
     def notes(self) -> Iterator[str]:
         """What was measured, and what is counted."""
-        route, other = self.route, self.captioning
+        generation, captioning = self.generation, self.captioning
         yield (
-            f"timed: {_batches(*route.timed)} drawn; {_batches(*other.timed)} captioned by "
-            f"{self.captioner}, of {self.images}, {other.words:.1f} words each"
+            f"timed: {_batches(*generation.timed)} generated; {_batches(*captioning.timed)} "
+            f"captioned by {self.captioner}, of {self.images}, {captioning.words:.1f} words each"
         )
-        if not route.is_warm:
+        if not generation.is_warm:
             yield (
                 "too few images to time a batch after the first: the models' loading is in the "
-                "time per image, which is too long; draw more (--pairs)"
+                "time per image, which is too long; generate more (--pairs)"
             )
         yield (
-            f"apart, once: loading and warming up take {route.once:.1f} s for drawing, "
-            f"{other.once:.1f} s for captioning"
+            f"apart, once: loading and warming up take {generation.once:.1f} s for generation, "
+            f"{captioning.once:.1f} s for captioning"
         )
         yield (
             "counted: rules with models for rejected captions too, all candidates, scoring, images "
@@ -104,46 +111,34 @@ class Cost:
 
     def text(self) -> str:
         """A table for people, and the notes below it."""
-        rows = [("", "estimate", "95 % range")]
-        for line in self.lines():
-            value = quantity(line.estimate.value, line.unit)
-            rows.append((line.what, value, range_of(line.estimate, line.unit)))
         threads = "" if self.threads is None else f", {self.threads} thread"
         threads += "s" if threads and self.threads != 1 else ""
         notes = [f"- {note}" for note in self.notes()]
-        lines = [f"device seconds on {self.device}{threads}:", *aligned(rows), "", *notes]
+        lines = [f"device seconds on {self.device}{threads}:", *table_of(self.lines()), "", *notes]
         return printable("\n".join(lines))
 
     def values(self) -> dict[str, Any]:
-        """Plain values, for JSON; ``low`` and ``high`` are null where no range can be told."""
+        """Plain values, for JSON; ``low`` and ``high`` are null where no range is known."""
         return {
             "device": self.device,
             "threads": self.threads,
             "captioner": self.captioner,
-            "estimates": {
-                line.name: {
-                    "value": line.estimate.value,
-                    "low": line.estimate.low,
-                    "high": line.estimate.high,
-                    "unit": line.unit,
-                }
-                for line in self.lines()
-            },
-            "once": {"drawing": self.route.once, "captioning": self.captioning.once},
+            "estimates": line_values(self.lines()),
+            "once": {"generation": self.generation.once, "captioning": self.captioning.once},
             "bad_images": list(self.bad),
             "notes": list(self.notes()),
         }
 
 
-def ratio_of(one: Estimate, other: Estimate) -> Estimate:
+def ratio_of(dividend: Estimate, divisor: Estimate) -> Estimate:
     """A ratio of numbers above 0; its ends are of the ends, which makes it wider than 95 %."""
-    value = one.value / other.value
-    if one.low is None or one.high is None or other.low is None or other.high is None:
+    value = dividend.value / divisor.value
+    if dividend.low is None or dividend.high is None or divisor.low is None or divisor.high is None:
         return Estimate(value, None, None)
-    high = one.high / other.low if other.low > 0 else None
+    high = dividend.high / divisor.low if divisor.low > 0 else None
     if high is None:
         return Estimate(value, None, None)
-    return Estimate(value, max(0.0, one.low) / other.high, high)
+    return Estimate(value, max(0.0, dividend.low) / divisor.high, high)
 
 
 def _batches(count: int, size: int) -> str:
@@ -163,13 +158,13 @@ def cost_command(
     as_json: bool = False,
     progress: Progress,
 ) -> str:
-    """Measure what a usable pair takes, drawn by the recipe and captioned by a model.
+    """Measure what a usable pair takes, generated by the recipe and captioned by a model.
 
     Args:
-        recipe: The route that draws images.
+        recipe: The route that generates images.
         captioner: Hub id, folder, or output folder of ``synthvlm train``.
-        images: Folder of images to caption; None for those that the trial drew.
-        pairs: Captions to draw, and images to caption, at most.
+        images: Folder of images to caption; None for those that the trial generated.
+        pairs: Captions to generate images for, and images to caption, at most.
         batch_size: Images that the captioner is given at a time.
         max_new_tokens: Longest caption.
         prompt: What the captioner is asked; None for the built-in request.
@@ -191,31 +186,33 @@ def cost_command(
 
     path = vision_language_path(captioner)
     check_model(path, revision)  # before a trial of minutes
-    given = None if images is None else read_images_of(images, pairs)
-    with tried(recipe, pairs, progress) as (trial, run):
-        route = route_cost(trial)
-        used = given or _drawn(run, pairs)
+    of_folder = None if images is None else read_images(images, pairs)
+    with run_trial(recipe, pairs, progress) as (trial, run):
+        generation = generation_cost(trial)
+        to_caption = of_folder or _generated_images(run, pairs)
     device = resolve_device(recipe.run.device)
 
     def load() -> Callable[[Sequence[Image]], Sequence[str]]:
         model = VisionLanguageModel(path, device=device, revision=revision)
-        asked = prompt or DEFAULT_IMAGE_PROMPT
-        return lambda some: model.answer(some, [asked] * len(some), max_new_tokens=max_new_tokens)
+        request = prompt or DEFAULT_IMAGE_PROMPT
+        return lambda batch: model.answer(
+            batch, [request] * len(batch), max_new_tokens=max_new_tokens
+        )
 
-    captioning = captioning_cost(load, used.images, batch_size=batch_size, progress=progress)
+    captioning = captioning_cost(load, to_caption.images, batch_size=batch_size, progress=progress)
     cost = Cost(
         device_name(recipe),
         torch.get_num_threads() if device == "cpu" else None,
         captioner,
-        "the images that the trial drew" if images is None else images,
-        route,
+        "the images that the trial generated" if images is None else images,
+        generation,
         captioning,
-        used.bad,
+        to_caption.bad,
     )
     return json.dumps(cost.values()) if as_json else cost.text()
 
 
-def _drawn(run: RunFolder, count: int) -> Images:
+def _generated_images(run: RunFolder, count: int) -> Images:
     """The pairs' images of a trial."""
     images: list[Image] = []
     for _, marker in sorted(run.markers("generate").items()):

@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.errors import RecipeError
-from synthvlm.estimates import Estimate, aligned, quantity, range_of
-from synthvlm.models.devices import resolve_device
-from synthvlm.pipeline import Pipeline
-from synthvlm.planning.clock import StageClock
-from synthvlm.planning.extrapolation import Line, Trial, lines_of, notes_on
-from synthvlm.planning.footprint import Footprint, candidate_rows
-from synthvlm.planning.pool import choose
-from synthvlm.planning.sample_captions import CURATION, curate, recipe_for
+from synthvlm.estimates import (
+    Estimate,
+    aligned,
+    combine,
+    mean_interval,
+    quantity,
+    range_of,
+    share_of,
+)
+from synthvlm.planning.trial import device_name, images_per_caption, run_trial
 from synthvlm.progress.display import SilentProgress
-from synthvlm.run_folder.folder import RunFolder
 
 if TYPE_CHECKING:
+    from synthvlm.planning.trial import Trial
     from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
 
-__all__ = ["CURATED", "Plan", "device_name", "plan", "tried"]
+__all__ = ["Line", "Plan", "line_values", "plan", "table_of"]
 
-#: Captions that the kept share is estimated from: at most 5 points either way.
-CURATED = 400
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An estimate: its name for machines, its label for people, and its unit."""
+
+    name: str
+    label: str
+    estimate: Estimate
+    unit: str
+
+
+def table_of(lines: Iterable[Line]) -> list[str]:
+    """Estimates as the lines of a table for people."""
+    rows = [("", "estimate", "95 % range")]
+    for line in lines:
+        value = quantity(line.estimate.value, line.unit)
+        rows.append((line.label, value, range_of(line.estimate, line.unit)))
+    return aligned(rows)
+
+
+def line_values(lines: Iterable[Line]) -> dict[str, Any]:
+    """Estimates as plain values; ``low`` and ``high`` are null where no range is known."""
+    return {
+        line.name: {
+            "value": line.estimate.value,
+            "low": line.estimate.low,
+            "high": line.estimate.high,
+            "unit": line.unit,
+        }
+        for line in lines
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +81,12 @@ class Plan:
 
     def text(self) -> str:
         """A table for people, and the notes below it."""
-        rows = [("", "estimate", "95 % range")]
-        for line in self.lines:
-            estimate, unit = line.estimate, line.unit
-            rows.append((line.what, quantity(estimate.value, unit), range_of(estimate, unit)))
         notes = [f"- {note}" for note in self.notes]
-        return "\n".join([f"on {self.device}:", *aligned(rows), "", *notes])
+        return "\n".join([f"on {self.device}:", *table_of(self.lines), "", *notes])
 
     def values(self) -> dict[str, Any]:
-        """Plain values, for JSON; ``low`` and ``high`` are null where no range can be told."""
-        lines = {
-            line.name: {
-                "value": line.estimate.value,
-                "low": line.estimate.low,
-                "high": line.estimate.high,
-                "unit": line.unit,
-            }
-            for line in self.lines
-        }
+        """Plain values, for JSON."""
+        lines = line_values(self.lines)
         return {"device": self.device, "estimates": lines, "notes": list(self.notes)}
 
 
@@ -82,84 +100,152 @@ def plan(
 ) -> Plan:
     """Estimate captions kept, images, time, disk and cost of a whole run.
 
-    All sources are read once to count them; of their captions ``CURATED``, chosen by hash, are
-    curated, and all candidates of ``sample`` kept ones drawn, in a temporary folder.
+    See ``run_trial`` for what is tried; it is done in a temporary folder.
 
     Args:
         recipe: The whole run's.
-        sample: Kept captions to draw.
+        sample: Kept captions to generate images for.
         price_per_hour: Of one device, in any currency.
         gpus: Devices that share the work.
         progress: Shows the work.
 
     Raises:
-        RecipeError: No sampled caption is kept, no image can be drawn, or a model writes the
+        RecipeError: No sampled caption is kept, no image can be generated, or a model writes the
             captions.
         SynthVLMError: What a run would raise.
     """
-    with tried(recipe, sample, progress or SilentProgress()) as (trial, _):
+    with run_trial(recipe, sample, progress or SilentProgress()) as (trial, _):
         return Plan(
             device_name(recipe),
-            tuple(lines_of(trial, price_per_hour, gpus)),
-            tuple(notes_on(trial, gpus)),
+            tuple(_lines(trial, price_per_hour, gpus)),
+            tuple(_notes(trial, gpus)),
         )
 
 
-@contextmanager
-def tried(recipe: Recipe, sample: int, shown: Progress) -> Iterator[tuple[Trial, RunFolder]]:
-    """A trial of a recipe, and the run folder with the pairs that it drew, which is temporary.
+def _lines(trial: Trial, price_per_hour: float | None, gpus: int) -> Iterator[Line]:
+    """The estimates for the whole run."""
+    recipe, pool = trial.recipe, trial.pool
+    kept_captions = _captions_like(trial, len(trial.curated.kept_captions))
+    each = images_per_caption(trial.rows, recipe)
+    images = _images(recipe, kept_captions, each)
+    seconds = mean_interval([batch.seconds / batch.amount for batch in trial.generation_batches])
+    rules = combine(lambda *parts: sum(parts), *_rule_hours(trial))
+    hours = combine(lambda n, s, more: n * s / _HOUR + more, images, seconds, rules)
+    yield Line("captions_read", "captions read", Estimate.exact(pool.read), "captions")
+    if pool.unreadable:
+        unreadable = Estimate.exact(pool.unreadable)
+        yield Line("captions_unreadable", "unreadable ones", unreadable, "captions")
+    yield Line("captions_kept", "captions kept", kept_captions, "captions")
+    yield Line("images_per_caption", "images per caption", each, "")
+    yield Line("images", "images", images, "images")
+    yield Line("seconds_per_image", "time per image", seconds, "s")
+    if trial.rule_batches:
+        yield Line("hours_of_rules", "rules with models", rules, "h")
+    yield Line("hours", "one device", hours, "h")
+    if gpus > 1:
+        shared = combine(lambda h: h / gpus, hours)
+        yield Line("hours_each", f"{gpus} devices, each", shared, "h")
+    yield Line("bytes_of_run", "disk, run folder", _run_bytes(trial, kept_captions), "B")
+    yield Line("bytes_of_dataset", "disk, data set", _dataset_bytes(trial, kept_captions), "B")
+    if price_per_hour is not None:
+        yield Line("cost", "cost", combine(lambda h: h * price_per_hour, hours), "")
 
-    All sources are read once to count them; of their captions ``CURATED``, chosen by hash, are
-    curated, and all candidates of ``sample`` kept ones drawn.
 
-    Args:
-        recipe: The whole run's.
-        sample: Kept captions to draw.
-        shown: Shows the work.
-
-    Raises:
-        RecipeError: No sampled caption is kept, no image can be drawn, or a model writes the
-            captions.
-        SynthVLMError: What a run would raise.
-    """
-    clock, drawing = StageClock(shown), StageClock(shown, hidden=("measure", "curate"))
-    shown.note("all captions are counted first: about 100,000 a second from local files")
-    began = time.monotonic()
-    pool = choose(recipe, CURATED, clock)
-    clock.finish("count", f"{pool.read:,} captions ({time.monotonic() - began:.1f} s)")
-    with TemporaryDirectory(prefix="synthvlm-trial-") as temporary:
-        home = RunFolder(temporary)
-        curated = curate(recipe, pool.sample, home, clock)
-        curated.refuse_none()
-        pipeline = Pipeline(
-            _every_candidate(recipe_for(recipe, curated.kept[:sample], home)),
-            home.path("run"),
-            progress=drawing,
+def _notes(trial: Trial, gpus: int) -> Iterator[str]:
+    """What was tried, what was assumed, and what is not included."""
+    recipe, generation = trial.recipe, trial.recipe.generation
+    captions = len({row.caption_id for row in trial.rows})
+    batches = trial.generation_batches
+    timed = "1 batch" if len(batches) == 1 else f"{len(batches):,} batches"
+    yield (
+        f"tried: {trial.curated.counts['captions']:,} captions curated, {len(trial.rows):,} images "
+        f"of {captions:,} kept ones generated; timed: {timed} of {batches[0].amount}"
+    )
+    if not trial.is_warm:
+        yield (
+            "too few images to time a batch after the first: the models' loading is in the time "
+            "per image, which is too long; a larger --sample is more exact"
         )
-        pipeline.run("generate")
-        rows = candidate_rows(pipeline.folder)
-        if not any(row.status == "ok" for row in rows):
-            problem = next(row.problem for row in rows if row.problem is not None)
-            raise RecipeError(f"none of {len(rows)} sampled images is of use: {problem}")
-        footprint = Footprint.of(pipeline.folder, RunFolder(home.path(CURATION)))
-        laps = clock.laps | drawing.laps
-        yield Trial(recipe, pool, curated, laps, rows, footprint), pipeline.folder
+    yield "ranges: of products, the ends are multiplied, which makes them wider than 95 %"
+    yield from _not_included(recipe)
+    if trial.pool.unreadable > math.ceil(recipe.run.max_failed_share * trial.pool.read):
+        yield "the run will stop: more captions are unreadable than run.max_failed_share allows"
+    if generation.adaptive is not None:
+        yield "images per caption: what adaptive best-of-k would have generated of the sample's"
+    problems = [row.problem for row in trial.rows if row.problem is not None]
+    if problems:
+        yield f"{len(problems)} of {len(trial.rows)} images are of no use; the first: {problems[0]}"
+    failed = sum(row.status == "failed" for row in trial.rows)
+    if failed > recipe.run.max_failed_share * len(trial.rows):
+        yield "the run will stop: more images fail than run.max_failed_share allows"
+    if recipe.run.batch_size == "auto":
+        yield "run.batch_size is auto: the largest size that the sample came to was timed"
+    if generation.endpoint is not None:
+        yield (
+            "an endpoint generates: its time is that of its replies here; its charges are not in "
+            "cost"
+        )
+    if gpus > 1:
+        yield f"the work is taken to be shared evenly between {gpus} devices"
 
 
-def _every_candidate(recipe: Recipe) -> Recipe:
-    """As the recipe, but no caption is done early.
+def _not_included(recipe: Recipe) -> Iterator[str]:
+    curation = recipe.curation
+    on = [
+        f"curation.{name}"
+        for name in ("near_duplicates", "alignment", "concepts")
+        if getattr(curation, name) is not None
+    ]
+    if on:
+        yield (
+            f"not included, for a sample does not show: {', '.join(on)}; fewer captions will be "
+            f"kept, and all that follows is less; nor the time that the rules themselves take"
+        )
+    selection = recipe.selection
+    if selection.min_scores:
+        yield "not included, for a sample does not show: selection.min_scores (a smaller data set)"
+    yield "not included: loading models, reading captions, rules without models, select, export"
 
-    Few captions under adaptive best-of-k would end in small batches, which a run has few of.
-    """
-    generation = recipe.generation.model_copy(update={"adaptive": None})
-    return recipe.model_copy(update={"generation": generation})
+
+def _captions_like(trial: Trial, count: int) -> Estimate:
+    """Captions of the whole run of a kind that ``count`` of the curated sample are of."""
+    population = trial.pool.distinct
+    share = share_of(count, trial.curated.counts["captions"], population)
+    return combine(lambda part: part * population, share)
 
 
-def device_name(recipe: Recipe) -> str:
-    """The device that a recipe runs on here, with the name of a GPU."""
-    import torch
+def _images(recipe: Recipe, kept_captions: Estimate, each: Estimate) -> Estimate:
+    """Images to generate: to calibrate thresholds, all of the sample, and its winners once more."""
+    adaptive, count = recipe.generation.adaptive, recipe.generation.candidates
+    calibrated = 0 if adaptive is None or adaptive.threshold is not None else adaptive.sample
+    return combine(lambda n, k: n * k + min(n, calibrated) * (count - k + 1), kept_captions, each)
 
-    device = resolve_device(recipe.run.device)
-    if not device.startswith("cuda"):
-        return device
-    return f"{device} ({torch.cuda.get_device_name(device)})"
+
+def _rule_hours(trial: Trial) -> Iterator[Estimate]:
+    for batches in trial.rule_batches.values():
+        # The first batch loads the model.
+        later = batches[1:] or batches
+        seconds = mean_interval([batch.seconds / batch.amount for batch in later])
+        captions = _captions_like(trial, sum(batch.amount for batch in batches))
+        yield combine(lambda n, s: n * s / _HOUR, captions, seconds)
+
+
+def _run_bytes(trial: Trial, kept_captions: Estimate) -> Estimate:
+    size, candidates = trial.file_sizes, trial.recipe.generation.candidates
+    shards = math.ceil(trial.pool.read / trial.recipe.run.shard_size)
+    fixed = trial.pool.read * size.caption + shards * size.shard
+    each = size.pair + candidates * size.candidate
+    return combine(lambda n, image: fixed + n * (each + image), kept_captions, size.image)
+
+
+def _dataset_bytes(trial: Trial, kept_captions: Estimate) -> Estimate:
+    """Each format has a copy of the images of the selected pairs."""
+    selection, formats = trial.recipe.selection, len(set(trial.recipe.export.formats))
+
+    def selected(pairs: float) -> float:
+        if selection.top_n is not None:
+            return min(pairs, selection.top_n)
+        return pairs * (selection.top_fraction or 1.0)
+
+    size = trial.file_sizes.image
+    return combine(lambda n, image: selected(n) * image * formats, kept_captions, size)

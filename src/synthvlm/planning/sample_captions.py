@@ -1,20 +1,32 @@
-"""Captions for a trial: a sample curated by the recipe's rules, and a recipe of what it keeps."""
+"""Captions for a trial: the sources counted and sampled, the sample curated, and what is kept.
+
+Everything is chosen by hash, so that a smaller sample is the beginning of a larger one.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import heapq
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from synthvlm.captions.rules import METHOD_RULES
-from synthvlm.errors import RecipeError
+from synthvlm.errors import CaptionSourceError, RecipeError
 from synthvlm.pipeline import Pipeline
+from synthvlm.recipe import source_name
 from synthvlm.recipe.curation import CurationSettings
 from synthvlm.recipe.sources import SourceSettings
 from synthvlm.run_folder.folder import table_bytes
 from synthvlm.stages.curation.curate import reasons_in_order, totals
-from synthvlm.stages.curation.original_images import OriginalImages
+from synthvlm.stages.curation.resources import OriginalImages, hub_arguments, source_path
 from synthvlm.stages.curation.rules import looks_at_images, model_rules_on
+from synthvlm.stages.curation.written import is_written
 
 if TYPE_CHECKING:
     from synthvlm.data import Caption
@@ -22,16 +34,131 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import RunFolder
 
-__all__ = ["CURATION", "Curated", "Kept", "curate", "recipe_for"]
+__all__ = [
+    "CURATION",
+    "CaptionPool",
+    "CuratedSample",
+    "KeptCaption",
+    "curate_sample",
+    "read_pool",
+    "recipe_for",
+]
 
+#: Captions between two updates of the progress.
+_PROGRESS_STEP = 1000
 #: The run folder of curation, inside the folder of the trial.
 CURATION = "curation"
 #: Captions of a shard: small, so that the first, which loads models, can be told apart.
-_SHARD = 100
+_SHARD_SIZE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CaptionPool:
+    """The captions of a recipe's sources, counted, and a sample of them.
+
+    Attributes:
+        read: Captions read.
+        unreadable: Of these, captions that could not be read.
+        distinct: Readable captions; equal texts count once where the recipe removes duplicates.
+        sample: Those of them with the smallest hashes, in the order of the hashes, so that a
+            smaller sample is the beginning of a larger one.
+    """
+
+    read: int
+    unreadable: int
+    distinct: int
+    sample: Sequence[Caption]
+
+
+def read_pool(recipe: Recipe, size: int, progress: Progress) -> CaptionPool:
+    """Read all sources once, up to the limit; count their captions, and choose some by hash.
+
+    Memory grows by 8 bytes a caption.
+
+    Args:
+        recipe: Whose sources.
+        size: Captions to choose.
+        progress: Shows captions counted.
+
+    Raises:
+        RecipeError: A model writes the captions of a source.
+        CaptionSourceError: A source is missing or not what it should be.
+    """
+    _refuse_written(recipe)
+    by_text = recipe.curation.deduplicate
+    progress.start("count", recipe.limit, "captions")
+    read = unreadable = 0
+    first: str | None = None
+    hashes = array("Q")
+    chosen: dict[int, Caption] = {}
+    # Negative, for heapq keeps the smallest in front: the largest chosen hash is to leave first.
+    largest: list[int] = []
+    for caption in _captions(recipe):
+        read += 1
+        if read % _PROGRESS_STEP == 0:
+            progress.advance(_PROGRESS_STEP)
+        if caption.problem is not None:
+            unreadable += 1
+            first = first or f"{caption.source}: {caption.problem}"
+            continue
+        key = _hash(caption.text if by_text else caption.id)
+        hashes.append(key)
+        if key in chosen or (len(largest) == size and -key < largest[0]):
+            continue
+        chosen[key] = caption
+        heapq.heappush(largest, -key)
+        if len(largest) > size:
+            del chosen[-heapq.heappop(largest)]
+    progress.advance(read % _PROGRESS_STEP)
+    if not chosen:
+        raise CaptionSourceError(f"none of {read:,} captions can be read; the first: {first}")
+    distinct = len(np.unique(np.frombuffer(hashes, np.uint64))) if by_text else len(hashes)
+    return CaptionPool(read, unreadable, distinct, [chosen[key] for key in sorted(chosen)])
+
+
+def _refuse_written(recipe: Recipe) -> None:
+    for source in recipe.sources:
+        if is_written(source):
+            raise RecipeError(
+                f"a model writes the captions of source {source_name(source)!r}, and a trial does "
+                f"not: write them first (`synthvlm curate ... --out RUN`), then name "
+                f"--captions 'RUN/captions/*.parquet' --set sources.0.text_field=text_raw"
+            )
+
+
+def _captions(recipe: Recipe) -> Iterator[Caption]:
+    from synthvlm.captions.readers.normalize import normalize
+    from synthvlm.captions.readers.sources import read_captions
+
+    curation = recipe.curation
+    normalizer = partial(
+        normalize,
+        fix_unicode=curation.fix_unicode,
+        normalize_punctuation=curation.normalize_punctuation,
+    )
+
+    def all_sources() -> Iterator[Caption]:
+        for source in recipe.sources:
+            yield from read_captions(
+                source_path(source),
+                name=source_name(source),
+                format=source.format,
+                text_field=source.text_field,
+                id_field=source.id_field,
+                normalize=normalizer,
+                **hub_arguments(source),
+            )
+
+    return islice(all_sources(), recipe.limit)
+
+
+def _hash(text: str) -> int:
+    data = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCaption:
     """A caption that curation kept: its id and its normalised text."""
 
     id: str
@@ -39,24 +166,24 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Curated:
+class CuratedSample:
     """What curation made of a sample.
 
     Attributes:
-        kept: The captions kept, in the order of their hashes.
+        kept_captions: The captions kept, in the order of their hashes.
         counts: Of ``stages.curate.totals``: captions, kept, and rejections by reason.
     """
 
-    kept: Sequence[Kept]
+    kept_captions: Sequence[KeptCaption]
     counts: Mapping[str, int]
 
-    def refuse_none(self) -> None:
-        """Check that a caption is left.
+    def check_not_empty(self) -> None:
+        """Check that curation keeps a caption.
 
         Raises:
-            RecipeError: None is.
+            RecipeError: It keeps none.
         """
-        if self.kept:
+        if self.kept_captions:
             return
         counts = {
             reason: self.counts[reason]
@@ -71,16 +198,16 @@ class Curated:
         )
 
 
-def curate(
+def curate_sample(
     recipe: Recipe, captions: Sequence[Caption], home: RunFolder, progress: Progress
-) -> Curated:
+) -> CuratedSample:
     """Curate captions by the recipe's rules, in ``CURATION`` inside a folder.
 
     Near-duplicates, the alignment round and concepts are left out: they look at the whole data set.
 
     Args:
         recipe: With the rules.
-        captions: Of ``Pool.sample``.
+        captions: Of ``CaptionPool.sample``.
         home: The folder of the trial.
         progress: Shows the stages.
     """
@@ -91,9 +218,9 @@ def curate(
         "caption": [caption.text_raw for caption in captions],
     }
     if any(map(looks_at_images, model_rules_on(rules))):
-        columns["image"] = list(_images(recipe, captions))
-    source = _write(home, "sample.parquet", columns)
-    run = recipe.run.model_copy(update={"shard_size": _SHARD})
+        columns["image"] = list(_original_images(recipe, captions))
+    source = _write_source(home, "sample.parquet", columns)
+    run = recipe.run.model_copy(update={"shard_size": _SHARD_SIZE})
     changed = rules.model_copy(update={"sources": [source], "limit": None, "run": run})
     pipeline = Pipeline(changed, home.path(CURATION), progress=progress)
     pipeline.run("curate")
@@ -101,12 +228,16 @@ def curate(
     files = [markers[shard].file("captions") for shard in sorted(markers)]
     tables = [pipeline.folder.read_table(file, ["id", "text", "kept"]) for file in files if file]
     rows = (row for table in tables for row in table.to_pylist())
-    kept = [Kept(row["id"], row["text"]) for row in rows if row["kept"]]
-    return Curated(kept, totals(markers))
+    kept_captions = [KeptCaption(row["id"], row["text"]) for row in rows if row["kept"]]
+    return CuratedSample(kept_captions, totals(markers))
 
 
 def recipe_for(
-    recipe: Recipe, kept: Sequence[Kept], home: RunFolder, *, shard_size: int | None = None
+    recipe: Recipe,
+    kept_captions: Sequence[KeptCaption],
+    home: RunFolder,
+    *,
+    shard_size: int | None = None,
 ) -> Recipe:
     """The recipe with kept captions as its only source, and nothing left to curate.
 
@@ -114,15 +245,15 @@ def recipe_for(
 
     Args:
         recipe: The recipe.
-        kept: Of ``curate``.
+        kept_captions: Of ``curate_sample``.
         home: The folder of the trial; the captions are written into it.
         shard_size: Captions of a shard; None for the recipe's.
     """
     columns: dict[str, list[object]] = {
-        "id": [one.id for one in kept],
-        "caption": [one.text for one in kept],
+        "id": [caption.id for caption in kept_captions],
+        "caption": [caption.text for caption in kept_captions],
     }
-    nothing = CurationSettings(
+    no_curation = CurationSettings(
         fix_unicode=False,
         normalize_punctuation=False,
         rules=dict.fromkeys(METHOD_RULES),
@@ -131,16 +262,16 @@ def recipe_for(
     size = recipe.run.shard_size if shard_size is None else shard_size
     return recipe.model_copy(
         update={
-            "sources": [_write(home, "kept.parquet", columns)],
+            "sources": [_write_source(home, "kept.parquet", columns)],
             "limit": None,
-            "curation": nothing,
+            "curation": no_curation,
             "run": recipe.run.model_copy(update={"shard_size": size, "max_failed_share": 1.0}),
         }
     )
 
 
-def _images(recipe: Recipe, captions: Sequence[Caption]) -> Iterator[bytes | None]:
-    """The original image of each caption; an empty one, a problem anew, where it has a problem."""
+def _original_images(recipe: Recipe, captions: Sequence[Caption]) -> Iterator[bytes | None]:
+    """The original image of each caption; empty bytes, again a problem, where it has one."""
     places = sorted({(caption.source, caption.row) for caption in captions})
     images = dict(zip(places, OriginalImages(recipe).of(places), strict=True))
     for caption in captions:
@@ -148,7 +279,9 @@ def _images(recipe: Recipe, captions: Sequence[Caption]) -> Iterator[bytes | Non
         yield b"" if image.problem is not None else image.data
 
 
-def _write(home: RunFolder, name: str, columns: Mapping[str, list[object]]) -> SourceSettings:
+def _write_source(
+    home: RunFolder, name: str, columns: Mapping[str, list[object]]
+) -> SourceSettings:
     import pyarrow as pa
 
     kinds = {"id": pa.string(), "caption": pa.string(), "image": pa.binary()}

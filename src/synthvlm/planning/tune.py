@@ -18,10 +18,21 @@ from synthvlm.data import fingerprint
 from synthvlm.errors import RecipeError, RunFolderError
 from synthvlm.pipeline import Pipeline
 from synthvlm.planning.clock import StageClock
-from synthvlm.planning.combinations import CRITERIA, Combination, Tuning, compared, measured
-from synthvlm.planning.footprint import candidate_rows
-from synthvlm.planning.pool import choose
-from synthvlm.planning.sample_captions import CURATION, Kept, curate, recipe_for
+from synthvlm.planning.combinations import (
+    CRITERIA,
+    Combination,
+    Tuning,
+    compare,
+    measure_combination,
+)
+from synthvlm.planning.sample_captions import (
+    CURATION,
+    KeptCaption,
+    curate_sample,
+    read_pool,
+    recipe_for,
+)
+from synthvlm.planning.trial import candidate_rows
 from synthvlm.progress.display import SilentProgress
 from synthvlm.recipe.yaml_text import parse_recipe
 from synthvlm.run_folder.folder import RunFolder
@@ -37,10 +48,10 @@ _RUNS = "runs"
 _OURS = {CURATION, _RUNS, RESULTS, "sample.parquet", "kept.parquet"}
 
 _SECTION = "generation"
-#: Settings of generation that say how many images are drawn and kept, not what one looks like.
+#: Settings of generation that say how many images are generated and kept, not what one looks like.
 _NOT_TUNED = {"candidates", "adaptive", "image"}
 
-#: Captions that are curated for one that is wanted: at first, and where too few are kept.
+#: Captions that are curated for one of the sample: at first, and where too few are kept.
 _POOLS = (4, 50)
 
 
@@ -86,16 +97,16 @@ def tune(
     by: str = "score",
     progress: Progress | None = None,
 ) -> Tuning:
-    """Draw the same captions with every combination of a grid, and compare the scores.
+    """Generate images for the same captions with every combination of a grid; compare the scores.
 
     Each combination is a run folder of its own below ``out``, so a killed search goes on where it
-    was; one that fails is told as such, and tried again by the next call.
+    was; one that fails is named, and tried again by the next call.
 
     Args:
         recipe: What the combinations have in common; its whole-set rules are left out.
         grid: Values to try by key, as ``parse_grid`` gives them.
         out: A new folder, or that of an earlier search; a local path or fsspec URL.
-        sample: Kept captions to draw, chosen by hash.
+        sample: Kept captions to generate images for, chosen by hash.
         candidates: Images of each caption; a caption's score is their mean.
         by: A name of ``CRITERIA``.
         progress: Shows the work.
@@ -105,23 +116,24 @@ def tune(
 
     Raises:
         RecipeError: A combination does not validate, or no sampled caption is kept.
-        RunFolderError: The folder holds other people's files.
+        RunFolderError: The folder holds other files.
     """
     if by not in CRITERIA:
         raise RecipeError(f"there is no criterion {by!r}; there are {', '.join(CRITERIA)}")
     shown = progress or SilentProgress()
     settings = _settings_of(recipe, grid, candidates)
     home = RunFolder(out)
-    _refuse_strangers(home)
-    kept = _sample(recipe, sample, home, shown)
-    size = _shard_size(recipe, candidates)
-    found = []
+    _check_folder(home)
+    kept_captions = _sample(recipe, sample, home, shown)
+    shard_size = _shard_size(recipe, candidates)
+    combinations = []
     for number, (values, changed) in enumerate(settings, 1):
         shown.note(f"{number} of {len(settings)}: {_words(values)}")
-        trial = recipe_for(changed, kept, home, shard_size=size)
-        found.append(_try(values, trial, recipe.run.max_failed_share, home, shown))
+        trial = recipe_for(changed, kept_captions, home, shard_size=shard_size)
+        combinations.append(_try(values, trial, recipe.run.max_failed_share, home, shown))
         gc.collect()  # models in reference cycles would stand in the next ones' way
-    tuning = Tuning(by, len(kept), candidates, recipe.seed, tuple(compared(found, by)))
+    ranked = tuple(compare(combinations, by))
+    tuning = Tuning(by, len(kept_captions), candidates, recipe.seed, ranked)
     text = json.dumps(tuning.values(), ensure_ascii=False, indent=2, default=str)
     home.write(RESULTS, text.encode("utf-8"))
     return tuning
@@ -130,41 +142,44 @@ def tune(
 def _settings_of(
     recipe: Recipe, grid: Mapping[str, Sequence[Any]], candidates: int
 ) -> list[tuple[dict[str, Any], Recipe]]:
-    """Every combination, and the recipe with it; all are validated before one is drawn."""
-    alike = [f"generation.candidates={candidates}", "generation.adaptive=null"]
-    found = []
+    """Every combination, and the recipe with it; all are validated before one is tried."""
+    in_common = [f"generation.candidates={candidates}", "generation.adaptive=null"]
+    recipes = []
     for combination in product(*grid.values()):
         values = dict(zip(grid, combination, strict=True))
         changes = [f"{key}={json.dumps(value, default=str)}" for key, value in values.items()]
-        found.append((values, recipe.changed(overrides=[*alike, *changes])))
-    return found
+        recipes.append((values, recipe.changed(overrides=[*in_common, *changes])))
+    return recipes
 
 
-def _refuse_strangers(home: RunFolder) -> None:
-    strangers = {name.split("/")[0] for name in home.listing("")} - _OURS
-    if strangers:
+def _check_folder(home: RunFolder) -> None:
+    """Refuse a folder that holds anything but an earlier search."""
+    others = {name.split("/")[0] for name in home.listing("")} - _OURS
+    if others:
         raise RunFolderError(
-            f"{home.url} is not a folder of `synthvlm tune`: it holds {min(strangers)!r}; name a "
+            f"{home.url} is not a folder of `synthvlm tune`: it holds {min(others)!r}; name a "
             f"new or empty folder"
         )
 
 
-def _sample(recipe: Recipe, wanted: int, home: RunFolder, progress: Progress) -> list[Kept]:
-    """Kept captions with the smallest hashes; fewer than wanted where there are no more."""
-    pool = choose(recipe, _POOLS[-1] * wanted, progress)
+def _sample(recipe: Recipe, size: int, home: RunFolder, progress: Progress) -> list[KeptCaption]:
+    """Kept captions with the smallest hashes; fewer than ``size`` where there are no more."""
+    pool = read_pool(recipe, _POOLS[-1] * size, progress)
     progress.finish("count", f"{pool.read:,} captions")
     for times in _POOLS:
-        curated = curate(recipe, pool.sample[: times * wanted], home, progress)
-        if len(curated.kept) >= wanted or times * wanted >= len(pool.sample):
+        curated = curate_sample(recipe, pool.sample[: times * size], home, progress)
+        if len(curated.kept_captions) >= size or times * size >= len(pool.sample):
             break
-    curated.refuse_none()
-    if len(curated.kept) < wanted:
-        progress.note(f"note: only {len(curated.kept):,} of {wanted:,} captions: no more are kept")
-    return list(curated.kept[:wanted])
+    curated.check_not_empty()
+    if len(curated.kept_captions) < size:
+        progress.note(
+            f"note: only {len(curated.kept_captions):,} of {size:,} captions: no more are kept"
+        )
+    return list(curated.kept_captions[:size])
 
 
 def _shard_size(recipe: Recipe, candidates: int) -> int:
-    """Captions that make full batches, as few as there can be: each shard tells its time."""
+    """Captions that make full batches, as few as there can be: each shard is timed."""
     batch = recipe.run.batch_size
     return 16 if batch == "auto" else batch // gcd(batch, candidates)
 
@@ -182,17 +197,17 @@ def _try(
         pipeline = Pipeline(recipe, home.path(folder), progress=progress)
         pipeline.run("generate")
         rows, events = candidate_rows(pipeline.folder), pipeline.folder.events()
-        found = measured(values, folder, rows, events, max_failed_share)
+        combination = measure_combination(values, folder, rows, events, max_failed_share)
     except Exception as error:  # whatever a model, scheduler or device makes of the values
         problem = " ".join(str(error).split())[:300] or type(error).__name__
-        found = Combination(values, folder, problem)
-    if found.problem is not None:
-        shown.note(f"warning: {_words(values)} failed: {found.problem}")
-    return found
+        combination = Combination(values, folder, problem)
+    if combination.problem is not None:
+        shown.note(f"warning: {_words(values)} failed: {combination.problem}")
+    return combination
 
 
 def _folder_name(values: Mapping[str, Any], recipe: Recipe) -> str:
-    """Speaking, and another one wherever times or images would not be comparable."""
+    """Readable, and another one wherever times or images would not be comparable."""
     generation, run = chosen_values(recipe.generation), chosen_values(recipe.run)
     stem = re.sub(r"[^\w.=-]+", "_", _words(values))[:60]
     return f"{stem}-{fingerprint(recipe.seed, generation, run)[:8]}"

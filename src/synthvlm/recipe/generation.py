@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from synthvlm.components.settings import TINY, InHash, ModelName, Settings
-from synthvlm.endpoints.settings import ImageEndpointSettings
+from synthvlm.endpoints.connection import ImageEndpointSettings
 from synthvlm.generators import GENERATORS
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from synthvlm.components.settings import InHash, ModelName, Settings, SourcePath
-from synthvlm.endpoints.settings import EndpointSettings
+from synthvlm.endpoints.connection import EndpointSettings
 
 __all__ = ["ConceptWriterSettings", "ImageCaptionerSettings", "SourceSettings"]
 

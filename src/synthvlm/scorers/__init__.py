@@ -13,6 +13,7 @@ SCORERS = Table(
     {
         "clip": "synthvlm.scorers.clip:ClipScorer",
         "ssim": "synthvlm.scorers.ssim:SsimScorer",
+        "siglip": "synthvlm.scorers.siglip:SiglipScorer",
     },
     on_by_default=("clip", "ssim"),
 )

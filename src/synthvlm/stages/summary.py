@@ -1,11 +1,18 @@
-"""What a stage did, for people."""
+"""What a stage reports: a summary for people, and what its workers did as events of the run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["StageSummary"]
+from synthvlm.engines.base import ShardResult, WorkerChange
+
+if TYPE_CHECKING:
+    from synthvlm.engines.base import Update
+    from synthvlm.run_folder.folder import RunFolder
+
+__all__ = ["StageSummary", "record_update"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +26,7 @@ class StageSummary:
         counts: What was done, e.g. images generated.
         seconds: Wall time.
         waited: Share of the workers' time in which the generator waited; None where it did nothing.
-        set_aside: Shards that were given up, for their workers died.
+        set_aside: Shards that were given up because their workers died.
     """
 
     stage: str
@@ -46,12 +53,12 @@ def describe(summary: StageSummary) -> str:
             "skipped": "not needed",
             "failed": "failed",
         }
-        told = [f"{counts[name]:,} {words}" for name, words in more.items() if counts[name]]
+        parts = [f"{counts[name]:,} {words}" for name, words in more.items() if counts[name]]
         if summary.waited is not None:
-            told.append(f"the generator waited {summary.waited:.0%} of the time")
+            parts.append(f"the generator waited {summary.waited:.0%} of the time")
         if summary.set_aside:
-            told.append(f"{len(summary.set_aside):,} shards set aside")
-        done = ", ".join([f"{counts['generated']:,} candidates generated", *told])
+            parts.append(f"{len(summary.set_aside):,} shards set aside")
+        done = ", ".join([f"{counts['generated']:,} candidates generated", *parts])
     elif summary.stage == "select":
         done = f"{counts['selected']:,} of {counts['pairs']:,} pairs selected"
     else:
@@ -60,3 +67,46 @@ def describe(summary: StageSummary) -> str:
         return f"{done} (up to date, nothing to do)"
     reused = f", {summary.reused:,} of {summary.shards:,} shards reused" if summary.reused else ""
     return f"{done} ({summary.seconds:.1f} s{reused})"
+
+
+def record_update(run: RunFolder, stage: str, update: Update, **facts: Any) -> None:
+    """Record an event: a shard is finished or set aside, or a worker started or ended.
+
+    Args:
+        run: The run folder.
+        stage: The stage that the engine works on.
+        update: What the engine reported.
+        **facts: Further values of the event.
+    """
+    if isinstance(update, ShardResult):
+        run.event(
+            "shard",
+            stage=stage,
+            shard=update.shard,
+            worker=update.worker,
+            seconds=update.seconds,
+            generation_seconds=update.generation_seconds,
+            **update.counts,
+            **facts,
+        )
+    elif isinstance(update, WorkerChange):
+        run.event(
+            "worker",
+            stage=stage,
+            worker=update.worker,
+            state=update.state,
+            problem=update.problem,
+            **facts,
+        )
+        if update.state in ("silent", "heard"):
+            run.flush_events()  # for `synthvlm status`
+    else:
+        run.event(
+            "set_aside",
+            stage=stage,
+            shard=update.shard,
+            deaths=update.deaths,
+            problem=update.problem,
+            **facts,
+        )
+        run.flush_events()  # for `synthvlm status`

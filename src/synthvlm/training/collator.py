@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.captions.readers.decoding import decode_image
-from synthvlm.captions.readers.images import ImageProblem, read_image
+from synthvlm.captions.readers.images import ImageProblem, decode_image, read_image
 from synthvlm.errors import CaptionSourceError, first_line
 from synthvlm.training.tokens import IGNORED, expand
 

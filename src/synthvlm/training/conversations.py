@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Literal
 
 import orjson
 
-from synthvlm.captions.readers.json_lists import items_of_list
+from synthvlm.captions.readers.json_files import items_of_list
 from synthvlm.errors import CaptionSourceError
 
 __all__ = ["IMAGE_MARK", "BadRecord", "Conversation", "Turn", "read_conversations"]

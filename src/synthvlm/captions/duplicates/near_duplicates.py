@@ -14,8 +14,7 @@ from itertools import chain, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from synthvlm.captions.duplicates.buckets import Buckets
-from synthvlm.captions.duplicates.minhash import RECALL, band_keys, bands_for, signatures
+from synthvlm.captions.duplicates.minhash import RECALL, Buckets, band_keys, bands_for, signatures
 from synthvlm.captions.rules.batch import TextBatch, Words
 from synthvlm.captions.rules.ngrams import BASE, mix
 
@@ -61,7 +60,7 @@ def near_duplicates(
 
     The time is linear in the number of captions, whatever the texts: a caption is compared with
     kept ones only, and of each bucket (the captions with an equal band) with the first
-    ``buckets.FULL`` of them, besides those that it is decided together with, 256 at a time. A
+    ``minhash.FULL`` of them, besides those that it is decided together with, 256 at a time. A
     near-duplicate of a kept caption that a full bucket did not take is found through another
     band, or stays.
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from synthvlm.captions.readers.decoding import decode_image
+from synthvlm.captions.readers.images import decode_image
 from synthvlm.captions.rules.base import Measured, ModelRule, RuleSettings, Subject
 from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import InHash, ModelName

@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from synthvlm.captions.model_rules.judge_prompt import DEFAULT_PROMPT, SYSTEM_MESSAGE
+from synthvlm.captions.model_rules.judges import DEFAULT_PROMPT, SYSTEM_MESSAGE
 from synthvlm.captions.rules.base import ModelRule, RuleSettings
 from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import Identify, InHash, ModelName
-from synthvlm.endpoints.settings import EndpointSettings
+from synthvlm.endpoints.connection import EndpointSettings
 
 __all__ = ["Judge", "JudgeSettings"]
 
@@ -54,7 +54,7 @@ class Judge(ModelRule):
             RecipeError: The endpoint cannot be used.
         """
         if settings.endpoint is None:
-            from synthvlm.captions.model_rules.local_judge import LocalJudge
+            from synthvlm.captions.model_rules.judges import LocalJudge
 
             return LocalJudge(
                 settings.model,
@@ -64,7 +64,7 @@ class Judge(ModelRule):
                 batch_size=settings.batch_size,
                 revision=settings.revision,
             )
-        from synthvlm.captions.model_rules.endpoint_judge import EndpointJudge
+        from synthvlm.captions.model_rules.judges import EndpointJudge
 
         where = f"curation.rules.{cls.name}"
         return EndpointJudge(

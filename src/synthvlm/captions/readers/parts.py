@@ -1,19 +1,75 @@
-"""The parts of a source: its files, each with its reader, or a data set."""
+"""The parts of a source: its files, each with the reader of its format, or a data set."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
+from synthvlm.captions.readers.arrow_tables import (
+    check_hub_path,
+    parquet_files,
+    read_hub,
+    read_parquet,
+)
 from synthvlm.captions.readers.files import SourceFile, file_system, find_files, reason_of
-from synthvlm.captions.readers.formats import FORMATS, HUGGINGFACE, SUFFIXES
-from synthvlm.captions.readers.hub import check_hub_path, parquet_files, read_hub
-from synthvlm.captions.readers.images import ImageFolder
+from synthvlm.captions.readers.images import ImageFolder, read_image_file
+from synthvlm.captions.readers.json_files import read_coco, read_json, read_llava
 from synthvlm.captions.readers.records import Fields, Record
+from synthvlm.captions.readers.text_files import read_csv, read_jsonl, read_tsv, read_txt
+from synthvlm.captions.readers.webdataset import IMAGE_EXTENSIONS, read_webdataset
 from synthvlm.errors import CaptionSourceError
 
-__all__ = ["Part", "find_parts", "folder_at", "place_of", "unreadable"]
+__all__ = [
+    "FORMATS",
+    "HUGGINGFACE",
+    "SUFFIXES",
+    "FileFormat",
+    "Part",
+    "find_parts",
+    "folder_at",
+    "place_of",
+    "unreadable",
+]
+
+#: The one format that is no file.
+HUGGINGFACE = "huggingface"
+
+
+class FileFormat(NamedTuple):
+    """How a format is read.
+
+    Attributes:
+        read: The reader.
+        unit: What it counts rows in, for messages.
+        image_field: Where its rows have their original image unless told otherwise; None: nowhere
+            in particular; "": they cannot have any.
+    """
+
+    read: Callable[[BinaryIO, Fields], Iterator[Record]]
+    unit: str
+    image_field: str | None = None
+
+
+FORMATS: dict[str, FileFormat] = {
+    "txt": FileFormat(read_txt, "line", ""),
+    "jsonl": FileFormat(read_jsonl, "line"),
+    "csv": FileFormat(read_csv, "line"),
+    "tsv": FileFormat(read_tsv, "line"),
+    "json": FileFormat(read_json, "item"),
+    "parquet": FileFormat(read_parquet, "row"),
+    "coco": FileFormat(read_coco, "annotation", "file_name"),
+    "llava": FileFormat(read_llava, "item", "image"),
+    "webdataset": FileFormat(read_webdataset, "sample", IMAGE_EXTENSIONS),
+    "images": FileFormat(read_image_file, "image", "image"),
+}
+
+#: The format that an ending stands for.
+SUFFIXES = {
+    **{name: name for name in ("txt", "jsonl", "csv", "tsv", "json", "parquet")},
+    "tar": "webdataset",
+    **dict.fromkeys(IMAGE_EXTENSIONS.split(";"), "images"),
+}
 
 
 class Part(NamedTuple):

@@ -28,11 +28,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
+from synthvlm.captions.readers.arrow_tables import hub_digest
 from synthvlm.captions.readers.files import READ_ERRORS, find_files
-from synthvlm.captions.readers.formats import HUGGINGFACE, SUFFIXES
-from synthvlm.captions.readers.hub import hub_digest
 from synthvlm.captions.readers.images import ImageFolder, ImageProblem, OriginalImage
-from synthvlm.captions.readers.parts import Part, find_parts, folder_at, place_of, unreadable
+from synthvlm.captions.readers.parts import (
+    HUGGINGFACE,
+    SUFFIXES,
+    Part,
+    find_parts,
+    folder_at,
+    place_of,
+    unreadable,
+)
 from synthvlm.captions.readers.records import Fields, Record
 from synthvlm.data import Caption, fingerprint
 from synthvlm.errors import CaptionSourceError

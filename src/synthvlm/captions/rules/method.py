@@ -1,13 +1,16 @@
-"""The method's caption rules, and how texts are measured and judged by rules.
+"""The method's caption rules and those on length; how texts are measured and judged by rules.
 
-The measures in this module are those of arXiv 2407.20756 (supplement), that is of the Data-Juicer
-operators it names, value for value; so are the default bounds.
+The ratios are those of arXiv 2407.20756 (supplement), that is of the Data-Juicer operators it
+names, value for value; so are their default bounds. The rules on length are no part of the method.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -15,20 +18,21 @@ import numpy.typing as npt
 from pydantic import Field
 
 from synthvlm.captions.rules.base import RuleSettings, TextRule, check_measures
-from synthvlm.captions.rules.batch import TextBatch
-from synthvlm.captions.rules.codepoints import ALNUM, SPECIAL
-from synthvlm.captions.rules.flagged_words import load_flagged_words
+from synthvlm.captions.rules.batch import ALNUM, SPECIAL, TextBatch
 from synthvlm.captions.rules.ngrams import rows_with_repeats, top_repetition, total_repetition
 from synthvlm.components.component import LoadContext
 from synthvlm.components.contract import contract
 from synthvlm.components.settings import Identify, InHash
+from synthvlm.errors import RecipeError
 
 __all__ = [
     "AlnumRatio",
+    "CharCount",
     "CharRepRatio",
     "FlaggedWordsRatio",
     "SpecialCharRatio",
     "TextBatch",
+    "WordCount",
     "WordRepRatio",
     "failed_rule",
     "load_flagged_words",
@@ -54,7 +58,7 @@ class AlnumRatio(TextRule):
 class SpecialCharRatio(TextRule):
     """Special characters (spaces, digits, punctuation, emoji, ...) over all; 0 if empty.
 
-    The set is ``codepoints.special_characters()``.
+    The set is ``batch.special_characters()``.
     """
 
     name: ClassVar[str] = "special_char_ratio"
@@ -245,3 +249,75 @@ def _positive(ngram: int) -> int:
     if ngram < 1:
         raise ValueError(f"ngram must be at least 1, got {ngram}")
     return ngram
+
+
+def load_flagged_words(
+    path: str | os.PathLike[str] | None = None, language: str = "en"
+) -> frozenset[str]:
+    """Read a list of flagged words, in lower case.
+
+    A word is compared with the refined words of a caption, so an entry of several words, or one
+    with punctuation at an end, never matches.
+
+    Args:
+        path: A JSON object that gives a list of words per language, ``{"en": ["...", ...]}``
+            (the format of Data-Juicer), or a text file with one word a line and comment lines
+            that begin with ``#``. None is the built-in English list.
+        language: Which list of a JSON file.
+
+    Raises:
+        RecipeError: The file is missing, unreadable, or not of such a format.
+    """
+    if path is None:
+        source = files(__package__).joinpath("data", "flagged_words_en.txt")
+        return _words_of_lines(source.read_text("utf-8"))
+    try:
+        text = Path(path).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise RecipeError(f"flagged words: cannot read {path}: {reason}") from error
+    if Path(path).suffix == ".json":
+        return _words_of_json(text, str(path), language)
+    return _words_of_lines(text)
+
+
+def _words_of_lines(text: str) -> frozenset[str]:
+    lines = (line.strip().lower() for line in text.splitlines())
+    return frozenset(line for line in lines if line and not line.startswith("#"))
+
+
+def _words_of_json(text: str, path: str, language: str) -> frozenset[str]:
+    import orjson
+
+    try:
+        lists = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise RecipeError(f"flagged words: {path} is not valid JSON: {error}") from error
+    words = lists.get(language) if isinstance(lists, dict) else None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise RecipeError(
+            f'flagged words: {path} must be a JSON object with a list "{language}" of strings'
+        )
+    return frozenset(word.lower() for word in words)
+
+
+class CharCount(TextRule):
+    """Number of characters (code points, spaces too)."""
+
+    name: ClassVar[str] = "char_count"
+    label = "Characters"
+
+    def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
+        """The number (0 or more, whole) of each text, shape (len(batch),)."""
+        return batch.lengths.astype(np.float64)
+
+
+class WordCount(TextRule):
+    """Number of refined words, see ``batch.Words``: a lone dash or number is none."""
+
+    name: ClassVar[str] = "word_count"
+    label = "Words"
+
+    def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
+        """The number (0 or more, whole) of each text, shape (len(batch),)."""
+        return np.diff(batch.words.starts).astype(np.float64)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from synthvlm.captions.readers.decoding import decode_image
+from synthvlm.captions.readers.images import decode_image
 from synthvlm.captions.writers.chat import ChatModel, ChatReply, ask_in_order
 from synthvlm.models.pretrained import PilImageProcessor, load_pretrained
 

@@ -35,8 +35,6 @@ from synthvlm.stages.curation.verdicts import (
     UNMEASURED,
     UNREADABLE,
     Verdicts,
-)
-from synthvlm.stages.curation.whole_set import (
     balance_concepts,
     keep_best_aligned,
     refuse_equal_ids,
@@ -57,6 +55,7 @@ __all__ = [
     "UNMEASURED",
     "UNREADABLE",
     "curate",
+    "funnel_lines",
     "reasons_in_order",
     "reasons_on",
     "totals",
@@ -219,3 +218,36 @@ def _write(
     facts |= Counter(sorted(reason for reason in reasons.tolist() if reason is not None))
     file = run.write_table("captions", shard, table.cast(caption_schema(rules)))
     run.commit(STAGE, shard, wanted, [file], facts)
+
+
+def funnel_lines(run: RunFolder, recipe: Recipe, counts: Mapping[str, int]) -> list[str]:
+    """One line per step that is on or rejected something, and a heading.
+
+    Args:
+        run: Its log of events tells how fast each rule last measured.
+        recipe: The recipe.
+        counts: Of ``curate.totals``.
+    """
+    rejecting = {name for name in counts if name not in ("captions", "kept")}
+    steps = reasons_in_order(rejecting.union(reasons_on(recipe)))
+    width = max(map(len, ["rule", *steps]))
+    lines = [f"{'rule':<{width}}  {'in':>12}  {'out':>12}  {'passed':>7}  {'captions/s':>11}"]
+    rates = _rates(run)
+    left = counts["captions"]
+    for name in steps:
+        out = left - counts.get(name, 0)
+        share = f"{out / left:.1%}" if left else "-"
+        rate = f"{rates[name]:,.0f}" if name in rates else "-"
+        lines.append(f"{name:<{width}}  {left:>12,}  {out:>12,}  {share:>7}  {rate:>11}")
+        left = out
+    return lines
+
+
+def _rates(run: RunFolder) -> dict[str, float]:
+    """Captions per second of each rule, when it last measured."""
+    run.flush_events()
+    return {
+        event["rule"]: event["captions"] / event["seconds"]
+        for event in run.events()
+        if event.get("event") == "rule" and event.get("seconds")
+    }

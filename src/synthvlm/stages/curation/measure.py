@@ -20,7 +20,7 @@ from synthvlm.data import Caption, fingerprint, measure_schema
 from synthvlm.errors import TooManyFailuresError
 from synthvlm.models.model_files import identify
 from synthvlm.recipe import source_name
-from synthvlm.stages.curation.original_images import hub_arguments, source_path
+from synthvlm.stages.curation.resources import hub_arguments, source_path
 from synthvlm.stages.curation.rules import load_text_rules, text_rule_fingerprints
 from synthvlm.stages.curation.written import (
     is_written,

@@ -21,7 +21,7 @@ from synthvlm.components.contract import contract
 from synthvlm.data import fingerprint, model_measure_schema
 from synthvlm.errors import TooManyFailuresError
 from synthvlm.run_folder.marker import model_measure_stage
-from synthvlm.stages.curation.original_images import OriginalImages
+from synthvlm.stages.curation.resources import OriginalImages
 from synthvlm.stages.curation.rules import load_model_rule, looks_at_images, model_rule_fingerprint
 from synthvlm.stages.curation.verdicts import UNMEASURED
 

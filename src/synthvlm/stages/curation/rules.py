@@ -16,8 +16,7 @@ from synthvlm.components.settings import identity_values
 from synthvlm.data import fingerprint
 from synthvlm.models.devices import resolve_device, resolve_dtype
 from synthvlm.models.model_files import clip_path, identify
-from synthvlm.stages.curation.endpoint_clients import endpoint_client
-from synthvlm.stages.curation.original_images import images_fingerprint
+from synthvlm.stages.curation.resources import endpoint_client, images_fingerprint
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import hashlib
+import math
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from synthvlm.data import fingerprint
+from synthvlm.errors import CaptionSourceError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from synthvlm.progress.display import Progress
+    from synthvlm.recipe.curation import ConceptSettings, NearDuplicateSettings
     from synthvlm.run_folder.folder import Marker, RunFolder
     from synthvlm.stages.curation.rules import Bounds
 
-__all__ = ["DUPLICATE", "NEAR_DUPLICATE", "UNMEASURED", "UNREADABLE", "Verdicts"]
+__all__ = [
+    "DUPLICATE",
+    "NEAR_DUPLICATE",
+    "UNMEASURED",
+    "UNREADABLE",
+    "Positions",
+    "Verdicts",
+    "balance_concepts",
+    "keep_best_aligned",
+    "refuse_equal_ids",
+    "reject_duplicates",
+    "reject_near_duplicates",
+]
 
 #: Reasons beside the names of rules.
 UNREADABLE = "unreadable"
@@ -78,3 +99,191 @@ class Verdicts:
             )
             rows = self.surviving(shard)
             self._reasons[shard][rows] = failed[rows]
+
+
+_KEY_BYTES = 16
+
+
+class Positions:
+    """Numbers all captions that are still in, in the order of sources and rows."""
+
+    def __init__(self, verdicts: Verdicts) -> None:
+        """Number the captions that are in now."""
+        self._verdicts = verdicts
+        self._shards = list(verdicts.measures)
+        self._rows = [verdicts.surviving(shard) for shard in self._shards]
+        self._starts = [0]
+        for rows in self._rows:
+            self._starts.append(self._starts[-1] + len(rows))
+
+    def __len__(self) -> int:
+        """How many captions are numbered."""
+        return self._starts[-1]
+
+    def locate(self, position: int) -> tuple[int, int]:
+        """Shard and row of a position."""
+        part = bisect_right(self._starts, position) - 1
+        return self._shards[part], int(self._rows[part][position - self._starts[part]])
+
+    def columns(self, name: str) -> Iterable[list[Any]]:
+        """The values of a column of ``measures/``, a shard at a time."""
+        for shard, rows in zip(self._shards, self._rows, strict=True):
+            yield self._verdicts.table(shard, [name])[name].take(rows).to_pylist()
+
+    def values(self, name: str, positions: Iterable[int]) -> dict[int, Any]:
+        """The values of a column at some positions; a shard is read once."""
+        wanted: dict[int, list[tuple[int, int]]] = {}
+        for position in positions:
+            shard, row = self.locate(position)
+            wanted.setdefault(shard, []).append((position, row))
+        found: dict[int, Any] = {}
+        for shard, places in wanted.items():
+            column = self._verdicts.table(shard, [name])[name]
+            texts = column.take([row for _, row in places]).to_pylist()
+            found.update(zip((position for position, _ in places), texts, strict=True))
+        return found
+
+    def reject(self, kept: np.ndarray, reason: str) -> None:
+        """Reject the captions whose position is False in a mask, shape (len(self),)."""
+        for shard, rows, start in zip(self._shards, self._rows, self._starts, strict=False):
+            self._verdicts.reject(shard, rows[~kept[start : start + len(rows)]], reason)
+
+    def reject_twins(self, twins: dict[int, int], reason: str) -> None:
+        """Reject positions for the sake of others, whose ids are recorded."""
+        ids = self.values("id", set(twins.values()))
+        for position, twin in twins.items():
+            shard, row = self.locate(position)
+            self._verdicts.reject(shard, [row], reason)
+            self._verdicts.twins[shard][row] = ids[twin]
+
+
+def reject_duplicates(verdicts: Verdicts) -> None:
+    """Of equal texts only the first in the order of sources and rows stays."""
+    positions = Positions(verdicts)
+    keys = b"".join(_keys(texts) for texts in positions.columns("text"))
+    positions.reject_twins(_equal_to_earlier(keys), DUPLICATE)
+
+
+def reject_near_duplicates(
+    run: RunFolder, verdicts: Verdicts, settings: NearDuplicateSettings, progress: Progress
+) -> None:
+    """Of similar texts only the first in the order of sources and rows stays."""
+    from synthvlm.captions.duplicates.near_duplicates import near_duplicates
+
+    began = time.monotonic()
+    positions = Positions(verdicts)
+    progress.start(NEAR_DUPLICATE, len(positions), "captions")
+
+    def texts() -> Iterator[list[str]]:
+        for part in positions.columns("text"):
+            yield part
+            progress.advance(len(part))
+
+    found = near_duplicates(texts(), threshold=settings.similarity)
+    positions.reject_twins(found.twins, NEAR_DUPLICATE)
+    if found.refused:
+        progress.note(
+            f"warning: {NEAR_DUPLICATE}: {found.refused:,} kept captions share words with so many "
+            f"others that not all were compared with them; some near-duplicates may have stayed"
+        )
+    seconds = round(time.monotonic() - began, 3)
+    run.event("rule", rule=NEAR_DUPLICATE, seconds=seconds, captions=len(positions))
+
+
+def keep_best_aligned(
+    verdicts: Verdicts, values: Callable[[int], dict[str, float]], top_fraction: float, reason: str
+) -> None:
+    """Keep the captions that fit their original image best; those without one stay.
+
+    The best ``ceil(top_fraction * n)`` of the n captions with a value stay, ties by id (method,
+    second round: the top 40 % by CLIPScore).
+
+    Args:
+        verdicts: To be changed.
+        values: For a shard, the measure by caption id, NaN where there is none.
+        top_fraction: Above 0, at most 1.
+        reason: Of the rejection.
+    """
+    positions = Positions(verdicts)
+    ids = np.array([id for part in positions.columns("id") for id in part], np.object_)
+    found: list[float] = []
+    for shard, part in zip(verdicts.measures, positions.columns("id"), strict=True):
+        known = values(shard)
+        found += [known[id] for id in part]
+    scores = np.array(found, np.float64)
+    measured = np.flatnonzero(~np.isnan(scores))
+    count = math.ceil(top_fraction * len(measured))
+    order = np.lexsort((ids[measured], -scores[measured])) if len(measured) else measured
+    kept = np.isnan(scores)
+    kept[measured[order[:count]]] = True
+    positions.reject(kept, reason)
+
+
+def balance_concepts(verdicts: Verdicts, settings: ConceptSettings, reason: str) -> None:
+    """Let no concept dominate: each picks its first captions, in an order by a hash of the id."""
+    from synthvlm.captions.duplicates.concepts import ConceptMatcher, Mentions, cap_per_concept
+    from synthvlm.captions.rules.batch import TextBatch
+
+    positions = Positions(verdicts)
+    matcher = ConceptMatcher(settings.concepts)
+    mentions = [matcher.match(TextBatch(texts)) for texts in positions.columns("text")]
+    keys = [
+        int(fingerprint("concepts", id)[:15], 16) for part in positions.columns("id") for id in part
+    ]
+    kept = cap_per_concept(
+        Mentions.concatenate(mentions),
+        settings.cap,
+        np.array(keys, np.int64),
+        keep_unmatched=settings.keep_unmatched,
+    )
+    positions.reject(kept, reason)
+
+
+def refuse_equal_ids(verdicts: Verdicts) -> None:
+    """Check that no id occurs twice.
+
+    Raises:
+        CaptionSourceError: One does; the message names both rows.
+    """
+    keys, places, starts = bytearray(), list(verdicts.measures), [0]
+    for shard in places:
+        keys += _keys(verdicts.table(shard, ["id"])["id"].to_pylist())
+        starts.append(len(keys) // _KEY_BYTES)
+    twins = _equal_to_earlier(bytes(keys))
+    if not twins:
+        return
+
+    def name(position: int) -> tuple[str, str]:
+        part = bisect_right(starts, position) - 1
+        table = verdicts.table(places[part], ["id", "source", "row"])
+        row = table.slice(position - starts[part], 1).to_pylist()[0]
+        return row["id"], f"row {row['row']} of source {row['source']!r}"
+
+    position = min(twins)
+    id, second = name(position)
+    _, first = name(twins[position])
+    more = f" (and {len(twins) - 1} more)" if len(twins) > 1 else ""
+    raise CaptionSourceError(
+        f"two captions have the id {id!r}: {first} and {second}{more}; make the ids unique, or "
+        f"leave them out by naming another column in sources.N.id_field"
+    )
+
+
+def _keys(values: list[str]) -> bytes:
+    return b"".join(
+        hashlib.blake2b(value.encode("utf-8"), digest_size=_KEY_BYTES).digest() for value in values
+    )
+
+
+def _equal_to_earlier(keys: bytes) -> dict[int, int]:
+    """For each key that occurred before, its position and that of the first one."""
+    parts = np.frombuffer(keys, dtype=[("high", "<u8"), ("low", "<u8")])
+    # lexsort is stable: among equal keys the earliest position comes first.
+    order = np.lexsort((parts["low"], parts["high"]))
+    ordered = parts[order]
+    repeats = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1
+    twins: dict[int, int] = {}
+    for place in repeats:
+        earlier = int(order[place - 1])
+        twins[int(order[place])] = twins.get(earlier, earlier)
+    return twins

@@ -19,8 +19,7 @@ from synthvlm.models.devices import resolve_device, resolve_dtype
 from synthvlm.models.model_files import identify
 from synthvlm.recipe import source_name
 from synthvlm.run_folder.marker import written_stage
-from synthvlm.stages.curation.endpoint_clients import endpoint_client
-from synthvlm.stages.curation.original_images import hub_arguments, source_path
+from synthvlm.stages.curation.resources import endpoint_client, hub_arguments, source_path
 
 if TYPE_CHECKING:
     from synthvlm.captions.readers.sources import OriginalImage

@@ -15,7 +15,6 @@ from synthvlm.components.contract import contract
 from synthvlm.errors import GenerationError, OutOfMemoryError, first_line
 from synthvlm.generators.base import check_images
 from synthvlm.scorers.base import Scores, check_scores
-from synthvlm.stages.generation.batch_size import BatchSizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from synthvlm.scorers.base import Scorer
     from synthvlm.stages.generation.models import Models
 
-__all__ = ["BatchGenerator", "GenerationRequest", "ScoredImage"]
+__all__ = ["BatchGenerator", "BatchSizer", "GenerationRequest", "ScoredImage"]
 
 _MOST_ENCODERS = 8
 
@@ -89,7 +88,7 @@ class BatchGenerator:
 
     Attributes:
         generation_seconds: Seconds that the generator was at work.
-        loading_s: Seconds that it took to load the models, and to compile them.
+        loading_seconds: Seconds that it took to load the models, and to compile them.
     """
 
     def __init__(
@@ -99,7 +98,7 @@ class BatchGenerator:
         self._recipe, self._progress, self._load_models = recipe, progress, load_models
         self._models: Models | None = None
         self.sizer = BatchSizer(_batch_size(recipe))
-        self.generation_seconds = self.loading_s = 0.0
+        self.generation_seconds = self.loading_seconds = 0.0
         self._is_reproducible = True
         self._stream: Any = None
         self._scoring = ThreadPoolExecutor(1, "scoring", self._prepare_thread)
@@ -130,7 +129,7 @@ class BatchGenerator:
             if self._recipe.generation.compile:
                 self._progress.note("note: compiling, which takes minutes; then it goes faster")
                 cast("DiffusersGenerator", self._models.generator).warm_up(self.sizer.size)
-            self.loading_s = time.monotonic() - began
+            self.loading_seconds = time.monotonic() - began
             self._is_reproducible = self._models.generator.reproducible
             if not self._is_reproducible:
                 self._progress.note(
@@ -346,3 +345,46 @@ def _ready(images: GeneratedImages) -> Any:
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record(torch.cuda.current_stream(images.pixels.device))
     return event
+
+
+_LARGEST = 256
+#: A larger batch must save this share of the time per image to be worth its memory.
+_GAIN = 0.05
+
+
+class BatchSizer:
+    """A batch size that is given, or found while running; it never grows after memory ran out.
+
+    ``auto`` begins with one image and doubles as long as an image takes less time than in the
+    batches before; the first batch of a size warms up and is not timed.
+    """
+
+    def __init__(self, setting: Literal["auto"] | int) -> None:
+        """Take the recipe's setting."""
+        self._searching = setting == "auto"
+        self.size: int = 1 if setting == "auto" else setting
+        self._best: float | None = None
+        self._is_warm = False
+
+    def record_batch(self, images: int, seconds: float) -> None:
+        """Take note of a batch that was generated."""
+        if not self._searching or images != self.size:
+            return
+        if not self._is_warm:
+            self._is_warm = True
+            return
+        each = seconds / images
+        if self._best is not None and each > self._best * (1 - _GAIN):
+            self._searching = False
+            self.size //= 2
+        elif self.size >= _LARGEST:
+            self._searching = False
+        else:
+            self._best, self._is_warm = each, False
+            self.size *= 2
+
+    def shrink(self, images: int) -> int:
+        """A batch did not fit into memory; the size to go on with, below that of the batch."""
+        self._searching = False
+        self.size = max(1, min(self.size, images // 2))
+        return self.size

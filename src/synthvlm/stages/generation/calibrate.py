@@ -1,13 +1,13 @@
-"""The scores with which a caption is done, found on a sample of captions before generation."""
+"""Adaptive best-of-k: the scores with which a caption is done, found on a sample of captions."""
 
 from __future__ import annotations
 
 import heapq
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +18,9 @@ from synthvlm.engines.base import LostShard, ShardResult
 from synthvlm.errors import EngineError, SynthVLMError, TooManyFailuresError
 from synthvlm.models.model_files import identify
 from synthvlm.stages.generation.batch_generator import BatchGenerator, GenerationRequest
-from synthvlm.stages.generation.candidate_rows import carried, row_of
-from synthvlm.stages.generation.engine_events import note_update
+from synthvlm.stages.generation.candidate_plan import reusable_row, row_of
 from synthvlm.stages.generation.prompts import Prompt
+from synthvlm.stages.summary import record_update
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.recipe.generation import AdaptiveSettings
-    from synthvlm.run_folder.folder import RunFolder
     from synthvlm.stages.generation.candidate_plan import Key
-    from synthvlm.stages.generation.models import Models
+    from synthvlm.stages.generation.models import GenerationContext
 
 __all__ = [
     "STAGE",
+    "Calibration",
     "Sample",
     "Stopping",
+    "calibrate",
     "calibration_fingerprint",
     "choose_stopping",
-    "falling",
-    "thresholds_of",
+    "falling_thresholds",
 ]
 
 STAGE = "calibrate"
 
-#: After so many images of the sample, what there is is committed.
-_KEPT_EVERY = 64
+#: Images of the sample after which those that are finished are committed, for the next run.
+_COMMIT_EVERY = 64
 
 #: The decays that are tried, in standard deviations of the scores of a caption's candidates.
 _DECAYS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
@@ -74,64 +74,87 @@ class Sample:
         return sorted((prompt for _, _, prompt in self._smallest), key=lambda p: p.id)
 
 
-def thresholds_of(
-    run: RunFolder,
-    recipe: Recipe,
-    engine: Engine,
-    load_models: Callable[[Recipe], Models],
-    shared: str,
-    sample: Sample,
-    progress: Progress,
-) -> tuple[tuple[float, ...] | None, Mapping[Key, Candidate]]:
-    """The best scores so far with which a caption is done, and the sample to find them on.
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """When the captions of a run are done.
 
-    They are fixed once in a run: more captions do not move them.
-
-    Returns:
-        For each candidate's number the recipe's threshold or the calibrated one, None without
-        adaptive best-of-k; and the candidates of the sample.
+    Attributes:
+        thresholds: For each candidate's number, 0 .. k - 1, the best score so far with which a
+            caption is done; None without adaptive best-of-k: all candidates are generated.
+        candidates: The scored candidates of the sample on which thresholds were found.
     """
+
+    thresholds: tuple[float, ...] | None = None
+    candidates: Mapping[Key, Candidate] = field(default_factory=dict)
+
+
+def calibrate(
+    context: GenerationContext, engine: Engine, sample: Sample, progress: Progress
+) -> Calibration:
+    """Find the scores with which a caption is done, where the recipe asks for it.
+
+    Thresholds are fixed once in a run: more captions do not change them.
+
+    Args:
+        context: What all work of generation shares.
+        engine: Where the sample is generated.
+        sample: The captions to calibrate on.
+        progress: Shows candidates done.
+
+    Raises:
+        EngineError: The workers died.
+        ModelError: A model cannot be loaded.
+        TooManyFailuresError: More candidates failed than ``run.max_failed_share`` allows.
+    """
+    run, recipe = context.run, context.recipe
     adaptive, count = recipe.generation.adaptive, recipe.generation.candidates
     if adaptive is None:
-        return None, {}
+        return Calibration()
     if adaptive.threshold is not None:
-        return falling(adaptive.threshold, adaptive.decay, count), {}
-    wanted = calibration_fingerprint(recipe, adaptive, shared)
+        return Calibration(falling_thresholds(adaptive.threshold, adaptive.decay, count))
+    expected = calibration_fingerprint(recipe, adaptive, context.image_fingerprint)
     marker = run.markers(STAGE).get(0)
-    if marker is None or marker.fingerprint != wanted:
+    if marker is None or marker.fingerprint != expected:
         prompts = sample.prompts()
         if not prompts:
-            return None, {}
-        progress.start(STAGE, len(prompts) * count, "candidates")
-        job = _Job(run, recipe, load_models, prompts, wanted)
-        with closing(engine.run(job, [0], progress)) as updates:
-            for update in updates:
-                note_update(run, STAGE, update)
-                if isinstance(update, LostShard):
-                    raise EngineError(
-                        f"{STAGE}: {update.deaths} workers died of it; the last: "
-                        f"{update.problem}; mend the cause and run again, finished images "
-                        f"are kept"
-                    )
+            return Calibration()
+        _calibrate_on(_Job(context, prompts, expected), engine, progress)
         marker = run.markers(STAGE)[0]
-        facts = marker.facts
-        progress.finish(
-            STAGE,
-            f"captions are done at score {facts['threshold']:.4f}, less {facts['decay']:.4f} for "
-            f"each candidate more: on {len(prompts)} captions {facts['images_per_caption']:.2f} "
-            f"of {count} images each keep {facts['gain_kept']:.0%} of the gain",
-        )
     run.sweep(STAGE, [STAGE], {0: marker})
     name = marker.file(STAGE)
     rows = [] if name is None else run.read_table(name).to_pylist()
     candidates = [Candidate.of_row(row) for row in rows]
-    thresholds = falling(marker.facts["threshold"], marker.facts["decay"], count)
-    return thresholds, {(c.caption_id, c.index): c for c in candidates}
+    return Calibration(
+        falling_thresholds(marker.facts["threshold"], marker.facts["decay"], count),
+        {(c.caption_id, c.index): c for c in candidates},
+    )
+
+
+def _calibrate_on(job: _Job, engine: Engine, progress: Progress) -> None:
+    """Have a worker generate the sample and commit the calibration, as the stage's shard 0."""
+    run, count = job.context.run, job.context.recipe.generation.candidates
+    progress.start(STAGE, len(job.prompts) * count, "candidates")
+    with closing(engine.run(job, [0], progress)) as updates:
+        for update in updates:
+            record_update(run, STAGE, update)
+            if isinstance(update, LostShard):
+                raise EngineError(
+                    f"{STAGE}: {update.deaths} workers died of it; the last: "
+                    f"{update.problem}; mend the cause and run again, finished images "
+                    f"are kept"
+                )
+    facts = run.markers(STAGE)[0].facts
+    progress.finish(
+        STAGE,
+        f"captions are done at score {facts['threshold']:.4f}, less {facts['decay']:.4f} for "
+        f"each candidate more: on {len(job.prompts)} captions {facts['images_per_caption']:.2f} "
+        f"of {count} images each keep {facts['gain_kept']:.0%} of the gain",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """When a caption is done, and what that comes to on the captions it was found on.
+    """When a caption is done, and what that costs and gains on the captions it was found on.
 
     Attributes:
         threshold: Best score so far with which a caption is done at its first candidate.
@@ -149,8 +172,8 @@ class Stopping:
 def choose_stopping(scores: np.ndarray, keep_gain: float) -> Stopping:
     """The thresholds that need the fewest images to keep a share of best-of-k's gain.
 
-    They fall from candidate to candidate, for low scores tell that a caption is a hard one, of
-    which more candidates gain little. A caption's candidates could have come in any order, so all
+    They fall from candidate to candidate: low scores mean that a caption is hard, and that further
+    candidates gain little. A caption's candidates could have come in any order, so all
     rotations of their order count.
 
     Args:
@@ -168,13 +191,13 @@ def choose_stopping(scores: np.ndarray, keep_gain: float) -> Stopping:
     filled = np.where(np.isnan(usable), np.nanmin(usable), usable)
     rotations = np.concatenate([np.roll(filled, turn, axis=1) for turn in range(count)])
     first, best = float(filled.mean()), float(filled.max(axis=1).mean())
-    found = []
+    choices = []
     for share in _DECAYS:
         decay = share * float(filled.std(axis=1).mean())
         values = np.unique(filled)
         levels = np.unique(np.concatenate([values + decay * index for index in range(count)]))
         low, high = 0, len(levels) - 1
-        while low < high:  # what is kept grows with the threshold
+        while low < high:  # bisection: the gain grows with the threshold
             middle = (low + high) // 2
             score, _ = _outcome(rotations, levels[middle], decay)
             if score >= first + keep_gain * (best - first):
@@ -183,15 +206,15 @@ def choose_stopping(scores: np.ndarray, keep_gain: float) -> Stopping:
                 low = middle + 1
         score, images = _outcome(rotations, levels[low], decay)
         gain = (score - first) / (best - first) if best > first else 1.0
-        found.append(Stopping(float(levels[low]), decay, images, gain))
-    return min(found, key=lambda one: one.images)
+        choices.append(Stopping(float(levels[low]), decay, images, gain))
+    return min(choices, key=lambda stopping: stopping.images)
 
 
 def _outcome(scores: np.ndarray, threshold: float, decay: float) -> tuple[float, float]:
     """Mean score of the winners, and images per caption."""
     count = scores.shape[1]
     so_far = np.maximum.accumulate(scores, axis=1)
-    reached = so_far >= np.array(falling(threshold, decay, count))
+    reached = so_far >= np.array(falling_thresholds(threshold, decay, count))
     stops = np.where(reached.any(axis=1), reached.argmax(axis=1), count - 1)
     return float(so_far[np.arange(len(scores)), stops].mean()), float((stops + 1).mean())
 
@@ -203,8 +226,8 @@ def calibration_fingerprint(recipe: Recipe, adaptive: AdaptiveSettings, shared: 
     return fingerprint(STAGE, shared, count, identity_values(adaptive, identify), weights)
 
 
-def falling(threshold: float, decay: float, count: int) -> tuple[float, ...]:
-    """The threshold of each candidate's number, 0 .. count - 1."""
+def falling_thresholds(threshold: float, decay: float, count: int) -> tuple[float, ...]:
+    """The threshold of each candidate's number, 0 .. count - 1: ``threshold - decay * number``."""
     return tuple(threshold - decay * index for index in range(count))
 
 
@@ -212,11 +235,9 @@ def falling(threshold: float, decay: float, count: int) -> tuple[float, ...]:
 class _Job:
     """What the worker needs to know; it is sent to where the worker is."""
 
-    run: RunFolder
-    recipe: Recipe
-    load_models: Callable[[Recipe], Models]
+    context: GenerationContext
     prompts: Sequence[Prompt]
-    wanted: str
+    fingerprint: str
 
     def __call__(self, progress: Reporter) -> _Worker:
         return _Worker(self, progress)
@@ -226,9 +247,10 @@ class _Worker:
     """Generates all candidates of the sample, and commits their scores and the thresholds."""
 
     def __init__(self, job: _Job, progress: Reporter) -> None:
-        self._run, self._recipe, self._progress = job.run, job.recipe, progress
-        self._load_models = job.load_models
-        self._prompts, self._wanted = {prompt.id: prompt for prompt in job.prompts}, job.wanted
+        self._context, self._progress = job.context, progress
+        self._run, self._recipe = job.context.run, job.context.recipe
+        self._prompts = {prompt.id: prompt for prompt in job.prompts}
+        self._fingerprint = job.fingerprint
         self._rows: dict[Key, Candidate] = {}
 
     def close(self) -> None:
@@ -237,41 +259,42 @@ class _Worker:
     def __call__(self, shards: Iterable[int]) -> Iterator[ShardResult]:
         for shard in shards:
             began = time.monotonic()
-            self._rows = self._earlier(shard)
+            self._rows = self._previous_rows(shard)
             self._progress.advance(len(self._rows))
-            batch_generator = BatchGenerator(self._recipe, self._progress, self._load_models)
+            batch_generator = BatchGenerator(
+                self._recipe, self._progress, self._context.load_models
+            )
             with closing(batch_generator):
                 try:
                     generated = self._generate(shard, batch_generator)
                 except (SynthVLMError, KeyboardInterrupt):
-                    self._keep(shard)
+                    self._commit_unfinished(shard)
                     raise
             self._commit(shard)
-            seconds = round(time.monotonic() - began, 3)
             yield ShardResult(
                 shard,
                 {"generated": generated},
-                seconds,
+                round(time.monotonic() - began, 3),
                 round(batch_generator.generation_seconds, 3),
             )
 
-    def _earlier(self, shard: int) -> dict[Key, Candidate]:
+    def _previous_rows(self, shard: int) -> dict[Key, Candidate]:
         """What a calibration that was stopped, or had other settings, left of the sample."""
         marker = self._run.markers(STAGE).get(shard)
         name = None if marker is None else marker.file(STAGE)
-        found = {}
+        rows = {}
         for values in [] if name is None else self._run.read_table(name).to_pylist():
             row = Candidate.of_row(values)
             prompt = self._prompts.get(row.caption_id)
             if prompt is None or row.fingerprint != prompt.fingerprint:
                 continue
-            kept = carried(row, self._recipe)
-            if kept is not None and row.index < self._recipe.generation.candidates:
-                found[row.caption_id, row.index] = kept
-        return found
+            reusable = reusable_row(row, self._recipe)
+            if reusable is not None and row.index < self._recipe.generation.candidates:
+                rows[row.caption_id, row.index] = reusable
+        return rows
 
     def _generate(self, shard: int, batch_generator: BatchGenerator) -> int:
-        """Generate what is missing; returns how many that were."""
+        """Generate missing candidates; returns how many there were."""
         requests = [
             GenerationRequest(id, index, prompt.text, candidate_seed(self._recipe.seed, id, index))
             for id, prompt in self._prompts.items()
@@ -285,17 +308,17 @@ class _Worker:
                 fingerprint = self._prompts[image.request.id].fingerprint
                 row = row_of(image, fingerprint, self._recipe)
                 self._rows[row.caption_id, row.index] = row
-            if start // _KEPT_EVERY < (start + len(batch)) // _KEPT_EVERY:
-                self._keep(shard)
+            if start // _COMMIT_EVERY < (start + len(batch)) // _COMMIT_EVERY:
+                self._commit_unfinished(shard)
             start += len(batch)
             self._progress.advance(len(batch))
         return len(requests)
 
-    def _keep(self, shard: int) -> None:
-        """Commit what there is for the next run, not as a calibration."""
+    def _commit_unfinished(self, shard: int) -> None:
+        """Commit finished candidates for the next run, not as a calibration."""
         if self._rows:
             file = self._run.write_table(STAGE, shard, self._table(list(self._rows.values())))
-            self._run.commit(STAGE, shard, f"unfinished {self._wanted}", [file])
+            self._run.commit(STAGE, shard, f"unfinished {self._fingerprint}", [file])
 
     def _table(self, rows: list[Candidate]) -> pa.Table:
         return candidate_table(rows, list(self._recipe.scorers))
@@ -307,20 +330,20 @@ class _Worker:
         allowed = math.ceil(self._recipe.run.max_failed_share * len(self._rows))
         rows = [self._rows[id, index] for id in self._prompts for index in range(count)]
         if len(failed) > allowed or all(row.score is None for row in rows):
-            self._keep(shard)
+            self._commit_unfinished(shard)
             raise TooManyFailuresError(
                 f"calibrate: {len(failed)} of {len(rows)} candidates failed, more than "
                 f"run.max_failed_share ({self._recipe.run.max_failed_share}) allows"
                 + (f"; the first: {failed[0].problem}" if failed else "; none has a score")
             )
         scores = np.array([np.nan if r.score is None else r.score for r in rows])
-        found = choose_stopping(scores.reshape(-1, count), adaptive.keep_gain)
+        stopping = choose_stopping(scores.reshape(-1, count), adaptive.keep_gain)
         file = self._run.write_table(STAGE, shard, self._table(rows))
         facts = {
-            "threshold": found.threshold,
-            "decay": found.decay,
-            "images_per_caption": round(found.images, 3),
-            "gain_kept": round(found.gain, 4),
+            "threshold": stopping.threshold,
+            "decay": stopping.decay,
+            "images_per_caption": round(stopping.images, 3),
+            "gain_kept": round(stopping.gain, 4),
             "captions": len(self._prompts),
         }
-        self._run.commit(STAGE, shard, self._wanted, [file], facts)
+        self._run.commit(STAGE, shard, self._fingerprint, [file], facts)

@@ -1,13 +1,19 @@
-"""Which candidates of a shard's captions are generated next, which count, and which wins."""
+"""The candidates of a shard: their rows, which are generated next, which count, and which wins."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from synthvlm.data import Candidate
 
-__all__ = ["CandidatePlan", "Key", "rank"]
+if TYPE_CHECKING:
+    from synthvlm.recipe import Recipe
+    from synthvlm.stages.generation.batch_generator import ScoredImage
+
+__all__ = ["CandidatePlan", "Key", "rank", "reusable_row", "row_of"]
 
 #: A caption's id, and the number of one of its candidates.
 Key = tuple[str, int]
@@ -37,7 +43,7 @@ class CandidatePlan:
         }
         self._count, self._thresholds = count, thresholds
         self._in_progress: set[Key] = set()
-        self._incomplete = {id: None for id in ids if not self.is_complete(id)}
+        self._incomplete = {id: None for id in ids if not self.is_caption_complete(id)}
 
     def next_batch(self, size: int) -> list[Key]:
         """Up to ``size`` candidates to generate now, in the order of captions and of numbers."""
@@ -52,17 +58,17 @@ class CandidatePlan:
         self._in_progress.update(batch)
         return batch
 
-    def take(self, row: Candidate) -> bool:
-        """Take a generated candidate; whether its caption is complete with it."""
+    def record(self, row: Candidate) -> bool:
+        """Record a generated candidate; whether its caption is complete with it."""
         self.rows[row.caption_id][row.index] = row
         self._in_progress.discard((row.caption_id, row.index))
-        if not self.is_complete(row.caption_id):
+        if not self.is_caption_complete(row.caption_id):
             self._incomplete[row.caption_id] = None  # one that was done may be so no more
             return False
         self._incomplete.pop(row.caption_id, None)
         return True
 
-    def is_complete(self, id: str) -> bool:
+    def is_caption_complete(self, id: str) -> bool:
         """Whether nothing of a caption is left to generate."""
         return self.consecutive_count(id) == self._count or self._stopping_index(id) is not None
 
@@ -70,7 +76,7 @@ class CandidatePlan:
         """Whether all captions are complete."""
         return not self._incomplete
 
-    def needs_scores(self) -> bool:
+    def waits_for_scores(self) -> bool:
         """Whether what is generated next depends on scores that are not there yet."""
         return self._thresholds is not None
 
@@ -125,3 +131,41 @@ def rank(row: Candidate) -> tuple[float, int]:
     """Sort key of usable candidates: best score first, ties to the lower index."""
     assert row.score is not None
     return (-row.score, row.index)
+
+
+def row_of(image: ScoredImage, fingerprint: str, recipe: Recipe) -> Candidate:
+    """The row of an image that was generated, or failed."""
+    request, status = image.request, _status_of(image)
+    return Candidate(
+        caption_id=request.id,
+        index=request.index,
+        seed=request.seed,
+        status=status,
+        fingerprint=fingerprint,
+        scores=image.scores,
+        score=_weighted_score(image.scores, recipe) if status == "ok" else None,
+        truncated=image.truncated,
+        prompt_truncated=image.prompt_truncated,
+        reproducible=image.reproducible,
+        problem=image.problem or image.unsafe,
+    )
+
+
+def reusable_row(row: Candidate, recipe: Recipe) -> Candidate | None:
+    """The row of an earlier attempt, as it counts now; None where it must be generated again."""
+    if row.status == "unsafe":  # done with, and cannot win
+        return row
+    if not row.scores:
+        return None
+    return replace(row, score=_weighted_score(row.scores, recipe), status="ok", chosen=False)
+
+
+def _status_of(image: ScoredImage) -> str:
+    if image.problem is not None:
+        return "failed"
+    return "ok" if image.unsafe is None else "unsafe"
+
+
+def _weighted_score(scores: Mapping[str, float], recipe: Recipe) -> float:
+    """The weighted sum of what the scorers say (method: CLIPScore + 0.5 * SSIMScore)."""
+    return sum(scorer.weight * scores[name] for name, scorer in recipe.scorers.items())

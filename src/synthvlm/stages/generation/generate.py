@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthvlm.engines.base import LostShard, ShardResult
-from synthvlm.errors import TooManyFailuresError
-from synthvlm.stages.generation.calibrate import Sample, thresholds_of
-from synthvlm.stages.generation.engine_events import note_update
+from synthvlm.engines.base import LostShard, Reporter, ShardResult
+from synthvlm.errors import ModelError, SynthVLMError, TooManyFailuresError
+from synthvlm.stages.generation.batch_generator import BatchGenerator
+from synthvlm.stages.generation.calibrate import Calibration, Sample, calibrate
+from synthvlm.stages.generation.models import GenerationContext
 from synthvlm.stages.generation.prompts import (
     STAGE,
     image_dependencies,
@@ -23,9 +26,8 @@ from synthvlm.stages.generation.prompts import (
     read_prompts,
     shard_fingerprint,
 )
-from synthvlm.stages.generation.shard_attempt import COUNTS
-from synthvlm.stages.generation.worker import GenerationJob
-from synthvlm.stages.summary import StageSummary
+from synthvlm.stages.generation.shard_attempt import COUNTS, PreviousShard, ShardAttempt
+from synthvlm.stages.summary import StageSummary, record_update
 
 if TYPE_CHECKING:
     from synthvlm.engines.base import Engine, Update
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from synthvlm.run_folder.folder import Marker, RunFolder
     from synthvlm.stages.generation.models import Models
 
-__all__ = ["generate"]
+__all__ = ["GenerationJob", "GenerationWorker", "generate"]
 
 FOLDERS = ("candidates", "pairs", "previews")
 
@@ -64,80 +66,83 @@ def generate(
         EngineError: Workers die whatever they are given.
     """
     began = time.monotonic()
-    shared = image_fingerprint(recipe)
+    context = GenerationContext(run, recipe, load_models, image_fingerprint(recipe))
     done = run.markers(STAGE)
-    adaptive = recipe.generation.adaptive
-    sample = Sample(adaptive.sample if adaptive is not None else 0)
-    for marker in captions.values() if adaptive is not None else ():
-        sample.add(read_prompts(run, marker, shared))
-    thresholds, calibrated = thresholds_of(
-        run, recipe, engine, load_models, shared, sample, progress
-    )
+    calibration = calibrate(context, engine, _sample(context, captions), progress)
+    # Candidates of each shard, and the shards that are as they should be.
     sizes: dict[int, int] = {}
-    upheld: set[int] = set()
+    current: set[int] = set()
     for shard, marker in captions.items():
-        prompts = read_prompts(run, marker, shared)
+        prompts = read_prompts(run, marker, context.image_fingerprint)
         sizes[shard] = len(prompts) * recipe.generation.candidates
-        if _is_current(done.get(shard), shard_fingerprint(recipe, shared, thresholds, prompts)):
-            upheld.add(shard)
-    stale = [shard for shard in captions if shard not in upheld]
+        expected = shard_fingerprint(
+            recipe, context.image_fingerprint, calibration.thresholds, prompts
+        )
+        if _is_current(done.get(shard), expected):
+            current.add(shard)
+    stale = [shard for shard in captions if shard not in current]
     _announce_repeated(recipe, [done[shard] for shard in stale if shard in done], progress)
-    total = sum(sizes.values())
-    progress.start(STAGE, total, "candidates", sum(sizes[shard] for shard in upheld))
-    job = GenerationJob(run, recipe, load_models, shared, captions, calibrated, thresholds)
-    work = _Work(run, recipe, math.ceil(recipe.run.max_failed_share * total), progress)
+    progress.start(STAGE, sum(sizes.values()), "candidates", sum(sizes[n] for n in current))
+    totals = _Totals(run, recipe, sizes, progress)
+    job = GenerationJob(context, captions, calibration)
     with closing(engine.run(job, stale, progress)) as updates:
         for update in updates:
-            size = sizes[update.shard] if isinstance(update, LostShard) else 0
-            work.take(update, size)
-            progress.update_workers(engine.workers, work.waited, work.counts["failed"])
-            work.check_failed()
-    # A kill may take the event of a shard that was set aside before and is done now.
-    run.event("shards", stage=STAGE, set_aside=[lost.shard for lost in work.lost])
+            totals.record(update)
+            progress.update_workers(engine.workers, totals.waited, totals.counts["failed"])
+            totals.check_failed()
+    # If the run was killed, the event of a shard that was set aside before and is done now may be
+    # missing; this one says how things stand.
+    lost = [update.shard for update in totals.lost]
+    run.event("shards", stage=STAGE, set_aside=lost)
     run.flush_events()
-    work.check_lost()
-    # Shards beyond a lowered limit keep their images: they were dear, and may be wanted again.
+    totals.check_lost()
+    # Shards beyond a lowered limit keep their images: they were expensive, and may be used again.
     run.sweep(STAGE, FOLDERS, run.markers(STAGE))
+    seconds = time.monotonic() - began
     return StageSummary(
-        STAGE,
-        len(captions),
-        len(upheld),
-        work.counts,
-        time.monotonic() - began,
-        work.waited,
-        [lost.shard for lost in work.lost],
+        STAGE, len(captions), len(current), totals.counts, seconds, totals.waited, lost
     )
 
 
-class _Work:
-    """Adds up what the workers did."""
+def _sample(context: GenerationContext, captions: Mapping[int, Marker]) -> Sample:
+    """The captions to calibrate on; none without adaptive best-of-k."""
+    adaptive = context.recipe.generation.adaptive
+    if adaptive is None:
+        return Sample(0)
+    sample = Sample(adaptive.sample)
+    for marker in captions.values():
+        sample.add(read_prompts(context.run, marker, context.image_fingerprint))
+    return sample
 
-    def __init__(self, run: RunFolder, recipe: Recipe, allowed: int, progress: Progress) -> None:
-        self._run, self._recipe, self._progress = run, recipe, progress
-        self._allowed = allowed
+
+class _Totals:
+    """Adds up what the workers did, and stops the run where too much of it failed."""
+
+    def __init__(
+        self, run: RunFolder, recipe: Recipe, sizes: Mapping[int, int], progress: Progress
+    ) -> None:
+        self._run, self._sizes, self._progress = run, sizes, progress
+        self._share = recipe.run.max_failed_share
+        self._allowed = math.ceil(self._share * sum(sizes.values()))
         self.counts = dict.fromkeys(COUNTS, 0)
         self.lost: list[LostShard] = []
-        self._lost_candidates = 0
         self._failing: int | None = None  # the first shard with failed candidates
         self._seconds = self._generation_seconds = 0.0
 
     @property
     def waited(self) -> float | None:
-        """Share of the workers' time in which the generator waited."""
-        return (
-            max(0.0, 1 - self._generation_seconds / self._seconds)
-            if self._generation_seconds
-            else None
-        )
+        """Share (0 .. 1) of the workers' time that the generator waited; None if it never ran."""
+        if not self._generation_seconds:
+            return None
+        return max(0.0, 1 - self._generation_seconds / self._seconds)
 
-    def take(self, update: Update, size: int) -> None:
-        """Count an update in; size: the candidates of a shard that is lost."""
+    def record(self, update: Update) -> None:
+        """Add an update to the totals and to the run's events."""
         if isinstance(update, LostShard):
             self.lost.append(update)
-            self._lost_candidates += size
-            note_update(self._run, STAGE, update, candidates=size)
+            record_update(self._run, STAGE, update, candidates=self._sizes[update.shard])
             return
-        note_update(self._run, STAGE, update)
+        record_update(self._run, STAGE, update)
         if isinstance(update, ShardResult):
             for name in self.counts:
                 self.counts[name] += update.counts[name]
@@ -152,10 +157,9 @@ class _Work:
         if failed > self._allowed:
             raise TooManyFailuresError(
                 f"{STAGE}: {failed} candidates failed, more than run.max_failed_share "
-                f"({self._recipe.run.max_failed_share}) allows; the first: "
-                f"{self._first_problem()}; all reasons are in the column `problem` of "
-                f"{self._run.path('candidates')}; mend the cause and run again, what is finished "
-                f"is kept"
+                f"({self._share}) allows; the first: {self._first_problem()}; all reasons are in "
+                f"the column `problem` of {self._run.path('candidates')}; mend the cause and run "
+                f"again, what is finished is kept"
             )
 
     def _first_problem(self) -> str:
@@ -169,16 +173,17 @@ class _Work:
         return next(filter(None, problems), "unknown")
 
     def check_lost(self) -> None:
-        """At the end: stop where shards that were set aside are too many."""
+        """At the end: stop where the shards that were set aside are too many."""
         lines = [
             f"{STAGE}: shard {lost.shard} is set aside: {lost.deaths} workers died of it; the "
             f"last: {lost.problem}"
             for lost in self.lost
         ]
-        if self.counts["failed"] + self._lost_candidates > self._allowed:
+        candidates = sum(self._sizes[lost.shard] for lost in self.lost)
+        if self.counts["failed"] + candidates > self._allowed:
             lines.append(
-                f"{STAGE}: shards that are set aside hold {self._lost_candidates} candidates, more "
-                f"than run.max_failed_share ({self._recipe.run.max_failed_share}) allows to fail; "
+                f"{STAGE}: shards that are set aside hold {candidates} candidates, more "
+                f"than run.max_failed_share ({self._share}) allows to fail; "
                 f"all other shards are finished; mend the cause and run again"
             )
             raise TooManyFailuresError("\n".join(lines))
@@ -187,7 +192,7 @@ class _Work:
 
 
 def _announce_repeated(recipe: Recipe, stale: Sequence[Marker], progress: Progress) -> None:
-    """Say how many images of an earlier run are made again, and why, before that is done."""
+    """Say, before it is done, how many images of an earlier run are generated again, and why."""
     now = image_dependencies(recipe)
     repeated, reasons = 0, dict[str, None]()
     for marker in stale:
@@ -206,9 +211,112 @@ def _announce_repeated(recipe: Recipe, stale: Sequence[Marker], progress: Progre
 
 
 def _is_current(marker: Marker | None, fingerprint: str) -> bool:
-    """Whether a shard is as wanted; one with failures is tried again."""
+    """Whether a shard is up to date; one with failures is tried again."""
     return (
         marker is not None
         and marker.fingerprint == fingerprint
         and not marker.facts.get("failed", 0)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationJob:
+    """What a generation worker needs to know; it is sent to where the worker is.
+
+    Attributes:
+        context: What all work of generation shares.
+        captions: The markers of the curate stage.
+        calibration: When a caption is done.
+    """
+
+    context: GenerationContext
+    captions: Mapping[int, Marker]
+    calibration: Calibration
+
+    def __call__(self, progress: Reporter) -> GenerationWorker:
+        """Make the worker.
+
+        Raises:
+            ModelError: The models here are not those of the driver.
+        """
+        if image_fingerprint(self.context.recipe) != self.context.image_fingerprint:
+            raise ModelError(
+                "a worker's models are not those that the run was started with: the folders that "
+                "the recipe names must hold the same files on every machine"
+            )
+        return GenerationWorker(self, progress)
+
+
+class GenerationWorker:
+    """Loads its models when the first image is needed, and holds them until it is closed."""
+
+    def __init__(self, job: GenerationJob, progress: Reporter) -> None:
+        """Take the job; nothing is loaded yet."""
+        self._job, self._progress = job, progress
+        self._batch_generator: BatchGenerator | None = None
+
+    def close(self) -> None:
+        """Release threads and models."""
+        if self._batch_generator is not None:
+            self._batch_generator.close()
+            self._batch_generator = None
+
+    def __call__(self, shards: Iterable[int]) -> Iterator[ShardResult]:
+        """Bring shards up to date, and yield what became of each once it is committed.
+
+        A shard's files are written while the next shard's images are generated.
+        """
+        with ThreadPoolExecutor(1, "writing") as writing:
+            previous: Future[ShardResult] | None = None
+            for shard in shards:
+                commit = self._generate(shard)
+                # Begun before a result is yielded: a caller that stops there has paid for this one.
+                current = writing.submit(commit)
+                if previous is not None:
+                    yield previous.result()
+                previous = current
+            if previous is not None:
+                yield previous.result()
+
+    def _generate(self, shard: int) -> Callable[[], ShardResult]:
+        """Generate a shard's images; returns what commits it, which another thread may call."""
+        began = time.monotonic()
+        context = self._job.context
+        if self._batch_generator is None:
+            self._batch_generator = BatchGenerator(
+                context.recipe, self._progress, context.load_models
+            )
+        batch_generator = self._batch_generator
+        loading, generating = batch_generator.loading_seconds, batch_generator.generation_seconds
+        attempt = self._attempt(shard, batch_generator)
+        try:
+            attempt.generate()
+        except (SynthVLMError, KeyboardInterrupt) as error:
+            if attempt.counts["generated"]:
+                # Images may have been paid for, so they are committed; the rest is tried again.
+                attempt.record_unfinished(f"not generated: {error or 'interrupted'}")
+                attempt.commit(shard)
+            raise
+        seconds = time.monotonic() - began - (batch_generator.loading_seconds - loading)
+        generation_seconds = batch_generator.generation_seconds - generating
+
+        def commit() -> ShardResult:
+            attempt.commit(shard)
+            return ShardResult(
+                shard, attempt.counts, round(seconds, 3), round(generation_seconds, 3)
+            )
+
+        return commit
+
+    def _attempt(self, shard: int, batch_generator: BatchGenerator) -> ShardAttempt:
+        context, job = self._job.context, self._job
+        run = context.run
+        return ShardAttempt(
+            context,
+            read_prompts(run, job.captions[shard], context.image_fingerprint),
+            # Read now: a worker that died may have left more than there was when the run began.
+            PreviousShard.read(run, run.marker(STAGE, shard)),
+            job.calibration,
+            batch_generator,
+            self._progress,
+        )

@@ -1,8 +1,8 @@
-"""From the recipe's names to the loaded models of a generation worker."""
+"""What the workers of generation are given, and the models that they load."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,29 @@ if TYPE_CHECKING:
     from synthvlm.generators.base import Generator
     from synthvlm.recipe import Recipe
     from synthvlm.recipe.generation import SafetySettings
+    from synthvlm.run_folder.folder import RunFolder
     from synthvlm.scorers.base import Scorer
     from synthvlm.scorers.image_checks import ImageCheck
 
-__all__ = ["Models"]
+__all__ = ["GenerationContext", "Models"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationContext:
+    """What all work of generation shares; it is sent to where the workers are.
+
+    Attributes:
+        run: The run folder.
+        recipe: With dtype and threads resolved.
+        load_models: Loads what the recipe names; called once by each worker.
+        image_fingerprint: What every image depends on (``prompts.image_fingerprint``), as the
+            driver of the run computed it.
+    """
+
+    run: RunFolder
+    recipe: Recipe
+    load_models: Callable[[Recipe], Models]
+    image_fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ where its row is missing, or where it is now the winner and its pixels were not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from synthvlm.data import (
     Candidate,
@@ -27,20 +27,71 @@ from synthvlm.stages.generation.batch_generator import (
     GenerationRequest,
     ScoredImage,
 )
-from synthvlm.stages.generation.candidate_plan import CandidatePlan, Key, rank
-from synthvlm.stages.generation.candidate_rows import carried, row_of
+from synthvlm.stages.generation.calibrate import Calibration
+from synthvlm.stages.generation.candidate_plan import (
+    CandidatePlan,
+    Key,
+    rank,
+    reusable_row,
+    row_of,
+)
 from synthvlm.stages.generation.pixels import decode, encode, encoding_fact, thumbnail
-from synthvlm.stages.generation.previous_shard import PreviousShard
 from synthvlm.stages.generation.prompts import STAGE, Prompt, image_dependencies, shard_fingerprint
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
     from synthvlm.engines.base import Reporter
-    from synthvlm.recipe import Recipe
-    from synthvlm.run_folder.folder import RunFolder
+    from synthvlm.run_folder.folder import Marker, RunFolder
+    from synthvlm.stages.generation.models import GenerationContext
 
-__all__ = ["COUNTS", "ShardAttempt"]
+__all__ = ["COUNTS", "PreviousShard", "ShardAttempt"]
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousShard:
+    """Candidates, winners and thumbnails by key, and how the winners were encoded."""
+
+    candidates: Mapping[Key, Candidate]
+    pairs: Mapping[Key, Pair]
+    previews: Mapping[Key, Preview]
+    encoding: object
+
+    @classmethod
+    def read(cls, run: RunFolder, marker: Marker | None) -> PreviousShard:
+        """Read what a shard's marker names; nothing where there is none."""
+        if marker is None:
+            return cls({}, {}, {}, None)
+
+        def rows(folder: str) -> Iterator[dict[str, Any]]:
+            name = marker.file(folder)
+            yield from _rows(run.read_table(name)) if name else ()
+
+        candidates = [Candidate.of_row(row) for row in rows("candidates")]
+        pairs = [Pair(**row) for row in rows("pairs")]
+        previews = [Preview(**row) for row in rows("previews")]
+        return cls(
+            {(c.caption_id, c.index): c for c in candidates},
+            {(p.caption_id, p.index): p for p in pairs},
+            {(p.caption_id, p.index): p for p in previews},
+            marker.facts.get("encoding"),
+        )
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows of a table; an embedding is an array, for as a list it is a thousand objects."""
+    import pyarrow as pa
+
+    columns = {
+        name: (value.values.to_numpy() if value.is_valid else None for value in table[name])
+        if pa.types.is_list(table.schema.field(name).type)
+        else table[name].to_pylist()
+        for name in table.column_names
+    }
+    for values in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, values, strict=True))
+
 
 #: What an attempt counts, in candidates.
 COUNTS = ("generated", "regenerated", "carried", "failed", "unsafe", "skipped")
@@ -51,41 +102,34 @@ class ShardAttempt:
 
     def __init__(
         self,
-        recipe: Recipe,
+        context: GenerationContext,
         prompts: Sequence[Prompt],
         previous: PreviousShard,
-        calibrated: Mapping[Key, Candidate],
-        thresholds: tuple[float, ...] | None,
+        calibration: Calibration,
         batch_generator: BatchGenerator,
         progress: Reporter,
     ) -> None:
         """Plan the attempt.
 
         Args:
-            recipe: With dtype and threads resolved.
+            context: What all work of generation shares.
             prompts: The shard's kept captions.
             previous: What an earlier attempt left.
-            calibrated: Candidates that calibration generated, without their pixels.
-            thresholds: Best score so far with which a caption is done, for each candidate's
-                number; None: all candidates are generated.
+            calibration: When a caption is done; its candidates come without their pixels.
             batch_generator: Generates and scores.
             progress: Shows candidates done.
         """
-        self._recipe, self._previous = recipe, previous
+        recipe = context.recipe
+        self._context, self._recipe, self._previous = context, recipe, previous
         self._batch_generator, self._progress = batch_generator, progress
         self._prompts = {prompt.id: prompt for prompt in prompts}
         share = recipe.report.preview_share
         self._previewed = {prompt.id for prompt in prompts if is_sampled(prompt.id, share)}
-        self._thresholds = thresholds
+        self._thresholds = calibration.thresholds
         self._count = recipe.generation.candidates
         self._encoding = encoding_fact(recipe.generation.image)
-        known: dict[Key, Candidate] = {}
-        for key in ((id, index) for id in self._prompts for index in range(self._count)):
-            for rows in (previous.candidates, calibrated):
-                row = self._carried(rows.get(key))
-                if row is not None:
-                    known.setdefault(key, row)
-        self._plan = CandidatePlan(list(self._prompts), self._count, thresholds, known)
+        known = self._known_rows(calibration)
+        self._plan = CandidatePlan(list(self._prompts), self._count, self._thresholds, known)
         self._best: dict[str, ScoredImage] = {}
         self._pairs: dict[str, Future[Pair]] = {}
         self._previews = {key: previous.previews[key] for key in known if key in previous.previews}
@@ -95,22 +139,22 @@ class ShardAttempt:
         self._shown = self._unfinished = 0
 
     def generate(self) -> None:
-        """Generate what is missing, and winners whose pixels are not at hand."""
+        """Generate missing candidates, and winners of which there is no image any more."""
         self._report_progress()
         while True:
             self._generate_missing()
             if not self.counts["carried"]:
                 return  # whatever the last scores are, nothing is left to generate
             self._collect_pending()
-            lost = self._winners_without_pixels()
-            if not lost and self._plan.all_complete():
+            missing = self._winners_without_pixels()
+            if not missing and self._plan.all_complete():
                 return
-            self._regenerate(lost)
+            self._regenerate(missing)
 
     def _generate_missing(self) -> None:
         while True:
             keys = self._plan.next_batch(self._batch_generator.sizer.size)
-            if not keys and (self._pending is None or not self._plan.needs_scores()):
+            if not keys and (self._pending is None or not self._plan.waits_for_scores()):
                 break
             requests = [self._request(key) for key in keys]
             generated = self._batch_generator.generate(requests) if requests else None
@@ -129,8 +173,9 @@ class ShardAttempt:
                 if index not in self._plan.rows[id] and index not in self._plan.unneeded(id):
                     self._record_image(ScoredImage(self._request((id, index)), problem))
 
-    def commit(self, run: RunFolder, shard: int, shared: str) -> None:
+    def commit(self, shard: int) -> None:
         """Choose the winners, and write the shard's files and its marker."""
+        run = self._context.run
         self._collect_pending()
         self._mark_winners()
         rows = [row for id in self._prompts for row in self._final_rows(id)]
@@ -149,8 +194,14 @@ class ShardAttempt:
             run.write_table(name, shard, table) for name, table in tables.items() if len(table)
         ]
         prompts = list(self._prompts.values())
-        wanted = shard_fingerprint(self._recipe, shared, self._thresholds, prompts)
-        facts = {
+        fingerprint = shard_fingerprint(
+            self._recipe, self._context.image_fingerprint, self._thresholds, prompts
+        )
+        run.commit(STAGE, shard, fingerprint, files, self._facts(rows))
+
+    def _facts(self, rows: Sequence[Candidate]) -> dict[str, object]:
+        """What the shard's marker holds, for later stages, reports and the next attempt."""
+        return {
             "captions": len(self._prompts),
             "candidates": len(rows),
             "failed": self.counts["failed"] + self._unfinished,
@@ -162,12 +213,19 @@ class ShardAttempt:
             "encoding": self._encoding,
             "depends": image_dependencies(self._recipe),
         }
-        run.commit(STAGE, shard, wanted, files, facts)
 
-    def _carried(self, row: Candidate | None) -> Candidate | None:
-        if row is None or row.fingerprint != self._prompts[row.caption_id].fingerprint:
-            return None
-        return carried(row, self._recipe)
+    def _known_rows(self, calibration: Calibration) -> dict[Key, Candidate]:
+        """Rows that need no new image; those of an earlier attempt before those of calibration."""
+        known: dict[Key, Candidate] = {}
+        for key in ((id, index) for id in self._prompts for index in range(self._count)):
+            for rows in (self._previous.candidates, calibration.candidates):
+                row = rows.get(key)
+                if row is None or row.fingerprint != self._prompts[row.caption_id].fingerprint:
+                    continue
+                reusable = reusable_row(row, self._recipe)
+                if reusable is not None:
+                    known.setdefault(key, reusable)
+        return known
 
     def _request(self, key: Key) -> GenerationRequest:
         seed = candidate_seed(self._recipe.seed, *key)
@@ -177,7 +235,7 @@ class ShardAttempt:
         return row_of(image, self._prompts[image.request.id].fingerprint, self._recipe)
 
     def _collect_pending(self) -> None:
-        """Take the images of the batch that is being scored."""
+        """Wait for the images of the batch that is being scored, and record them."""
         if self._pending is not None:
             for image in self._pending.result():
                 self._record_image(image)
@@ -185,7 +243,7 @@ class ShardAttempt:
 
     def _record_image(self, image: ScoredImage) -> None:
         id, row = image.request.id, self._row_of(image)
-        is_complete = self._plan.take(row)
+        is_complete = self._plan.record(row)
         if image.pixels is not None:
             best = self._best.get(id)
             if best is None or rank(row) < rank(self._plan.rows[id][best.request.index]):
@@ -197,26 +255,27 @@ class ShardAttempt:
             self._encode_if_winner(id)
 
     def _encode_if_winner(self, id: str) -> None:
-        """Encode the best image of a caption if it is the winner, else let go of it."""
+        """Encode the best image of a caption if it is the winner, else release it."""
         best = self._best.get(id)
         if best is None:
             return
+        # An image that cannot be made again is kept: its caption may yet need it.
         wins = best.request.index == self._plan.winner(id)
         if wins:
             self._pairs[id] = self._batch_generator.in_background(self._encode, best)
         if wins or best.reproducible:
             del self._best[id]
 
-    def _regenerate(self, lost: Sequence[Key]) -> None:
-        """Generate candidates again whose pixels are wanted.
+    def _regenerate(self, keys: Sequence[Key]) -> None:
+        """Generate winners again whose pixels were not kept.
 
         The row of an image that can be made again stays, for the choice was made by it. Another
         image than before gets a row of its own, and so does a failure; then another candidate may
         be the winner, or the caption no longer done.
         """
         size = self._batch_generator.sizer.size
-        for start in range(0, len(lost), size):
-            requests = [self._request(key) for key in lost[start : start + size]]
+        for start in range(0, len(keys), size):
+            requests = [self._request(key) for key in keys[start : start + size]]
             for image in self._batch_generator.generate(requests).result():
                 row = self._plan.rows[image.request.id][image.request.index]
                 if row.status == "ok" and image.pixels is not None and image.reproducible:
@@ -227,22 +286,23 @@ class ShardAttempt:
             self.counts["regenerated"] += len(requests)
 
     def _winners_without_pixels(self) -> list[Key]:
-        """Winners whose pixels are not at hand."""
-        lost = []
+        """Winners of complete captions of which there is neither an image nor its file."""
+        missing = []
         for id in self._prompts:
-            if not self._plan.is_complete(id):
+            if not self._plan.is_caption_complete(id):
                 continue
             self._encode_if_winner(id)
             winner = self._plan.winner(id)
             if winner is None or id in self._pairs:
                 continue
-            kept = self._previous.pairs.get((id, winner))
-            if kept is not None and self._previous.encoding == self._encoding:
-                self._pairs[id] = self._batch_generator.in_background(lambda pair: pair, kept)
+            previous_pair = self._previous.pairs.get((id, winner))
+            if previous_pair is not None and self._previous.encoding == self._encoding:
+                self._pairs[id] = Future()
+                self._pairs[id].set_result(previous_pair)
                 self._best.pop(id, None)
             else:
-                lost.append((id, winner))
-        return lost
+                missing.append((id, winner))
+        return missing
 
     def _mark_winners(self) -> None:
         for id in self._prompts:
@@ -256,19 +316,19 @@ class ShardAttempt:
             self._preview_previous_winner(id, winner)
 
     def _preview_previous_winner(self, id: str, winner: int) -> None:
-        """A winner that lost its place leaves a thumbnail, as any loser of a sampled caption."""
+        """Keep a thumbnail of an earlier winner that lost, as of any loser of a sampled caption."""
         if id not in self._previewed:
             return
         for index, row in self._plan.rows[id].items():
             pair = self._previous.pairs.get((id, index))
-            before = self._previous.candidates.get((id, index))
-            if pair is None or before is None or before.fingerprint != row.fingerprint:
+            previous = self._previous.candidates.get((id, index))
+            if pair is None or previous is None or previous.fingerprint != row.fingerprint:
                 continue
             if row.status == "ok" and index != winner and (id, index) not in self._previews:
                 self._previews[id, index] = Preview(id, index, thumbnail(decode(pair.image)))
 
     def _final_rows(self, id: str) -> list[Candidate]:
-        """A caption's rows, those that were not needed among them."""
+        """All rows of a caption; candidates that were not needed are ``surplus`` or ``skipped``."""
         rows, unneeded = self._plan.rows[id], self._plan.unneeded(id)
         for index in unneeded:
             status = rows[index].status if index in rows else "failed"
@@ -297,7 +357,7 @@ class ShardAttempt:
         )
 
     def _report_progress(self) -> None:
-        """Tell how many candidates need no more work."""
+        """Report how many candidates need no more work."""
         done = self.counts["carried"] + self.counts["generated"]
         if self._thresholds is not None:
             rows, plan = self._plan.rows, self._plan

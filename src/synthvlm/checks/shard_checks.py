@@ -1,0 +1,366 @@
+"""What the committed shards of each stage must satisfy.
+
+A shard's files must be those that were written: size, checksum, columns. Beyond that, rows must
+refer to rows that exist (captions, candidates, images), and the facts in markers, which have no
+checksum, must agree with the rows. How scores, winners and the selection are computed is not
+checked here: tests of the stages do that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synthvlm.checks.checked_run import DISCARDED, CheckedRun, CheckedShard
+from synthvlm.checks.images import pair_problems, thumbnail_problems
+from synthvlm.checks.snapshot import Flaw, parquet
+from synthvlm.data import (
+    candidate_schema,
+    caption_schema,
+    measure_schema,
+    model_measure_schema,
+    pair_schema,
+    preview_schema,
+    selection_schema,
+    written_schema,
+)
+from synthvlm.run_folder.marker import Marker, rule_of_stage
+from synthvlm.stages.curation.curate import verdicts_fingerprint
+from synthvlm.stages.curation.measure import sources_fingerprint
+from synthvlm.stages.curation.model_measure import measured_by
+from synthvlm.stages.curation.rules import model_rule_fingerprint, model_rules_on
+from synthvlm.stages.generation.calibrate import choose_stopping
+from synthvlm.stages.generation.pixels import encoding_fact
+from synthvlm.stages.select import SELECTION_FILE, selection_fingerprint
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["CandidateChecks", "CaptionChecks", "row_problems"]
+
+Row = Mapping[str, Any]
+
+#: Columns that verdicts have in common with measures.
+_COMMON = ("id", "source", "row", "text_raw", "text")
+_SOURCES_CHANGED = "the sources, or how they are read, have changed"
+
+
+class CaptionChecks:
+    """Checks of the stages before generation."""
+
+    def __init__(self, run: CheckedRun) -> None:
+        """Nothing is read yet."""
+        self._run = run
+
+    def sources(self, shard: CheckedShard) -> None:
+        """The sources are still the same."""
+        expected = self._run.fingerprint(
+            "sources", lambda: sources_fingerprint(self._run.recipe, self._run.expected.content)
+        )
+        shard.is_current(expected, _SOURCES_CHANGED)
+
+    def measure(self, shard: CheckedShard) -> None:
+        """Ids are unique; sources and rules are still the same."""
+        rows = shard.table("measures", measure_schema())
+        if rows is None:
+            return
+        run, expected = self._run, self._run.expected
+        shard.compare_facts({"captions": rows.num_rows})
+        counts = Counter(rows["id"].to_pylist())
+        bad_ids = [id for id, count in counts.items() if count > 1 or id is None]
+        shard.add_damage(shard.name("measures"), (f"the id {id!r} is not unique" for id in bad_ids))
+        shard.is_current(
+            run.fingerprint("measure", lambda: expected.measure(shard.number, rows)),
+            _SOURCES_CHANGED,
+        )
+        rules = shard.marker.facts.get("rules")
+        if not isinstance(rules, dict):
+            shard.add_for_marker("damaged", "it does not say which rules measured it")
+        elif run.fingerprint("rules", lambda: repr(expected.text_rules)) is not None:
+            new = [n for n, current in expected.text_rules.items() if rules.get(n) != current]
+            if new:
+                shard.add_for_marker("stale", f"rules are new or have changed: {', '.join(new)}")
+
+    def written(self, shard: CheckedShard) -> None:
+        """The source and its captioner are still the same."""
+        rows = shard.table(shard.stage, written_schema())
+        if rows is None:
+            return
+        failed = [row["row"] for row in rows.to_pylist() if row["problem"] is not None]
+        shard.compare_facts({"rows": rows.num_rows, "failed": failed})
+        run, stage = self._run, shard.stage
+        expected = run.fingerprint(stage, lambda: run.expected.written(stage))
+        shard.is_current(expected, "the source, or its captioner, has changed")
+
+    def model_measure(self, shard: CheckedShard) -> None:
+        """Only captions of the shard are measured, by the model of the recipe."""
+        run, stage = self._run, shard.stage
+        rows = shard.table(stage, model_measure_schema())
+        if rows is None:
+            return
+        shard.compare_facts({"captions": rows.num_rows})
+        measures = run.table("measure", shard.number, "measures", measure_schema())
+        if measures is not None:
+            unknown = set(rows["id"].to_pylist()) - set(measures["id"].to_pylist())
+            ids = sorted(map(str, unknown))
+            shard.add_damage(shard.name(stage), (f"{id!r} is not a caption here" for id in ids))
+        marker = run.snapshot.marker("measure", shard.number)
+        rule = rule_of_stage(stage) or ""
+        if marker is not None and rule in model_rules_on(run.recipe):
+            expected = run.fingerprint(
+                stage, lambda: measured_by(model_rule_fingerprint(run.recipe, rule), marker)
+            )
+            shard.is_current(expected, "its model, or the captions, have changed")
+
+    def curate(self, shard: CheckedShard) -> None:
+        """Captions are those of ``measures/``."""
+        run = self._run
+        rows = shard.table("captions", caption_schema())
+        if rows is None:
+            return
+        kept, reasons = rows["kept"].to_pylist(), rows["rejected_by"].to_pylist()
+        counts = {"captions": len(kept), "kept": sum(map(bool, kept))}
+        shard.compare_facts(counts | Counter(r for r in reasons if r is not None))
+        problems: list[str] = []
+        measures = run.table("measure", shard.number, "measures", measure_schema())
+        if measures is not None and rows.num_rows == measures.num_rows:
+            wrong = [column for column in _COMMON if not rows[column].equals(measures[column])]
+            problems += (f"{column} differs from measures/" for column in wrong)
+        elif measures is not None:
+            problems.append(f"it has {rows.num_rows:,} rows, measures/ has {measures.num_rows:,}")
+        shard.add_damage(shard.name("captions"), problems)
+        expected = run.fingerprint("curate", lambda: verdicts_fingerprint(run.recipe, run.measures))
+        is_current = shard.is_current(expected, "the measures, or the rules, have changed")
+        if is_current and shard.marker.facts.get("unmeasured", 0):
+            shard.add_for_marker("stale", "captions that could not be measured will be retried")
+
+
+class CandidateChecks:
+    """Checks of calibration, generation and selection."""
+
+    def __init__(self, run: CheckedRun, workers: ThreadPoolExecutor) -> None:
+        """Nothing is read yet; ``workers`` decode images."""
+        self._run, self._workers = run, workers
+
+    def calibrate(self, shard: CheckedShard) -> None:
+        """The thresholds in the marker are those of its candidates."""
+        run = self._run
+        expected = run.fingerprint("calibrate", run.expected.calibration)
+        is_current = shard.is_current(
+            expected, "it is not finished, or what it depends on has changed"
+        )
+        table = shard.table("calibrate", candidate_schema(list(self._run.recipe.scorers)))
+        if table is None:
+            return
+        rows = table.to_pylist()
+        ids = list(dict.fromkeys(row["caption_id"] for row in rows))
+        problems = list(row_problems(rows))
+        if is_current:
+            problems += _count_problems(rows, ids, run.recipe.generation.candidates)
+        shard.add_damage(shard.name("calibrate"), problems)
+        if is_current and not problems:
+            shard.compare_facts(self._thresholds(shard.marker, rows, len(ids)))
+
+    def _thresholds(self, marker: Marker, rows: Sequence[Row], captions: int) -> dict[str, object]:
+        """Expected facts of the calibration.
+
+        All later images depend on the thresholds, and a marker has no checksum of its own: so they
+        are computed again, by the function of the stage.
+        """
+        adaptive = self._run.recipe.generation.adaptive
+        scores = np.array([np.nan if r["score"] is None else r["score"] for r in rows])
+        expected: dict[str, object] = {"captions": captions}
+        if adaptive is None or np.isnan(scores).all():
+            return expected
+        stopping = choose_stopping(scores.reshape(captions, -1), adaptive.keep_gain)
+        for name in ("threshold", "decay"):
+            recorded, value = marker.facts.get(name), getattr(stopping, name)
+            # Sums may be rounded differently on another processor.
+            is_close = isinstance(recorded, int | float) and abs(recorded - value) < 1e-6
+            expected[name] = recorded if is_close else value
+        return expected
+
+    def generate(self, shard: CheckedShard) -> None:
+        """Candidates are those of the kept captions; each winner has an image, and no other."""
+        run, marker = self._run, shard.marker
+        captions = run.table("curate", shard.number, "captions", caption_schema())
+        is_current, ids = False, list[str]()
+        if captions is not None:
+            ids = captions.filter(captions["kept"])["id"].to_pylist()
+            is_current = self._is_current(shard, captions)
+        table = shard.table("candidates", candidate_schema(list(self._run.recipe.scorers)))
+        rows = None if table is None else table.to_pylist()
+        if rows is not None:
+            problems = list(row_problems(rows))
+            if is_current:
+                problems += _count_problems(rows, ids, run.recipe.generation.candidates)
+            shard.add_damage(shard.name("candidates"), problems)
+            if marker.fingerprint != DISCARDED:
+                shard.compare_facts(self._facts(marker, rows, is_current=is_current))
+        self._pairs(shard, rows)
+        self._previews(shard, rows)
+
+    def _is_current(self, shard: CheckedShard, captions: pa.Table) -> bool:
+        run = self._run
+        expected = run.fingerprint(
+            "generate",
+            lambda: run.expected.candidates(captions, run.snapshot.marker("calibrate", 0)),
+        )
+        problem = "its captions, models or settings of generation have changed"
+        if "depends" not in shard.marker.facts:
+            problem = "it is of an earlier version of synthvlm: its images are made again"
+        if shard.marker.fingerprint == DISCARDED:
+            problem = "its damaged files were discarded"
+        is_current = shard.is_current(expected, problem)
+        failed = shard.marker.facts.get("failed")
+        if is_current and failed:
+            shard.add_for_marker("stale", f"{failed} candidates that failed will be retried")
+        return is_current
+
+    def _facts(self, marker: Marker, rows: Sequence[Row], *, is_current: bool) -> dict[str, object]:
+        """Expected facts of a generated shard: the data-set card is made of them."""
+        states = Counter(row["status"] for row in rows)
+        recorded = marker.facts.get("failed")
+
+        def captions(column: str) -> int:
+            return len({row["caption_id"] for row in rows if row[column]})
+
+        expected: dict[str, object] = {
+            "captions": len({row["caption_id"] for row in rows}),
+            "candidates": len(rows),
+            "unsafe": states["unsafe"],
+            "skipped": states["skipped"] + states["surplus"],
+            "truncated": captions("truncated"),
+            "prompt_truncated": captions("prompt_truncated"),
+            "irreproducible": sum(r["score"] is not None and not r["reproducible"] for r in rows),
+            # The fact also counts winners whose image could not be generated again.
+            "failed": recorded
+            if isinstance(recorded, int) and recorded >= states["failed"]
+            else states["failed"],
+        }
+        if is_current:
+            expected["encoding"] = encoding_fact(self._run.recipe.generation.image)
+        return expected
+
+    def _pairs(self, shard: CheckedShard, candidates: Sequence[Row] | None) -> None:
+        name = shard.name("pairs")
+        chosen = [_key(row) for row in candidates or () if row["chosen"]]
+        if not name and chosen and shard.marker.fingerprint != DISCARDED:
+            problem = f"it names no file of pairs, but {len(chosen):,} candidates are chosen"
+            shard.add_for_marker("damaged", problem)
+        data = shard.data("pairs")
+        if data is None:
+            return
+        keys: list[tuple[str, int]] = []
+        problems: list[str] = []
+        try:
+            file = parquet(data, pair_schema())
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group)
+                keys += _keys(rows)
+                problems += pair_problems(rows, self._workers)
+        except Flaw as flaw:
+            shard.add(name, flaw.kind, str(flaw))
+            return
+        if candidates is not None and keys != chosen:
+            without_image = sorted(set(chosen) - set(keys))
+            not_chosen = sorted(set(keys) - set(chosen))
+            problems += (f"candidate {n} of {id!r} is chosen, but has no image"
+                         for id, n in without_image)  # fmt: skip
+            problems += (f"candidate {n} of {id!r} has an image, but is not chosen"
+                         for id, n in not_chosen)  # fmt: skip
+            if not without_image and not not_chosen:
+                problems.append("its rows are not in the order of the candidates")
+        shard.add_damage(name, problems)
+
+    def _previews(self, shard: CheckedShard, candidates: Sequence[Row] | None) -> None:
+        rows = shard.table("previews", preview_schema())
+        if rows is None:
+            return
+        problems = list(thumbnail_problems(rows))
+        if candidates is not None:
+            losers = {_key(row) for row in candidates if not row["chosen"]}
+            problems += (f"candidate {n} of {id!r} has a thumbnail, but did not lose"
+                         for id, n in _keys(rows) if (id, n) not in losers)  # fmt: skip
+        shard.add_damage(shard.name("previews"), problems)
+
+    def select(self, shard: CheckedShard) -> None:
+        """The selection is up to date, and holds winners only, each once."""
+        run = self._run
+        expected = run.fingerprint(
+            "select", lambda: selection_fingerprint(run.recipe, run.generated)
+        )
+        shard.is_current(expected, "the candidates, or the settings of selection, have changed")
+        if shard.findings:
+            return  # the next run writes it anew, so its content does not matter
+        if not shard.name(SELECTION_FILE):
+            shard.add_for_marker("damaged", f"it does not name {SELECTION_FILE}")
+        rows = shard.table(SELECTION_FILE, selection_schema(list(self._run.recipe.scorers)))
+        if rows is None:
+            return
+        problems = []
+        if rows["rank"].to_pylist() != list(range(1, rows.num_rows + 1)):
+            problems.append("its ranks are not 1, 2, 3 ...")
+        winners = self._winners()
+        selected = list(zip(rows["shard"].to_pylist(), *_columns(rows), strict=True))
+        if winners is not None:
+            shard.compare_facts({"selected": rows.num_rows, "pairs": len(winners)})
+            problems += (f"candidate {n} of {id!r} is not a winner of shard {of}"
+                         for of, id, n in selected if (of, id, n) not in winners)  # fmt: skip
+        counts = Counter(selected)
+        problems += (f"candidate {n} of {id!r} is selected {count} times"
+                     for (_, id, n), count in counts.items() if count > 1)  # fmt: skip
+        shard.add_damage(SELECTION_FILE, problems)
+
+    def _winners(self) -> set[tuple[int, str, int]] | None:
+        """Shard, caption and number of every winner; None if some candidates are damaged."""
+        winners: set[tuple[int, str, int]] = set()
+        schema = candidate_schema(list(self._run.recipe.scorers))
+        for number, marker in self._run.generated.items():
+            if marker.file("candidates") is not None:
+                rows = self._run.table("generate", number, "candidates", schema)
+                if rows is None:
+                    return None
+                winners |= {(number, *key) for key in _keys(rows.filter(rows["chosen"]))}
+        return winners
+
+
+def row_problems(rows: Sequence[Row]) -> Iterator[str]:
+    """Where candidates contradict each other: a key twice, two winners, a winner that is not ok."""
+    for (id, index), count in Counter(map(_key, rows)).items():
+        if count > 1:
+            yield f"candidate {index} of {id!r} occurs {count} times"
+    winners = Counter(row["caption_id"] for row in rows if row["chosen"])
+    for id, count in winners.items():
+        if count > 1:
+            yield f"{count} candidates of {id!r} are chosen"
+    for row in rows:
+        if row["chosen"] and (row["status"] != "ok" or row["score"] is None):
+            yield f"candidate {row['index']} of {row['caption_id']!r} is chosen, but not usable"
+
+
+def _count_problems(rows: Sequence[Row], ids: Sequence[str], count: int) -> Iterator[str]:
+    """Where candidates are not ``count`` of each caption, in order."""
+    if len(rows) != len(ids) * count:
+        yield f"it has {len(rows):,} rows, not {count} for each of {len(ids):,} captions"
+    expected = ((id, index) for id in ids for index in range(count))
+    for row, key in zip(rows, expected, strict=False):
+        if _key(row) != key:
+            yield f"candidate {row['index']} of {row['caption_id']!r} is in the place of {key}"
+            return
+
+
+def _key(row: Row) -> tuple[str, int]:
+    return row["caption_id"], row["index"]
+
+
+def _columns(rows: pa.Table) -> tuple[list[str], list[int]]:
+    return rows["caption_id"].to_pylist(), rows["index"].to_pylist()
+
+
+def _keys(rows: pa.Table) -> Iterator[tuple[str, int]]:
+    return zip(*_columns(rows), strict=True)

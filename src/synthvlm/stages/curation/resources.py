@@ -1,0 +1,148 @@
+"""What rules and writers need beside texts: the sources' original images, and chat endpoints."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TypedDict
+
+from synthvlm.data import fingerprint
+from synthvlm.errors import RecipeError
+from synthvlm.recipe import TINY, source_name
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from synthvlm.captions.readers.sources import OriginalImage
+    from synthvlm.endpoints.client import EndpointClient
+    from synthvlm.endpoints.connection import EndpointSettings
+    from synthvlm.recipe import Recipe
+    from synthvlm.recipe.sources import SourceSettings
+    from synthvlm.run_folder.folder import RunFolder
+
+__all__ = [
+    "HubArguments",
+    "OriginalImages",
+    "endpoint_client",
+    "hub_arguments",
+    "images_fingerprint",
+    "source_path",
+]
+
+
+class HubArguments(TypedDict):
+    """What names a part of a Hugging Face data set."""
+
+    split: str
+    subset: str | None
+    revision: str | None
+
+
+def source_path(source: SourceSettings) -> str:
+    """Path of a source; ``tiny`` is the bundled captions."""
+    from synthvlm import tiny
+
+    return str(tiny.captions_path()) if source.path == TINY else source.path
+
+
+def hub_arguments(source: SourceSettings) -> HubArguments:
+    """The arguments of the readers that only Hugging Face data sets use."""
+    return {"split": source.split, "subset": source.subset, "revision": source.revision}
+
+
+def images_fingerprint(recipe: Recipe) -> str:
+    """Where the original images are, for fingerprints; the content of image files is not read."""
+    sources = recipe.sources
+    return fingerprint([(s.has_images, s.image_field, s.image_root) for s in sources])
+
+
+class OriginalImages:
+    """The encoded original images of captions, from their sources.
+
+    Each source is streamed once more, as far as images are asked for; so ask for rows in
+    ascending order.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Nothing is read yet."""
+        self._streams = {
+            source_name(source): _Stream(source) for source in recipe.sources if source.has_images
+        }
+
+    def of(self, captions: Sequence[tuple[str, int]]) -> list[OriginalImage]:
+        """The image of each caption, named by its source and row.
+
+        Raises:
+            CaptionSourceError: A source cannot be read, or has no such images.
+        """
+        from synthvlm.captions.readers.sources import OriginalImage
+
+        for source, row in captions:
+            if source in self._streams:
+                self._streams[source].want(row)
+        return [
+            self._streams[source].take() if source in self._streams else OriginalImage(row, None)
+            for source, row in captions
+        ]
+
+
+class _Stream:
+    def __init__(self, source: SourceSettings) -> None:
+        self._source = source
+        self._wanted: deque[int] = deque()
+        self._images: Iterator[OriginalImage] | None = None
+
+    def want(self, row: int) -> None:
+        self._wanted.append(row)
+
+    def take(self) -> OriginalImage:
+        from synthvlm.captions.readers.sources import read_images
+
+        if self._images is None:
+            self._images = read_images(
+                source_path(self._source),
+                rows=self._rows(),
+                format=self._source.format,
+                image_field=self._source.image_field,
+                image_root=self._source.image_root,
+                **hub_arguments(self._source),
+            )
+        return next(self._images)
+
+    def _rows(self) -> Iterator[int]:
+        # The reader asks for the next row when it is asked for the next image, and so not before
+        # the rows of the next shard are wanted.
+        while self._wanted:
+            yield self._wanted.popleft()
+
+
+def endpoint_client(
+    run: RunFolder, endpoint: EndpointSettings, model: str, where: str, resources: ExitStack
+) -> EndpointClient:
+    """A client that keeps every reply, in the run folder unless told otherwise.
+
+    Args:
+        run: The run folder.
+        endpoint: The endpoint.
+        model: The model's name there.
+        where: Path in the recipe of what asks the endpoint, for messages.
+        resources: The store of replies is entered into it.
+
+    Raises:
+        RecipeError: There is no local folder to keep replies in.
+    """
+    from synthvlm.endpoints.client import EndpointClient
+    from synthvlm.endpoints.replies import ReplyStore
+
+    folder = endpoint.replies or run.local_path("replies")
+    if folder is None:
+        raise RecipeError(
+            f"{where}.endpoint.replies: name a local folder, for {run.url} is not on this machine "
+            f"and replies that were paid for must be kept"
+        )
+    return EndpointClient(
+        endpoint.connection(),
+        model,
+        max_tokens=endpoint.max_tokens,
+        store=resources.enter_context(ReplyStore(folder)),
+    )
