@@ -49,9 +49,9 @@ def bare_loop(recipe: TrainingRecipe, samples: Path) -> float:
     """Seconds of the processor, of a plain loop over the same batches."""
     from datasets import Dataset
 
-    from synthvlm.training.collator import Collator
     from synthvlm.training.model import assemble, choose_trained
     from synthvlm.training.samples import grouped_order
+    from synthvlm.training.tokens import Collator
 
     built = assemble(recipe.model, recipe.image, recipe.seed)
     model = built.model.train()

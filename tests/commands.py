@@ -36,7 +36,7 @@ _SERVER.set_forkserver_preload(
         "synthvlm.captions.rules.method",
         "synthvlm.captions.readers.sources",
         "synthvlm.cli",
-        "synthvlm.engines.local",
+        "synthvlm.engines.base",
         "synthvlm.pipeline",
         "synthvlm.report",
         "synthvlm.stages.export",

@@ -36,7 +36,7 @@ ALLOWED = {
     "progress recipe run_folder scorers selectors tiny",
     "report": "captions components data generators progress recipe run_folder scorers stages",
     "pipeline": "engines errors models progress recipe report run_folder stages",
-    "publishing": "data errors models progress run_folder",
+    "publishing": "data errors estimates models progress run_folder",
     "checks": "components data errors estimates pipeline progress recipe run_folder scorers "
     "selectors stages",
     "planning": "captions components data errors estimates models pipeline progress recipe "

@@ -97,8 +97,8 @@ def test_unknown_attribute_of_the_package() -> None:
 
 
 def test_recipes_are_listed_with_a_line_each() -> None:
-    told = synthvlm_command("recipes").stdout
-    runs, trainings = told.split("\n\nof `synthvlm train`:\n")
+    listing = synthvlm_command("recipes").stdout.removeprefix("Recipes for `synthvlm run`:\n")
+    runs, trainings = listing.split("\n\nRecipes for `synthvlm train`:\n")
     for part, some in (
         (runs, {"flux-dev", "sd3", "sdxl", "sdxl-lightning", "tiny"}),
         (trainings, {"llava-7b-pretrain", "llava-13b-finetune", "tiny-pretrain"}),
@@ -279,7 +279,7 @@ def test_interrupted_run_says_that_it_resumes(
     command = ["run", "--captions", captions, "--out", folder, *FAKE_MODELS]
     result = run(command, tmp_path, partial(interrupt, number, times))
     assert result.code == 128 + number
-    assert one_line(result.err) == "interrupted: the same command resumes"
+    assert one_line(result.err) == "interrupted; run the same command again to resume"
     assert not (folder / ".lock.json").exists()
     assert run(command, tmp_path, use_fake_models).code == 0
 
@@ -301,7 +301,7 @@ def test_what_fails_because_of_sigterm_is_no_error_of_its_own(
     command = ["run", "--captions", captions, "--out", tmp_path / "run", *FAKE_MODELS]
     result = run(command, tmp_path, lose_a_part_and_fail)
     assert result.code == 128 + signal.SIGTERM
-    assert one_line(result.err) == "interrupted: the same command resumes"
+    assert one_line(result.err) == "interrupted; run the same command again to resume"
 
 
 def ignore_sigterm() -> None:
@@ -329,7 +329,7 @@ def test_an_interruption_that_python_wrapped_is_one(capsys: pytest.CaptureFixtur
     with pytest.raises(typer.Exit) as ended, explained(debug=False):
         type("Defined", (), {"id": Field()})
     assert ended.value.exit_code == 130
-    assert capsys.readouterr().err == "interrupted: the same command resumes\n"
+    assert capsys.readouterr().err == "interrupted; run the same command again to resume\n"
 
 
 def test_reader_that_stops_reading_gives_no_traceback(tmp_path: Path) -> None:

@@ -38,9 +38,9 @@ HASHING = """
 import sys
 from synthvlm.models import file_hashes
 
-look_up = file_hashes._kept
+look_up = file_hashes._read_entry
 for n in range(60):
-    file_hashes._kept = look_up if n % 3 else lambda found: None
+    file_hashes._read_entry = look_up if n % 3 else lambda info: None
     for path in sys.argv[1:]:
         file_hashes._remembered.clear()
         print(file_hashes.file_hash(path))

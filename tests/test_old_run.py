@@ -81,8 +81,8 @@ def test_verify_tells_what_is_made_again(run: Path) -> None:
         str(run), is_discarding=False, as_json=False, progress=SilentProgress()
     )
     assert (
-        "stale: done/generate/00000.json (generate, shard 0): it is of an earlier version of "
-        "synthvlm: its images are made again" in text
+        "stale: done/generate/00000.json (generate, shard 0): it was made by an earlier version "
+        "of synthvlm; its images are generated again" in text
     )
     # Of the removed data set alone is anything missing; nothing is damaged.
     bad = [line for line in text.splitlines() if line.startswith(("missing:", "damaged:"))]

@@ -257,6 +257,12 @@ def test_times_leave_out_what_warms_up(
     assert generation_seconds(events) == expected
 
 
+def test_events_of_older_runs_have_the_time_under_another_name() -> None:
+    event = shard(10, 2.5)
+    event["drawing_s"] = event.pop("generation_seconds")
+    assert generation_seconds([{"event": "run"}, event]) == 0.25
+
+
 def test_a_grid_is_yaml() -> None:
     grid = parse_grid(
         ["generation.steps=20,40", "generation.negative_prompt=null,'a, b'", "generation.x=1e-3"]

@@ -1,4 +1,4 @@
-"""``synthvlm doctor``: what works here, and what to install for the rest."""
+"""``synthvlm doctor``: checks this installation, and says what to install."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from synthvlm.recipe import RECIPES, TINY, Recipe
 
 __all__ = ["Finding", "diagnose", "findings"]
 
-#: What each extra is for, and a module that shows whether it is there.
+#: For each extra, a module that shows whether it is installed, and what the extra is for.
 _EXTRAS = {
     "t5": ("sentencepiece", "T5 text encoders (SD3, FLUX)"),
     "lora": ("peft", "LoRAs (generation.loras)"),
@@ -26,7 +26,7 @@ _EXTRAS = {
     "huggingface": ("datasets", "captions from data sets of the hub"),
     "language": ("py3langid", "the caption rule `language`"),
     "perplexity": ("kenlm", "the caption rule `perplexity` by KenLM"),
-    "metrics": ("prometheus_client", "--metrics, an endpoint for Prometheus"),
+    "metrics": ("prometheus_client", "--metrics: an endpoint for Prometheus"),
     "ray": ("ray", "--engine ray: generation on a cluster"),
     "s3": ("s3fs", "run folders and captions on s3://"),
     "gcs": ("gcsfs", "run folders and captions on gs://"),
@@ -40,7 +40,7 @@ _HUB_TIMEOUT_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One checked thing: ``ok``, ``missing`` (something optional) or ``broken``."""
+    """The result of one check: ``ok``, ``missing`` (and optional) or ``broken``."""
 
     state: str
     what: str
@@ -48,11 +48,11 @@ class Finding:
 
 
 def diagnose(show: Callable[[str], None] = print) -> bool:
-    """Show all findings; False if something is broken."""
+    """Show all findings; returns False if something is broken."""
     signs = {"ok": "ok     ", "missing": "missing", "broken": "BROKEN "}
     healthy = True
     for finding in findings():
-        show(f"{signs[finding.state]}  {finding.what:<24}{finding.detail}")
+        show(f"{signs[finding.state]}  {finding.what:<22}  {finding.detail}")
         healthy = healthy and finding.state != "broken"
     return healthy
 
@@ -62,7 +62,7 @@ def findings() -> Iterator[Finding]:
     yield Finding("ok", "synthvlm", f"{version('synthvlm')} on Python {platform.python_version()}")
     yield from _libraries()
     yield _device()
-    yield from _room()
+    yield from _capacity()
     for extra, (module, purpose) in _EXTRAS.items():
         if importlib.util.find_spec(module) is not None:
             yield Finding("ok", f"extra {extra}", purpose)
@@ -85,7 +85,7 @@ def _libraries() -> Iterator[Finding]:
             yield Finding("ok", name, version(name))
     if importlib.util.find_spec("torchvision") is not None:
         yield Finding(
-            "ok", "torchvision", "not needed; if CLIP or SDXL fail to import, pip uninstall it"
+            "ok", "torchvision", "not needed; uninstall it if importing CLIP or SDXL fails"
         )
 
 
@@ -104,11 +104,11 @@ def _device() -> Finding:
         return Finding("ok", "device", "Apple GPU (mps)")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Finding(
-        "ok", "device", f"CPU, {cores} cores: the recipe tiny runs; SDXL and SD3 want a GPU"
+        "ok", "device", f"CPU, {cores} cores: enough for the recipe tiny; SDXL and SD3 need a GPU"
     )
 
 
-def _room() -> Iterator[Finding]:
+def _capacity() -> Iterator[Finding]:
     if sys.platform == "linux":
         pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         yield Finding("ok", "memory", f"{pages / 2**30:.0f} GiB")
@@ -152,7 +152,7 @@ def _hub_models() -> Iterator[Finding]:
 
 
 def _models_of(recipe: Recipe) -> Iterator[tuple[str, str | None]]:
-    """The models that a recipe runs here, with their revisions; not those of endpoints."""
+    """The models that a recipe runs here, with their revisions; without those of endpoints."""
     generation, curation = recipe.generation, recipe.curation
     sections = [
         generation.generator_settings,
@@ -172,22 +172,22 @@ def _models_of(recipe: Recipe) -> Iterator[tuple[str, str | None]]:
 
 
 def _hub_problem(name: str, revision: str | None = None) -> str | None:
-    """Why a model cannot be had from the hub, or None."""
+    """Why a model cannot be downloaded from the hub; None if it can."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
         info = HfApi().model_info(name, revision=revision, timeout=_HUB_TIMEOUT_S)
     except GatedRepoError:
-        return "gated: accept its licence on the hub, then `hf auth login`"
+        return "gated: accept its licence on the hub, then run `hf auth login`"
     except RepositoryNotFoundError:
-        return "not on the hub, or private: `hf auth login`"
+        return "not on the hub, or private: run `hf auth login`"
     except Exception as error:
         return f"hub not reachable ({type(error).__name__}): copy the model here, name its folder"
     files = [sibling.rfilename for sibling in info.siblings or []]
     if not any(file.endswith(".safetensors") for file in files):
         return (
-            f"no safetensors in its {revision or 'main'} revision: name a converted one in "
-            f"`revision` (e.g. refs/pr/N, which the hub's converter opens on request)"
+            f"no safetensors in its {revision or 'main'} revision: set `revision` to a converted "
+            f"one (e.g. refs/pr/N; the hub's converter opens such a pull request)"
         )
     return None

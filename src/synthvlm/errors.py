@@ -1,6 +1,6 @@
-"""Every error that this package raises on purpose.
+"""All errors that this package raises on purpose.
 
-A message is one line: what is wrong, where (file, row, recipe key), what to do.
+A message is one line that says what is wrong, where (file, row, recipe key), and what to do.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ __all__ = [
 ]
 
 
-#: Beside torch.OutOfMemoryError: the CPU's allocator, oneDNN, cuBLAS, and the driver when asked.
-_SIGNS = (
+#: Messages of RuntimeErrors that mean that memory ran out: of the CPU allocator, oneDNN, cuBLAS and
+#: the CUDA driver.
+_OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
     "not enough memory: you tried to allocate",
     "could not create a primitive",
@@ -41,7 +42,7 @@ _SIGNS = (
 
 
 class SynthVLMError(Exception):
-    """Base of all errors of this package; the command line prints its message as one line."""
+    """Base class of all errors of this package; the command line shows the message as one line."""
 
 
 class RecipeError(SynthVLMError):
@@ -49,15 +50,15 @@ class RecipeError(SynthVLMError):
 
 
 class PluginError(SynthVLMError):
-    """A component of a user cannot be loaded, or breaks the contract of its kind."""
+    """A user's component cannot be loaded, or violates the contract of its kind."""
 
 
 class CaptionSourceError(SynthVLMError):
-    """A caption source is missing, unreadable, or holds what cannot be used."""
+    """A caption source is missing, unreadable, or has unusable content."""
 
 
 class RunFolderError(SynthVLMError):
-    """The run folder is not one, cannot be written, or belongs to another run."""
+    """A folder is not a run folder, cannot be read or written, or is in use by another run."""
 
 
 class ModelError(SynthVLMError):
@@ -65,19 +66,19 @@ class ModelError(SynthVLMError):
 
 
 class GenerationError(SynthVLMError):
-    """A generator could not make an image."""
+    """A generator could not generate an image."""
 
 
 class OutOfMemoryError(GenerationError):
-    """A batch does not fit into the device's memory; a smaller one may."""
+    """A batch does not fit into the memory of the device; a smaller one may."""
 
 
 class TooManyFailuresError(SynthVLMError):
-    """More rows failed than the recipe allows; what is finished is kept."""
+    """More rows failed than the recipe allows; finished work is kept."""
 
 
 class EngineError(SynthVLMError):
-    """Workers cannot be had, or die whatever they are given; what is finished is kept."""
+    """Workers cannot be started, or keep dying; finished work is kept."""
 
 
 class EvaluationError(SynthVLMError):
@@ -89,12 +90,12 @@ class MissingExtraError(SynthVLMError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind: other people's messages are long."""
+    """The first line of an error's message, or its type if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def nearest(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:
-    """A hint at the closest valid name, or at all of them."""
+    """A hint for an invalid name: the most similar valid one, or else all of them."""
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
     if close:
         return f", did you mean {close[0]!r}?"
@@ -102,11 +103,11 @@ def nearest(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of a library says that the device's memory did not suffice."""
+    """Whether an error of a library means that memory ran out."""
     import torch
 
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)

@@ -32,7 +32,7 @@ STAGES = ("curate", "generate", "select", "export", "report")
 
 
 class Pipeline:
-    """A recipe and the run folder it is done in.
+    """Runs a recipe in a run folder.
 
     Example:
         >>> from synthvlm import Pipeline, Recipe
@@ -40,7 +40,7 @@ class Pipeline:
         >>> summaries = pipeline.run()  # doctest: +SKIP
     """
 
-    #: Loads what generation workers need; only tests have another one.
+    #: Loads the models of generation workers; replaced in tests only.
     _load_models: Callable[[Recipe], Models] | None = None
 
     def __init__(
@@ -51,13 +51,13 @@ class Pipeline:
         engine: Engine | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Take a recipe and a run folder (local path or fsspec URL); nothing is done yet.
+        """Create a pipeline; nothing is read or written yet.
 
         Args:
-            recipe: What to do.
-            out: Where; a new folder, or that of an earlier run, which is then resumed.
-            engine: Where shards run; by default in this process.
-            progress: What is shown meanwhile; by default nothing.
+            recipe: The recipe.
+            out: The run folder, a local path or fsspec URL. The run of an existing one is resumed.
+            engine: Runs the shards of generation; by default in this process.
+            progress: Shows progress; by default nothing is shown.
         """
         self.recipe = recipe
         self.folder = RunFolder(out)
@@ -65,24 +65,24 @@ class Pipeline:
         self._progress = progress or SilentProgress()
 
     def run(self, until: str = "report") -> list[StageSummary]:
-        """Do the stages up to and including one; what is up to date is reused.
+        """Run the stages up to and including one. Results that are up to date are reused.
 
         Args:
-            until: A name of ``STAGES``.
+            until: The last stage, one of ``STAGES``.
 
         Returns:
-            What each stage did.
+            A summary of each stage, except the report.
 
         Raises:
-            SynthVLMError: One line says what is wrong, where, and what to do; what is finished
-                is kept, and the same call resumes.
+            SynthVLMError: Something went wrong. Finished work is kept, and the same call resumes
+                the run.
         """
         if until not in STAGES:
-            raise RecipeError(f"there is no stage {until!r}; there are {', '.join(STAGES)}")
+            raise RecipeError(f"unknown stage {until!r} (valid: {', '.join(STAGES)})")
         self.folder.prepare()
         state = self._progress.snapshot if isinstance(self._progress, Tracker) else None
         with self.folder.held(state, self._progress.note):
-            self._settle()
+            self._fix_settings()
             self.folder.event("run", until=until, version=version("synthvlm"))
             try:
                 summaries = self._stages(until)
@@ -118,14 +118,16 @@ class Pipeline:
         from synthvlm.stages.select import select
 
         run, progress = self.folder, self._progress
-        self._settle_dtype()
+        self._fix_dtype()
         captions = run.markers("curate")
         load = self._load_models or Models.load
-        made = self._finished(generate(run, self.recipe, self._engine, captions, progress, load))
-        summaries.append(made)
+        generated_summary = self._finished(
+            generate(run, self.recipe, self._engine, captions, progress, load)
+        )
+        summaries.append(generated_summary)
         if until == "generate":
             return
-        current = captions.keys() - made.set_aside
+        current = captions.keys() - generated_summary.set_aside
         generated = {n: m for n, m in run.markers("generate").items() if n in current}
         summaries.append(self._finished(select(run, self.recipe, generated, progress)))
         if until == "select":
@@ -138,9 +140,13 @@ class Pipeline:
         self._progress.finish(summary.stage, describe(summary), details)
         return summary
 
-    def _settle(self) -> None:
-        """Fix what a run cannot change, and write the recipe down."""
-        old = _settled_before(self.folder)
+    def _fix_settings(self) -> None:
+        """Fix the settings that must not change within a run, and write the recipe.
+
+        Shards are ranges of rows, so their size cannot change. The number of threads changes the
+        rounding of results. The dtype does too, unless the model is another one anyway.
+        """
+        old = _fixed_settings(self.folder)
         threads = self.recipe.run.threads
         dtype = self.recipe.generation.dtype
         if old is not None:
@@ -148,30 +154,30 @@ class Pipeline:
                 threads = old.run.threads
             if dtype == "auto" and old.generation.model == self.recipe.generation.model:
                 dtype = old.generation.dtype
-            for name, new, was in (
+            for name, new, fixed in (
                 ("shard_size", self.recipe.run.shard_size, old.run.shard_size),
                 ("threads", threads, old.run.threads),
             ):
-                if new != was:
+                if new != fixed:
                     raise RunFolderError(
-                        f"run.{name} was fixed at {was} when {self.folder.url} was created and "
-                        f"cannot become {new}: set it back, or start a new run folder"
+                        f"run.{name} cannot change from {fixed} to {new} in {self.folder.url}: set "
+                        f"it back, or use a new run folder"
                     )
         if threads == "auto":
             threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        self._change({"run": {"threads": threads}, "generation": {"dtype": dtype}})
+        self._update_recipe({"run": {"threads": threads}, "generation": {"dtype": dtype}})
 
-    def _settle_dtype(self) -> None:
+    def _fix_dtype(self) -> None:
         if self.recipe.generation.dtype == "auto":
             from synthvlm.models.devices import resolve_dtype
 
             device = self.recipe.run.device
             if device == "auto" and self._engine.gpus():
-                device = "cuda"  # the workers', whatever the driver has
+                device = "cuda"  # of the workers; the driver may have none
             dtype = resolve_dtype("auto", device)
-            self._change({"generation": {"dtype": dtype}})
+            self._update_recipe({"generation": {"dtype": dtype}})
 
-    def _change(self, changes: dict[str, dict[str, object]]) -> None:
+    def _update_recipe(self, changes: dict[str, dict[str, object]]) -> None:
         sections = {
             name: getattr(self.recipe, name).model_copy(update=values)
             for name, values in changes.items()
@@ -183,23 +189,23 @@ class Pipeline:
 
 
 def earlier_recipe(folder: RunFolder) -> Recipe | None:
-    """The recipe that a run folder was made with, or None where there is no run yet."""
+    """The recipe of a run folder; None if there is no run yet."""
     values = _earlier_values(folder)
     return None if values is None else Recipe.from_values(values, folder.path(RECIPE_FILE))
 
 
-def _settled_before(folder: RunFolder) -> Recipe | None:
-    """What an earlier run fixed, in a recipe that is otherwise the default one.
+def _fixed_settings(folder: RunFolder) -> Recipe | None:
+    """The settings that an earlier run fixed, in a recipe that is otherwise the default one.
 
-    Plug-ins that it named may be gone: a run with other components does not need them.
+    Other settings are left out, because they may name plug-ins that are no longer installed.
     """
     values = _earlier_values(folder)
     if values is None:
         return None
     values = {name: values[name] for name in ("sources", "run", "generation") if name in values}
     if isinstance(values.get("generation"), dict):
-        kept = ("dtype", "model")
-        values["generation"] = {n: v for n, v in values["generation"].items() if n in kept}
+        fixed = ("dtype", "model")
+        values["generation"] = {n: v for n, v in values["generation"].items() if n in fixed}
     return Recipe.from_values(values, folder.path(RECIPE_FILE))
 
 
@@ -211,7 +217,7 @@ def _earlier_values(folder: RunFolder) -> dict[str, Any] | None:
         return parse_recipe(folder.read(RECIPE_FILE).decode("utf-8"), where)
     except (RecipeError, UnicodeDecodeError):
         raise RunFolderError(
-            f"{where} is damaged: delete it and run again with your recipe"
+            f"{where} is damaged: delete it, and run again with your recipe"
         ) from None
 
 
@@ -238,7 +244,7 @@ def resumed_recipe(
     overrides: Sequence[str] = (),
     limit: int | None = None,
 ) -> Recipe:
-    """The recipe of an earlier run with changes, or the default one where there is no run yet."""
+    """The recipe of an existing run with changes, or the default one if there is no run yet."""
     old = earlier_recipe(RunFolder(out))
     if old is None:
         return Recipe.load(captions=captions, overrides=overrides, limit=limit)

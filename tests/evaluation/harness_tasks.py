@@ -124,11 +124,11 @@ def write_choice(folder: Path) -> Path:
 
 def cleaned(result: Path, folders: dict[str, str]) -> str:
     """A result file to be recorded: without this machine's paths, times and hardware."""
-    told = json.loads(result.read_text())
+    values = json.loads(result.read_text())
     times = ("start_time", "end_time", "date", "total_evaluation_time_seconds")
     for name in (*times, "pretty_env_info", "configs", "model_name_sanitized"):
-        told.pop(name, None)
-    text = json.dumps(told, indent=1) + "\n"
+        values.pop(name, None)
+    text = json.dumps(values, indent=1) + "\n"
     for folder, name in folders.items():
         text = text.replace(folder, name)
     return text

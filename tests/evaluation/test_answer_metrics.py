@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthvlm.evaluation.metrics import (
+from synthvlm.evaluation.questions import Question
+from synthvlm.evaluation.scoring import (
     YesNo,
     chosen_letter,
     exact_match,
@@ -17,7 +18,6 @@ from synthvlm.evaluation.metrics import (
     vqa_accuracy,
     yes_no,
 )
-from synthvlm.evaluation.questions import Question
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_yes_and_no_are_read_in_two_ways(answer: str, llava: str, exact: str) ->
 
 def test_popes_figures() -> None:
     # By hand: 2 true "yes", 1 false "yes", 1 true "no", 1 unreadable answer to a "yes".
-    said, truth = ["yes", "yes", "yes", "no", ""], ["yes", "yes", "no", "no", "yes"]
-    assert yes_no(said, truth) == YesNo(
+    answers, truth = ["yes", "yes", "yes", "no", ""], ["yes", "yes", "no", "no", "yes"]
+    assert yes_no(answers, truth) == YesNo(
         3 / 5, pytest.approx(2 / 3), pytest.approx(2 / 3), pytest.approx(2 / 3), 3 / 5
     )
     assert yes_no(["no"], ["yes"]) == YesNo(0.0, 0.0, 0.0, 0.0, 0.0)

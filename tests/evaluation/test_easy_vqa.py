@@ -13,9 +13,9 @@ import pytest
 
 from synthvlm.errors import MissingExtraError
 from synthvlm.evaluation.easy_vqa import easy_vqa_images, easy_vqa_records, write_easy_vqa
-from synthvlm.evaluation.local import Asked
+from synthvlm.evaluation.local import AnsweredQuestions
 from synthvlm.evaluation.questions import read_questions
-from synthvlm.evaluation.scoring import GroupScores, scored
+from synthvlm.evaluation.scoring import GroupScores, score_groups
 
 SHAPES = {"circle", "rectangle", "triangle"}
 
@@ -35,8 +35,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, GroupScores]:
     files = write_easy_vqa(tmp_path_factory.mktemp("easy"))
     test, training = read_questions(files.questions), read_questions(files.training)
     assert test.bad == training.bad == ()
-    asked = Asked(test.questions, ("No.",) * len(test.questions), ())
-    return {scores.group: scores for scores in scored(asked, training.questions)}
+    asked = AnsweredQuestions(test.questions, ("No.",) * len(test.questions), ())
+    return {scores.group: scores for scores in score_groups(asked, training.questions)}
 
 
 def test_records_are_the_packages_questions_with_images_that_are_there(tmp_path: Path) -> None:

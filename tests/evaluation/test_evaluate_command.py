@@ -17,10 +17,8 @@ from synthvlm.comparison.model_comparison import read_results
 from synthvlm.errors import EvaluationError, ModelError
 from synthvlm.estimates import Estimate
 from synthvlm.evaluation.benchmarks import PAPER
-from synthvlm.evaluation.command import evaluate_command
-from synthvlm.evaluation.evaluation import Evaluation
-from synthvlm.evaluation.harness import HarnessResult
-from synthvlm.evaluation.harness_environment import HARNESS_PYTHON
+from synthvlm.evaluation.evaluation import Evaluation, evaluate_command
+from synthvlm.evaluation.harness import HARNESS_PYTHON, HarnessResult
 from synthvlm.evaluation.results import Results, harness_rows
 from synthvlm.evaluation.settings import EvaluationSettings
 from synthvlm.models.model_files import language_path
@@ -44,11 +42,11 @@ def questions(tmp_path: Path, trained: Path) -> Path:
     picture = Image.new("RGB", (32, 32), "red")
     picture.save(tmp_path / "red.png")
     model = VisionLanguageModel(str(trained / "model"), device="cpu")
-    said = model.answer([picture, None], ["see?", "know?"], max_new_tokens=4)
+    answers = model.answer([picture, None], ["see?", "know?"], max_new_tokens=4)
     records = [
-        {"image": "red.png", "question": "see?", "answer": said[0], "group": "seen"},
+        {"image": "red.png", "question": "see?", "answer": answers[0], "group": "seen"},
         {"image": "red.png", "question": "see?", "answer": "wrong", "group": "seen"},
-        {"question": "know?", "answer": said[1], "group": "text"},
+        {"question": "know?", "answer": answers[1], "group": "text"},
         {"question": "know?", "answer": "yes", "group": "text"},
         {"question": "know?"},
     ]
@@ -77,10 +75,10 @@ def test_a_question_file_becomes_one_table(trained: Path, questions: Path, tmp_p
     assert [row[1:3] for row in rows[1:]] == [["seen", "50.0"], ["text", "50.0"]]
     assert "1 bad records were left out:" in text
     assert f"{questions}, record 5: it has no answer" in text
-    told = json.loads((out / "results.json").read_text())
-    assert told["model"]["name"] == str(trained)
-    assert told["groups"]["mine"][0]["accuracy"]["value"] == 0.5
-    assert told["groups"]["mine"][0]["blind"]["value"] == 0.25  # without its image: text alone
+    values = json.loads((out / "results.json").read_text())
+    assert values["model"]["name"] == str(trained)
+    assert values["groups"]["mine"][0]["accuracy"]["value"] == 0.5
+    assert values["groups"]["mine"][0]["blind"]["value"] == 0.25  # without its image: text alone
     assert "| mine | all | 50.0 | 15.0 to 85.0 | 4 |" in (out / "results.md").read_text()
     assert (out / "mine" / "blind-answers.jsonl").is_file()
     # What `synthvlm compare` reads of it.
@@ -88,7 +86,7 @@ def test_a_question_file_becomes_one_table(trained: Path, questions: Path, tmp_p
     assert (figure.estimate.value, figure.questions) == (50.0, 4)
     assert figure.scores == {"1": 100.0, "2": 0.0, "3": 100.0, "4": 0.0}
     before = (out / "results.json").read_bytes()
-    assert json.loads(_evaluate(trained, blind=True, as_json=True, **options)[0]) == told
+    assert json.loads(_evaluate(trained, blind=True, as_json=True, **options)[0]) == values
     assert (out / "results.json").read_bytes() == before
 
 
@@ -139,7 +137,7 @@ def test_a_folder_in_which_nothing_could_be_asked_yet_is_gone_on_with(
     out = tmp_path / "out"
     options = {"questions": str(questions), "images": str(tmp_path), "out": str(out)}
     with monkeypatch.context() as patch:
-        patch.setattr(Evaluation, "local", stopped)
+        patch.setattr(Evaluation, "run_local", stopped)
         with pytest.raises(KeyboardInterrupt):
             _evaluate(trained, **options)
     (out / "mine").mkdir()
@@ -158,11 +156,13 @@ def test_full_disk_is_one_line_and_the_same_command_goes_on(
     whole = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, whole[1]))
     try:
-        with pytest.raises(EvaluationError, match=r"cannot write to .*out: File too large") as told:
+        with pytest.raises(
+            EvaluationError, match=r"cannot write to .*out: File too large"
+        ) as error:
             _evaluate(trained, **options)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, whole)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     assert not (tmp_path / "out" / "results.json").exists()
     assert _evaluate(trained, **options)[1]
 
@@ -180,9 +180,9 @@ def test_groups_and_names_of_strangers_stay_in_their_cells(trained: Path, tmp_pa
     )
     text, _ = _evaluate(trained, questions=str(questions), out=str(tmp_path / "out"))
     table = (tmp_path / "out" / "results.md").read_text("utf-8")
-    for told in (text, table):
-        assert len([line for line in told.splitlines() if "mine" in line[:6]]) == 2
-        assert "(id y mine all 100.0)" in told
+    for page in (text, table):
+        assert len([line for line in page.splitlines() if "mine" in line[:6]]) == 2
+        assert "(id y mine all 100.0)" in page
     assert "\x1b" not in text
     assert "mine-\\udcff" in table
 

@@ -20,11 +20,10 @@ from harness_tasks import (
 from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from random_llava import save_llava
-from synthvlm.evaluation.asked_model import identified
 from synthvlm.evaluation.benchmarks import Benchmark
+from synthvlm.evaluation.evaluated_model import identify_model
 from synthvlm.evaluation.evaluation import Evaluation
-from synthvlm.evaluation.harness import HarnessResult
-from synthvlm.evaluation.harness_environment import HARNESS_PYTHON, harness_versions
+from synthvlm.evaluation.harness import HARNESS_PYTHON, HarnessResult, harness_versions
 from synthvlm.evaluation.settings import EvaluationSettings
 from synthvlm.models.vlm import VisionLanguageModel
 from synthvlm.progress.display import SilentProgress
@@ -37,12 +36,12 @@ pytestmark = pytest.mark.skipif(
 
 def _run(model: Path, out: Path, benchmark: Benchmark, tasks: Path) -> HarnessResult:
     assert PYTHON is not None
-    asked = identified(str(model), "cpu", "float32", None)
+    asked = identify_model(str(model), "cpu", "float32", None)
     evaluation = Evaluation(asked, out, EvaluationSettings(batch_size=3), SilentProgress())
-    result, problem = evaluation.harnessed(PYTHON, benchmark, harness_versions(PYTHON), tasks)
+    result, problem = evaluation.run_benchmark(PYTHON, benchmark, harness_versions(PYTHON), tasks)
     assert result is not None, problem
     # The second time it is not run again: this python could not.
-    again, _ = evaluation.harnessed("/no/python", benchmark, harness_versions(PYTHON), tasks)
+    again, _ = evaluation.run_benchmark("/no/python", benchmark, harness_versions(PYTHON), tasks)
     assert again == result
     return result
 
@@ -50,10 +49,10 @@ def _run(model: Path, out: Path, benchmark: Benchmark, tasks: Path) -> HarnessRe
 def test_lmms_eval_gets_the_answers_that_the_local_evaluator_gets(tmp_path: Path) -> None:
     model = save_llava(tmp_path / "model")
     images = [None if colour is None else image(colour) for colour in COLOURS]
-    said = VisionLanguageModel(str(model)).answer(images, QUESTIONS, max_new_tokens=6)
+    answers = VisionLanguageModel(str(model)).answer(images, QUESTIONS, max_new_tokens=6)
     # The model's own answers are the key, but for two: one with an image, one without.
-    said[1], said[2] = "wrong", "wrong"
-    result = _run(model, tmp_path / "out", YES_NO, write_yes_no(tmp_path / "tasks", said))
+    answers[1], answers[2] = "wrong", "wrong"
+    result = _run(model, tmp_path / "out", YES_NO, write_yes_no(tmp_path / "tasks", answers))
     assert result.values["exact_match"].value == pytest.approx(100 * 5 / 7)
     assert (result.questions, result.version) == (7, "1.5")
 

@@ -13,10 +13,10 @@ from PIL import Image
 from scipy import stats
 
 from synthvlm.errors import EvaluationError
-from synthvlm.evaluation.local import AnswerFile, Asked, ask, prompt
+from synthvlm.evaluation.local import AnsweredQuestions, AnswerFile, ask, prompt
 from synthvlm.evaluation.questions import Question, read_questions
 from synthvlm.evaluation.results import local_rows
-from synthvlm.evaluation.scoring import scored
+from synthvlm.evaluation.scoring import score_groups
 from synthvlm.evaluation.settings import QuestionSettings
 from synthvlm.progress.display import SilentProgress
 
@@ -63,7 +63,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _ask(folder: Path, model: Looker, **changes: Any) -> Asked:
+def _ask(folder: Path, model: Looker, **changes: Any) -> AnsweredQuestions:
     file = read_questions(str(folder / "questions.json"))
     identity, blind = changes.pop("identity", IDENTITY), changes.pop("blind", False)
     changes = {"suffix": "Short.", "batch_size": 3, **changes}
@@ -89,7 +89,7 @@ def test_questions_are_put_with_choices_and_what_answer_is_wanted() -> None:
 
 def test_all_questions_are_asked_and_scored_by_group(folder: Path) -> None:
     asked = _ask(folder, Looker())
-    every, even, odd = scored(asked)
+    every, even, odd = score_groups(asked)
     assert (every.group, even.group, odd.group) == ("all", "even", "odd")
     assert [one.questions for one in (every, even, odd)] == [8, 4, 4]
     wilson = stats.binomtest(7, 8).proportion_ci(method="wilson")
@@ -214,7 +214,7 @@ def test_a_blind_model_is_asked_the_same_without_images(folder: Path) -> None:
     seen, unseen = _ask(folder, Looker()), _ask(folder, blind := Looker(), blind=True)
     assert unseen.answers == ("blind",) * 8
     assert len(blind.asked) == 8
-    every = scored(seen, blind=unseen)[0]
+    every = score_groups(seen, blind=unseen)[0]
     assert every.blind is not None
     assert every.gain is not None
     assert (every.blind.value, every.gain.value) == (0.0, 7 / 8)
@@ -236,7 +236,7 @@ def test_baselines_learn_from_training_questions_alone(folder: Path) -> None:
             ]
         )
     ]
-    every, even, odd = scored(_ask(folder, Looker()), training)
+    every, even, odd = score_groups(_ask(folder, Looker()), training)
     # By hand. Wording: colour 0 (q0 red, q3 teal, q6 red) and colour 1 (q1 blue, q4 red, q7 blue)
     # are guessed blue; colour 2 was never asked: q2 (even) blue, as its group mostly is, q5 teal.
     assert every.question_only == 2 / 8
@@ -251,7 +251,7 @@ def test_baselines_learn_from_training_questions_alone(folder: Path) -> None:
 
 def _rows(*groups: str) -> list[tuple[str, int | None]]:
     questions = tuple(Question(str(n), None, "?", ("x",), (), one) for n, one in enumerate(groups))
-    found = scored(Asked(questions, ("x",) * len(groups), ()))
+    found = score_groups(AnsweredQuestions(questions, ("x",) * len(groups), ()))
     return [(row.figure, row.questions) for row in local_rows("mine", found)]
 
 
@@ -268,8 +268,8 @@ def test_the_majority_of_all_is_not_that_of_questions_without_a_group() -> None:
         Question(str(n), None, "?", (answer,), (), group)
         for n, (answer, group) in enumerate([("cat", ""), ("dog", "g"), ("dog", "g")])
     ]
-    asked = Asked((Question("1", None, "new", ("dog",), (), "g"),), ("x",), ())
-    assert scored(asked, training)[0].majority_answer == "dog"
+    asked = AnsweredQuestions((Question("1", None, "new", ("dog",), (), "g"),), ("x",), ())
+    assert score_groups(asked, training)[0].majority_answer == "dog"
 
 
 def test_partly_right_answers_have_students_interval() -> None:
@@ -277,7 +277,7 @@ def test_partly_right_answers_have_students_interval() -> None:
         Question(str(row), None, "?", ("x",) * agreeing + ("y",) * (10 - agreeing))
         for row, agreeing in enumerate((0, 1, 2, 10))
     )
-    found = scored(Asked(questions, ("x",) * 4, ()))[0].accuracy
+    found = score_groups(AnsweredQuestions(questions, ("x",) * 4, ()))[0].accuracy
     values = [0.0, 0.3, 0.6, 1.0]  # see the test of VQA accuracy
     low, high = stats.t.interval(0.95, 3, sum(values) / 4, stats.sem(values))
     assert (found.low, found.high) == pytest.approx((low, high))

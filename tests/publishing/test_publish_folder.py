@@ -134,7 +134,7 @@ def test_a_damaged_file_stops_it(out: Path, tmp_path: Path, name: str, harm: str
         path.write_bytes(data[:-1] if harm == "cut off" else data[:-1] + bytes([data[-1] ^ 1]))
     said = refusal(out, tmp_path / "published")
     if name == "README.md" and harm == "lost":
-        assert f"{out} holds no finished data set: finish it with `synthvlm export" in said
+        assert f"{out} has no finished data set: finish it with `synthvlm export" in said
     else:
         assert path.name in said
         assert said.endswith(f"run `synthvlm verify {out}`")
@@ -143,7 +143,9 @@ def test_a_damaged_file_stops_it(out: Path, tmp_path: Path, name: str, harm: str
 
 def test_a_lost_record_stops_it(out: Path, tmp_path: Path) -> None:
     sorted((out / "export-parts").glob("files-00001-*"))[0].unlink()
-    assert "has lost records): run `synthvlm verify" in refusal(out, tmp_path / "published")
+    assert "records of its export are missing): run `synthvlm verify" in refusal(
+        out, tmp_path / "published"
+    )
 
 
 @pytest.mark.parametrize("name", ["../../stolen", "/tmp/stolen", "a/../../../stolen", "./x"])
@@ -159,7 +161,7 @@ def test_what_is_no_finished_run(tmp_path: Path, out: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "is not a run folder" in refusal(tmp_path / "empty", tmp_path / "published")
     shutil.rmtree(out / "done" / "dataset")
-    assert "holds no finished data set" in refusal(out, tmp_path / "published")
+    assert "has no finished data set" in refusal(out, tmp_path / "published")
 
 
 def test_a_run_that_changes_meanwhile(out: Path, tmp_path: Path) -> None:
@@ -168,7 +170,7 @@ def test_a_run_that_changes_meanwhile(out: Path, tmp_path: Path) -> None:
             marker = out / "done" / "dataset" / "00000.json"
             marker.write_text(marker.read_text().replace('"fingerprint": "', '"fingerprint": "0'))
 
-    assert "was changed while it was published" in refusal(
+    assert "changed while it was published" in refusal(
         out, tmp_path / "published", progress=Changing()
     )
     assert not (tmp_path / "published" / "README.md").exists()
@@ -177,18 +179,18 @@ def test_a_run_that_changes_meanwhile(out: Path, tmp_path: Path) -> None:
 def test_folders_of_others_are_left_alone(out: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    assert "it holds 'notes.txt'; name a new or empty folder" in refusal(out, tmp_path / "mine")
+    assert "it contains 'notes.txt'; name a new or empty folder" in refusal(out, tmp_path / "mine")
     assert "it is a file; name a folder" in refusal(out, tmp_path / "mine" / "notes.txt")
     for inside in (out, out / "dataset", out / "elsewhere", f"file://{out}/x"):
-        assert "it lies in the run folder" in refusal(out, inside)
+        assert "it is inside the run folder" in refusal(out, inside)
     send(out, tmp_path / "published")
     (tmp_path / "published" / "data" / "train-extra.parquet").write_bytes(b"mine")
-    assert "data/train-extra.parquet is there" in refusal(out, tmp_path / "published")
+    assert "data/train-extra.parquet exists there" in refusal(out, tmp_path / "published")
 
 
 def test_options_of_the_hub_are_no_options_of_a_folder(out: Path, tmp_path: Path) -> None:
-    assert "--private is of the hub alone" in refusal(out, tmp_path / "x", private=True)
-    assert "--message is of the hub alone" in refusal(out, tmp_path / "x", message="hello")
+    assert "--private is for the hub only" in refusal(out, tmp_path / "x", private=True)
+    assert "--message is for the hub only" in refusal(out, tmp_path / "x", message="hello")
 
 
 def test_file_systems_that_are_not_there(out: Path) -> None:

@@ -149,7 +149,7 @@ def test_an_older_data_set_is_replaced(out: Path, hub: FakeHub, tmp_path: Path) 
 def test_what_is_of_nobody_is_left_alone_and_said(out: Path, hub: FakeHub) -> None:
     foreign = {"data/train-00000-of-00001.parquet": b"theirs"}
     hub.repositories["org/pairs"] = Repository(branches={"main": dict(foreign)})
-    assert "data/train-00000-of-00001.parquet is there" in refusal(out)
+    assert "data/train-00000-of-00001.parquet exists there" in refusal(out)
     assert hub.repositories["org/pairs"].files == foreign
 
 
@@ -158,7 +158,7 @@ def test_private_is_private(out: Path, hub: FakeHub) -> None:
     assert hub.repositories["org/pairs"].private
     send(out, TARGET, private=True)
     hub.repositories["org/pairs"].private = False
-    assert "it is there and public" in refusal(out, private=True)
+    assert "it exists and is public" in refusal(out, private=True)
 
 
 def test_a_revision_is_a_branch(out: Path, hub: FakeHub) -> None:
@@ -184,7 +184,7 @@ def test_a_dry_run_changes_nothing(out: Path, hub: FakeHub) -> None:
 
 def test_refusals(out: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     for bad in ("hf://org/model", "hf://datasets/name", f"{TARGET}/data", "hf://buckets/org/b"):
-        assert "name it as hf://datasets/ORG/NAME" in refusal(out, bad)
+        assert "expected hf://datasets/ORG/NAME" in refusal(out, bad)
     assert "two--dashes" in refusal(out, "hf://datasets/org/two--dashes")
     hub.storage_bytes = 500
     assert "the storage quota is used up: " in refusal(out)
@@ -213,7 +213,7 @@ def test_no_pairs_are_a_data_set_too(out: Path, hub: FakeHub) -> None:
 
 def test_what_the_hub_leaves_out_is_noticed(out: Path, hub: FakeHub) -> None:
     hub.repositories["org/pairs"] = Repository(ignored={"llava.json"})
-    assert "it leaves out 1 files, llava.json among them" in refusal(out)
+    assert "1 files were not accepted, e.g. llava.json" in refusal(out)
     assert "README.md" not in hub.repositories["org/pairs"].files
 
 
@@ -223,8 +223,8 @@ def test_too_many_files_are_said(out: Path, hub: FakeHub, monkeypatch: pytest.Mo
     notes = Notes()
     send(out, TARGET, progress=notes)
     (line,) = notes.lines
-    assert "3 files in images/00000/ (2 are advised)" in line or "in data/" in line
-    assert "12 files in all (11 are advised)" in line
+    assert "3 files in images/00000/ (recommended: at most 2)" in line or "in data/" in line
+    assert "12 files in all (recommended: at most 11)" in line
     assert "export.formats=[huggingface]" in line
     assert hub.repositories["org/pairs"].files == content(out / "dataset")
 

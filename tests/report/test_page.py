@@ -188,6 +188,6 @@ def test_time_says_what_was_reused(whole: Builder) -> None:
     times = whole.page().section("time")
     assert "measure 2.00 s 7 captions 3.5 last of 2 passes" in times
     assert "generate 5.00 s 10 images 2 2 shard attempts; 9 candidates generated" in times
-    assert "1 winners drawn again from their seeds" in times
-    assert "5 carried over from earlier attempts, not made again; 2 failed" in times
-    assert "curate n/a 0 n/a done; the log holds no times of it" in times
+    assert "1 winners regenerated from their seeds" in times
+    assert "5 reused from earlier attempts; 2 failed" in times
+    assert "curate n/a 0 n/a done; the log has no times for it" in times

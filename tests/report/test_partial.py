@@ -114,7 +114,7 @@ def test_selection_older_than_the_candidates(whole: Builder) -> None:
     rows = [candidate("a", 0, 0.5, chosen=True), candidate("b", 0, 0.3, 0.6, chosen=True)]
     whole.generated(0, rows, [pair("a", 0), pair("b", 0)])
     page = whole.page()
-    assert "1 of its rows are no pair any more" in page.text
+    assert "1 of its rows are no longer pairs" in page.text
 
 
 def test_a_loser_that_failed(build: Callable[..., Builder]) -> None:

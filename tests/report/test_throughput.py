@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from synthvlm.progress.stage_state import set_aside, set_aside_notices
-from synthvlm.report.throughput import stage_times
+from synthvlm.report.collect import stage_times
 
 
 def shard(

@@ -17,24 +17,24 @@ COLORS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
 
 def _entry(n: int, *, image: bool = True, turns: int = 1) -> dict[str, Any]:
     color = list(COLORS)[n % len(COLORS)]
-    said = []
+    conversation = []
     for turn in range(turns):
         mark = "\n<image>" if image and turn == 0 else ""
-        said.append({"from": "human", "value": f"Which colour is it?{mark}"})
-        said.append({"from": "gpt", "value": f"a {color} picture{', yes' * (n % 4)}"})
-    found: dict[str, Any] = {"id": f"r{n}", "conversations": said}
-    return {**found, "image": f"0/{n}.png"} if image else found
+        conversation.append({"from": "human", "value": f"Which colour is it?{mark}"})
+        conversation.append({"from": "gpt", "value": f"a {color} picture{', yes' * (n % 4)}"})
+    record: dict[str, Any] = {"id": f"r{n}", "conversations": conversation}
+    return {**record, "image": f"0/{n}.png"} if image else record
 
 
 def _save_data(folder: Path, entries: list[dict[str, Any]]) -> Path:
     """``llava.json`` and ``images/``, as a run exports them; returns the folder."""
     (folder / "images" / "0").mkdir(parents=True)
-    for n, found in enumerate(entries):
-        if "image" in found:
+    for n, record in enumerate(entries):
+        if "image" in record:
             color = COLORS[list(COLORS)[n % len(COLORS)]]
             pixels = np.full((20, 24, 3), color, np.uint8)
             pixels[:, : n % 20] //= 2
-            Image.fromarray(pixels).save(folder / "images" / found["image"])
+            Image.fromarray(pixels).save(folder / "images" / record["image"])
     (folder / "llava.json").write_text(json.dumps(entries))
     return folder
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from synthvlm.training.command import train_command
+from synthvlm.training.train import train_command
 
 train_command(sys.argv[1], sys.argv[2], data=[], changes=[])

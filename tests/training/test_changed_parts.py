@@ -11,7 +11,7 @@ import pytest
 
 from changed_weights import change_a_tensor
 from synthvlm.errors import EvaluationError, RunFolderError
-from synthvlm.evaluation.command import evaluate_command
+from synthvlm.evaluation.evaluation import evaluate_command
 from synthvlm.evaluation.settings import EvaluationSettings
 from synthvlm.models.model_files import clip_path, language_path
 from synthvlm.progress.display import SilentProgress

@@ -129,17 +129,17 @@ def test_bad_records_are_named_and_too_many_stop_it(
     summary = train(TrainingRecipe.from_values(few), tmp_path / "out")
     assert (summary.samples, summary.failed) == (20, 4)
     page = (tmp_path / "out" / "report.html").read_text()
-    for told in ("its image file is missing", "record 2 (id r1)", "<svg", "learning_rate", "trl"):
-        assert told in page
+    for text in ("its image file is missing", "record 2 (id r1)", "<svg", "learning_rate", "trl"):
+        assert text in page
     assert not any(mark in page for mark in ("<script", "http://", "https://", "url("))
     card = (tmp_path / "out" / "model" / "README.md").read_text()
     assert "24 records, of which 20 were used" in card
     # Both may be published: names, and nothing of where they lie here.
-    for told in (page, card):
-        assert "path: data\n" in told
-        assert "vision_tower: tower\n" in told
-        assert str(tmp_path.parent) not in told
-        assert str(Path(values["model"]["vision_tower"]).parent) not in told
+    for text in (page, card):
+        assert "path: data\n" in text
+        assert "vision_tower: tower\n" in text
+        assert str(tmp_path.parent) not in text
+        assert str(Path(values["model"]["vision_tower"]).parent) not in text
     assert not list((tmp_path / "out" / "checkpoints").glob("*"))
 
 
@@ -175,7 +175,7 @@ def test_urls_are_refused(
 def test_a_folder_is_held_by_one_training(
     recipes: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
-    with TrainingFolder(str(tmp_path), main=True).held():
+    with TrainingFolder(str(tmp_path), main=True).locked():
         assert "another training works here" in refused(recipes["full"], tmp_path)
 
 

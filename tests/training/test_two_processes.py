@@ -54,8 +54,8 @@ def test_sigterm_ends_both_with_one_line(
     (tmp_path / "recipe.yaml").write_text(dump_yaml(values))
     out = tmp_path / "two"
     command = ["-m", "synthvlm", "train", str(tmp_path / "recipe.yaml"), "--out", str(out)]
-    with (tmp_path / "said").open("w+") as said:
-        agent = subprocess.Popen([*LAUNCH, *command], stdout=said, stderr=subprocess.STDOUT)
+    with (tmp_path / "output").open("w+") as output:
+        agent = subprocess.Popen([*LAUNCH, *command], stdout=output, stderr=subprocess.STDOUT)
         until = time.monotonic() + 120
         while not list(out.glob("checkpoints/*")):
             assert time.monotonic() < until
@@ -63,8 +63,8 @@ def test_sigterm_ends_both_with_one_line(
             time.sleep(0.1)
         agent.terminate()
         agent.wait(25)  # of the 30 s after which it kills them
-        said.seek(0)
-        text = said.read()
-    assert text.count("interrupted: the same command resumes, from its newest checkpoint") == 1
+        output.seek(0)
+        text = output.read()
+    assert text.count("interrupted; run the same command again to resume from the newest") == 1
     assert "error:" not in text
     assert "Unable to shutdown" not in text

@@ -230,8 +230,8 @@ class CheckedShard:
     def is_current(self, expected: str | None, problem: str) -> bool:
         """Whether it has the expected fingerprint; if not, the finding is ``problem``.
 
-        ``expected`` is None if that cannot be told; the shard then counts as not current, but there
-        is no finding.
+        ``expected`` is None if it is not known. The shard then counts as not current, without a
+        finding.
         """
         if expected is not None and self.marker.fingerprint != expected:
             self.add_for_marker("stale", problem)

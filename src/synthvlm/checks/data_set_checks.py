@@ -9,7 +9,7 @@ import orjson
 
 from synthvlm.checks.checked_run import CheckedRun, CheckedShard
 from synthvlm.stages.data_set_folder import FOLDER, DataSetFolder
-from synthvlm.stages.export import CARD_FILE, FILES, kept_of_part, whole_fingerprint
+from synthvlm.stages.export import CARD_FILE, FILES, part_record_file, whole_fingerprint
 
 __all__ = ["DataSetChecks"]
 
@@ -35,7 +35,7 @@ class DataSetChecks:
             shard.add_for_marker("stale", "its pairs, or the settings of export, have changed")
             self._records = None
             return
-        path = kept_of_part(shard.marker, FILES)
+        path = part_record_file(shard.marker, FILES)
         record = _record(shard.files[path]) if path in shard.files else None
         if path is None:
             shard.add_for_marker("damaged", "it names no record of its files")

@@ -92,7 +92,7 @@ def _keep_intact_files(
 
 
 def _encoding(snapshot: Snapshot, files: list[StoredFile]) -> str | None:
-    """How winners are encoded, from the images themselves; None if it cannot be told.
+    """How winners are encoded, from the images themselves; None if that is not known.
 
     Lossless images have one encoding. The quality of lossy ones is not stored in them.
     """

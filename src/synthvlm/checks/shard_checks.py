@@ -212,7 +212,9 @@ class CandidateChecks:
         )
         problem = "its captions, models or settings of generation have changed"
         if "depends" not in shard.marker.facts:
-            problem = "it is of an earlier version of synthvlm: its images are made again"
+            problem = (
+                "it was made by an earlier version of synthvlm; its images are generated again"
+            )
         if shard.marker.fingerprint == DISCARDED:
             problem = "its damaged files were discarded"
         is_current = shard.is_current(expected, problem)
@@ -222,7 +224,7 @@ class CandidateChecks:
         return is_current
 
     def _facts(self, marker: Marker, rows: Sequence[Row], *, is_current: bool) -> dict[str, object]:
-        """Expected facts of a generated shard: the data-set card is made of them."""
+        """Expected facts of a generated shard: the data-set card depends on them."""
         states = Counter(row["status"] for row in rows)
         recorded = marker.facts.get("failed")
 

@@ -1,6 +1,9 @@
-"""The command line; thin. Commands about the package itself stand here."""
+"""The command line. It is thin: commands call functions of other packages.
 
-# ruff: noqa: I001  (commands stand in the help in the order of imports)
+Commands about the package itself are in this module.
+"""
+
+# ruff: noqa: I001  (the help lists commands in the order of imports)
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Run the command line."""
-    # A name that the terminal cannot show is no reason to stop.
+    # A character that the terminal cannot show must not stop a command.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     quiet_libraries()
@@ -29,24 +32,29 @@ def main() -> None:
 
 @app.command()
 def recipes(
-    name: Annotated[Optional[str], typer.Argument(help="Print this one.")] = None,  # noqa: UP045
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="Print this recipe.", metavar="NAME"),
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
-    """List the built-in recipes, or print one to edit: `synthvlm recipes sdxl > my.yaml`."""
+    """List the built-in recipes, or print one to edit it: `synthvlm recipes sdxl > my.yaml`."""
     from synthvlm.recipe import RECIPES
     from synthvlm.training.recipe import TRAINING_RECIPES
 
     with explained(debug):
-        of_runs, of_trainings = RECIPES.lines(), TRAINING_RECIPES.lines()
+        for_runs, for_training = RECIPES.lines(), TRAINING_RECIPES.lines()
         if name is not None:
-            sys.stdout.write((TRAINING_RECIPES if name in of_trainings else RECIPES).text(name))
+            sys.stdout.write((TRAINING_RECIPES if name in for_training else RECIPES).text(name))
             return
-        width = max(map(len, [*of_runs, *of_trainings])) + 2
-        for recipe, line in of_runs.items():
-            print(f"{recipe:<{width}}{line}")
-        print("\nof `synthvlm train`:")
-        for recipe, line in of_trainings.items():
-            print(f"{recipe:<{width}}{line}")
+        width = max(map(len, [*for_runs, *for_training])) + 2
+        for title, lines in (
+            ("Recipes for `synthvlm run`:", for_runs),
+            ("\nRecipes for `synthvlm train`:", for_training),
+        ):
+            print(title)
+            for recipe, line in lines.items():
+                print(f"  {recipe:<{width}}{line}")
 
 
 @app.command()
@@ -76,7 +84,7 @@ def components(
 
 @app.command()
 def doctor(debug: DebugOption = False) -> None:
-    """Say what works here, and what to install for the rest."""
+    """Check this installation, and show what to install for what is missing."""
     from synthvlm.doctor import diagnose
 
     with explained(debug):
@@ -86,7 +94,7 @@ def doctor(debug: DebugOption = False) -> None:
 
 @app.callback(invoke_without_command=True)
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     if version:
         from synthvlm import __version__

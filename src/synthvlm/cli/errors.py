@@ -1,4 +1,4 @@
-"""What a command says where something is wrong, and its exit status."""
+"""Errors and interrupts of commands: one line on standard error, and the exit status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from synthvlm.progress.terminal import printable
 
 __all__ = ["RESUMES", "explained"]
 
-RESUMES = "interrupted: the same command resumes"
+RESUMES = "interrupted; run the same command again to resume"
 
 
 @contextmanager
@@ -24,44 +24,46 @@ def explained(debug: bool, interrupted: str = RESUMES) -> Iterator[None]:
     """Turn errors into one line on standard error and an exit status.
 
     Args:
-        debug: Show the traceback instead.
-        interrupted: What to say of Ctrl-C and of SIGTERM; nothing where it is empty.
+        debug: Show the traceback instead of the line.
+        interrupted: Line to show after Ctrl-C or SIGTERM; none if empty.
     """
     try:
         with _terminable():
             yield
-    except (BrokenPipeError, typer.Exit):  # a closed pipe and typer's own are left to typer
+    except (BrokenPipeError, typer.Exit):  # handled by typer
         raise
     except (KeyboardInterrupt, Exception) as error:
-        # Python itself makes a RuntimeError of Ctrl-C while a library's class is being defined.
+        # Python turns Ctrl-C into a RuntimeError while a class of a library is being defined.
         interrupt = error.__cause__ if isinstance(error, RuntimeError) else error
         if isinstance(interrupt, KeyboardInterrupt):
             if debug:
-                print(_told(interrupt, debug=True), file=sys.stderr)
+                print(_message(interrupt, debug=True), file=sys.stderr)
             elif interrupted:
                 print(interrupted, file=sys.stderr)
             number = signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT
             raise typer.Exit(128 + number) from None
-        print(printable(_told(error, debug=debug)), file=sys.stderr)
+        print(printable(_message(error, debug=debug)), file=sys.stderr)
         raise typer.Exit(1) from None
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM came: what ends in good order on Ctrl-C does so on this, too."""
+    """SIGTERM arrived. It is handled like Ctrl-C, so that work is committed first."""
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Have SIGTERM, which batch systems send before they kill, end the command as Ctrl-C does."""
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # somebody wants it otherwise
+    """Let SIGTERM, which batch systems send before SIGKILL, end the command like Ctrl-C."""
+    if (
+        signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    ):  # the caller has a handler of its own
         yield
         return
-    has_come = False
+    has_arrived = False
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        nonlocal has_come
-        has_come = True
-        # Once is enough: `timeout` sends it twice, which is not the impatience of a second Ctrl-C.
+        nonlocal has_arrived
+        has_arrived = True
+        # `timeout` sends it twice, which is not the second Ctrl-C of an impatient user.
         signal.signal(number, signal.SIG_IGN)
         raise _Terminated
 
@@ -69,20 +71,20 @@ def _terminable() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if has_come:  # others got it too, and that they are gone is no error of its own
+        if has_arrived:  # child processes got it as well; that they are gone is not an error
             raise _Terminated from error
         raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _told(error: BaseException, *, debug: bool) -> str:
+def _message(error: BaseException, *, debug: bool) -> str:
     if debug:
         return "".join(traceback.format_exception(error)).rstrip("\n")
     if isinstance(error, SynthVLMError):
         return "\n".join(f"error: {line}" for line in str(error).split("\n"))
     text = " ".join(str(error).split())[:300]
     return (
-        f"error: unexpected {type(error).__name__}: {text}; what is finished is kept; "
-        f"run again with --debug and report what it says"
+        f"error: unexpected {type(error).__name__}: {text}; finished work is kept; run again with "
+        f"--debug and report the traceback"
     )

@@ -1,4 +1,4 @@
-"""Commands of what comes after a data set: training, evaluation, comparison, cost."""
+"""Commands for training, evaluation, comparison and cost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from synthvlm.cli.options import (
 )
 from synthvlm.evaluation.settings import EvaluationSettings
 
-#: Tells the defaults of options.
+#: Source of the defaults of options.
 _EVALUATION = EvaluationSettings()
 
 
@@ -32,19 +32,19 @@ def train(
     recipe: Annotated[
         str, typer.Argument(help="A built-in training recipe or a YAML file.", metavar="RECIPE")
     ],
-    out: Annotated[str, typer.Option(help="Folder of the training: a new one, or one to resume.")],
+    out: Annotated[str, typer.Option(help="Training folder; an existing one is resumed.")],
     data: Annotated[
         list[str],
-        typer.Option(help="LLaVA JSON, or a run folder; may be repeated.", metavar="RUN_OR_JSON"),
+        typer.Option(help="LLaVA JSON file or run folder; repeatable.", metavar="RUN_OR_JSON"),
     ] = [],  # noqa: B006
     overrides: SetOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
-    """Train a LLaVA on exported data; several GPUs: `accelerate launch -m synthvlm train ...`."""
-    # Of several processes the main one alone says it.
-    resumes = f"{RESUMES}, from its newest checkpoint if there is one"
+    """Train a LLaVA on exported data (several GPUs: `accelerate launch -m synthvlm train ...`)."""
+    # With several processes, only the main one prints it.
+    resumes = f"{RESUMES} from the newest checkpoint, if there is one"
     with explained(debug, resumes if os.environ.get("RANK", "0") == "0" else ""):
-        from synthvlm.training.command import train_command
+        from synthvlm.training.train import train_command
 
         train_command(recipe, out, data=data, changes=overrides)
 
@@ -56,38 +56,41 @@ def evaluate(
         typer.Argument(help="Hub id, folder, or output of `synthvlm train`.", metavar="MODEL"),
     ],
     benchmarks: Annotated[
-        str, typer.Option(help="easy-vqa, paper, or the paper's by name.", metavar="NAME,NAME")
+        str,
+        typer.Option(
+            help="easy-vqa, paper (all of the paper's), or their names.", metavar="NAME,NAME"
+        ),
     ] = _EVALUATION.benchmarks,
     questions: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Question file: JSON or JSON Lines.", metavar="FILE"),
+        typer.Option(help="Your own questions (JSON or JSON Lines).", metavar="FILE"),
     ] = None,
     images: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Folder of its images.", metavar="FOLDER"),
+        typer.Option(help="Folder of the images of --questions.", metavar="FOLDER"),
     ] = None,
     baseline_questions: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Training questions, for baselines.", metavar="FILE"),
+        typer.Option(help="Training questions, from which baselines are computed.", metavar="FILE"),
     ] = None,
     out: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Folder of results: a new one, or one to resume.", metavar="FOLDER"),
+        typer.Option(help="Folder of results; an existing one is resumed.", metavar="FOLDER"),
     ] = None,
-    blind: Annotated[bool, typer.Option("--blind", help="Ask without the images, too.")] = False,
+    blind: Annotated[bool, typer.Option("--blind", help="Also ask without the images.")] = False,
     suffix: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Line after each question; '' for none; default: LLaVA's."),
+        typer.Option(help="Line appended to each question ('' for none); default: that of LLaVA."),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = (
-        _EVALUATION.max_new_tokens
-    ),
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions at a time.")] = (
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="Maximum length of an answer, in tokens.")
+    ] = (_EVALUATION.max_new_tokens),
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions per batch.")] = (
         _EVALUATION.batch_size
     ),
     limit: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="Questions of each benchmark."),
+        typer.Option(min=1, help="Ask only this many questions of each benchmark."),
     ] = None,
     device: DeviceOption = _EVALUATION.device,
     dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16 or auto.")] = (
@@ -96,14 +99,14 @@ def evaluate(
     revision: RevisionOption = None,
     harness_python: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="A python with lmms-eval and lm-eval.", metavar="PYTHON"),
+        typer.Option(help="Python interpreter with lmms-eval and lm-eval.", metavar="PYTHON"),
     ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Evaluate a model: your questions, easy-VQA, the paper's benchmarks; exit 1: one failed."""
+    """Evaluate a model on benchmarks or your own questions. Exit status 1 if a benchmark failed."""
     with explained(debug):
-        from synthvlm.evaluation.command import evaluate_command
+        from synthvlm.evaluation.evaluation import evaluate_command
         from synthvlm.progress.display import terminal_progress
 
         settings = EvaluationSettings(
@@ -135,17 +138,18 @@ def compare(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Data sets (run folder, LLaVA .json, .tar, .parquet), or folders of "
-            "`synthvlm eval --out`.",
+            help="Data sets (run folder, LLaVA .json, .tar, .parquet), or result folders of "
+            "`synthvlm eval`.",
             metavar="[LABEL=]PATH[::IMAGES]...",
         ),
     ],
     out: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Folder for comparison.json, report.html and bad_records.jsonl."),
+        typer.Option(help="Write comparison.json, report.html and bad_records.jsonl there."),
     ] = None,
     sample: Annotated[
-        str, typer.Option(help="Pairs of each data set to score, or all.", metavar="N|all")
+        str,
+        typer.Option(help="Number of pairs to score in each data set, or all.", metavar="N|all"),
     ] = "1000",
     clip: Annotated[
         Optional[str],  # noqa: UP045
@@ -155,7 +159,7 @@ def compare(
         list[str],
         typer.Option(
             "--scorer",
-            help="Score by this one; may be repeated; default: clip, ssim.",
+            help="Scorer to use; repeatable; default: clip and ssim.",
             metavar="NAME",
         ),
     ] = [],  # noqa: B006
@@ -163,22 +167,22 @@ def compare(
         list[str],
         typer.Option(
             "--set",
-            help="Change a scorer, as in a recipe; null: off.",
+            help="Override a setting of a scorer, as in a recipe; null: off.",
             metavar="scoring.NAME.KEY=VALUE",
         ),
     ] = [],  # noqa: B006
     map_points: Annotated[
-        int, typer.Option("--map", min=0, help="Pairs of each data set on the maps.")
+        int, typer.Option("--map", min=0, help="Number of pairs of each data set on the maps.")
     ] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the maps.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the maps.")] = 0,
     device: DeviceOption = "auto",
     revision: RevisionOption = None,
     as_json: JsonOption = False,
     plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
-    """Data sets, or results of models, side by side: scores, sizes, duplicates, maps."""
-    with explained(debug, "interrupted: nothing was written"):
+    """Compare data sets (scores, sizes, duplicates, maps), or results of models."""
+    with explained(debug, "interrupted; nothing was written"):
         from synthvlm.comparison.command import compare_command
         from synthvlm.comparison.settings import ComparisonSettings, choose_scorers, parse_sample
         from synthvlm.progress.display import terminal_progress
@@ -210,23 +214,26 @@ def cost(
     overrides: SetOption = [],  # noqa: B006
     limit: LimitOption = None,
     pairs: Annotated[
-        int, typer.Option(min=1, help="Captions to generate images for, and images to caption.")
+        int,
+        typer.Option(
+            min=1, help="Number of captions to generate images for, and of images to caption."
+        ),
     ] = 16,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Images that the captioner gets at a time.")
-    ] = 4,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest caption.")] = 100,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch of the captioner.")] = 4,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="Maximum length of a caption, in tokens.")
+    ] = 100,
     prompt: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="What the captioner is asked; default: built-in."),
+        typer.Option(help="Prompt of the captioner; default: built-in."),
     ] = None,
     revision: RevisionOption = None,
     as_json: JsonOption = False,
     plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
-    """What a usable pair costs in device seconds: generated by a recipe, or captioned."""
-    with explained(debug, "interrupted: nothing is left behind"):
+    """Measure what a usable pair costs: generated by a recipe, or by captioning images."""
+    with explained(debug, "interrupted; nothing was kept"):
         from synthvlm.planning.cost import cost_command
         from synthvlm.progress.display import terminal_progress
         from synthvlm.recipe import Recipe

@@ -1,4 +1,4 @@
-"""The command line's application, and the options that several commands have."""
+"""The command-line application, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -46,43 +46,50 @@ RecipeToTry = Annotated[
 ]
 CaptionsOption = Annotated[
     list[str],
-    typer.Option(help="Caption file: .txt .json .jsonl .csv .tsv .parquet; may be repeated."),
+    typer.Option(help="Caption file (.txt, .json, .jsonl, .csv, .tsv, .parquet); repeatable."),
 ]
 PluginOption = Annotated[
     list[str],
     typer.Option(
-        "--plugin", help="Python file with components of yours; may be repeated.", metavar="FILE.py"
+        "--plugin", help="Python file with your own components; repeatable.", metavar="FILE.py"
     ),
 ]
-OutOption = Annotated[str, typer.Option(help="The run folder: a new one, or one to resume.")]
+OutOption = Annotated[str, typer.Option(help="Run folder; an existing run is resumed.")]
 SetOption = Annotated[
     list[str],
-    typer.Option("--set", help="Change a setting, e.g. generation.steps=30.", metavar="KEY=VALUE"),
+    typer.Option(
+        "--set",
+        help="Override a setting, e.g. generation.steps=30; repeatable.",
+        metavar="KEY=VALUE",
+    ),
 ]
-LimitOption = Annotated[Optional[int], typer.Option(min=1, help="Input captions to read.")]  # noqa: UP045
+LimitOption = Annotated[Optional[int], typer.Option(min=1, help="Read only this many captions.")]  # noqa: UP045
 EngineOption = Annotated[
-    Literal["local", "ray"], typer.Option(help="Where images are made: here, or on a Ray cluster.")
+    Literal["local", "ray"],
+    typer.Option(help="Where to generate: on this machine, or on a Ray cluster."),
 ]
 WorkersOption = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="Generation workers; default: one for each GPU, at least one."),
+    typer.Option(min=1, help="Number of generation workers; default: one per GPU."),
 ]
 MetricsOption = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--metrics", help="Answer Prometheus there.", metavar="HOST:PORT"),
+    typer.Option(
+        "--metrics", help="Serve Prometheus metrics at this address.", metavar="HOST:PORT"
+    ),
 ]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-RunArgument = Annotated[str, typer.Argument(help="The run folder.", metavar="RUN")]
-JsonOption = Annotated[bool, typer.Option("--json", help="For machines; nothing else.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show full tracebacks.")]
+RunArgument = Annotated[str, typer.Argument(help="Run folder.", metavar="RUN")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 DeviceOption = Annotated[str, typer.Option(help="Torch device, or auto.")]
-RevisionOption = Annotated[Optional[str], typer.Option(help="Of the model on the hub.")]  # noqa: UP045
+RevisionOption = Annotated[Optional[str], typer.Option(help="Revision of the model on the hub.")]  # noqa: UP045
 
 
 def load_plugins(files: list[str]) -> None:
-    """Add the components of files to their tables.
+    """Register the components defined in Python files.
 
     Raises:
-        PluginError: A file cannot be used.
+        PluginError: A file cannot be loaded, or defines no valid component.
     """
     if files:
         from synthvlm import load_plugin

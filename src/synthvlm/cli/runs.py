@@ -1,4 +1,4 @@
-"""Commands of runs: stages, what a run will take, and how one does."""
+"""Commands for runs: the stages, and planning, status, checks and publishing."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def _stage_command(until: str, name: str, text: str) -> None:
     app.command(name, help=text)(command)
 
 
-_stage_command("report", "run", "Captions in, a data set and a report out: all stages.")
-_stage_command("curate", "curate", "Up to and including curation.")
-_stage_command("generate", "generate", "Up to and including generation, scoring and choice.")
-_stage_command("select", "select", "Up to and including selection.")
-_stage_command("export", "export", "Up to and including the exported data set.")
-_stage_command("report", "report", "Up to and including the report.")
+_stage_command("report", "run", "Run all stages: from captions to a data set and a report.")
+_stage_command("curate", "curate", "Run the stages up to curation.")
+_stage_command("generate", "generate", "Run the stages up to generation and scoring.")
+_stage_command("select", "select", "Run the stages up to selection.")
+_stage_command("export", "export", "Run the stages up to the exported data set.")
+_stage_command("report", "report", "Run the stages up to the report, which is written anew.")
 
 
 @app.command()
@@ -73,18 +73,20 @@ def plan(
     captions: CaptionsOption = [],  # noqa: B006
     overrides: SetOption = [],  # noqa: B006
     limit: LimitOption = None,
-    sample: Annotated[int, typer.Option(min=1, help="Captions to generate images for.")] = 16,
+    sample: Annotated[
+        int, typer.Option(min=1, help="Number of captions to generate images for here.")
+    ] = 16,
     price: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option("--price-per-hour", min=0, help="Of one device, in any currency."),
+        typer.Option("--price-per-hour", min=0, help="Price of one device, in any currency."),
     ] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="Devices that share the work.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="Number of devices of the planned run.")] = 1,
     as_json: JsonOption = False,
     plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
-    """What a whole run will take: captions, images, hours, disk, cost; from a few tried here."""
-    with explained(debug, "interrupted: nothing is left behind"):
+    """Estimate a whole run (images, hours, disk, cost) from a small sample tried here."""
+    with explained(debug, "interrupted; nothing was kept"):
         import json
 
         from synthvlm.planning.plan import plan as estimate
@@ -94,32 +96,36 @@ def plan(
         load_plugins(plugins)
         settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
         with terminal_progress(silent=as_json) as progress:
-            found = estimate(
+            result = estimate(
                 settings, sample=sample, price_per_hour=price, gpus=gpus, progress=progress
             )
-        print(json.dumps(found.values()) if as_json else printable(found.text()))
+        print(json.dumps(result.values()) if as_json else printable(result.text()))
 
 
 @app.command()
 def tune(
     recipe: RecipeToTry,
-    out: Annotated[str, typer.Option(help="Folder of the search: a new one, or one to resume.")],
+    out: Annotated[str, typer.Option(help="Folder of the search; an existing one is resumed.")],
     grid: Annotated[
         list[str],
-        typer.Option(help="Values to try of a setting.", metavar="generation.KEY=VALUE,VALUE"),
+        typer.Option(
+            help="Values of a setting to try; repeatable.", metavar="generation.KEY=VALUE,VALUE"
+        ),
     ],
     captions: CaptionsOption = [],  # noqa: B006
     overrides: SetOption = [],  # noqa: B006
     limit: LimitOption = None,
-    sample: Annotated[int, typer.Option(min=2, help="Captions to generate images for.")] = 100,
-    candidates: Annotated[int, typer.Option(min=1, help="Images of each caption.")] = 1,
+    sample: Annotated[
+        int, typer.Option(min=2, help="Number of captions, the same for all settings.")
+    ] = 100,
+    candidates: Annotated[int, typer.Option(min=1, help="Images per caption.")] = 1,
     by: Annotated[
-        Literal["score", "score-per-second"], typer.Option(help="What is best.")
+        Literal["score", "score-per-second"], typer.Option(help="Criterion of the best settings.")
     ] = "score",
     plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
-    """Grid search: which settings of generation score best, on the same captions and seeds."""
+    """Search a grid for the generation settings that score best, on the same captions and seeds."""
     with explained(debug):
         from synthvlm.planning.tune import parse_grid
         from synthvlm.planning.tune import tune as search
@@ -129,7 +135,7 @@ def tune(
         load_plugins(plugins)
         settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
         with terminal_progress() as progress:
-            found = search(
+            result = search(
                 settings,
                 parse_grid(grid),
                 out,
@@ -138,22 +144,24 @@ def tune(
                 by=by,
                 progress=progress,
             )
-        print(printable(found.text()))
-        if found.best is None:
+        print(printable(result.text()))
+        if result.best is None:
             raise typer.Exit(1)
-        print(f"\n{found.yaml()}", end="")
+        print(f"\n{result.yaml()}", end="")
 
 
 @app.command()
 def status(
     run: RunArgument,
-    watch: Annotated[bool, typer.Option("--watch", help="Look every 5 s until it ends.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Update every 5 s until the run ends.")
+    ] = False,
     as_json: JsonOption = False,
     plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
-    """Say how a run is doing, from another terminal or machine."""
-    with explained(debug, "no longer watching: the run goes on"):
+    """Show the state of a run, from any terminal or machine."""
+    with explained(debug, "stopped watching; the run continues"):
         from synthvlm.checks.status import show_status
 
         load_plugins(plugins)
@@ -164,14 +172,14 @@ def status(
 def verify(
     run: RunArgument,
     discard: Annotated[
-        bool, typer.Option("--discard", help="Have the next run redo what is damaged.")
+        bool, typer.Option("--discard", help="Make the next run redo what is damaged.")
     ] = False,
     as_json: JsonOption = False,
     plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
-    """Check that a run's files are what was written; exit status 1 if something is damaged."""
-    with explained(debug, "interrupted: nothing was discarded"):
+    """Check that the files of a run are intact. Exit status 1 if something is damaged."""
+    with explained(debug, "interrupted; nothing was discarded"):
         from synthvlm.checks.verify import verify_command
         from synthvlm.progress.display import terminal_progress
 
@@ -188,22 +196,24 @@ def verify(
 @app.command()
 def regenerate(
     run: RunArgument,
-    id: Annotated[str, typer.Option("--id", help="Of the caption.", metavar="CAPTION_ID")],
+    id: Annotated[str, typer.Option("--id", help="Id of the caption.", metavar="CAPTION_ID")],
     index: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=0, help="Number of a candidate; default: the winner."),
+        typer.Option(min=0, help="Number of the candidate; default: the winner."),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All candidates that were drawn.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="All candidates that were generated.")
+    ] = False,
     to: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Folder for the images, as PNG.", metavar="FOLDER"),
+        typer.Option(help="Write the images there as PNG.", metavar="FOLDER"),
     ] = None,
     as_json: JsonOption = False,
     plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
-    """Make a caption's image again and compare; exit status 1 if it is not the same."""
-    with explained(debug, "interrupted: the run folder is as it was"):
+    """Generate an image of a run again and compare. Exit status 1 if it is not the same."""
+    with explained(debug, "interrupted; the run folder was not changed"):
         from synthvlm.checks.regenerate import regenerate_command
         from synthvlm.progress.display import terminal_progress
 
@@ -219,22 +229,24 @@ def regenerate(
 
 @app.command()
 def publish(
-    run: Annotated[str, typer.Argument(help="The run folder, its export done.", metavar="RUN")],
+    run: Annotated[str, typer.Argument(help="Run folder with a finished export.", metavar="RUN")],
     target: Annotated[
         str,
         typer.Argument(
-            help="hf://datasets/ORG/NAME or .../NAME@REVISION; or a folder or fsspec URL.",
+            help="hf://datasets/ORG/NAME[@REVISION], a folder, or an fsspec URL.",
             metavar="TARGET",
         ),
     ],
-    private: Annotated[bool, typer.Option("--private", help="On the hub: nobody else's.")] = False,
-    message: Annotated[Optional[str], typer.Option(help="On the hub: of the commits.")] = None,  # noqa: UP045
+    private: Annotated[
+        bool, typer.Option("--private", help="Hub only: create a private repository.")
+    ] = False,
+    message: Annotated[Optional[str], typer.Option(help="Hub only: title of the commits.")] = None,  # noqa: UP045
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, change nothing.")
+        bool, typer.Option("--dry-run", help="Check everything, but change nothing.")
     ] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Copy the finished data set to the Hugging Face hub or to any folder; its card last."""
+    """Copy the finished data set to the Hugging Face hub or to a folder."""
     with explained(debug):
         from synthvlm.progress.display import terminal_progress
         from synthvlm.publishing import publish as send
@@ -259,7 +271,7 @@ def _run(
     from synthvlm.progress.display import Tracker, terminal_progress
 
     if workers is None and engine == "local" and recipe.run.device not in ("auto", "cuda"):
-        workers = 1  # the recipe names one device
+        workers = 1  # several would share the one device that the recipe names
     used = None if until == "curate" else make_engine(engine, workers)
     with terminal_progress() as shown:
         progress = Tracker(shown)

@@ -165,7 +165,7 @@ class ScoredPairs:
         positions: Of each among the captions, shape (n,).
         captions: The text of each.
         scores: By name of the scorer, one of each pair, shape (n,).
-        truncated: By name of the scorers that tell it, whether only the beginning of the caption
+        truncated: By name of the scorers that report it, whether only the beginning of the caption
             was seen, shape (n,).
         embedded_by: Name of the scorer whose embeddings these are; None where none has any.
         text_embeddings: Of the captions on the map, float32 of unit length, shape (m, d).
@@ -285,7 +285,7 @@ class _ImageReader:
                 self.bad.append(pair)
                 continue
             try:
-                # Decoding tells more of what is wrong than opening does.
+                # Decoding shows more of what is wrong than opening does.
                 image = decode_image(pair.image) if position in self._sample else None
                 size = image_size(pair.image)
             except ValueError as error:
@@ -386,7 +386,7 @@ def _example(pair: _DecodedPair, scores: Mapping[str, float]) -> Example:
 
 
 def _hash(data: str | bytes) -> int:
-    """64 bits that tell texts or bytes apart."""
+    """64 bits that identify a text or bytes."""
     encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest())
 

@@ -37,15 +37,15 @@ class Figure:
 
     Attributes:
         estimate: Its value, with an interval where one is known.
-        questions: That it was measured on; None where it is not said.
-        asked: What the questions are known by: ids of another file mean other questions.
+        questions: That it was measured on; None where it is not known.
+        checksum: Of the file of questions: ids of another file mean other questions.
         scores: Of each answer by its question's id, on the scale of the estimate; empty where it
             has none.
     """
 
     estimate: Estimate
     questions: int | None
-    asked: str = ""
+    checksum: str = ""
     scores: Mapping[str, float] = field(default_factory=dict, repr=False)
 
 
@@ -72,7 +72,7 @@ class ModelResults:
 class _Scores:
     """Scores of a benchmark's answers (0 .. 1), by group."""
 
-    asked: str
+    checksum: str
     by_group: Mapping[str, Mapping[str, float]]
 
 
@@ -113,7 +113,7 @@ def _read_figure(folder: Path, row: Mapping[str, Any]) -> Figure:
     group = scores.by_group.get(str(row["figure"]), {})
     # Rows are in percent.
     percent = {id: 100 * score for id, score in group.items()}
-    return Figure(estimate, row.get("questions"), scores.asked, percent)
+    return Figure(estimate, row.get("questions"), scores.checksum, percent)
 
 
 def _read_scores(file: Path) -> _Scores:
@@ -193,8 +193,8 @@ class ModelComparison:
                 yield f"{name}, {metric}: not measured by {', '.join(lacking)}"
             counts = {figure.questions for figure, _ in row if figure is not None}
             if len(counts) > 1:
-                told = ", ".join(str(count) for count in sorted(counts, key=str))
-                yield f"{name}, {metric}: not of equally many questions ({told})"
+                numbers = ", ".join(str(count) for count in sorted(counts, key=str))
+                yield f"{name}, {metric}: not of equally many questions ({numbers})"
 
     def values(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -243,7 +243,7 @@ def compare_models(models: Sequence[ModelResults]) -> ModelComparison:
 
 def _between(ours: Figure, theirs: Figure) -> Difference:
     common = [id for id in theirs.scores if id in ours.scores]
-    if common and ours.asked == theirs.asked:
+    if common and ours.checksum == theirs.checksum:
         first, second = ([one.scores[id] for id in common] for one in (ours, theirs))
         return Difference(paired_difference(first, second), len(common))
     return Difference(_unpaired(ours.estimate, theirs.estimate), None)

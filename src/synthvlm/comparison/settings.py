@@ -193,7 +193,7 @@ class LoadedScorers:
         )
 
     def score(self, pixels: np.ndarray, captions: Sequence[str]) -> dict[str, Scores]:
-        """What each scorer says of images (uint8, shape (n, height, width, 3)) and captions.
+        """The scores by each scorer of images (uint8, shape (n, height, width, 3)) and captions.
 
         Raises:
             PluginError: A scorer fails.

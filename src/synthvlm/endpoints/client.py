@@ -47,8 +47,8 @@ class Reply:
     """What became of a request.
 
     Attributes:
-        text: What the model said, "" where it said nothing or there is a problem.
-        finish_reason: Why it stopped, as the server tells: ``stop``, ``length``, ... or None.
+        text: The model's reply, "" where it is empty or there is a problem.
+        finish_reason: Why it stopped, by the server: ``stop``, ``length``, ... or None.
         stored: Whether it came from the store, at no cost.
         problem: Why there is no reply, or None.
     """
@@ -64,7 +64,7 @@ class EndpointClient:
 
     Failures are of three kinds. What passes (connection lost or cut, no answer in time, 429, 5xx,
     a body that is no chat completion) is tried again, with exponential backoff and jitter, or
-    after as long as ``Retry-After`` says, which then holds all requests; after ``max_tries`` it is
+    after the time in ``Retry-After``, which then delays all requests; after ``max_tries`` it is
     a problem of that request. Any other 4xx is a problem of that request at once. What is wrong
     with the endpoint itself (never reached, 401, 402, 404, 405, a redirect, no credit) ends it all
     with ``EndpointError``.
@@ -170,11 +170,11 @@ class EndpointClient:
         return Reply(completion.text, completion.finish_reason)
 
     def _stored(self, key: bytes) -> Reply | None:
-        found = self._store.get(key) if self._store is not None else None
-        if found is None:
+        reply = self._store.get(key) if self._store is not None else None
+        if reply is None:
             return None
         self.replies_stored += 1
-        return Reply(found.text, found.finish_reason, stored=True)
+        return Reply(reply.text, reply.finish_reason, stored=True)
 
 
 def _no_reply(problem: str) -> Reply:

@@ -172,7 +172,7 @@ def _failure(response: Response, fields: frozenset[str]) -> Failure:
     error = read_server_error(response.content)
     if error.code in _POLICY:
         reason = f"HTTP {response.status}: refused by the content policy ({error.code})"
-        return Failure(Kind.REFUSED, f"{reason}: {error.said}")
+        return Failure(Kind.REFUSED, f"{reason}: {error.message}")
     failure = read_failure(response, error)
     if failure.kind is Kind.REFUSED and (response.status == 403 or error.field in fields):
         return Failure(Kind.UNUSABLE, failure.reason)

@@ -45,7 +45,7 @@ class ReplyStore:
 
     Each opened store that writes makes a part of its own, ``replies-00000.jsonl`` and so on, and
     only appends to it. A reply is handed to the operating system as soon as it is put, so killing
-    the process loses none; the disk is told to keep it (fsync) every ``sync_every`` replies or
+    the process loses none; it is flushed to the disk (fsync) every ``sync_every`` replies or
     ``sync_seconds`` seconds, whichever comes first, and on closing, so a power cut loses no more
     than that. Several processes may write into one folder; each sees what was there when it opened.
 

@@ -1,6 +1,6 @@
 """The body of an HTTP response, and what it means: an answer, or which kind of failure.
 
-It comes from a stranger, and is read no further than a limit.
+It is untrusted input, and is read no further than a limit.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ async def read_body(response: httpx2.Response) -> bytes:
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "deflate"):
         raise UnusableBodyError(
-            f"the answer is encoded as {encoding[:50]!r}, which nobody asked for"
+            f"the answer is encoded as {encoding[:50]!r}, which was not asked for"
         )
     decoder = None if encoding == "identity" else zlib.decompressobj(_GZIP_OR_ZLIB)
     body = bytearray()
@@ -104,9 +104,9 @@ class Completion:
     """A chat completion.
 
     Attributes:
-        text: What the model said, "" where it said nothing.
+        text: The model's reply, "" where it is empty.
         finish_reason: Why it stopped: ``stop``, ``length``, ``content_filter``, ... or None.
-        tokens: All tokens of request and reply by the server's ``usage``, None if it tells none.
+        tokens: All tokens of request and reply by the server's ``usage``, None if it reports none.
     """
 
     text: str
@@ -120,7 +120,7 @@ class Failure:
 
     Attributes:
         kind: What to do about it.
-        reason: What happened, in one line; what the server said is part of it.
+        reason: What happened, in one line; the server's message is part of it.
         retry_after_s: Seconds that the server asks to wait, or None.
     """
 
@@ -131,18 +131,18 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ServerError:
-    """What a server said about an error, in any of the usual forms.
+    """A server's report of an error, in any of the usual forms.
 
     Attributes:
         code: OpenAI's ``error.code``, or None.
         field: The field of the request that is at fault, or None: OpenAI's ``error.param``, or
             from FastAPI's ``detail``.
-        said: The message in one line; of a body in no usual form, the body.
+        message: In one line; of a body in no usual form, the body.
     """
 
     code: str | None
     field: str | None
-    said: str
+    message: str
 
 
 def read_completion(response: Response) -> Completion | Failure:
@@ -157,7 +157,7 @@ def read_completion(response: Response) -> Completion | Failure:
 def read_failure(response: Response, error: ServerError) -> Failure:
     """What a response with another status than 200 means, whatever was asked for."""
     status = response.status
-    reason = f"HTTP {status}: {error.said}"
+    reason = f"HTTP {status}: {error.message}"
     if status in _ABOUT_THE_ENDPOINT or error.code == _NO_CREDIT or status < 400:
         return Failure(Kind.UNUSABLE, reason)
     if status in _PASSING or status >= 500:
@@ -167,7 +167,7 @@ def read_failure(response: Response, error: ServerError) -> Failure:
 
 
 def read_server_error(content: bytes) -> ServerError:
-    """What the body of an error says; never raises."""
+    """The report in the body of an error; never raises."""
     body = parsed(content)
     error = body.get("error", body) if isinstance(body, dict) else body
     if isinstance(error, dict):

@@ -1,6 +1,6 @@
 """HTTP to an endpoint: many requests at a time, tried again as long as that helps, within a budget.
 
-What the requests say and what the responses mean is the business of the clients that use it.
+The meaning of requests and responses is left to the clients that use it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Job(Generic[_Answer]):
     Attributes:
         key: The caller's name for it; comes back with the answer.
         body: The request, as JSON.
-        take: Makes the answer of a response, in the moment in which it comes; or says why not.
+        take: Makes the answer of a response, as soon as it comes; or returns why there is none.
         give_up: Makes the answer of the reason why there is none.
     """
 
@@ -103,7 +103,7 @@ class Transport:
 
     Failures are of three kinds. What passes (connection lost or cut, no answer in time, and what
     the client calls passing) is tried again, with exponential backoff and jitter, or after as long
-    as ``Retry-After`` says, which then holds all requests; after ``max_tries`` it is a problem of
+    as ``Retry-After`` asks, which then delays all requests; after ``max_tries`` it is a problem of
     that request. What is refused is a problem of that request at once. What is wrong with the
     endpoint itself (never reached, and what the client calls so) ends it all with
     ``EndpointError``.
@@ -289,7 +289,7 @@ class Transport:
                 "Accept-Encoding": ACCEPTED_ENCODING,
                 **self._key.headers(),
             },
-            # Shorter than the whole, so that a dead address is told from a slow model.
+            # Shorter than the whole, to tell a dead address from a slow model.
             timeout=httpx2.Timeout(timeout_s, connect=min(_MAX_CONNECT_S, timeout_s / 2)),
             limits=httpx2.Limits(max_connections=count, max_keepalive_connections=count),
         )
@@ -321,10 +321,10 @@ def iterate(make: Callable[[], AsyncIterator[_T]]) -> Iterator[_T]:
         items = make()
         while True:
             future = asyncio.run_coroutine_threadsafe(_next(items), loop)
-            found = future.result()
-            if not found:
+            item = future.result()
+            if not item:
                 return
-            yield found[0]
+            yield item[0]
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -7,7 +7,7 @@ from typing import Literal
 
 from synthvlm.errors import EvaluationError
 
-__all__ = ["EASY_VQA", "PAPER", "Benchmark", "Metric", "chosen_benchmarks"]
+__all__ = ["EASY_VQA", "PAPER", "Benchmark", "Metric", "choose_benchmarks"]
 
 #: The benchmark that runs without a harness.
 EASY_VQA = "easy-vqa"
@@ -138,7 +138,7 @@ PAPER = (
 )
 
 
-def chosen_benchmarks(names: str) -> tuple[bool, list[Benchmark]]:
+def choose_benchmarks(names: str) -> tuple[bool, list[Benchmark]]:
     """Whether easy-VQA is among names that are separated by commas, and the paper's among them.
 
     ``paper`` stands for all of the paper's.
@@ -147,11 +147,11 @@ def chosen_benchmarks(names: str) -> tuple[bool, list[Benchmark]]:
         EvaluationError: A name is not known.
     """
     known = {one.name: one for one in PAPER}
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    for name in wanted:
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    for name in chosen:
         if name not in (*known, EASY_VQA, "paper"):
             raise EvaluationError(
                 f"there is no benchmark {name!r}: choose of paper, {EASY_VQA}, {', '.join(known)}"
             )
-    is_all = "paper" in wanted
-    return EASY_VQA in wanted, [one for one in PAPER if is_all or one.name in wanted]
+    is_all = "paper" in chosen
+    return EASY_VQA in chosen, [one for one in PAPER if is_all or one.name in chosen]

@@ -1,30 +1,38 @@
-"""The evaluation of one model in one folder: local files and harnesses, each resumable."""
+"""``synthvlm eval``: a model on local files and in harnesses, in one folder, resumable."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from synthvlm import __version__
 from synthvlm.errors import EvaluationError
-from synthvlm.evaluation.asked_model import AskedModel
-from synthvlm.evaluation.benchmarks import Benchmark
+from synthvlm.evaluation.benchmarks import EASY_VQA, Benchmark, choose_benchmarks
+from synthvlm.evaluation.easy_vqa import write_easy_vqa
+from synthvlm.evaluation.evaluated_model import EvaluatedModel, identify_model
 from synthvlm.evaluation.harness import (
     HarnessFailure,
     HarnessResult,
     harness_command,
+    harness_python,
+    harness_versions,
     judge_problem,
     read_result,
     result_files,
     run_harness,
 )
-from synthvlm.evaluation.local import Asked, ask
+from synthvlm.evaluation.local import AnsweredQuestions, ask
 from synthvlm.evaluation.questions import BadQuestion, QuestionFile, read_questions
-from synthvlm.evaluation.scoring import GroupScores, answer_scores, scored
+from synthvlm.evaluation.results import Results, Row, harness_rows, local_rows
+from synthvlm.evaluation.scoring import GroupScores, answer_scores, score_groups
 from synthvlm.evaluation.settings import EvaluationSettings, changed_keys
+from synthvlm.progress.terminal import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +40,114 @@ if TYPE_CHECKING:
     from synthvlm.models.vlm import VisionLanguageModel
     from synthvlm.progress.display import Progress
 
-__all__ = ["Evaluation", "LocalFile"]
+__all__ = ["Evaluation", "LocalFile", "evaluate_command"]
+
+#: Marks a folder as one of an evaluation; the first file that is written.
+_FOLDER_MARK = ".synthvlm-eval"
+
+
+def evaluate_command(
+    model: str,
+    settings: EvaluationSettings,
+    *,
+    out: str | None = None,
+    as_json: bool = False,
+    progress: Progress,
+) -> tuple[str, bool]:
+    """Evaluate a model on local question files and on the paper's benchmarks.
+
+    Args:
+        model: Hub id, folder, or output folder of ``synthvlm train``.
+        settings: What it is evaluated on, and how.
+        out: Folder of answers and results: a new one, or one to go on with; None: none is kept.
+        as_json: Plain values instead of a table.
+        progress: Shows the work.
+
+    Returns:
+        What to print, and whether every benchmark was run.
+
+    Raises:
+        EvaluationError: There is nothing to run, a name is not known, the questions cannot be
+            used, the folder is of another evaluation, or no harness can be had.
+        ModelError: The model cannot be loaded.
+    """
+    questions = settings.questions
+    has_easy, benchmarks = choose_benchmarks(settings.benchmarks)
+    if not (has_easy or benchmarks or questions):
+        raise EvaluationError("nothing to evaluate: give --benchmarks NAME,... or --questions FILE")
+    # What is missing is reported before anything takes time.
+    own = (
+        None
+        if questions is None
+        else LocalFile(
+            Path(questions).stem, questions, settings.images, settings.baseline_questions
+        )
+    )
+    if own is not None and own.name in (EASY_VQA, *(one.name for one in benchmarks)):
+        raise EvaluationError(f"{questions} has the name of a benchmark: rename it")
+    evaluated = identify_model(model, settings.device, settings.dtype, settings.revision)
+    python = harness_python(settings.harness_python, note=progress.note) if benchmarks else ""
+    versions = {"synthvlm": __version__} | (harness_versions(python) if benchmarks else {})
+    with _folder(out) as folder:
+        evaluation = Evaluation(evaluated, folder, settings, progress)
+        files = [] if own is None else [own]
+        if has_easy:
+            easy = write_easy_vqa(folder / EASY_VQA)
+            files.append(LocalFile(EASY_VQA, easy.questions, easy.images, easy.training))
+        rows: list[Row] = []
+        groups: dict[str, tuple[GroupScores, ...]] = {}
+        bad: list[BadQuestion] = []
+        for file in files:
+            scores, problems = evaluation.run_local(file)
+            groups[file.name] = tuple(scores)
+            rows += local_rows(file.name, scores)
+            bad += problems
+        for benchmark in benchmarks:
+            result, problem = evaluation.run_benchmark(python, benchmark, versions)
+            rows += harness_rows(benchmark, result, problem)
+            if result is not None and result.version:
+                versions[f"task {benchmark.task}"] = result.version
+        described = {"name": model, **evaluated.values()}
+        results = Results(described, versions, settings.limit, tuple(rows), groups, tuple(bad))
+        _write(folder / "results.json", json.dumps(results.values(), indent=1) + "\n")
+        _write(folder / "results.md", results.markdown())
+    text = json.dumps(results.values()) if as_json else printable(results.text())
+    return text, results.is_whole
+
+
+@contextmanager
+def _folder(out: str | None) -> Iterator[Path]:
+    """The folder of results; a temporary one where none is named."""
+    if out is None:
+        with TemporaryDirectory(prefix="synthvlm-eval-") as temporary:
+            yield Path(temporary)
+        return
+    if "://" in out:
+        raise EvaluationError(f"{out}: a URL; a folder of results is local")
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark = folder / _FOLDER_MARK
+        if not mark.exists() and any(folder.iterdir()):
+            raise EvaluationError(f"{out} is not empty, and no evaluation: give another --out")
+        mark.touch()
+        yield folder
+    except BrokenPipeError:  # of the terminal
+        raise
+    except OSError as error:
+        raise EvaluationError(
+            f"cannot write to {out}: {error.strerror or error}; the same command goes on from what "
+            f"is finished"
+        ) from error
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    # A folder's name need not be UTF-8, and is shown as it can be.
+    partial.write_text(text, "utf-8", "backslashreplace")
+    partial.replace(path)
+
 
 _MADE_BY = "made_by.json"
 
@@ -57,16 +172,16 @@ class LocalFile:
 class _LazyModel:
     """The model, loaded with the first question: a finished evaluation needs none."""
 
-    def __init__(self, model: AskedModel) -> None:
-        self._asked = model
+    def __init__(self, model: EvaluatedModel) -> None:
+        self._evaluated = model
 
     @cached_property
     def _model(self) -> VisionLanguageModel:
         from synthvlm.models.vlm import VisionLanguageModel
 
-        one = self._asked
+        model = self._evaluated
         return VisionLanguageModel(
-            one.path, device=one.device, dtype=one.dtype, revision=one.revision
+            model.path, device=model.device, dtype=model.dtype, revision=model.revision
         )
 
     def answer(
@@ -80,7 +195,7 @@ class Evaluation:
 
     def __init__(
         self,
-        model: AskedModel,
+        model: EvaluatedModel,
         folder: Path,
         settings: EvaluationSettings,
         progress: Progress,
@@ -93,11 +208,11 @@ class Evaluation:
             settings: How it is asked.
             progress: Shows the work.
         """
-        self._asked, self._folder = model, folder
+        self._evaluated, self._folder = model, folder
         self._settings, self._progress = settings, progress
         self._model = _LazyModel(model)
 
-    def local(self, file: LocalFile) -> tuple[list[GroupScores], tuple[BadQuestion, ...]]:
+    def run_local(self, file: LocalFile) -> tuple[list[GroupScores], tuple[BadQuestion, ...]]:
         """Ask the questions of a file, and score the answers.
 
         Returns:
@@ -109,17 +224,17 @@ class Evaluation:
         """
         questions = read_questions(file.questions)
         training = read_questions(file.training) if file.training else None
-        seen = self._ask(file, questions, blind=False)
-        unseen = self._ask(file, questions, blind=True) if self._settings.blind else None
-        scores = scored(seen, training.questions if training else (), unseen)
-        _write_scores(self._folder / file.name / "scores.jsonl", questions.checksum, seen)
-        return scores, (*seen.bad, *(training.bad if training else ()))
+        answered = self._ask(file, questions, blind=False)
+        blind = self._ask(file, questions, blind=True) if self._settings.blind else None
+        scores = score_groups(answered, training.questions if training else (), blind)
+        _write_scores(self._folder / file.name / "scores.jsonl", questions.checksum, answered)
+        return scores, (*answered.bad, *(training.bad if training else ()))
 
-    def _ask(self, file: LocalFile, questions: QuestionFile, *, blind: bool) -> Asked:
+    def _ask(self, file: LocalFile, questions: QuestionFile, *, blind: bool) -> AnsweredQuestions:
         name = "blind-answers.jsonl" if blind else "answers.jsonl"
         return ask(
             self._model,
-            self._asked.values(),
+            self._evaluated.values(),
             questions,
             file.images,
             self._folder / file.name / name,
@@ -128,7 +243,7 @@ class Evaluation:
             progress=self._progress,
         )
 
-    def harnessed(
+    def run_benchmark(
         self,
         python: str,
         benchmark: Benchmark,
@@ -155,17 +270,17 @@ class Evaluation:
         out = self._folder / benchmark.name
         packages = ("lm-eval", "lmms-eval", "datasets", "transformers", "torch")
         made_by = {
-            **self._asked.values(),
+            **self._evaluated.values(),
             "limit": self._settings.limit,
             "versions": {name: versions[name] for name in packages if name in versions},
         }
         try:
-            earlier: list[Path] = []
+            old_files: list[Path] = []
             if not _is_done(out, made_by):
-                # Of a run that was killed before it said what made it: perhaps another model.
-                earlier = result_files(out)
+                # Of a run that was killed before it wrote what made them: perhaps another model.
+                old_files = result_files(out)
                 self._run(python, benchmark, out, include)
-            result = read_result(benchmark, out, earlier)
+            result = read_result(benchmark, out, old_files)
             # Written last: lmms-eval ends well even where it failed, and leaves no result.
             (out / _MADE_BY).write_text(json.dumps(made_by) + "\n")
             return result, ""
@@ -177,7 +292,7 @@ class Evaluation:
         command = harness_command(
             python,
             benchmark,
-            self._asked,
+            self._evaluated,
             out,
             batch_size=self._settings.batch_size,
             limit=self._settings.limit,
@@ -188,10 +303,10 @@ class Evaluation:
         self._progress.finish(benchmark.name, f"{benchmark.harness} ended")
 
 
-def _write_scores(path: Path, checksum: str, asked: Asked) -> None:
+def _write_scores(path: Path, checksum: str, answered: AnsweredQuestions) -> None:
     """The score of every answer, by which models are compared question by question."""
     lines: list[dict[str, Any]] = [{"questions": checksum}]
-    for question, value in zip(asked.questions, answer_scores(asked), strict=True):
+    for question, value in zip(answered.questions, answer_scores(answered), strict=True):
         lines.append({"id": question.id, "group": question.group, "score": value})
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 

@@ -1,4 +1,7 @@
-"""Benchmarks run by lmms-eval and lm-eval, as commands in an environment of their own."""
+"""Benchmarks run by lmms-eval and lm-eval: as commands, in an environment of their own.
+
+The environment is given, or made on first use.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,27 @@ import math
 import os
 import re
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
+import sys
+import sysconfig
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from synthvlm.errors import EvaluationError
 from synthvlm.estimates import Estimate
-from synthvlm.evaluation.asked_model import AskedModel
 from synthvlm.evaluation.benchmarks import Benchmark
+from synthvlm.evaluation.evaluated_model import EvaluatedModel
 
 __all__ = [
+    "HARNESS_PYTHON",
     "HarnessFailure",
     "HarnessResult",
     "harness_command",
+    "harness_python",
+    "harness_versions",
     "judge_problem",
+    "make_environment",
     "read_result",
     "result_files",
     "run_harness",
@@ -31,7 +40,7 @@ __all__ = [
 _Z = 1.959963984540054
 LOG = "harness.log"
 _JUDGE_KEY = "OPENAI_API_KEY"
-#: Python's own way of ending a traceback, and loguru's and argparse's of telling errors.
+#: How Python ends a traceback, and how loguru and argparse show errors.
 _ERROR = re.compile(r"^[\w.]*(Error|Exception)\b|\| ERROR|error:")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ADAPTER = Path(__file__).with_name("lmms_adapter.py")
@@ -43,12 +52,12 @@ class HarnessFailure(EvaluationError):
 
 @dataclass(frozen=True, slots=True)
 class HarnessResult:
-    """What a harness's result file says of a task.
+    """What a harness's result file holds of a task.
 
     Attributes:
-        values: Each metric by its key, scaled, with a 95 % interval where the harness tells a
+        values: Each metric by its key, scaled, with a 95 % interval where the harness gives a
             standard error.
-        questions: How many were asked; None: not told.
+        questions: How many were asked; None: not known.
         version: The task's version; "" if it has none.
     """
 
@@ -60,7 +69,7 @@ class HarnessResult:
 def harness_command(
     python: str,
     benchmark: Benchmark,
-    model: AskedModel,
+    model: EvaluatedModel,
     out: Path,
     *,
     batch_size: int = 8,
@@ -113,7 +122,7 @@ def judge_problem(benchmark: Benchmark, environment: Mapping[str, str] = os.envi
 
 
 def run_harness(command: Sequence[str], out: Path, *, with_key: bool = False) -> None:
-    """Run a harness; all that it says goes to ``harness.log`` in its folder.
+    """Run a harness; all that it prints goes to ``harness.log`` in its folder.
 
     Args:
         command: Of ``harness_command``.
@@ -145,13 +154,13 @@ def run_harness(command: Sequence[str], out: Path, *, with_key: bool = False) ->
 
 
 def _last_error(log: Path) -> str:
-    """The last line of a log that tells of an error, and where the rest is."""
+    """The last line of a log that shows an error, and where the rest is."""
     try:
         lines = _COLOUR.sub("", log.read_text(errors="replace")).splitlines()
     except OSError:
         return f"there is no log {log}"
-    said = [line for line in map(str.strip, lines) if _ERROR.search(line)]
-    return f"{said[-1][:300] if said else 'no error was named'} (all it said: {log})"
+    errors = [line for line in map(str.strip, lines) if _ERROR.search(line)]
+    return f"{errors[-1][:300] if errors else 'no error was named'} (its log: {log})"
 
 
 def read_result(benchmark: Benchmark, out: Path, ignored: Collection[Path] = ()) -> HarnessResult:
@@ -165,16 +174,18 @@ def read_result(benchmark: Benchmark, out: Path, ignored: Collection[Path] = ())
     Raises:
         HarnessFailure: There is none, it is damaged, or lacks the task or the metric.
     """
-    file, told = _result_file(out, benchmark.task, ignored)
+    file, report = _result_file(out, benchmark.task, ignored)
     try:
-        figures = told["results"][benchmark.task]
-        values = {one.key: _figure(figures, one.key, one.scale) for one in benchmark.metrics}
+        figures = report["results"][benchmark.task]
+        values = {
+            metric.key: _figure(figures, metric.key, metric.scale) for metric in benchmark.metrics
+        }
     except (ValueError, KeyError, TypeError) as error:
         raise HarnessFailure(
             f"{file} lacks a figure of {benchmark.task} that it should have: {error}"
         ) from error
-    counts = [one["effective"] for one in (told.get("n-samples") or {}).values()]
-    version = (told.get("versions") or {}).get(benchmark.task)
+    counts = [count["effective"] for count in (report.get("n-samples") or {}).values()]
+    version = (report.get("versions") or {}).get(benchmark.task)
     return HarnessResult(
         values, sum(counts) if counts else None, "" if version is None else str(version)
     )
@@ -188,18 +199,18 @@ def result_files(out: Path) -> list[Path]:
 def _result_file(out: Path, task: str, ignored: Collection[Path]) -> tuple[Path, dict[str, Any]]:
     for file in reversed([file for file in result_files(out) if file not in ignored]):
         try:
-            told = json.loads(file.read_bytes())
+            report = json.loads(file.read_bytes())
         except ValueError as error:
             raise HarnessFailure(f"{file} is no whole result file: {error}") from error
-        if isinstance(told, dict) and task in (told.get("results") or {}):
-            return file, told
+        if isinstance(report, dict) and task in (report.get("results") or {}):
+            return file, report
     raise HarnessFailure(f"the harness left no result of {task}: {_last_error(out / LOG)}")
 
 
 def _figure(figures: Mapping[str, Any], key: str, scale: float) -> Estimate:
     """A metric; its key has the name of a filter behind a comma."""
-    found = {name.split(",")[0]: value for name, value in figures.items()}
-    value, error = float(found[key]) * scale, found.get(f"{key}_stderr")
+    by_key = {name.split(",")[0]: value for name, value in figures.items()}
+    value, error = float(by_key[key]) * scale, by_key.get(f"{key}_stderr")
     if not math.isfinite(value):
         raise ValueError(f"{key} is {value}")
     if not isinstance(error, int | float) or not math.isfinite(error):
@@ -208,3 +219,108 @@ def _figure(figures: Mapping[str, Any], key: str, scale: float) -> Estimate:
     # Shares, which are scaled to percent, end at 0 and 1, where the normal interval does not.
     low, high = (0.0, scale) if scale != 1 else (-math.inf, math.inf)
     return Estimate(value, max(low, value - half), min(high, value + half))
+
+
+#: Names the python of an environment that has the harnesses.
+HARNESS_PYTHON = "SYNTHVLM_HARNESS_PYTHON"
+#: What pip installs, step by step. lmms-eval requires much that the paper's tasks do not need.
+_STEPS = (
+    (
+        "lm-eval==0.4.13",
+        *("loguru", "openai", "openpyxl", "pandas", "pytablewriter", "pytz", "sacrebleu"),
+        *("scikit-learn", "tenacity"),
+    ),
+    ("--no-deps", "lmms-eval==0.7.3"),
+)
+_PACKAGES = ("lm-eval", "lmms-eval", "datasets", "transformers", "torch")
+_VERSIONS_SCRIPT = f"""
+import json, importlib.metadata as m
+import lm_eval, lmms_eval
+print("\\n" + json.dumps({{name: m.version(name) for name in {_PACKAGES!r}}}))
+"""
+
+
+def harness_python(
+    given: str | None,
+    environment: Mapping[str, str] = os.environ,
+    note: Callable[[str], None] = print,
+) -> str:
+    """The python to run harnesses with: as given, of the variable, or of a new environment.
+
+    Args:
+        given: From the command line.
+        environment: May have ``SYNTHVLM_HARNESS_PYTHON``, and where caches are.
+        note: Gets a line where a new environment is made.
+
+    Raises:
+        EvaluationError: There is none, and none can be made.
+    """
+    python = given or environment.get(HARNESS_PYTHON)
+    if python:
+        return python
+    cache = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    folder = Path(cache) / "synthvlm" / "harness"
+    if not (folder / "complete").is_file():
+        note(f"making an environment for lm-eval and lmms-eval in {folder}")
+        make_environment(folder)
+    return str(folder / "bin" / "python")
+
+
+def make_environment(folder: Path, environment: Mapping[str, str] = os.environ) -> None:
+    """Make an environment with the harnesses, on top of the packages of this one.
+
+    It sees what is installed here (torch, transformers ...), so evaluation runs with the versions
+    of training and little is fetched; nothing is installed here.
+
+    Raises:
+        EvaluationError: Python or pip could not.
+    """
+    python = str(folder / "bin" / "python")
+    advice = (
+        f"give a python that has lm-eval and lmms-eval: --harness-python, or {HARNESS_PYTHON}; "
+        f"docs/evaluation.md lists what is installed"
+    )
+    _run_setup([sys.executable, "-m", "venv", "--clear", str(folder)], environment, advice)
+    here = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = folder / "lib" / version / "site-packages"
+    (packages / "synthvlm-environment.pth").write_text("".join(f"{path}\n" for path in here))
+    for step in _STEPS:
+        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *step]
+        _run_setup(command, environment, advice)
+    (folder / "complete").touch()  # last, so that what a crash left is made again
+
+
+def harness_versions(python: str) -> dict[str, str]:
+    """Versions of the harnesses and of what they run on, as that python has them.
+
+    Raises:
+        EvaluationError: It cannot be started, or lacks a harness.
+    """
+    advice = f"give another --harness-python or {HARNESS_PYTHON}"
+    text = _run_setup([python, "-c", _VERSIONS_SCRIPT], os.environ, advice)
+    try:
+        versions: dict[str, str] = json.loads(text.strip().splitlines()[-1])
+    except (ValueError, IndexError) as error:
+        raise EvaluationError(f"{python} does not print its versions: {advice}") from error
+    return versions
+
+
+def _run_setup(command: list[str], environment: Mapping[str, str], advice: str) -> str:
+    shown = " ".join(part for part in command[:4] if "\n" not in part)
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,  # nobody sees what it would ask
+            capture_output=True,
+            text=True,
+            env=dict(environment),
+            check=False,
+        )
+    except OSError as error:
+        raise EvaluationError(f"cannot start {command[0]}: {error.strerror}; {advice}") from error
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        last = next((line for line in reversed(lines) if "rror" in line), (lines or ["?"])[-1])
+        raise EvaluationError(f"no harness: `{shown} ...` failed: {last.strip()}; {advice}")
+    return done.stdout

@@ -59,14 +59,14 @@ class Adapter(lmms):  # type: ignore[misc, unused-ignore]
         from tqdm import tqdm
 
         answers = [""] * len(requests)
-        for settings, rows in _alike(requests).items():
+        for settings, rows in _rows_by_settings(requests).items():
             limit, until = settings
             for start in tqdm(range(0, len(rows), self._batch_size), desc="answers"):
                 batch = rows[start : start + self._batch_size]
                 images = [self._image(requests[row].args) for row in batch]
-                texts = [requests[row].args[0] for row in batch]
-                found = self._model.answer(images, texts, max_new_tokens=limit)
-                for row, text in zip(batch, found, strict=True):
+                questions = [requests[row].args[0] for row in batch]
+                texts = self._model.answer(images, questions, max_new_tokens=limit)
+                for row, text in zip(batch, texts, strict=True):
                     answers[row] = _before(text, until)
         return answers
 
@@ -86,19 +86,19 @@ class Adapter(lmms):  # type: ignore[misc, unused-ignore]
         raise NotImplementedError("this adapter answers in a single round")
 
 
-def _alike(requests: list[Any]) -> dict[tuple[int, tuple[str, ...]], list[int]]:
+def _rows_by_settings(requests: list[Any]) -> dict[tuple[int, tuple[str, ...]], list[int]]:
     """Rows of requests by their longest answer and what ends it."""
-    found: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    rows: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     for row, request in enumerate(requests):
         settings = request.args[1]
         if settings.get("do_sample") or settings.get("num_beams", 1) != 1:
             raise ValueError(
-                f"the task wants sampling or beams, this adapter is greedy: {settings}"
+                f"the task needs sampling or beams, this adapter is greedy: {settings}"
             )
         until = settings.get("until") or []
         ends = (until,) if isinstance(until, str) else tuple(until)
-        found.setdefault((settings.get("max_new_tokens", _MAX_NEW_TOKENS), ends), []).append(row)
-    return found
+        rows.setdefault((settings.get("max_new_tokens", _MAX_NEW_TOKENS), ends), []).append(row)
+    return rows
 
 
 def _before(text: str, until: tuple[str, ...]) -> str:

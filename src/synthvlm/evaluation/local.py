@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from synthvlm.progress.display import Progress
 
-__all__ = ["AnswerFile", "Asked", "Model", "ask", "prompt"]
+__all__ = ["AnswerFile", "AnsweredQuestions", "Model", "ask", "prompt"]
 
 
 class Model(Protocol):
@@ -38,8 +38,8 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What was asked, and what was answered.
+class AnsweredQuestions:
+    """Questions that a model was asked, and its answers.
 
     Attributes:
         questions: Those that were answered, in the order of their file.
@@ -53,7 +53,7 @@ class Asked:
 
 
 def prompt(question: Question, settings: QuestionSettings) -> str:
-    """What the model is asked: the question, its choices by letter, and what answer is wanted."""
+    """What the model is asked: the question, its choices by letter, and the form of the answer."""
     lines = [question.text]
     lines += [f"{chr(ord('A') + n)}. {text}" for n, text in enumerate(question.choices)]
     suffix = settings.choice_suffix if question.choices else settings.suffix
@@ -70,7 +70,7 @@ def ask(
     *,
     blind: bool = False,
     progress: Progress,
-) -> Asked:
+) -> AnsweredQuestions:
     """Ask a model all questions that have no answer yet, and keep each answer as it comes.
 
     Args:
@@ -97,28 +97,29 @@ def ask(
         "choice_suffix": settings.choice_suffix,
         "max_new_tokens": settings.max_new_tokens,
     }
-    wanted = file.questions[: settings.limit]
+    questions = file.questions[: settings.limit]
     bad: list[BadQuestion] = []
-    with closing(AnswerFile(answers, made_by)) as kept:
-        left = [question for question in wanted if question.id not in kept.known]
+    with closing(AnswerFile(answers, made_by)) as answer_file:
+        left = [question for question in questions if question.id not in answer_file.known]
         stage = f"{answers.parent.name}, without images" if blind else answers.parent.name
-        progress.start(stage, len(wanted), "questions", len(wanted) - len(left))
+        progress.start(stage, len(questions), "questions", len(questions) - len(left))
         for start in range(0, len(left), settings.batch_size):
             batch = left[start : start + settings.batch_size]
             # Those without an image that opens are bad when blind, too: both see the same ones.
-            opened = [(one, image) for one, image in _opened(file.path, batch, images, bad)]
+            opened = list(_opened(file.path, batch, images, bad))
             if opened:
-                texts = [prompt(one, settings) for one, _ in opened]
-                seen = [None if blind else image for _, image in opened]
-                said = _answers(model, seen, texts, settings.max_new_tokens, file.path)
-                kept.add([(one.id, text) for (one, _), text in zip(opened, said, strict=True)])
+                prompts = [prompt(question, settings) for question, _ in opened]
+                shown = [None if blind else image for _, image in opened]
+                texts = _answers(model, shown, prompts, settings.max_new_tokens, file.path)
+                ids = [question.id for question, _ in opened]
+                answer_file.add(list(zip(ids, texts, strict=True)))
             progress.advance(len(batch))
-        answered = [question for question in wanted if question.id in kept.known]
+        answered = [question for question in questions if question.id in answer_file.known]
         progress.finish(stage, f"{len(answered):,} answers, {len(bad):,} without an image")
         if not answered:
             raise EvaluationError(f"no question can be asked; {bad[0].where}: {bad[0].problem}")
-        texts = [kept.known[question.id] for question in answered]
-    return Asked(tuple(answered), tuple(texts), (*file.bad, *bad))
+        texts = [answer_file.known[question.id] for question in answered]
+    return AnsweredQuestions(tuple(answered), tuple(texts), (*file.bad, *bad))
 
 
 def _opened(
@@ -178,7 +179,7 @@ class AnswerFile:
         except OSError as error:
             raise EvaluationError(f"cannot write {path}: {error.strerror}") from error
         try:
-            self._hold()
+            self._lock()
             whole = self._read(made_by)
             self._stream.truncate(whole)
             if not whole:
@@ -187,7 +188,7 @@ class AnswerFile:
             self._stream.close()
             raise
 
-    def _hold(self) -> None:
+    def _lock(self) -> None:
         """Keep other evaluations out; the system lets go of it when this process ends."""
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -199,7 +200,7 @@ class AnswerFile:
             return  # a file system without locks
 
     def _read(self, made_by: Mapping[str, Any]) -> int:
-        """Take in what is there; the number of bytes that are whole lines."""
+        """Read the answers of before; the number of bytes that are whole lines."""
         self._stream.seek(0)
         lines = self._stream.read().splitlines(keepends=True)
         if lines and not lines[-1].endswith(b"\n"):

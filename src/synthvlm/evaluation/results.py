@@ -64,7 +64,7 @@ class Results:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all that was wanted was run."""
+        """Whether every benchmark was run."""
         return all(row.ours is not None for row in self.rows)
 
     def values(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class Results:
         return "\n".join([*table, "", *(f"- {line}" for line in self._about())]) + "\n"
 
     def _cells(self) -> list[list[str]]:
-        """Header and rows; a column that nobody fills is left out."""
+        """Header and rows; an empty column is left out."""
         without = _names(row.without_looking for row in self.rows)
         published = _names(row.published for row in self.rows)
         notes = list(dict.fromkeys(row.note for row in self.rows if row.note))
@@ -105,7 +105,7 @@ class Results:
             )
         used = [any(column) for column in zip(*table[1:], strict=True)]
         return [
-            [_one_line(cell) for cell, wanted in zip(row, used, strict=True) if wanted]
+            [_one_line(cell) for cell, is_used in zip(row, used, strict=True) if is_used]
             for row in table
         ]
 
@@ -143,8 +143,8 @@ def local_rows(title: str, groups: Sequence[GroupScores]) -> list[Row]:
         if scores.blind is not None:
             without["blind"] = 100 * scores.blind.value
         rows.append(Row(title, scores.group, _percent(scores.accuracy), scores.questions, without))
-        for way, found in (scores.yes_no or {}).items():
-            for name, value in (("accuracy", found.accuracy), ("F1", found.f1)):
+        for way, yes_no in (scores.yes_no or {}).items():
+            for name, value in (("accuracy", yes_no.accuracy), ("F1", yes_no.f1)):
                 label = f"{scores.group}, {name} ({_WAYS[way]})"
                 estimate = Estimate(100 * value, None, None)
                 rows.append(Row(title, label, estimate, scores.questions))
@@ -170,7 +170,7 @@ def harness_rows(
 
 
 def _one_line(text: str) -> str:
-    """Groups and ids are of strangers, and could hold lines that pass for ours."""
+    """Groups and ids are untrusted input, and could hold lines that pass for ours."""
     return " ".join(text.split())
 
 

@@ -52,7 +52,7 @@ class EvaluationSettings(QuestionSettings):
         dtype: ``float32``, ``float16``, ``bfloat16`` or ``auto``.
         revision: Branch, tag or commit of the model on the hub, or None.
         harness_python: A python that has lmms-eval and lm-eval; None: the one that
-            ``harness_environment.harness_python`` finds or makes.
+            ``harness.harness_python`` finds or makes.
     """
 
     benchmarks: str = ""

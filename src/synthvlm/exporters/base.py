@@ -10,7 +10,7 @@ from synthvlm.components.component import Component
 from synthvlm.data import file_stem
 from synthvlm.errors import PluginError
 
-__all__ = ["ExportedPair", "Exporter", "Write", "check_kept"]
+__all__ = ["ExportedPair", "Exporter", "Write", "check_record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class ExportedPair:
         height: In pixels.
         source: Name of the caption's source.
         rank: Place in the selection, 1 is best.
-        scores: What each scorer says, by its name, in the order of the columns.
+        scores: The value of each scorer, by its name, in the order of the columns.
         score: The weighted sum.
         seed: Seed of the image.
         index: The candidate's number.
@@ -79,7 +79,7 @@ class Exporter(Component):
         raise NotImplementedError
 
 
-def check_kept(name: str, kept: object) -> None:
+def check_record(name: str, kept: object) -> None:
     """Hold an exporter to its contract.
 
     Raises:

@@ -37,7 +37,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """What the card says.
+    """The content of the card.
 
     Attributes:
         license: Licence of the data set, or None.
@@ -46,7 +46,7 @@ class CardFacts:
         sources: For each caption source, its selected pairs.
         funnel: What was counted on the way: label and number.
         scores: For each score by its label, its means over all pairs and over the selected ones.
-        abouts: For each score by its label, what it says.
+        abouts: For each score by its label, what it measures.
         usages: For each exported format, how it is read: Markdown.
         checks: The curation rules that were on, with their bounds.
         personal_data_checked: Whether captions with e-mail addresses and the like were rejected.
@@ -192,6 +192,6 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _inert(text: str) -> str:
-    """A text of strangers on one line, in which nothing is a link, an image, HTML or a new cell."""
+    """Untrusted text on one line, in which nothing is a link, an image, HTML or a new cell."""
     line = " ".join(_CONTROLS.sub(" ", text).split())
     return _MARKUP.sub(r"\\\g<0>", line).replace("<", "&lt;")

@@ -40,7 +40,7 @@ class HuggingFaceExporter(Exporter):
 
 
 class _Sink(io.RawIOBase):
-    """Takes bytes, and gives them away as often as it is asked to."""
+    """Collects bytes until they are taken."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []

@@ -65,4 +65,6 @@ def check_images(name: str, images: GeneratedImages, count: int) -> None:
             f"width)"
         )
     if len(images.problems) != count or len(images.truncated) not in (0, count):
-        raise PluginError(f"generator {name!r}: it says more or less than {count} problems")
+        raise PluginError(
+            f"generator {name!r}: it returned a wrong number of problems or flags, not {count}"
+        )

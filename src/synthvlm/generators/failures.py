@@ -1,4 +1,4 @@
-"""What a library says when it fails, as errors of ours."""
+"""Failures of libraries as errors of this package."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["guarded", "quiet"]
 
 Result = TypeVar("Result")
 
-#: Loggers of libraries; torchao's tell of kernels that this machine has no use for.
+#: Loggers of libraries; torchao's remarks are on kernels that this machine cannot use.
 _REMARKING = ("diffusers", "transformers", "peft", "torchao", "torch.utils._pytree")
 
 

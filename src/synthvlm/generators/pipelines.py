@@ -215,7 +215,7 @@ def is_seeded(pipeline: Any) -> bool:
     if type(scheduler).__name__ in _UNSEEDED:
         return False
     # The only pipelines whose steps get no generator are those of flow matching, whose own
-    # schedulers add no noise unless they are told to.
+    # schedulers add no noise by default.
     adds_noise = scheduler.config.get("stochastic_sampling", False)
     return not adds_noise or hasattr(pipeline, "prepare_extra_step_kwargs")
 
@@ -363,7 +363,7 @@ def _load_lora(pipeline: Any, lora: Lora, name: str) -> None:
     model, weight_name = lora.model, lora.weight_name
     if Path(model).is_file():
         model, weight_name = str(Path(model).parent), Path(model).name
-    # diffusers unpickles what is named and has another ending, whatever use_safetensors says.
+    # Despite use_safetensors, diffusers unpickles a named file with another ending.
     if weight_name is not None and not weight_name.endswith(".safetensors"):
         raise ModelError(
             f"cannot load the LoRA {lora.model}: weights must be safetensors, not {weight_name}"

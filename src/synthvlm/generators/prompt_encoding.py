@@ -116,8 +116,8 @@ class _Watched:
         plain = {name: value for name, value in kwargs.items() if name not in _SHAPING}
         if tokenize is not self._tokenizer:
             plain["return_dict"] = True
-        found = tokenize(texts, **plain)["input_ids"]
-        self._seen.extend(len(tokens) > limit for tokens in found)
+        tokenized = tokenize(texts, **plain)["input_ids"]
+        self._seen.extend(len(tokens) > limit for tokens in tokenized)
 
     def __len__(self) -> int:
         return len(self._tokenizer)

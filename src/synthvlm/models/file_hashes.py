@@ -13,7 +13,7 @@ __all__ = ["cache_folder", "file_hash"]
 
 #: Smaller files are read every time: that takes as long as looking them up.
 _SMALL_BYTES = 2**20
-#: File systems tell times in steps of up to two seconds (FAT; ext4: milliseconds). A file that
+#: File systems record times in steps of up to two seconds (FAT; ext4: milliseconds). A file that
 #: changed less than that before it was read could change again and keep all that it is known by;
 #: its hash is not kept. Git does the same with its index.
 _SETTLED_NS = 2_000_000_000
@@ -46,44 +46,44 @@ def file_hash(path: str | os.PathLike[str]) -> str:
         OSError: The file cannot be read.
     """
     began = time.time_ns()
-    found = os.stat(path)
-    if found.st_size < _SMALL_BYTES:
+    info = os.stat(path)
+    if info.st_size < _SMALL_BYTES:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    state = _state(found)
-    known = _remembered.get(state) or _kept(found)
+    state = _state(info)
+    known = _remembered.get(state) or _read_entry(info)
     if known is not None:
         _remembered[state] = known
         return known
     with open(path, "rb") as file:
         result = hashlib.file_digest(file, "sha256").hexdigest()
         is_same = _state(os.fstat(file.fileno())) == state
-    if is_same and began - max(found.st_mtime_ns, found.st_ctime_ns) >= _SETTLED_NS:
+    if is_same and began - max(info.st_mtime_ns, info.st_ctime_ns) >= _SETTLED_NS:
         _remembered[state] = result
-        _keep(found, result)
+        _write_entry(info, result)
     return result
 
 
-def _state(found: os.stat_result) -> str:
-    """What a file is known by. Its ctime tells of changes after which the mtime was put back."""
-    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+def _state(info: os.stat_result) -> str:
+    """What identifies a file's content. The ctime shows changes after which the mtime was reset."""
+    return f"{info.st_dev} {info.st_ino} {info.st_size} {info.st_mtime_ns} {info.st_ctime_ns}"
 
 
-def _entry(found: os.stat_result) -> Path | None:
-    """Where a file's hash is kept: an entry of its own, so that nobody waits for a lock."""
+def _entry(info: os.stat_result) -> Path | None:
+    """Where a file's hash is kept: an entry of its own, so that no process waits for a lock."""
     folder = cache_folder()
-    name = hashlib.blake2b(f"{found.st_dev} {found.st_ino}".encode(), digest_size=16).hexdigest()
+    name = hashlib.blake2b(f"{info.st_dev} {info.st_ino}".encode(), digest_size=16).hexdigest()
     return None if folder is None else folder / name
 
 
-def _line(found: os.stat_result, result: str) -> bytes:
-    """An entry: state, hash, and a checksum of both that tells whether it is damaged."""
-    text = f"{_state(found)} {result}".encode()
+def _line(info: os.stat_result, result: str) -> bytes:
+    """An entry: state, hash, and a checksum of both, by which damage is found."""
+    text = f"{_state(info)} {result}".encode()
     return b"%s %s\n" % (text, hashlib.blake2b(text, digest_size=16).hexdigest().encode())
 
 
-def _kept(found: os.stat_result) -> str | None:
-    entry = _entry(found)
+def _read_entry(info: os.stat_result) -> str | None:
+    entry = _entry(info)
     if entry is None:
         return None
     try:
@@ -91,12 +91,12 @@ def _kept(found: os.stat_result) -> str | None:
         result = line.split()[5].decode()
     except (OSError, ValueError, IndexError):
         return None
-    return result if line == _line(found, result) else None
+    return result if line == _line(info, result) else None
 
 
-def _keep(found: os.stat_result, result: str) -> None:
+def _write_entry(info: os.stat_result, result: str) -> None:
     """Write an entry whole or not at all; whatever goes wrong is no matter."""
-    entry = _entry(found)
+    entry = _entry(info)
     if entry is None:
         return
     with contextlib.suppress(OSError):
@@ -104,7 +104,7 @@ def _keep(found: os.stat_result, result: str) -> None:
         handle, partial = tempfile.mkstemp(dir=entry.parent)
         try:
             with open(handle, "wb") as file:
-                file.write(_line(found, result))
+                file.write(_line(info, result))
             os.replace(partial, entry)
         except BaseException:
             os.unlink(partial)

@@ -66,7 +66,7 @@ def vision_language_path(model: str) -> str:
         return str(inner)
     if (folder / _TRAINING_RECIPE).is_file():
         raise ModelError(
-            f"{model} has no model yet: the same `synthvlm train` command goes on with its training"
+            f"{model} has no model yet: the same `synthvlm train` command continues its training"
         )
     return str(folder)
 
@@ -101,8 +101,8 @@ def model_identity(path: str) -> str:
             return file_hash(model)
         if not model.is_dir():
             return path
-        found = {os.fsencode(file.relative_to(model)): file for file in _loadable(model, ())}
-        parts = [b"%s\0%s\0" % (name, file_hash(found[name]).encode()) for name in sorted(found)]
+        loaded = {os.fsencode(file.relative_to(model)): file for file in _loadable(model, ())}
+        parts = [b"%s\0%s\0" % (name, file_hash(loaded[name]).encode()) for name in sorted(loaded)]
         return digest(parts)
     except OSError as error:
         raise ModelError(f"{error.filename or path} cannot be read: {error.strerror}") from error
@@ -110,8 +110,8 @@ def model_identity(path: str) -> str:
 
 def _loadable(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
     """The files beneath a folder that count; links are followed, but not in circles."""
-    found = folder.stat()
-    here = (found.st_dev, found.st_ino)
+    info = folder.stat()
+    here = (info.st_dev, info.st_ino)
     if here in above:
         return
     for entry in folder.iterdir():

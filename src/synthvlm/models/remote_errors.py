@@ -37,7 +37,7 @@ def hub_reason(error: BaseException) -> str:
 
     response = getattr(error, "response", None)
     status = response.status_code if response is not None else 0
-    said = str(getattr(error, "server_message", None) or "")
+    message = str(getattr(error, "server_message", None) or "")
     if isinstance(error, errors.LocalTokenNotFoundError):
         return f"not logged in: {_LOG_IN}"
     if isinstance(error, errors.OfflineModeIsEnabled):
@@ -54,12 +54,12 @@ def hub_reason(error: BaseException) -> str:
         return _one_line(error)
     if status == 401:
         return f"the token is not valid: {_LOG_IN}"
-    if status in (402, 403) and re.search(r"storage|quota|upgrade|payment", said, re.IGNORECASE):
-        return f"the storage quota is used up: {_shortened(said)}"
+    if status in (402, 403) and re.search(r"storage|quota|upgrade|payment", message, re.IGNORECASE):
+        return f"the storage quota is used up: {_shortened(message)}"
     if status == 403:
         return (
             "permission denied: use a token that may write to this namespace "
-            f"({_shortened(said) or 'the hub gives no reason'})"
+            f"({_shortened(message) or 'the hub gives no reason'})"
         )
     if status == 429:
         return "the hub's rate limit is reached: run the same command again in an hour"
@@ -67,7 +67,7 @@ def hub_reason(error: BaseException) -> str:
         return f"the hub fails (status {status}): run the same command again later"
     if response is None and type(error).__module__.startswith("httpx"):
         return f"the hub cannot be reached ({_one_line(error)}): check the network and HF_ENDPOINT"
-    return _shortened(said) or _one_line(error)
+    return _shortened(message) or _one_line(error)
 
 
 def _one_line(error: BaseException) -> str:

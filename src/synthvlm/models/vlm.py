@@ -93,8 +93,8 @@ class VisionLanguageModel:
         ):
             if rows:
                 turns = [_turn(images[row], questions[row]) for row in rows]
-                found = self._generate(turns, max_new_tokens)
-                for row, text in zip(rows, found, strict=True):
+                texts = self._generate(turns, max_new_tokens)
+                for row, text in zip(rows, texts, strict=True):
                     answers[row] = text
         return answers
 
@@ -135,13 +135,13 @@ class VisionLanguageModel:
                 pad_token_id=tokenizer.pad_token_id,
                 num_beams=1,
                 do_sample=False,
-                # What a model's generation_config.json says of sampling only makes it warn.
+                # Sampling settings of a model's generation_config.json would only cause warnings.
                 temperature=None,
                 top_p=None,
                 top_k=None,
             )
-        said = rows[:, batch["input_ids"].shape[1] :]
-        return [text.strip() for text in tokenizer.batch_decode(said, skip_special_tokens=True)]
+        replies = rows[:, batch["input_ids"].shape[1] :]
+        return [text.strip() for text in tokenizer.batch_decode(replies, skip_special_tokens=True)]
 
     def _check_processor(self) -> None:
         lacking = None

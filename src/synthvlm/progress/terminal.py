@@ -19,7 +19,7 @@ def printable(text: str) -> str:
 
     Tabs and ``\n`` stay: our own messages contain them.
     """
-    return _ACTIVE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return _ACTIVE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def quiet_libraries() -> None:

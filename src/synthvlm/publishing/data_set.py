@@ -1,4 +1,4 @@
-"""The finished data set of a run: its files by the records of the export, read and checked."""
+"""The finished data set of a run: its files, checked against the records of the export."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ __all__ = ["CARD", "DataSetFile", "FinishedDataSet", "PublishingError", "StagedF
 
 
 class PublishingError(SynthVLMError):
-    """A data set is not whole or damaged, or its target refuses it."""
+    """A data set is incomplete or damaged, or its target refuses it."""
 
 
 CARD = "README.md"
 _FOLDER = "dataset"
-#: What exporters write, and the part that it belongs to.
-_WRITTEN = re.compile(r"data/train-(\d+)-\d+\.parquet|images/(\d+)/[^/]+|llava\.json")
-#: Where whatever lies is taken for a part of the data set by those who read it.
-_READ_WITH_IT = re.compile(r"(data|images)/.*|llava\.json")
+#: Names that exporters give to files; the groups are the number of the part.
+_EXPORTED = re.compile(r"data/train-(\d+)-\d+\.parquet|images/(\d+)/[^/]+|llava\.json")
+#: Readers take every file with such a name for a part of the data set.
+_READ_AS_PART = re.compile(r"(data|images)/.*|llava\.json")
 _READERS = 8
-#: Larger files are read one after the other: each is in memory as a whole.
+#: Larger files (in bytes) are read one at a time, because each is in memory as a whole.
 _LARGE = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class DataSetFile:
-    """A file by its record: name in the data set, bytes, checksum (blake2b-128, hex) if it has one.
+    """The record of a file: name in the data set, size in bytes, checksum (blake2b-128, hex).
 
-    Runs that were exported before checksums were recorded have sizes alone.
+    Runs that were exported before checksums were recorded have None as checksum.
     """
 
     name: str
@@ -55,7 +55,7 @@ class DataSetFile:
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """A checked file as it is on this machine: name in the data set, path, bytes, SHA-256."""
+    """A checked file on this machine: name in the data set, path, size in bytes, SHA-256."""
 
     name: str
     path: str
@@ -67,15 +67,15 @@ class FinishedDataSet:
     """The data set of a run whose export is done.
 
     Attributes:
-        identity: A hash of what the data set holds.
-        last: The files that tell of all others; the card is the last of them.
+        identity: A hash of the content of the data set.
+        last: The files that describe all others; the last one is the card.
     """
 
     def __init__(self, run: RunFolder) -> None:
-        """Find it; the records of parts are read as they are needed.
+        """Read its marker. The records of parts are read when they are needed.
 
         Raises:
-            PublishingError: There is none, it is not whole, or a record of it is lost.
+            PublishingError: There is none, it is incomplete, or a record is lost.
             RunFolderError: The folder cannot be read.
         """
         self._run = run
@@ -83,12 +83,12 @@ class FinishedDataSet:
         files = {} if whole is None else self._records(whole.facts.get("files", {}))
         if whole is None or CARD not in files or not run.exists(f"{_FOLDER}/{CARD}"):
             raise PublishingError(
-                f"{run.url} holds no finished data set: finish it with "
+                f"{run.url} has no finished data set: finish it with "
                 f"`synthvlm export --out {run.url}`"
             )
         self._parts = run.markers("export")
         if len(self._parts) != len(run.listing("done/export")):
-            raise self._damage("its export has lost records")
+            raise self._damage("records of its export are missing")
         self._fingerprint = whole.fingerprint
         checksums = [file.checksum for _, m in sorted(self._parts.items()) for file in m.files]
         self.identity = fingerprint(whole.fingerprint, checksums, whole.facts.get("files"))
@@ -97,27 +97,27 @@ class FinishedDataSet:
 
     @property
     def url(self) -> str:
-        """Where it lies."""
+        """Where it is."""
         return self._run.path(_FOLDER)
 
     def parts(self) -> Iterator[dict[str, DataSetFile]]:
-        """The files of each part, in order, by their names."""
+        """The files of each part, in order, by name."""
         for number in sorted(self._parts):
             yield self.part(number)
 
     def holds(self, name: str) -> bool | None:
-        """Whether a file elsewhere belongs to this data set.
+        """Whether a file at a target belongs to this data set.
 
         Returns:
-            True if it does; False if an exporter wrote it for another data set; None if it is
-            nothing of exporters, but would be read as a part of the data set.
+            True if it does; False if an exporter wrote it for another data set; None if no exporter
+            wrote it, but it would be read as a part of the data set.
 
         Raises:
-            KeyError: Nobody would take it for a part of the data set.
+            KeyError: No reader would take it for a part of the data set.
         """
-        written = _WRITTEN.fullmatch(name)
+        written = _EXPORTED.fullmatch(name)
         if written is None:
-            if _READ_WITH_IT.fullmatch(name):
+            if _READ_AS_PART.fullmatch(name):
                 return None
             raise KeyError(name)
         number = written[1] or written[2]
@@ -127,7 +127,7 @@ class FinishedDataSet:
 
     @contextmanager
     def staged(self, files: Sequence[DataSetFile]) -> Iterator[list[StagedFile]]:
-        """Files on this machine, each compared with its record.
+        """Provide files on this machine, each compared with its record.
 
         Raises:
             PublishingError: One is damaged.
@@ -149,15 +149,15 @@ class FinishedDataSet:
             yield list(readers.map(stage, enumerate(files)))
 
     def check_unchanged(self) -> None:
-        """Make sure that no other run has changed it since.
+        """Check that no run has changed the data set since.
 
         Raises:
-            PublishingError: One has.
+            PublishingError: A run has.
         """
         now = self._run.markers("dataset").get(0)
         if now is None or now.fingerprint != self._fingerprint:
             raise PublishingError(
-                f"{self.url} was changed while it was published: run the same command again"
+                f"{self.url} changed while it was published: run the same command again"
             )
 
     def _part(self, number: int) -> dict[str, DataSetFile]:
@@ -173,18 +173,18 @@ class FinishedDataSet:
             raise
         checksum = hashlib.blake2b(data, digest_size=16).hexdigest()
         if len(data) != file.size or checksum != (file.checksum or checksum):
-            raise self._damage(f"{file.name} is not what was exported")
+            raise self._damage(f"{file.name} differs from what was exported")
         path = self._run.local_path(name)
         if path is None:
             copy.write_bytes(data)
             path = str(copy)
         return StagedFile(file.name, path, len(data), hashlib.sha256(data).digest())
 
-    def _records(self, found: dict[str, Any]) -> dict[str, DataSetFile]:
-        """Of each file its size, or its size and checksum."""
+    def _records(self, entries: dict[str, Any]) -> dict[str, DataSetFile]:
+        """Decode records: the size of each file, or its size and checksum."""
         records = {}
-        for name, record in found.items():
-            # Names become paths elsewhere, and a run folder may come from anybody.
+        for name, record in entries.items():
+            # The names become paths at the target, and the run folder may be untrusted.
             if posixpath.normpath(name) != name or name.startswith(("/", "../")):
                 raise self._damage(f"its export names {name!r}")
             size, checksum = (record, None) if isinstance(record, int) else record

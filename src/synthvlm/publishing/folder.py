@@ -1,4 +1,4 @@
-"""A folder, local or by any fsspec URL, as a target."""
+"""Publishing to a folder: a local path or any fsspec URL."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from synthvlm.run_folder.storage import DRAFT, Clock, Storage
 
 __all__ = ["FolderTarget"]
 
-#: Says which data set was last published here, whole or not.
+#: Says which data set was last published here, completely or not.
 _RECORD = ".synthvlm-published.json"
 _WRITERS = 8
 
 
 class FolderTarget:
-    """A folder that is empty, or that a data set was published to.
+    """A folder that is empty, or to which a data set was published before.
 
-    A file counts as there if it has the right size and came with the same data set. That is known
-    from a hidden file, which is written before all others.
+    A file with the right size counts as present if the same data set was published last. A hidden
+    file, which is written before all others, says which data set that was.
 
     Attributes:
         url: The folder.
@@ -38,7 +38,7 @@ class FolderTarget:
     is_hub = False
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
-        """Name the folder; nothing is read yet.
+        """Create the target; nothing is read yet.
 
         Raises:
             MissingExtraError: Its file system needs a package that is not installed.
@@ -59,7 +59,7 @@ class FolderTarget:
         self.url = url if "://" in url else str(Path(url).absolute())
 
     def open(self, identity: str, *, write: bool) -> None:
-        """Make sure that the folder is empty, or a published data set."""
+        """Check that the folder is empty, or holds a published data set."""
         self._identity = identity
         kind = self._storage.kind("")
         if kind == "file":
@@ -68,24 +68,24 @@ class FolderTarget:
         if _RECORD in names:
             self._trusted = self._recorded() == identity
             return
-        strangers = sorted(name for name in names if not name.startswith("."))
-        if strangers:
+        other_files = sorted(name for name in names if not name.startswith("."))
+        if other_files:
             raise PublishingError(
-                f"cannot publish to {self.url}: it holds {strangers[0]!r}; name a new or empty "
-                "folder, or one that a data set was published to"
+                f"cannot publish to {self.url}: it contains {other_files[0]!r}; name a new or "
+                "empty folder, or one to which a data set was published"
             )
         if write:
             self._storage.make()
 
-    def lies_in(self, url: str) -> bool:
-        """Whether it is a folder, or lies in it."""
+    def is_within(self, url: str) -> bool:
+        """Whether it is the folder ``url``, or inside it."""
         from fsspec.core import url_to_fs
 
         fs, root = url_to_fs(url)
         return type(fs) is type(self._fs) and f"{self._root}/".startswith(f"{root.rstrip('/')}/")
 
     def names(self) -> Iterator[str]:
-        """Names of the files where data sets have theirs, a folder at a time."""
+        """Names of the files in the places where exporters write, one folder at a time."""
         if self._storage.kind("llava.json") == "file":
             yield "llava.json"
         yield from self._storage.listing("data")
@@ -96,8 +96,8 @@ class FolderTarget:
             else:
                 yield name
 
-    def doubtful(self, files: Sequence[DataSetFile]) -> list[DataSetFile]:
-        """Those that are not there, have another size or came with another data set."""
+    def unconfirmed(self, files: Sequence[DataSetFile]) -> list[DataSetFile]:
+        """Those that are missing, have another size, or are from another data set."""
         if not self._trusted:
             return list(files)
         sizes: dict[str, int | None] = {}
@@ -111,7 +111,7 @@ class FolderTarget:
         return list(files)
 
     def send(self, files: Sequence[StagedFile]) -> None:
-        """Copy files, some at a time."""
+        """Copy files, several in parallel."""
         if files:
             self._begin()
             with ThreadPoolExecutor(_WRITERS) as writers:
@@ -119,12 +119,12 @@ class FolderTarget:
                     pass
 
     def finish(self, card: StagedFile, remove: Sequence[str]) -> None:
-        """Remove what is not of the data set, then write the card."""
+        """Remove the files of another data set, then write the card."""
         self._begin()
         for name in remove:
             self._storage.remove(name)
         if self._storage.is_local:
-            os.sync()  # the card must not outlive a loss of power that the rest does not
+            os.sync()  # after a power loss, there must be no card without the files
         self._copy(card)
 
     def _begin(self) -> None:
@@ -146,8 +146,8 @@ class FolderTarget:
 
     def _recorded(self) -> str | None:
         try:
-            found = orjson.loads(self._storage.read(_RECORD))
-            return str(found["data_set"])
+            record = orjson.loads(self._storage.read(_RECORD))
+            return str(record["data_set"])
         except (RunFolderError, ValueError, KeyError, TypeError):
             return None
 
@@ -159,7 +159,7 @@ class FolderTarget:
 
 
 def _copy_local(source: str, target: Path) -> None:
-    """Copy so that a reader sees all of the file or nothing."""
+    """Copy atomically: a reader sees all of the file, or none of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{uuid.uuid4().hex[:16]}{DRAFT}")
     try:

@@ -1,7 +1,7 @@
-"""A data set repository of the Hugging Face hub as a target.
+"""Publishing to a data set repository of the Hugging Face hub.
 
-Files go by ``create_commit`` in batches and not by ``upload_folder``: that one takes local folders
-only, holds all of their files in memory at once, and leaves their order to chance.
+Files are sent in batches by ``create_commit``. ``upload_folder`` would accept local folders only,
+hold all files in memory at once, and send them in no particular order.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ __all__ = ["HubTarget"]
 
 _URL = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@(.+))?")
 _TRIES = 5
-#: Paths that the hub is asked about at a time.
-_ASKED = 500
+#: Number of paths in one query to the hub.
+_PATHS_PER_QUERY = 500
 
 _T = TypeVar("_T")
 
 
 class HubTarget:
-    """``hf://datasets/ORG/NAME[@REVISION]``; the token comes from the environment or a log-in.
+    """``hf://datasets/ORG/NAME[@REVISION]``.
+
+    The token comes from the environment or from ``hf auth login``.
 
     Attributes:
         url: The page of the data set.
@@ -41,26 +43,26 @@ class HubTarget:
     def __init__(
         self, url: str, *, private: bool = False, message: str, clock: Clock | None = None
     ) -> None:
-        """Name the repository; nothing is asked yet.
+        """Create the target; no request is sent yet.
 
         Args:
-            url: As above.
-            private: Create it as private; one that is there must be private then.
+            url: In the form above.
+            private: Create a private repository. An existing one must be private.
             message: Title of the commits.
-            clock: For the pauses between tries.
+            clock: For the pauses between attempts.
 
         Raises:
-            PublishingError: It is the name of something else.
+            PublishingError: The URL is not of that form.
         """
         from huggingface_hub import HfApi
 
-        found = _URL.fullmatch(url.rstrip("/"))
-        if found is None:
+        match = _URL.fullmatch(url.rstrip("/"))
+        if match is None:
             raise PublishingError(
-                f"{url} is no data set of the hub: name it as hf://datasets/ORG/NAME or "
+                f"{url} is not a data set of the hub: expected hf://datasets/ORG/NAME or "
                 "hf://datasets/ORG/NAME@REVISION"
             )
-        self._id, self._revision = found[1], found[2] or "main"
+        self._id, self._revision = match[1], match[2] or "main"
         self._target, self._private, self._message = url, private, message
         self._clock = clock or Clock()
         self._api = HfApi(library_name="synthvlm")
@@ -70,7 +72,7 @@ class HubTarget:
         self.url = f"{self._api.endpoint}/datasets/{self._id}{branch}"
 
     def open(self, identity: str, *, write: bool) -> None:
-        """Log in; create the repository and the branch, unless ``write`` is off."""
+        """Check the token; if ``write``, create the repository and the branch."""
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
         self._call(self._api.whoami)
@@ -83,7 +85,7 @@ class HubTarget:
             self._is_new = True
             if not write:
                 return
-            private = True if self._private else None  # None leaves it to the organisation
+            private = True if self._private else None  # None: the organisation's default
             self._call(
                 lambda: self._api.create_repo(
                     self._id, repo_type="dataset", private=private, exist_ok=True
@@ -92,8 +94,7 @@ class HubTarget:
         else:
             if self._private and not info.private:
                 raise self._refused(
-                    "it is there and public: make it private in its settings, or leave out "
-                    "--private"
+                    "it exists and is public: make it private in its settings, or omit --private"
                 )
         if self._revision == "main":
             return
@@ -125,14 +126,14 @@ class HubTarget:
                 if isinstance(entry, RepoFile):
                     yield entry.path
 
-    def doubtful(self, files: Sequence[DataSetFile]) -> list[DataSetFile]:
-        """All: the hub knows files by hashes that only their content gives."""
+    def unconfirmed(self, files: Sequence[DataSetFile]) -> list[DataSetFile]:
+        """All: the hub identifies files by hashes of their content, which are not recorded."""
         return list(files)
 
     def missing(self, files: Sequence[StagedFile]) -> list[StagedFile]:
         """Those that the branch does not have with the same size and hash."""
-        found = self._known([file.name for file in files])
-        return [file for file in files if not _is_same(file, found.get(file.name))]
+        entries = self._existing([file.name for file in files])
+        return [file for file in files if not _is_same(file, entries.get(file.name))]
 
     def send(self, files: Sequence[StagedFile]) -> None:
         """Upload files and commit them."""
@@ -140,28 +141,28 @@ class HubTarget:
             return
         deletions = []
         if not self._changed:
-            deletions = list(self._known([CARD]))
+            deletions = list(self._existing([CARD]))
             self._changed = True
         self._commit(files, deletions)
         left = self.missing(files)
         if left:
             raise self._refused(
-                f"it leaves out {len(left):,} files, {left[0].name} among them: "
-                "does its .gitignore name them?"
+                f"{len(left):,} files were not accepted, e.g. {left[0].name}: "
+                "does its .gitignore exclude them?"
             )
 
     def finish(self, card: StagedFile, remove: Sequence[str]) -> None:
-        """Remove what is not of the data set and add the card, in one commit."""
+        """Remove the files of another data set and add the card, in one commit."""
         self._commit([card], remove)
 
-    def _known(self, names: list[str]) -> dict[str, Any]:
+    def _existing(self, names: list[str]) -> dict[str, Any]:
         if self._is_new and not self._changed:
             return {}
-        found: dict[str, Any] = {}
-        for start in range(0, len(names), _ASKED):
-            entries = self._call(partial(self._ask, names[start : start + _ASKED]))
-            found |= {entry.path: entry for entry in entries if hasattr(entry, "blob_id")}
-        return found
+        existing: dict[str, Any] = {}
+        for start in range(0, len(names), _PATHS_PER_QUERY):
+            entries = self._call(partial(self._ask, names[start : start + _PATHS_PER_QUERY]))
+            existing |= {entry.path: entry for entry in entries if hasattr(entry, "blob_id")}
+        return existing
 
     def _ask(self, names: list[str]) -> list[Any]:
         return list(
@@ -172,9 +173,9 @@ class HubTarget:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         def commit() -> None:
-            # A try whose reply was lost has deleted them.
-            there = self._known(list(deletions)) if deletions else {}
-            operations: list[Any] = [CommitOperationDelete(name) for name in there]
+            # An earlier attempt whose reply was lost may have deleted them.
+            existing = self._existing(list(deletions)) if deletions else {}
+            operations: list[Any] = [CommitOperationDelete(name) for name in existing]
             for file in files:
                 added = CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file.path)
                 added.upload_info.sha256 = file.sha256
@@ -190,10 +191,10 @@ class HubTarget:
         self._call(commit)
 
     def _call(self, action: Callable[[], _T], *, expected: tuple[type[Exception], ...] = ()) -> _T:
-        """What the hub says, tried again while it fails; ``expected`` errors come as they are.
+        """Call the hub, with retries where they may help; ``expected`` errors are raised unchanged.
 
         Raises:
-            PublishingError: It refuses, or fails to the end.
+            PublishingError: It refuses the request, or all attempts fail.
         """
         from huggingface_hub.errors import GatedRepoError
 
@@ -206,7 +207,7 @@ class HubTarget:
             except Exception as error:
                 if isinstance(error, expected) and not isinstance(error, GatedRepoError):
                     raise
-                if number == _TRIES - 1 or not _may_pass(_hubs_own(error)):
+                if number == _TRIES - 1 or not _may_pass(_hub_error(error)):
                     with self._explained():
                         raise
             self._clock.sleep(2.0**number)
@@ -219,8 +220,8 @@ class HubTarget:
         except SynthVLMError:
             raise
         except Exception as error:
-            own = _hubs_own(error)
-            # ValueError: a card whose front matter the hub does not take. RuntimeError: of Xet.
+            own = _hub_error(error)
+            # ValueError: the hub rejects the front matter of the card. RuntimeError: from Xet.
             if not is_hubs(own) and not isinstance(own, OSError | ValueError | RuntimeError):
                 raise
             raise self._refused(hub_reason(own)) from error
@@ -231,7 +232,7 @@ class HubTarget:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the client from writing: its warnings name links with signatures."""
+    """Silence the client: its warnings contain signed links, which are secrets."""
     from huggingface_hub.utils import logging as hub_logging
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
     from huggingface_hub.utils.tqdm import enable_progress_bars as show
@@ -248,8 +249,8 @@ def _quiet() -> Iterator[None]:
             show()
 
 
-def _hubs_own(error: BaseException) -> BaseException:
-    """The error of the hub that another one tells of, if any, else the error."""
+def _hub_error(error: BaseException) -> BaseException:
+    """The error of the hub that caused an error, or the error itself."""
     cause: BaseException | None = error
     while cause is not None and not is_hubs(cause):
         cause = cause.__cause__
@@ -263,12 +264,12 @@ def _may_pass(error: BaseException) -> bool:
     return type(error).__module__.startswith("httpx")
 
 
-def _is_same(file: StagedFile, there: Any) -> bool:
-    """Whether the hub's file has the same content: by SHA-256, or Git's hash where it is in Git."""
-    if there is None or there.size != file.size:
+def _is_same(file: StagedFile, entry: Any) -> bool:
+    """Whether the hub's file has the same content, by its SHA-256 (LFS) or Git's hash."""
+    if entry is None or entry.size != file.size:
         return False
-    if there.lfs is not None:
-        return bool(there.lfs.sha256 == file.sha256.hex())
+    if entry.lfs is not None:
+        return bool(entry.lfs.sha256 == file.sha256.hex())
     with open(file.path, "rb") as content:
         data = content.read()
-    return bool(there.blob_id == hashlib.sha1(b"blob %d\0%s" % (len(data), data)).hexdigest())
+    return bool(entry.blob_id == hashlib.sha1(b"blob %d\0%s" % (len(data), data)).hexdigest())

@@ -1,4 +1,4 @@
-"""Publish a finished data set: check, send what is not there, and the card last."""
+"""Publish a finished data set: check its files, send those that are missing, and the card last."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from synthvlm.estimates import quantity
 from synthvlm.publishing.data_set import (
     CARD,
     DataSetFile,
@@ -27,59 +28,60 @@ __all__ = ["Published", "Target", "publish"]
 
 
 class Target(Protocol):
-    """Takes the files of a data set, the card last.
+    """Where a data set is published to: a repository of the hub, or a folder.
 
     Attributes:
-        url: As people open it.
-        is_hub: Whether the hub's limits hold.
+        url: Where users find the data set.
+        is_hub: Whether the limits of the hub apply.
     """
 
     url: str
     is_hub: bool
 
     def open(self, identity: str, *, write: bool) -> None:
-        """Make sure that the data set may be written, and unless ``write`` is off, that it can be.
+        """Check that the data set may be published there; if ``write``, create the target.
 
         Raises:
-            PublishingError: It may not.
+            PublishingError: It may not, or the target holds something else.
         """
 
     def names(self) -> Iterator[str]:
-        """Names of all files that are there."""
+        """Names of all files at the target."""
 
-    def doubtful(self, files: Sequence[DataSetFile]) -> list[DataSetFile]:
-        """Those of which it is not sure, without their content, that they are there."""
+    def unconfirmed(self, files: Sequence[DataSetFile]) -> list[DataSetFile]:
+        """Those that may be missing, as far as that is known without their content."""
 
     def missing(self, files: Sequence[StagedFile]) -> list[StagedFile]:
-        """Those that are not there with the same content."""
+        """Those that the target does not have with the same content."""
 
     def send(self, files: Sequence[StagedFile]) -> None:
-        """Write files; the card of an older data set goes first."""
+        """Write files. The card of an older data set is removed first."""
 
     def finish(self, card: StagedFile, remove: Sequence[str]) -> None:
-        """Remove files of another data set, and write the card."""
+        """Remove the files of another data set, and write the card."""
 
 
 MESSAGE = "Publish a data set made with synthvlm"
-#: A commit holds so many files, or at least so many bytes. The hub advises against more files, but
-#: allows 128 commits an hour: a million images at 100 a commit would take more than three days.
+#: A batch, which is one commit on the hub, holds this many files or at least this many bytes. The
+#: hub recommends fewer files, but allows 128 commits an hour: with 100 files a commit, a million
+#: images would take more than three days.
 _BATCH_FILES = 500
 _BATCH_BYTES = 2 * 2**30
-#: What the hub advises at most.
+#: Recommended maximum numbers of files on the hub, in one folder and in all.
 _FOLDER_FILES, _REPOSITORY_FILES = 10_000, 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What was done.
+    """The result of publishing.
 
     Attributes:
         url: Where the data set is.
-        files: Its files.
+        files: Number of its files.
         sent: How many of them were sent, or would be.
-        sent_bytes: Their bytes.
-        removed: Files of an older data set that were removed, or would be.
-        dry_run: Whether nothing was done.
+        sent_bytes: Their size in bytes.
+        removed: Number of files of an older data set that were removed, or would be.
+        dry_run: Whether nothing was changed.
     """
 
     url: str
@@ -90,13 +92,16 @@ class Published:
     dry_run: bool
 
     def text(self) -> str:
-        """For people."""
+        """Lines to print."""
         would = "would be " if self.dry_run else ""
-        gone = f", {self.removed:,} of an older one {would}removed" if self.removed else ""
-        return (
-            f"{self.sent:,} of {self.files:,} files {would}sent ({_size(self.sent_bytes)}), "
-            f"{self.files - self.sent:,} were there{gone}\n{self.url}"
-        )
+        parts = [
+            f"{self.sent:,} of {self.files:,} files {would}sent ({quantity(self.sent_bytes, 'B')})"
+        ]
+        if self.sent < self.files:
+            parts.append(f"{self.files - self.sent:,} already there")
+        if self.removed:
+            parts.append(f"{self.removed:,} files of an older data set {would}removed")
+        return f"{', '.join(parts)}\n{self.url}"
 
 
 def publish(
@@ -109,53 +114,54 @@ def publish(
     dry_run: bool = False,
     clock: Clock | None = None,
 ) -> Published:
-    """Copy the finished data set of a run to the hub or to any folder.
+    """Copy the finished data set of a run to the hub or to a folder.
 
-    Every file that is sent is compared with its record first. A second call sends what is missing.
-    While files are sent there is no card: whoever finds the card finds the whole data set.
+    Every file is compared with its record before it is sent. If the call is interrupted, another
+    one sends what is missing. The card is removed first and written last, so a target that has a
+    card has the complete data set.
 
     Args:
         run: The run folder, a local path or any fsspec URL.
         target: ``hf://datasets/ORG/NAME[@REVISION]``, a local path or any other fsspec URL.
-        progress: Shows files as they are checked and sent.
-        private: Create the repository as private; of the hub alone.
-        message: Title of the commits; of the hub alone.
-        dry_run: Check everything and change nothing.
-        clock: For the pauses between tries.
+        progress: Shows the files that are checked and sent.
+        private: Create a private repository; hub only.
+        message: Title of the commits; hub only.
+        dry_run: Check everything, but change nothing.
+        clock: For the pauses between attempts.
 
     Raises:
-        PublishingError: The data set is not whole or damaged; the target refuses it, or holds
+        PublishingError: The data set is incomplete or damaged; or the target refuses it, or holds
             something else.
         RunFolderError: A folder cannot be read or written.
         MissingExtraError: The target's file system needs a package that is not installed.
     """
     folder = RunFolder(run, clock=clock)
     if not folder.exists(RECIPE_FILE):
-        raise PublishingError(f"{run} is not a run folder: it has no {RECIPE_FILE}")
+        raise PublishingError(f"{run} is not a run folder: it contains no {RECIPE_FILE}")
     data_set = FinishedDataSet(folder)
-    to = _target(folder, target, private=private, message=message, clock=clock)
-    count = _counted(data_set, to, progress)
-    to.open(data_set.identity, write=not dry_run)
-    strangers = _strangers(data_set, to, target)
+    destination = _target(folder, target, private=private, message=message, clock=clock)
+    count = _count_files(data_set, destination, progress)
+    destination.open(data_set.identity, write=not dry_run)
+    outdated = _outdated_files(data_set, destination, target)
     progress.start("publish", count, "files")
     sent = sent_bytes = 0
     for batch in _batches(data_set):
-        with data_set.staged(to.doubtful(batch)) as staged:
-            new = to.missing(staged)
+        with data_set.staged(destination.unconfirmed(batch)) as staged:
+            new = destination.missing(staged)
             if not dry_run:
-                to.send(new)
+                destination.send(new)
         sent, sent_bytes = sent + len(new), sent_bytes + sum(file.size for file in new)
         progress.advance(len(batch))
     data_set.check_unchanged()
-    # A card that was there is gone, or will be, if there is anything else to do.
-    card, goes = data_set.last[-1], sent > 0 or bool(strangers)
-    with data_set.staged([card] if goes else to.doubtful([card])) as staged:
-        new = staged if goes else to.missing(staged)
+    # If anything else changes, the card at the target is removed, so it has to be written again.
+    card, has_changes = data_set.last[-1], sent > 0 or bool(outdated)
+    with data_set.staged([card] if has_changes else destination.unconfirmed([card])) as staged:
+        new = staged if has_changes else destination.missing(staged)
         if new and not dry_run:
-            to.finish(new[0], strangers)
+            destination.finish(new[0], outdated)
     sent, sent_bytes = sent + len(new), sent_bytes + sum(file.size for file in new)
     progress.advance(1)
-    done = Published(to.url, count, sent, sent_bytes, len(strangers), dry_run)
+    done = Published(destination.url, count, sent, sent_bytes, len(outdated), dry_run)
     progress.finish("publish", done.text().splitlines()[0])
     return done
 
@@ -167,53 +173,55 @@ def _target(
         return HubTarget(target, private=private, message=message or MESSAGE, clock=clock)
     for option, given in (("--private", private), ("--message", message)):
         if given:
-            raise PublishingError(f"{option} is of the hub alone, and {target} is not there")
-    found = FolderTarget(target, clock=clock)
-    if found.lies_in(run.url):
-        raise PublishingError(f"cannot publish to {target}: it lies in the run folder")
-    return found
+            raise PublishingError(f"{option} is for the hub only, and {target} is not on it")
+    folder = FolderTarget(target, clock=clock)
+    if folder.is_within(run.url):
+        raise PublishingError(f"cannot publish to {target}: it is inside the run folder")
+    return folder
 
 
-def _counted(data_set: FinishedDataSet, target: Target, progress: Progress) -> int:
-    """The number of files; where they are more than the hub advises, a warning is shown."""
+def _count_files(data_set: FinishedDataSet, target: Target, progress: Progress) -> int:
+    """The number of files. Warns if they are more than the hub recommends."""
     folders: Counter[str] = Counter()
     for part in data_set.parts():
         folders.update(posixpath.dirname(name) for name in part)
     total = folders.total() + len(data_set.last)
     crowded = max(folders, key=lambda name: folders[name], default="")
-    found = []
+    excess = []
     if folders[crowded] > _FOLDER_FILES:
-        found.append(f"{folders[crowded]:,} files in {crowded}/ ({_FOLDER_FILES:,} are advised)")
+        excess.append(
+            f"{folders[crowded]:,} files in {crowded}/ (recommended: at most {_FOLDER_FILES:,})"
+        )
     if total > _REPOSITORY_FILES:
-        found.append(f"{total:,} files in all ({_REPOSITORY_FILES:,} are advised)")
-    if found and target.is_hub:
+        excess.append(f"{total:,} files in all (recommended: at most {_REPOSITORY_FILES:,})")
+    if excess and target.is_hub:
         progress.note(
-            f"warning: the hub may refuse this data set or be slow: {', '.join(found)}; the "
-            "Parquet files alone are few: export again with --set export.formats=[huggingface]"
+            f"warning: the hub may be slow with this data set, or refuse it: {', '.join(excess)}; "
+            "to publish Parquet files only, export with --set export.formats=[huggingface]"
         )
     return total
 
 
-def _strangers(data_set: FinishedDataSet, target: Target, url: str) -> list[str]:
-    """Files of an older data set, which would be read with this one."""
-    found = []
+def _outdated_files(data_set: FinishedDataSet, target: Target, url: str) -> list[str]:
+    """Files of an older data set at the target, which readers would take for a part of this one."""
+    outdated = []
     for name in target.names():
         try:
-            holds = data_set.holds(name)
+            belongs = data_set.holds(name)
         except KeyError:
             continue
-        if holds is None:
+        if belongs is None:
             raise PublishingError(
-                f"cannot publish to {url}: {name} is there, is of no run and would be read with "
-                "the data set: remove it or choose another target"
+                f"cannot publish to {url}: {name} exists there and would be read as a part of the "
+                "data set, but no run wrote it: remove it, or choose another target"
             )
-        if not holds:
-            found.append(name)
-    return found
+        if not belongs:
+            outdated.append(name)
+    return outdated
 
 
 def _batches(data_set: FinishedDataSet) -> Iterator[Sequence[DataSetFile]]:
-    """All files but the card, in order."""
+    """All files except the card, in order."""
     batch: list[DataSetFile] = []
     size = 0
     for file in _files(data_set):
@@ -230,11 +238,3 @@ def _files(data_set: FinishedDataSet) -> Iterator[DataSetFile]:
     for part in data_set.parts():
         yield from part.values()
     yield from (file for file in data_set.last if file.name != CARD)
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"

@@ -1,4 +1,4 @@
-"""Recipes as files: the built-in ones of a room, and those of users."""
+"""Recipes as files: the built-in ones of a package, and those of users."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class RecipeFiles:
 
     def lines(self) -> dict[str, str]:
         """Names of the built-in ones, sorted, and the first line of each."""
-        found = {}
+        lines = {}
         for entry in sorted(self._folder.iterdir(), key=lambda item: item.name.split(".")[0]):
             name, dot, ending = entry.name.rpartition(".")
             if dot and ending == "yaml":
                 first = entry.read_text(encoding="utf-8").split("\n", 1)[0]
-                found[name] = first.lstrip("# ")
-        return found
+                lines[name] = first.lstrip("# ")
+        return lines
 
     def text(self, name: str) -> str:
         """The YAML text of a built-in one, comments included.

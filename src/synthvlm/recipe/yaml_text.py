@@ -90,7 +90,7 @@ def dump_yaml(values: dict[str, Any]) -> str:
     """Values as YAML that reads back as the same values, and shows what it holds."""
     text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     # They are in double quotes, where an escape stands for itself.
-    return _TURNING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _TURNING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

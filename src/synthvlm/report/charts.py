@@ -1,4 +1,4 @@
-"""Charts as inline SVG, drawn by hand: numbers in, markup out. Colours come from the page's CSS."""
+"""Charts as inline SVG. Colours are defined in the CSS of the page."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 def histogram(
     everything: Floats, selected: Floats | None, *, label: str, cut: float | None = None
 ) -> Markup:
-    """Overlaid distributions, each as shares of its own number, with their means.
+    """Overlaid distributions, each in shares of its own total, with their means.
 
     Args:
-        everything: The score of every pair.
-        selected: Of the selected pairs; None where there is no selection.
+        everything: Scores of all pairs, shape (pairs,), not empty.
+        selected: Scores of the selected pairs; None if there is no selection.
         label: Name of the score.
-        cut: Where the selection ends, if it ends at a value of this score.
+        cut: The lowest selected value, if the selection depends on this score.
     """
     import numpy as np
 
     low, high = float(everything.min()), float(everything.max())
     if high - low < 1e-6:
         low, high = low - 0.05, high + 0.05
-    # Few values in many bins would show nothing but noise.
+    # With few values in many bins, the chart would show mostly noise.
     bins = min(max(math.isqrt(4 * len(everything)), _BINS[0]), _BINS[1])
     edges = np.linspace(low, high, bins + 1)
     layers = [("all", "all pairs", everything)]
@@ -85,11 +85,11 @@ def measure_histogram(
     *,
     label: str,
 ) -> Markup:
-    """The distribution of a rule's measure, its bounds drawn in; what they reject is pale.
+    """The distribution of a rule's measure with its bounds; rejected values are pale.
 
     Args:
-        counts: Captions in each bin, shape (n,); not all 0.
-        edges: Of the bins, shape (n + 1,).
+        counts: Captions in each bin, int64, shape (bins,); not all 0.
+        edges: Edges of the bins, shape (bins + 1,).
         bounds: Lowest and highest allowed value, None for no bound.
         label: Name of the rule.
     """
@@ -110,14 +110,14 @@ def measure_histogram(
     for name, cut in (("lowest allowed", low), ("highest allowed", high)):
         if cut is not None:
             parts.append(frame.upright("cut", cut, name))
-    told = ", ".join(
+    limits = ", ".join(
         f"{n} {v:g}" for n, v in (("at least", low), ("at most", high)) if v is not None
     )
-    return _svg(parts, f"Distribution of {label} over {counts.sum():,} captions; {told}")
+    return _svg(parts, f"Distribution of {label} over {counts.sum():,} captions; {limits}")
 
 
 def rising_line(values: Sequence[float], *, label: str) -> Markup:
-    """A line over 1, 2, .. with a dot and its number at each point."""
+    """A line over 1, 2, ... with a dot at each value."""
     low, high = min(values), max(values)
     margin = (high - low) * 0.25 or 0.01
     frame = _Frame(1, max(2, len(values)), low - margin, high + margin, side=26)
@@ -125,7 +125,7 @@ def rising_line(values: Sequence[float], *, label: str) -> Markup:
     parts = [frame.axes("mean score", x_ticks=range(1, len(values) + 1))]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     parts.append(f'<polyline class="line" points="{path}"/>')
-    # Every dot has a title; numbers are drawn only where they do not run into each other.
+    # Every dot has a tooltip; numbers are shown only as far as they do not overlap.
     every = math.ceil(len(values) / 6)
     for n, ((x, y), value) in enumerate(zip(points, values, strict=True)):
         text = f"best of {n + 1}: {value:.4f}"
@@ -140,7 +140,7 @@ def rising_line(values: Sequence[float], *, label: str) -> Markup:
 
 
 class _Frame:
-    """From data to the drawing's coordinates, and the axes."""
+    """Converts data to coordinates of the drawing, and draws axes."""
 
     bottom = _HEIGHT - _BOTTOM
 

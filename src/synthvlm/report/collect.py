@@ -1,12 +1,13 @@
-"""Everything that the report says, gathered from the run folder and from nowhere else."""
+"""The facts of the report, all from the run folder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from synthvlm.progress.stage_state import set_aside_notices
+from synthvlm.progress.stage_state import set_aside, set_aside_notices
 from synthvlm.report.curation import (
     Distribution,
     Funnel,
@@ -18,7 +19,6 @@ from synthvlm.report.curation import (
 )
 from synthvlm.report.gallery import Part, build_gallery
 from synthvlm.report.pairs import Candidates, join_selection, read_candidates, scores_of
-from synthvlm.report.throughput import StageTime, stage_times
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,9 +27,13 @@ if TYPE_CHECKING:
     from synthvlm.report.pairs import Floats
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["Facts", "ScoreFacts", "collect"]
+__all__ = ["Facts", "ScoreFacts", "StageTime", "collect", "stage_times"]
 
 _STAGES = ("measure", "curate", "generate", "select")
+_UNITS = {"measure": "captions", "curate": "captions", "select": "pairs", "export": "pairs"}
+_GENERATE = "generate"
+
+Event = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,10 @@ class ScoreFacts:
 
     Attributes:
         name: Its column, such as ``clip_score`` or ``score``.
-        everything: Of all pairs.
-        selected: Of the selected ones; None where there is no selection.
-        candidates_mean: Mean over all ok candidates; None where not all were drawn.
-        cut: The lowest value that was selected, if selection cuts at this score.
+        everything: Scores of all pairs, float64, shape (pairs,).
+        selected: Scores of the selected pairs; None if there is no selection.
+        candidates_mean: Mean over all ok candidates; None if not all were generated.
+        cut: The lowest selected value, if the selection depends on this score.
     """
 
     name: str
@@ -52,8 +56,24 @@ class ScoreFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class StageTime:
+    """Wall time and work of a stage; ``note`` says what was done and what was reused."""
+
+    stage: str
+    seconds: float
+    items: int
+    unit: str
+    note: str
+
+    @property
+    def rate(self) -> float | None:
+        """Items per second; None if there is no time or no item."""
+        return self.items / self.seconds if self.seconds > 0 and self.items else None
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
-    """What a run folder holds; None where a stage has not left anything yet."""
+    """The content of a run folder; None for what no stage has produced yet."""
 
     captions: int | None
     funnel: Funnel | None
@@ -70,7 +90,7 @@ class Facts:
 
 
 def collect(run: RunFolder, recipe: Recipe) -> Facts:
-    """Read what is done of a run; what is not done is left out and noted."""
+    """Read what a run has done so far; what is missing becomes a notice."""
     markers = {stage: run.markers(stage) for stage in _STAGES}
     notices = _missing(markers)
     captions = count_captions(run, markers["measure"]) if markers["measure"] else None
@@ -82,12 +102,12 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
             notices += _unequal(funnel.kept, candidates.captions)
     if pairs is not None and markers["select"]:
         selection = run.read_table(markers["select"][0].files[0].path)
-        pairs, strangers = join_selection(pairs, selection)
+        pairs, outdated = join_selection(pairs, selection)
         selected = pairs.filter(pairs["rank"].is_valid())
-        if strangers:
+        if outdated:
             notices.append(
-                f"The selection is older than the candidates: {strangers:,} of its rows are no "
-                f"pair any more. Run the stage select again."
+                f"The selection is older than the candidates: {outdated:,} of its rows are no "
+                f"longer pairs. Run the stage select again."
             )
     events = run.events()
     notices += set_aside_notices(events)
@@ -118,7 +138,7 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
 
 
 def _missing(markers: Mapping[str, Mapping[int, Marker]]) -> list[str]:
-    """What is not done yet, stage by stage."""
+    """Notices of the stages that are not done."""
     notices = []
     shards = len(markers["measure"])
     for stage, shows in (
@@ -132,8 +152,8 @@ def _missing(markers: Mapping[str, Mapping[int, Marker]]) -> list[str]:
             notices.append(f"The stage {stage} is not done: {shows} yet.")
         elif stage in ("curate", "generate") and done < shards:
             notices.append(
-                f"The stage {stage} is done for {done:,} of {shards:,} shards: what follows "
-                f"covers these."
+                f"The stage {stage} is done for {done:,} of {shards:,} shards: the report covers "
+                f"only these."
             )
     return notices
 
@@ -142,8 +162,8 @@ def _unequal(kept: int, generated: int) -> list[str]:
     if kept == generated:
         return []
     return [
-        f"{kept:,} captions are kept and {generated:,} have candidates: the stage generate is "
-        f"not up to date with the captions."
+        f"{kept:,} captions are kept and {generated:,} have candidates: run the stage generate "
+        f"again."
     ]
 
 
@@ -167,3 +187,95 @@ def _scores(
         )
         for name in recipe.score_columns
     )
+
+
+def stage_times(events: Iterable[Event], done: Mapping[str, int]) -> list[StageTime]:
+    """The times of each stage that is done or has events.
+
+    Args:
+        events: From ``RunFolder.events``.
+        done: Number of done shards of each stage, in the order of the stages.
+    """
+    passes: dict[str, list[Event]] = {stage: [] for stage in done}
+    lost = Counter[str]()
+    events = list(events)
+    for event in events:
+        if event.get("event") in ("stage", "shard"):
+            passes.setdefault(str(event.get("stage")), []).append(event)
+    for event in set_aside(events):
+        lost[str(event.get("stage"))] += 1
+    times = []
+    for stage, entries in passes.items():
+        shards = [entry for entry in entries if entry["event"] == "shard"]
+        if shards:
+            times.append(_sharded(stage, shards, lost[stage]))
+        elif entries:
+            times.append(_whole(stage, entries))
+        elif done.get(stage):
+            times.append(StageTime(stage, 0.0, 0, "", "done; the log has no times for it"))
+    return times
+
+
+def _whole(stage: str, entries: list[Event]) -> StageTime:
+    """A stage that processes everything in each pass: the last pass is shown."""
+    last = entries[-1]
+    note = f"last of {len(entries)} passes" if len(entries) > 1 else "one pass"
+    unit = _UNITS.get(stage, "items")
+    return StageTime(stage, float(last.get("seconds", 0)), int(last.get("rows", 0)), unit, note)
+
+
+def _sharded(stage: str, entries: list[Event], lost: int) -> StageTime:
+    """A stage that works shard by shard: the shards of all attempts are summed."""
+    names = ("generated", "regenerated", "carried", "failed")
+    sums = Counter({name: sum(int(e.get(name, 0)) for e in entries) for name in names})
+    items = sums["generated"] + sums["regenerated"]
+    unit = "images" if stage == _GENERATE else "items"
+    parts = [f"{len(entries):,} shard attempts", f"{sums['generated']:,} candidates generated"]
+    if sums["regenerated"]:
+        parts.append(f"{sums['regenerated']:,} winners regenerated from their seeds")
+    if sums["carried"]:
+        parts.append(f"{sums['carried']:,} reused from earlier attempts")
+    if sums["failed"]:
+        parts.append(f"{sums['failed']:,} failed")
+    if lost:
+        parts.append(f"{lost:,} shards set aside")
+    working_s = sum(float(e.get("seconds", 0)) for e in entries)
+    wall_s, workers = _wall_and_workers(_turns(entries))
+    if workers > 1 and items:
+        parts.append(
+            f"up to {workers} workers at once, {items / working_s:.3g} {unit} a second each"
+        )
+    busy = sum(float(e.get("generation_seconds", 0)) for e in entries)
+    if working_s and busy:
+        parts.append(f"the generator waited {max(0.0, 1 - busy / working_s):.1%} of the time")
+    return StageTime(stage, wall_s, items, unit, "; ".join(parts))
+
+
+def _turns(entries: list[Event]) -> list[tuple[float, float]]:
+    """Start and end of the work on each shard, in seconds, sorted.
+
+    A worker works on one shard at a time, but reports it up to one shard later, when it is
+    committed. So the shards of a worker are laid end to end, backwards from its last one.
+    """
+    turns: list[tuple[float, float]] = []
+    following: dict[Any, float] = {}
+    for entry in reversed(entries):
+        worker = entry.get("worker")
+        end = min(float(entry["time"]), following.get(worker, float("inf")))
+        following[worker] = end - float(entry.get("seconds", 0))
+        if following[worker] < end:
+            turns.append((following[worker], end))
+    return sorted(turns)
+
+
+def _wall_and_workers(turns: list[tuple[float, float]]) -> tuple[float, int]:
+    """Seconds in which at least one worker was busy, and how many were busy at most at once."""
+    changes = sorted([(end, -1) for _, end in turns] + [(begin, 1) for begin, _ in turns])
+    total, since = 0.0, 0.0
+    now = most = 0
+    for time, change in changes:
+        if now:
+            total += time - since
+        now, since = now + change, time
+        most = max(most, now)
+    return total, most

@@ -1,4 +1,4 @@
-"""What curation did: captions removed step by step, the rules' measures, near-duplicates."""
+"""The facts of curation: removed captions by step, measures of rules, near-duplicates."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _REJECTED_SAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A rejected caption: its text, and what spoke against it.
+    """A rejected caption, and the reason.
 
-    ``measure`` is the rule's measure; ``note`` says what a number cannot (the problem of an
-    unreadable row, the twin of a duplicate).
+    ``measure`` is the rule's measure. ``note`` is a reason in words: the problem of an unreadable
+    row, or the text that a duplicate repeats.
     """
 
     source: str
@@ -55,7 +55,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of curation: how many captions it removed, how many were left after it."""
+    """A step of curation: how many captions it removed, and how many were left."""
 
     reason: str
     removed: int
@@ -65,7 +65,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """All captions, the steps of curation in their order, and what was kept."""
+    """The number of captions read and kept, and the steps of curation in order."""
 
     captions: int
     kept: int
@@ -73,22 +73,23 @@ class Funnel:
 
 
 def read_funnel(run: RunFolder, recipe: Recipe, curated: Mapping[int, Marker]) -> Funnel:
-    """Count rejections from the ``captions/`` tables and draw samples, by a hash of the id."""
+    """Count rejections in the ``captions/`` tables, and choose samples by a hash of the id."""
     captions = 0
     removed: Counter[str] = Counter()
-    drawn: dict[str, list[tuple[str, str, int]]] = {}
+    chosen: dict[str, list[tuple[str, str, int]]] = {}
     for shard, marker in sorted(curated.items()):
         table = run.read_table(_captions_file(marker), ["id", "rejected_by"])
         captions += table.num_rows
         rejected = table.filter(table["rejected_by"].is_valid())
         pairs = zip(*(column.to_pylist() for column in rejected.columns), strict=True)
-        found: dict[str, list[tuple[str, str, int]]] = {}
+        by_reason: dict[str, list[tuple[str, str, int]]] = {}
         for id, reason in pairs:
-            found.setdefault(reason, []).append((fingerprint("report", id), id, shard))
-        for reason, entries in found.items():
+            by_reason.setdefault(reason, []).append((fingerprint("report", id), id, shard))
+        for reason, entries in by_reason.items():
             removed[reason] += len(entries)
-            drawn[reason] = heapq.nsmallest(_REJECTED_SAMPLES, [*drawn.get(reason, []), *entries])
-    samples = _read_samples(run, recipe, curated, drawn)
+            before = chosen.get(reason, [])
+            chosen[reason] = heapq.nsmallest(_REJECTED_SAMPLES, [*before, *entries])
+    samples = _read_samples(run, recipe, curated, chosen)
     remaining = captions
     steps = []
     for reason in _reasons(recipe, removed):
@@ -110,7 +111,7 @@ def _captions_file(marker: Marker) -> str:
 
 
 def _reasons(recipe: Recipe, removed: Counter[str]) -> list[str]:
-    """Every step in order: those that are on, and those that removed something all the same."""
+    """All steps in order: those that are on, and those that removed captions before."""
     return reasons_in_order([*reasons_on(recipe), *(name for name in removed if removed[name])])
 
 
@@ -118,26 +119,26 @@ def _read_samples(
     run: RunFolder,
     recipe: Recipe,
     curated: Mapping[int, Marker],
-    drawn: Mapping[str, list[tuple[str, str, int]]],
+    chosen: Mapping[str, list[tuple[str, str, int]]],
 ) -> dict[str, tuple[Sample, ...]]:
-    """The rows of the drawn ids; text is read only of the shards that hold one."""
+    """Read the rows of the chosen ids, only from the shards that have one."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted: dict[int, list[str]] = {}
-    for entries in drawn.values():
+    ids_by_shard: dict[int, list[str]] = {}
+    for entries in chosen.values():
         for _, id, shard in entries:
-            wanted.setdefault(shard, []).append(id)
+            ids_by_shard.setdefault(shard, []).append(id)
     columns = ["id", "source", "row", "text", "problem", "duplicate_of"]
     columns += [*text_rules_on(recipe), *model_rules_on(recipe)]
     rows: dict[str, dict[str, Any]] = {}
-    for shard, ids in wanted.items():
+    for shard, ids in ids_by_shard.items():
         table = run.read_table(_captions_file(curated[shard]), columns)
-        chosen = table.filter(pc.is_in(table["id"], pa.array(ids, pa.string())))
-        rows.update((row["id"], row) for row in chosen.to_pylist())
+        matches = table.filter(pc.is_in(table["id"], pa.array(ids, pa.string())))
+        rows.update((row["id"], row) for row in matches.to_pylist())
     return {
         reason: tuple(_sample(reason, rows[id]) for _, id, _ in entries)
-        for reason, entries in drawn.items()
+        for reason, entries in chosen.items()
     }
 
 
@@ -164,14 +165,14 @@ class Borderline:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A rule's measure over the captions that it measured.
+    """The distribution of a rule's measure over all captions that it measured.
 
     Attributes:
-        name: Of the rule.
-        counts: Captions in each bin, shape (bins,).
-        edges: Of the bins, shape (bins + 1,).
+        name: Name of the rule.
+        counts: Captions in each bin, int64, shape (bins,).
+        edges: Edges of the bins, float64, shape (bins + 1,).
         bounds: Lowest and highest allowed value.
-        borderline: The rejected captions nearest to a bound, then the kept ones nearest to one.
+        borderline: The rejected captions nearest to a bound, then the kept ones.
     """
 
     name: str
@@ -182,16 +183,16 @@ class Distribution:
 
     @property
     def measured(self) -> int:
-        """How many captions were measured."""
+        """Number of captions that were measured."""
         return int(self.counts.sum())
 
 
 def read_distributions(
     run: RunFolder, recipe: Recipe, curated: Mapping[int, Marker]
 ) -> tuple[Distribution, ...]:
-    """One distribution for each rule that is on and measured a caption.
+    """One distribution for each rule that is on and has measured a caption.
 
-    The ``captions/`` tables are read twice, a shard at a time: for the ranges, then the counts.
+    The ``captions/`` tables are read twice, one shard at a time: for the ranges, then the counts.
     """
     bounds = bounds_of(recipe, rules_on(recipe))
     files = [name for _, marker in sorted(curated.items()) if (name := marker.file("captions"))]
@@ -202,19 +203,21 @@ def read_distributions(
             values = _numbers(table, name)
             if len(values):
                 ranges[name] = min(low, float(values.min())), max(high, float(values.max()))
-    found = {
+    collectors = {
         name: _Collector(name, bounds[name], low, high)
         for name, (low, high) in ranges.items()
         if low <= high
     }
-    for file in files if found else ():
-        table = run.read_table(file, ["id", "text", "rejected_by", "kept", *found])
-        for collector in found.values():
+    for file in files if collectors else ():
+        table = run.read_table(file, ["id", "text", "rejected_by", "kept", *collectors])
+        for collector in collectors.values():
             collector.add(table)
-    return tuple(collector.result() for collector in found.values())
+    return tuple(collector.result() for collector in collectors.values())
 
 
 class _Collector:
+    """Collects the distribution of one measure, shard by shard."""
+
     def __init__(self, name: str, bounds: Bounds, low: float, high: float) -> None:
         self._name, self._bounds = name, bounds
         if high - low < 1e-9:
@@ -264,7 +267,7 @@ _NEAR_DUPLICATE_SAMPLES = 10
 
 @dataclass(frozen=True, slots=True)
 class NearDuplicate:
-    """The text of a dropped caption, and of its twin (None where that is not to be found)."""
+    """The text of a dropped caption, and of the one it repeats (None if that is not found)."""
 
     dropped: str
     kept: str | None
@@ -273,27 +276,27 @@ class NearDuplicate:
 def read_near_duplicates(
     run: RunFolder, curated: Mapping[int, Marker]
 ) -> tuple[NearDuplicate, ...]:
-    """At most ten near-duplicates, drawn by a hash of their id."""
+    """At most ten near-duplicates, chosen by a hash of their id."""
     files = [name for _, marker in sorted(curated.items()) if (name := marker.file("captions"))]
-    drawn: list[tuple[str, str, str]] = []
+    chosen: list[tuple[str, str, str]] = []
     for file in files:
         table = run.read_table(file, ["id", "rejected_by", "duplicate_of"]).to_pydict()
         rows = zip(table["id"], table["rejected_by"], table["duplicate_of"], strict=True)
-        found = [
-            (fingerprint("report", id), id, twin)
-            for id, reason, twin in rows
+        near_duplicates = [
+            (fingerprint("report", id), id, original)
+            for id, reason, original in rows
             if reason == NEAR_DUPLICATE
         ]
-        drawn = heapq.nsmallest(_NEAR_DUPLICATE_SAMPLES, [*drawn, *found])
-    wanted = {id for _, *pair in drawn for id in pair}
+        chosen = heapq.nsmallest(_NEAR_DUPLICATE_SAMPLES, [*chosen, *near_duplicates])
+    ids = {id for _, *pair in chosen for id in pair}
     texts: dict[str, str] = {}
-    for file in files if wanted else ():
-        texts |= _texts(run, file, wanted)
-    return tuple(NearDuplicate(texts[id], texts.get(twin)) for _, id, twin in drawn)
+    for file in files if ids else ():
+        texts |= _texts(run, file, ids)
+    return tuple(NearDuplicate(texts[id], texts.get(original)) for _, id, original in chosen)
 
 
 def _texts(run: RunFolder, file: str, ids: set[str]) -> dict[str, str]:
-    """The texts of those of some ids that a table holds; it is read only if there are any."""
+    """The texts of those ids that a table has. Texts are read only if there are any."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

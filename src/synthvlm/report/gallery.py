@@ -1,4 +1,7 @@
-"""Which pairs the report shows, and all that their cards show; nothing of others is read."""
+"""The gallery: which pairs the report shows, and the content of their cards.
+
+Texts and images are read for these pairs only.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Card", "CardReader", "Loser", "Part", "Picture", "build_gallery", "picture"]
 
-#: Longest side of an embedded image in pixels; larger ones are scaled down.
+#: Longest side of an embedded image in pixels; larger images are scaled down.
 MAX_SIDE = 384
-#: Images up to this side are shown with hard pixels: smoothing would invent detail.
+#: Images up to this many pixels are shown without smoothing, which would invent detail.
 _PIXEL_SIDE = 128
 _TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image for the page; width and height are those of the original."""
+    """An image for the page as a data URI, and the size of the original in pixels."""
 
     src: str
     width: int
@@ -35,12 +38,12 @@ class Picture:
 
     @property
     def pixelated(self) -> bool:
-        """Whether it is so small that it should be shown with hard pixels."""
+        """Whether it is so small that it should be shown without smoothing."""
         return max(self.width, self.height) <= _PIXEL_SIDE
 
 
 def picture(data: bytes) -> Picture | None:
-    """The image as a data URI; None where the bytes are no image."""
+    """Prepare an image for the page; None if the bytes are not an image."""
     from PIL import Image
 
     try:
@@ -66,7 +69,7 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Loser:
-    """A candidate that was not chosen; the scores are None where it failed."""
+    """A candidate that was not chosen; its scores are None if it failed."""
 
     index: int
     score: float | None
@@ -77,7 +80,7 @@ class Loser:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A pair: ``place`` among all pairs, ``rank`` in the selection or the reason it has none."""
+    """A pair: its place among all pairs, and its rank in the selection or why it has none."""
 
     caption_id: str
     text: str
@@ -94,7 +97,7 @@ class Card:
 
 
 class CardReader:
-    """Reads captions, images, losers and thumbnails of the wanted pairs, shard by shard."""
+    """Reads captions, images, losers and thumbnails of given pairs, shard by shard."""
 
     def __init__(
         self,
@@ -104,7 +107,7 @@ class CardReader:
         rows: Iterable[Mapping[str, Any]],
         scores: Sequence[str],
     ) -> None:
-        """Read what the cards of the given pairs need; a pair without its image gets none.
+        """Read what the cards of the given pairs need; an image may be missing.
 
         Args:
             run: The run folder.
@@ -133,7 +136,7 @@ class CardReader:
         Args:
             place: Zero-based, among all pairs.
             row: The pair, as given before.
-            lowest: The selection's lowest scores.
+            lowest: Minimum scores of the selection.
         """
         id, index = row["caption_id"], row["index"]
         text, source = self._texts.get(id, ("", ""))
@@ -156,7 +159,7 @@ class CardReader:
         )
 
     def _losers(self, id: str, winner: int) -> Iterator[Loser]:
-        """The losers of a caption that left thumbnails, best first; failed ones last."""
+        """The losers of a caption that has thumbnails, best first, failed ones last."""
         rows = [row for row in self._candidates.get(id, ()) if row["index"] != winner]
         if not any((id, row["index"]) in self._thumbnails for row in rows):
             return
@@ -208,7 +211,7 @@ def _key(row: Mapping[str, Any]) -> Key:
 
 
 def _below(row: Mapping[str, Any], lowest: Mapping[str, float]) -> str | None:
-    """The first score that lies below the selection's minimum."""
+    """The first score below the minimum of the selection, if any."""
     return next((name for name, bound in lowest.items() if row[name] < bound), None)
 
 
@@ -240,15 +243,15 @@ def build_gallery(
     min_scores: Mapping[str, float],
     scores: Sequence[str],
 ) -> tuple[Part, ...]:
-    """Choose up to ``size`` pairs for each part and read what their cards show.
+    """Choose up to ``size`` pairs for each part, and read what their cards show.
 
     Args:
         run: The run folder.
-        pairs: Of ``read_candidates``, best first; with ``rank`` where there is a selection.
+        pairs: From ``read_candidates``, best first; with ``rank`` if there is a selection.
         curated: Markers of the captions.
         generated: Markers of the candidates.
         size: Cards in each part.
-        min_scores: The selection's lowest scores, which explain why a pair was left out.
+        min_scores: Minimum scores of the selection: they explain why a pair was left out.
         scores: The columns of the scorers' scores.
     """
     if not size or not pairs.num_rows:
@@ -256,10 +259,10 @@ def build_gallery(
     choices = _by_score(pairs, size, min_scores)
     contested = _contested(run, pairs, generated, size)
     if contested:
-        about = "Captions sampled by a hash of their id, with the candidates that lost."
+        about = "Captions chosen by a hash of their id, with the candidates that lost."
         choices.append(_Choice("losers", "Winner and losers", about, contested))
-    wanted = sorted({place for choice in choices for place in choice.places})
-    rows = {place: pairs.slice(place, 1).to_pylist()[0] for place in wanted}
+    places = sorted({place for choice in choices for place in choice.places})
+    rows = {place: pairs.slice(place, 1).to_pylist()[0] for place in places}
     reader = CardReader(run, curated, generated, list(rows.values()), scores)
     cards = {place: reader.card(place, row, min_scores) for place, row in rows.items()}
     return tuple(
@@ -284,7 +287,7 @@ def _by_score(pairs: pa.Table, size: int, lowest: Mapping[str, float]) -> list[_
     bounded = np.zeros(count, np.bool_)
     for name, bound in lowest.items():
         bounded |= pairs[name].to_numpy() < bound
-    # Next to the cut stand the pairs that only their rank kept out, then those below a minimum.
+    # Nearest to the cut are pairs left out by rank alone, then those below a minimum score.
     missed = [*np.flatnonzero(rejected & ~bounded), *np.flatnonzero(rejected & bounded)]
     just_missed = [int(place) for place in missed[: size // 2]]
     border = [*selected[-(size - len(just_missed)) :], *just_missed] if just_missed else []
@@ -299,17 +302,17 @@ def _by_score(pairs: pa.Table, size: int, lowest: Mapping[str, float]) -> list[_
 def _contested(
     run: RunFolder, pairs: pa.Table, generated: Mapping[int, Marker], size: int
 ) -> list[int]:
-    """Places of sampled captions that have thumbnails of losers."""
+    """Places of some captions that have thumbnails of losers, chosen by a hash."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    found: list[tuple[str, str]] = []
+    chosen: list[tuple[str, str]] = []
     for marker in generated.values():
         name = marker.file("previews")
         if name is not None:
             ids = pc.unique(run.read_table(name, ["caption_id"])["caption_id"]).to_pylist()
             entries = [(fingerprint("report", id), id) for id in ids]
-            found = heapq.nsmallest(size, [*found, *entries])
-    ids = pa.array([id for _, id in found], pa.string())
+            chosen = heapq.nsmallest(size, [*chosen, *entries])
+    ids = pa.array([id for _, id in chosen], pa.string())
     places = pc.index_in(ids, pairs["caption_id"].combine_chunks())
     return [place for place in places.to_pylist() if place is not None]

@@ -1,4 +1,4 @@
-"""Candidates, pairs and the selection as numbers: no pixels."""
+"""Candidates, pairs and the selection as numbers, without images."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _COUNTED_COLUMNS = ["prompt_truncated", "status", "problem", "chosen"]
 
 @dataclass(slots=True)
 class Candidates:
-    """What the generate stage made, summed over its shards.
+    """The candidates of the generate stage, summed over its shards.
 
     Attributes:
-        per_caption: Candidates of a caption, by the recipe.
+        per_caption: Candidates per caption in the recipe.
         scores: The columns of scores.
-        captions: Captions with candidates.
-        statuses: Candidates by status, as in ``Candidate.status``.
-        truncated: Captions that the scorer's text tower cut off.
-        prompt_truncated: Captions that the generator's text encoders cut off.
+        captions: Number of captions with candidates.
+        statuses: Number of candidates by status, as in ``Candidate.status``.
+        truncated: Number of captions that the scorer's text tower cut off.
+        prompt_truncated: Number of captions that the generator's text encoders cut off.
         problems: Why candidates failed, with counts.
-        sums: Sums of each score over the ok candidates.
+        sums: Sum of each score over the ok candidates.
     """
 
     per_caption: int
@@ -52,39 +52,39 @@ class Candidates:
 
     @property
     def total(self) -> int:
-        """All candidates, whatever became of them."""
+        """Number of candidates, whatever their status."""
         return self.statuses.total()
 
     @property
     def top_problems(self) -> list[tuple[str, int]]:
-        """The most frequent reasons of failure."""
+        """The most frequent reasons for failures, with counts."""
         return sorted(self.problems.items(), key=lambda item: (-item[1], item[0]))[:_PROBLEMS_SHOWN]
 
     def mean(self, score: str) -> float | None:
-        """Mean of a score over all ok candidates: what a random candidate would have.
+        """Mean of a score over all ok candidates: the expected score of a random candidate.
 
-        None where some were not drawn: those that were are no random ones.
+        None if some were not generated, because the others are then not a random sample.
         """
         ok = self.statuses["ok"]
-        return self.sums[score] / ok if ok and self.all_drawn else None
+        return self.sums[score] / ok if ok and self.all_generated else None
 
     @property
-    def all_drawn(self) -> bool:
-        """Whether each caption's candidates were all drawn, or failed."""
+    def all_generated(self) -> bool:
+        """Whether no candidate was skipped."""
         return sum(self.statuses[status] for status in ("ok", "failed", "unsafe")) == self.total
 
     @property
     def best_of(self) -> list[float]:
-        """Mean of the best score among a caption's first 1, 2, .. candidates.
+        """Mean of the best score among a caption's first 1, 2, ... candidates.
 
-        Over the captions of which every candidate is ok, so that all numbers are of the same ones.
+        Only captions whose candidates are all ok count, so that all numbers are comparable.
         """
-        if not self._complete or not self.all_drawn:
+        if not self._complete or not self.all_generated:
             return []
         return [value / self._complete for value in self._best_sums]
 
     def add(self, table: pa.Table) -> None:
-        """Count a shard in."""
+        """Add the candidates of a shard."""
         import numpy as np
         import pyarrow.compute as pc
 
@@ -114,9 +114,9 @@ class Candidates:
 def read_candidates(
     run: RunFolder, recipe: Recipe, generated: Mapping[int, Marker]
 ) -> tuple[Candidates, pa.Table]:
-    """Sums over all candidates, and the pairs: best score first, ties by caption id.
+    """Read all candidates: their sums, and the pairs, best score first, ties by caption id.
 
-    The pairs have the winner's columns of ``candidates/`` and ``shard``.
+    The pairs have columns of ``candidates/``, and ``shard``.
     """
     import pyarrow as pa
 
@@ -140,10 +140,10 @@ def read_candidates(
 
 
 def join_selection(pairs: pa.Table, selection: pa.Table) -> tuple[pa.Table, int]:
-    """Add to the pairs their ``rank`` in the selection, null where they are not selected.
+    """Add the column ``rank`` to the pairs, null for those that are not selected.
 
     Returns:
-        The pairs, and how many rows of the selection are no pair (any more).
+        The pairs, and how many rows of the selection are not, or no longer, pairs.
     """
     import pyarrow.compute as pc
 

@@ -1,4 +1,4 @@
-"""Figures that others published, and the scorers that they were taken with."""
+"""Published scores of other data sets, and the scorers they were measured with."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SIDES = (768, 336)
 
 
 def is_comparable(clip: str, side: int, model_input_side: int) -> bool:
-    """Whether the scorers are those of the published figures.
+    """Whether the scorers are those of the published scores.
 
     Args:
         clip: Hub id of the CLIP model.
-        side: Pixels at which SSIMScore compares.
-        model_input_side: Pixels that it brings images down to.
+        side: Side in pixels at which SSIMScore compares images.
+        model_input_side: Side in pixels to which it first scales them down.
     """
     return clip == _CLIP and (side, model_input_side) == _SIDES

@@ -1,4 +1,4 @@
-"""From facts to the page."""
+"""Renders the report: from facts to one HTML page."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ __all__ = ["render", "write_report"]
 
 STAGE = "report"
 REPORT_FILE = "report/index.html"
-#: Characters of a caption, and of a name, that the page holds at most.
+#: Maximum length of a caption, and of a name, on the page, in characters.
 _TEXT_LIMIT, _NAME_LIMIT = 4000, 200
 
-#: Steps of curation that are no rules.
+#: Labels of steps of curation that are not rules.
 _STEP_LABELS = {
     UNREADABLE: "Unreadable rows",
     DUPLICATE: "Duplicates",
@@ -57,7 +57,7 @@ _STEP_LABELS = {
     ALIGNMENT: "Alignment",
     CONCEPTS: "Concept balancing",
 }
-#: Steps that have a reason, and no measure of their own.
+#: Explanations of steps that have no measure.
 _WITHOUT_MEASURE = {
     UNREADABLE: "could not be read",
     DUPLICATE: "same text as an earlier one",
@@ -105,12 +105,12 @@ def _plugin_generator(recipe: Recipe) -> _Named | None:
 
 
 def write_report(run: RunFolder, recipe: Recipe, progress: Progress) -> None:
-    """Write ``report/index.html`` from what the run folder holds, however far the run has come.
+    """Write ``report/index.html`` from the run folder, however far the run is.
 
     Args:
         run: The run folder.
         recipe: The recipe that the run was done with.
-        progress: Shows that the report is being made.
+        progress: Shows progress.
 
     Raises:
         RunFolderError: A table is damaged, or the page cannot be written.
@@ -129,9 +129,9 @@ def render(facts: Facts, recipe: Recipe, name: str) -> str:
     """The page as HTML.
 
     Args:
-        facts: Of ``collect``.
+        facts: From ``collect``.
         recipe: The recipe that the run was done with.
-        name: Of the run, for the title.
+        name: Name of the run, for the title.
     """
     environment = _environment()
     script = environment.get_template("report.js").render()
@@ -211,21 +211,28 @@ def _curation_rows(facts: Facts, recipe: Recipe) -> list[FunnelRow]:
 
 
 def _image_rows(facts: Facts, recipe: Recipe) -> list[FunnelRow]:
-    made = facts.candidates
-    if made is None:
+    candidates = facts.candidates
+    if candidates is None:
         return []
-    ok = made.statuses["ok"]
-    detail = f"{made.per_caption} for each caption"
+    ok = candidates.statuses["ok"]
+    detail = f"{candidates.per_caption} for each caption"
     rows = [
-        FunnelRow("Candidates generated", detail, ok, made.total - ok, made.total, unit="images")
+        FunnelRow(
+            "Candidates generated",
+            detail,
+            ok,
+            candidates.total - ok,
+            candidates.total,
+            unit="images",
+        )
     ]
-    kept = facts.captions if facts.captions else made.captions
+    captions = facts.captions if facts.captions else candidates.captions
     pairs = facts.pairs or 0
-    without = made.captions - pairs
-    rows.append(FunnelRow("Pairs", "the best candidate of a caption", pairs, without, kept))
+    without = candidates.captions - pairs
+    rows.append(FunnelRow("Pairs", "the best candidate of a caption", pairs, without, captions))
     if facts.selected is not None:
         left_out = pairs - facts.selected
-        rows.append(FunnelRow("Selected", _selection(recipe), facts.selected, left_out, kept))
+        rows.append(FunnelRow("Selected", _selection(recipe), facts.selected, left_out, captions))
     return rows
 
 
@@ -263,14 +270,14 @@ def _histogram(score: ScoreFacts, labels: Mapping[str, str]) -> Markup:
 
 
 def _rule_label(name: str) -> str:
-    """What the report calls a step of curation; one of a plug-in that is not there by its name."""
+    """Label of a step of curation; the name of a rule whose plug-in is not loaded."""
     if name in _STEP_LABELS:
         return _STEP_LABELS[name]
     return RULES.label(name) if name in RULES else name
 
 
 def _score_labels(recipe: Recipe) -> dict[str, str]:
-    """What the report calls the column of each score."""
+    """Label of each score, by its column."""
     labels = {score_column(name): SCORERS.label(name) for name in recipe.scorers}
     return {**labels, "score": "Weighted score"}
 
@@ -283,7 +290,7 @@ def _best_of(facts: Facts) -> Markup | None:
 
 
 def _published(recipe: Recipe, facts: Facts) -> dict[str, Any] | None:
-    """The published means, and those of this run; None where it lacks one of the two scorers."""
+    """The published means, and those of this run; None if it lacks one of the two scorers."""
     clip, ssim = recipe.scorers.get("clip"), recipe.scorers.get("ssim")
     means = {score.name: score for score in facts.scores}
     if not isinstance(clip, ClipSettings) or not isinstance(ssim, SsimSettings) or not means:

@@ -24,7 +24,7 @@ _UNIT = 0.01
 
 
 class ScorerSettings(Settings):
-    """What all scorers have: the score of a pair is the weighted sum of what they say."""
+    """What all scorers have: the score of a pair is the weighted sum of their values."""
 
     weight: Annotated[float, InHash.NEVER] = Field(
         1.0, ge=0.0, description="Of this score in the weighted sum."
@@ -49,7 +49,7 @@ class Scores:
 
     @classmethod
     def joined(cls, parts: Sequence[Scores]) -> Scores:
-        """The scores of several batches as those of one; their embeddings are let go of."""
+        """The scores of several batches as those of one; their embeddings are dropped."""
         import numpy as np
 
         return cls(np.concatenate([part.values for part in parts]))
@@ -61,7 +61,7 @@ class Scorer(Component):
     A scorer has a column of its own, ``<name>_score``, in every table of candidates and pairs.
 
     Attributes:
-        about: One sentence for the data-set card: what the number says.
+        about: One sentence for the data-set card: what the number measures.
         range: Lowest and highest score, both inclusive.
         on_cpu: Whether it works on the CPU, image by image: it then scores on threads of its own
             beside the generator.
@@ -88,8 +88,8 @@ def check_scores(name: str, scores: Scores, count: int) -> None:
 
     values: object = getattr(scores, "values", None)
     if not isinstance(values, np.ndarray) or values.shape != (count,):
-        found = "no array" if not isinstance(values, np.ndarray) else f"shape {values.shape}"
-        raise PluginError(f"scorer {name!r}: its values have {found}, not shape ({count},)")
+        kind = "no array" if not isinstance(values, np.ndarray) else f"shape {values.shape}"
+        raise PluginError(f"scorer {name!r}: its values have {kind}, not shape ({count},)")
     if values.dtype.kind not in "fiu":
         raise PluginError(f"scorer {name!r}: its values are of type {values.dtype}, no numbers")
     if scores.truncated is not None and len(scores.truncated) != count:

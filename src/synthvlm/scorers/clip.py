@@ -1,4 +1,4 @@
-"""CLIPScore: does the picture show what the caption says."""
+"""CLIPScore: does the image show what the caption describes?"""
 
 from __future__ import annotations
 

@@ -126,11 +126,12 @@ class ImageClassifierCheck:
         return [self._reason(row) for row in rows.tolist()]
 
     def _reason(self, probabilities: Sequence[float]) -> str | None:
-        found = [(probabilities[column], label) for label, column in self._labels]
-        found = [(value, label) for value, label in found if not value <= self._limit]  # nor NaN
-        if not found:
+        values = [(probabilities[column], label) for label, column in self._labels]
+        # Not "value > limit": NaN must not let an image pass.
+        exceeded = [(value, label) for value, label in values if not value <= self._limit]
+        if not exceeded:
             return None
-        worst, label = max(found)
+        worst, label = max(exceeded)
         return f"{label} {worst:.2f} (limit {self._limit:g})"
 
 
@@ -232,9 +233,9 @@ def _beyond(
 
 
 def _concepts(beyond: np.ndarray) -> str | None:
-    """What to say of an image whose cosines are by so much above the concepts' thresholds."""
-    found = int((~(beyond <= 0)).sum())  # which a model that gives NaN does not let pass
-    if not found:
+    """Why an image is rejected, by how much its cosines exceed the concepts' thresholds."""
+    count = int((~(beyond <= 0)).sum())  # not "> 0": NaN must not let an image pass
+    if not count:
         return None
-    concepts = "1 unsafe concept" if found == 1 else f"{found} unsafe concepts"
+    concepts = "1 unsafe concept" if count == 1 else f"{count} unsafe concepts"
     return f"{concepts}, {beyond.max():.3f} above the threshold"

@@ -15,7 +15,7 @@ __all__ = ["Selector", "check_rows"]
 
 
 class Selector(Component):
-    """Says which pairs are the data set.
+    """Chooses the pairs of the data set.
 
     It sees all pairs of the run at once, without pixels, and must be deterministic: the same
     pairs, in any order of shards, give the same selection.

@@ -31,8 +31,8 @@ def select_pairs(
 
     Args:
         candidates: Shard number and candidate rows (the columns of ``candidate_schema`` that
-            the selection has, and ``chosen``); losers are let go of shard by shard.
-        selector: Says which.
+            the selection has, and ``chosen``); losers are dropped shard by shard.
+        selector: Chooses which.
         scorers: Names of the scorers, whose columns the rows have.
         top_n: Keep that many.
         top_fraction: Keep that share (0 .. 1) of all pairs, rounded up.

@@ -1,4 +1,4 @@
-"""Gather from the run folder what the data-set card says."""
+"""Gather the content of the data-set card from the run folder."""
 
 from __future__ import annotations
 

@@ -46,8 +46,8 @@ class DataSetFolder:
                 files = {e.name: {"size": e.stat().st_size} for e in entries if e.is_file()}
                 return self._sizes(where, files)
             return {}
-        for path, _, found in self._fs.walk(where, maxdepth=1, detail=True):
-            return self._sizes(path, found)
+        for path, _, files_in_folder in self._fs.walk(where, maxdepth=1, detail=True):
+            return self._sizes(path, files_in_folder)
         return {}
 
     def remove(self, name: str) -> None:
@@ -137,5 +137,5 @@ class DataSetFolder:
 
 
 def _open_no_link(path: str, flags: int) -> int:
-    """As ``os.open``; a link that somebody put in a file's place is not written through."""
+    """As ``os.open``, but a link in a file's place is not followed."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)

@@ -15,7 +15,7 @@ from synthvlm.components.contract import contract
 from synthvlm.components.settings import chosen_values
 from synthvlm.data import fingerprint, score_column
 from synthvlm.exporters import EXPORTERS, ExportedPair, Exporter
-from synthvlm.exporters.base import check_kept
+from synthvlm.exporters.base import check_record
 from synthvlm.exporters.card import data_set_card
 from synthvlm.models.model_files import identify
 from synthvlm.selectors.selection import by_shard
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["SelectedPairs", "export", "part_fingerprints", "whole_fingerprint"]
 
 STAGE = "export"
-#: Its only marker says that the data set is whole.
+#: Its only marker means that the data set is whole.
 WHOLE = "dataset"
 CARD_FILE = "README.md"
 #: What exporters return of each part, for ``finish``; and which files each part has.
@@ -55,28 +55,29 @@ def export(
 ) -> StageSummary:
     """Bring ``dataset/`` up to date with the selection.
 
-    While it is being changed it has no card and no index: whoever finds those finds it whole.
+    While it is being changed it has no card and no index: a data set that has them is whole.
     """
     began = time.monotonic()
     selected = SelectedPairs(run, captions, generated, recipe.export.images_per_folder)
     folder = DataSetFolder(run)
-    wanted = part_fingerprints(recipe, selected)
-    whole = whole_fingerprint(recipe, wanted)
+    expected_parts = part_fingerprints(recipe, selected)
+    expected_whole = whole_fingerprint(recipe, expected_parts)
     done = {
         number: marker
         for number, marker in run.markers(STAGE).items()
-        if wanted.get(number) == marker.fingerprint and _is_there(folder, _files(run, marker))
+        if expected_parts.get(number) == marker.fingerprint
+        and _is_there(folder, _files(run, marker))
     }
     final = run.markers(WHOLE).get(0)
     if (
         final is not None
-        and final.fingerprint == whole
-        and len(done) == len(wanted)
+        and final.fingerprint == expected_whole
+        and len(done) == len(expected_parts)
         and _is_there(folder, final.facts["files"])
     ):
         seconds = time.monotonic() - began
         counts = {"exported": len(selected)}
-        return StageSummary(STAGE, len(wanted), len(wanted), counts, seconds)
+        return StageSummary(STAGE, len(expected_parts), len(expected_parts), counts, seconds)
     progress.start(STAGE, len(selected), "pairs")
     for name in sorted(folder.sizes(""), key=lambda name: name != CARD_FILE):
         folder.remove(name)
@@ -84,18 +85,18 @@ def export(
     markers = {}
     for number, part in enumerate(selected.parts()):
         markers[number] = done.get(number) or _write_part(
-            run, folder, exporters, number, selected, part, wanted[number]
+            run, folder, exporters, number, selected, part, expected_parts[number]
         )
         progress.advance(part.num_rows)
-    # Swept first: where there is a card, there is nothing that it does not tell of.
+    # Swept first: a data set with a card has no file that belongs to no part.
     run.sweep(STAGE, [PARTS_FOLDER], markers)
     _sweep(run, folder, markers)
     facts = card_facts(run, recipe, captions, generated)
     files = _finish(run, folder, exporters, markers, data_set_card(facts))
-    run.commit(WHOLE, 0, whole, facts={"files": files})
+    run.commit(WHOLE, 0, expected_whole, facts={"files": files})
     seconds = time.monotonic() - began
     run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=len(selected))
-    return StageSummary(STAGE, len(wanted), len(done), {"exported": len(selected)}, seconds)
+    return StageSummary(STAGE, len(expected_parts), len(done), {"exported": len(selected)}, seconds)
 
 
 def part_fingerprints(recipe: Recipe, selected: SelectedPairs) -> dict[int, str]:
@@ -130,7 +131,7 @@ def _write_part(
     number: int,
     selected: SelectedPairs,
     part: pa.Table,
-    wanted: str,
+    part_fingerprint: str,
 ) -> Marker:
     files: dict[str, tuple[int, str]] = {}
     stored = []
@@ -138,18 +139,18 @@ def _write_part(
     def write(name: str, chunks: Iterable[bytes]) -> None:
         files[name] = folder.write(name, chunks)
 
-    def keep(kind: str, data: bytes) -> None:
+    def record(kind: str, data: bytes) -> None:
         unique = uuid.uuid4().hex[:8]
-        stored.append(run.write(f"{_kept_name(kind)}{number:05d}-{unique}", data))
+        stored.append(run.write(f"{_record_prefix(kind)}{number:05d}-{unique}", data))
 
     for name, exporter in exporters.items():
         with contract("exporter", name):
-            kept = exporter.write_part(number, selected.pairs(part), write)
-        check_kept(name, kept)
-        keep(name, kept)
-    keep(FILES, orjson.dumps(files))
+            data = exporter.write_part(number, selected.pairs(part), write)
+        check_record(name, data)
+        record(name, data)
+    record(FILES, orjson.dumps(files))
     folder.sync()
-    return run.commit(STAGE, number, wanted, stored)
+    return run.commit(STAGE, number, part_fingerprint, stored)
 
 
 def _finish(
@@ -159,40 +160,48 @@ def _finish(
     markers: Mapping[int, Marker],
     card: str,
 ) -> dict[str, tuple[int, str]]:
-    """Write what tells of all parts: the indexes, and the card last."""
+    """Write the files on all parts: the indexes, and last the card."""
     files: dict[str, tuple[int, str]] = {}
 
     def write(name: str, chunks: Iterable[bytes]) -> None:
         files[name] = folder.write_whole(name, chunks)
 
     for name, exporter in exporters.items():
-        kept = (_kept(run, marker, name) for _, marker in sorted(markers.items()))
+        records = (_read_record(run, marker, name) for _, marker in sorted(markers.items()))
         with contract("exporter", name):
-            exporter.finish(kept, write)
+            exporter.finish(records, write)
     write(CARD_FILE, [card.encode("utf-8")])
     return files
 
 
-def kept_of_part(marker: Marker, kind: str) -> str | None:
-    """Path of what was kept of a part: an exporter's name, or ``FILES``; None: nothing was."""
-    start = _kept_name(kind)
+def part_record_file(marker: Marker, kind: str) -> str | None:
+    """Path of the record of a part.
+
+    Args:
+        marker: Of the part.
+        kind: Name of the exporter that returned it, or ``FILES``.
+
+    Returns:
+        None where there is none.
+    """
+    start = _record_prefix(kind)
     return next((file.path for file in marker.files if file.path.startswith(start)), None)
 
 
-def _kept(run: RunFolder, marker: Marker, kind: str) -> bytes:
-    name = kept_of_part(marker, kind)
+def _read_record(run: RunFolder, marker: Marker, kind: str) -> bytes:
+    name = part_record_file(marker, kind)
     assert name is not None
     return run.read(name)
 
 
-def _kept_name(kind: str) -> str:
-    """The beginning of the names of what is kept of parts."""
+def _record_prefix(kind: str) -> str:
+    """The beginning of the names of a kind of records."""
     return f"{PARTS_FOLDER}/{kind}-"
 
 
 def _files(run: RunFolder, marker: Marker) -> dict[str, tuple[int, str]]:
     """Names, sizes and checksums of the files of a part."""
-    files: dict[str, tuple[int, str]] = orjson.loads(_kept(run, marker, FILES))
+    files: dict[str, tuple[int, str]] = orjson.loads(_read_record(run, marker, FILES))
     return files
 
 
@@ -211,14 +220,14 @@ def _sweep(run: RunFolder, folder: DataSetFolder, markers: Mapping[int, Marker])
         for within in {posixpath.dirname(name) for name in _files(run, marker)}:
             parts.setdefault(within, []).append(number)
     for within, present in folder.contents():
-        strangers = set(present)
+        unknown = set(present)
         for number in parts.get(within, ()):
-            strangers.difference_update(_files(run, markers[number]))
-        for name in strangers:
+            unknown.difference_update(_files(run, markers[number]))
+        for name in unknown:
             folder.remove(name)
 
 
-#: What ``pairs/`` alone knows of an exported pair.
+#: The columns of an exported pair that only ``pairs/`` has.
 _IMAGE_COLUMNS = ["image", "format", "width", "height"]
 
 
@@ -314,11 +323,11 @@ class SelectedPairs:
 
         name = self._generated[shard].file("pairs")
         assert name is not None
-        wanted = ids.combine_chunks()
+        wanted_ids = ids.combine_chunks()
         # Not the embeddings: as Python lists they take longer than all the rest.
         for rows in self._run.row_groups(name, ["caption_id", *_IMAGE_COLUMNS]):
-            found = rows.filter(pc.is_in(rows["caption_id"], wanted))
-            yield from found.select(_IMAGE_COLUMNS).to_pylist()
+            pairs = rows.filter(pc.is_in(rows["caption_id"], wanted_ids))
+            yield from pairs.select(_IMAGE_COLUMNS).to_pylist()
 
 
 def _places(ids: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.Array:

@@ -33,9 +33,9 @@ def select(
 ) -> StageSummary:
     """Bring ``selection.parquet`` up to date with the candidates and the selection's settings."""
     began = time.monotonic()
-    wanted = selection_fingerprint(recipe, generated)
+    expected = selection_fingerprint(recipe, generated)
     old = run.markers(STAGE).get(0)
-    if old is not None and old.fingerprint == wanted:
+    if old is not None and old.fingerprint == expected:
         counts = {name: int(old.facts[name]) for name in ("pairs", "selected")}
         return StageSummary(STAGE, 1, 1, counts, time.monotonic() - began)
     progress.start(STAGE, len(generated), "shards")
@@ -50,7 +50,7 @@ def select(
     )
     counts = {"pairs": pairs, "selected": selection.num_rows}
     file = run.write(SELECTION_FILE, table_bytes(selection))
-    run.commit(STAGE, 0, wanted, [file], counts)
+    run.commit(STAGE, 0, expected, [file], counts)
     seconds = time.monotonic() - began
     run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=pairs)
     return StageSummary(STAGE, 1, 0, counts, seconds)

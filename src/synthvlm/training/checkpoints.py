@@ -2,7 +2,7 @@
 
 A checkpoint holds the trained weights and where the training is. The frozen weights are in none:
 they come from where the first start took them. The marker of a checkpoint is written last and holds
-the SHA-256 of its files, so that a damaged one is found out before anything is loaded from it.
+the SHA-256 of its files, so that damage is noticed before anything is loaded from it.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def save_trained(model: Any, folder: str, state: dict[str, Any] | None = None) -
     weights = trained_weights(model)
     if state is not None:
         weights = {name: state[name] for name in weights}
-    found = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-    save_file(found, os.path.join(folder, _WEIGHTS_FILE), metadata={"format": "pt"})
+    tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    save_file(tensors, os.path.join(folder, _WEIGHTS_FILE), metadata={"format": "pt"})
 
 
 def load_trained(model: Any, folder: str) -> None:
@@ -70,26 +70,26 @@ def load_trained(model: Any, folder: str) -> None:
 
     path = os.path.join(folder, _WEIGHTS_FILE)
     try:
-        found = load_file(path)
+        saved = load_file(path)
     except Exception as error:
         raise RunFolderError(f"{path} cannot be loaded: {first_line(error)}") from None
     weights = trained_weights(model)
-    if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in found.items()}:
+    if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in saved.items()}:
         raise RunFolderError(f"{path} is of another model: take another --out")
     with torch.no_grad():
         for name, weight in weights.items():
-            weight.copy_(found[name])
+            weight.copy_(saved[name])
 
 
 def mark_complete(folder: str) -> None:
-    """Say that all of a checkpoint is on disk, and what it is; the last thing that is written."""
-    found = {}
+    """Write the marker, with the checksums of a checkpoint's files, once all are on disk."""
+    checksums = {}
     for path in sorted(Path(folder).iterdir()):
         sync(path)
-        found[path.name] = _checksum(path)
+        checksums[path.name] = _checksum(path)
     marker = Path(folder) / _MARKER
     partial = marker.with_suffix(".partial")
-    partial.write_bytes(orjson.dumps(found))
+    partial.write_bytes(orjson.dumps(checksums))
     sync(partial)
     os.replace(partial, marker)
     sync(Path(folder))
@@ -105,7 +105,7 @@ def drop_damaged(folder: str | os.PathLike[str], note: Callable[[str], object]) 
 
     Args:
         folder: Of the checkpoints.
-        note: Is told of each that was deleted.
+        note: Gets a line for each that was deleted.
 
     Raises:
         RunFolderError: None is sound, so that the training would begin again; or one cannot be
@@ -152,11 +152,11 @@ def _checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sweep(folder: str | os.PathLike[str], kept: int) -> None:
-    """Delete what was half written, and all but the newest ``kept`` checkpoints."""
-    staying = {path for _, path in complete_checkpoints(folder)[-kept:]} if kept else set()
+def sweep(folder: str | os.PathLike[str], count: int) -> None:
+    """Delete what was half written, and all but the newest ``count`` checkpoints."""
+    newest = {path for _, path in complete_checkpoints(folder)[-count:]} if count else set()
     for _, path in _all(folder):
-        if path not in staying:
+        if path not in newest:
             _delete(path)
 
 
@@ -168,8 +168,8 @@ def _delete(path: str) -> None:
 def _all(folder: str | os.PathLike[str]) -> list[tuple[int, str]]:
     if not Path(folder).is_dir():
         return []
-    found = ((_NAME.fullmatch(path.name), path) for path in Path(folder).iterdir())
-    return [(int(match[1]), str(path)) for match, path in found if match]
+    matches = ((_NAME.fullmatch(path.name), path) for path in Path(folder).iterdir())
+    return [(int(match[1]), str(path)) for match, path in matches if match]
 
 
 def sync(path: Path) -> None:
@@ -196,7 +196,7 @@ def save_model(
 
     model = assembled.model
     if recipe.lora is not None:
-        with _fresh(folder.path / "adapter") as path:
+        with _NewFolder(folder.path / "adapter") as path:
             for config in model.peft_config.values():
                 config.base_model_name_or_path = published_name(recipe.model.start or "")
             # "auto" would look at the base, by that name, for embeddings that are not trained here.
@@ -205,7 +205,7 @@ def save_model(
         model = model.merge_and_unload()
     if recipe.optimisation.precision == "bfloat16":
         model = model.to(torch.bfloat16)
-    with _fresh(folder.model) as path:
+    with _NewFolder(folder.model) as path:
         model.config.dtype = model.dtype
         model.save_pretrained(path)
         assembled.processor.save_pretrained(path)
@@ -216,7 +216,7 @@ def save_model(
         folder.write("report.html", page.encode("utf-8", "replace"))
 
 
-class _fresh:
+class _NewFolder:
     """A folder that takes the place of an older one when it is whole."""
 
     def __init__(self, path: Path) -> None:

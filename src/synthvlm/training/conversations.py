@@ -34,7 +34,7 @@ _IMAGE_NAME = "its image is no name of a file within the folder of images"
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one speaker says."""
+    """What one speaker wrote."""
 
     speaker: Literal["human", "gpt"]
     text: str
@@ -117,8 +117,8 @@ def _lines(file: BinaryIO, path: str) -> Iterator[Any]:
 def _record(value: Any, path: str, number: int) -> Conversation | BadRecord:
     identity = value.get("id") if isinstance(value, dict) else None
     name = str(identity) if isinstance(identity, str | int) else ""
-    told = " ".join(name[:80].split())  # a line break would forge lines of ours
-    where = f"{path}, record {number}" + (f" (id {told})" if told else "")
+    shown = " ".join(name[:80].split())  # a line break would forge lines of ours
+    where = f"{path}, record {number}" + (f" (id {shown})" if shown else "")
     problem = _problem(value)
     if problem is not None:
         return BadRecord(where, problem)
@@ -137,13 +137,13 @@ def _problem(value: Any) -> str | None:
     speakers = [turn["from"] for turn in turns]
     if speakers != ["human", "gpt"] * (len(turns) // 2):
         return _ORDER
-    asked = [turn["value"] for turn in turns[::2]]
+    questions = [turn["value"] for turn in turns[::2]]
     answers = [turn["value"] for turn in turns[1::2]]
     if not all(answer.strip() for answer in answers):
         return _EMPTY_ANSWER
     if any(IMAGE_MARK in answer for answer in answers):
         return _ANSWER_MARK
-    return _image_problem(image, sum(text.count(IMAGE_MARK) for text in asked))
+    return _image_problem(image, sum(text.count(IMAGE_MARK) for text in questions))
 
 
 def _image_problem(image: Any, marks: int) -> str | None:
@@ -165,7 +165,7 @@ def _is_turn(turn: Any) -> bool:
 
 
 def _is_inside(name: str) -> bool:
-    """Whether a name can only be of a file within the folder of images: strangers wrote it."""
+    """Whether a name can only be of a file within the folder of images: it is untrusted."""
     path = PurePosixPath(name.replace("\\", "/"))
     return (
         bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name

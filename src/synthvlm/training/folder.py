@@ -37,7 +37,7 @@ class TrainingFolder:
         self._given = path
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep other trainings out.
 
         Raises:
@@ -95,7 +95,7 @@ class TrainingFolder:
                 changed = changed_settings(TrainingRecipe.load(path), recipe)
             except RecipeError as error:
                 raise RunFolderError(
-                    f"{error}; it says what this training is of: put it back, or take another --out"
+                    f"{error}; it is this training's recipe: put it back, or take another --out"
                 ) from None
             facts = self.facts()
             if facts is not None and not changed:
@@ -132,7 +132,7 @@ class TrainingFolder:
         os.replace(partial, self.path / name)
 
     def facts(self) -> DataFacts | None:
-        """What the check of the data found; None where it is not done."""
+        """The result of the check of the data; None where it is not done."""
         values = self._json(_FACTS_FILE)
         if values is None or not (self.path / SAMPLES_FILE).is_file():
             return None
@@ -141,12 +141,12 @@ class TrainingFolder:
         except (TypeError, KeyError, ValueError):
             raise self._damaged(_FACTS_FILE) from None
 
-    def keep_facts(self, facts: DataFacts) -> None:
-        """Remember it."""
+    def write_facts(self, facts: DataFacts) -> None:
+        """Write the result of the check of the data."""
         self.write(_FACTS_FILE, orjson.dumps(facts.values()))
 
     def done(self) -> dict[str, Any] | None:
-        """What ``finish`` was told, and where the model is; None where the training is not done."""
+        """What ``finish`` wrote, and where the model is; None where the training is not done."""
         values = self._json(_DONE_FILE)
         if values is None or not (self.model / "config.json").is_file():
             return None
@@ -195,14 +195,14 @@ class TrainingFolder:
 
     def _json(self, name: str) -> dict[str, Any] | None:
         try:
-            found = orjson.loads((self.path / name).read_bytes())
+            values = orjson.loads((self.path / name).read_bytes())
         except FileNotFoundError:
             return None
         except orjson.JSONDecodeError:
             raise self._damaged(name) from None
-        if not isinstance(found, dict):
+        if not isinstance(values, dict):
             raise self._damaged(name)
-        return found
+        return values
 
     def _damaged(self, name: str) -> RunFolderError:
         return RunFolderError(

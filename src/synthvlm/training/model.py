@@ -66,10 +66,10 @@ def assemble(
     Raises:
         ModelError: A part cannot be found, is damaged, or is of another kind.
     """
-    found = (
-        _started(settings, dtype) if settings.start is not None else _joined(settings, seed, dtype)
-    )
-    model, tokenizer, image_processor = found
+    if settings.start is not None:
+        model, tokenizer, image_processor = _load_llava(settings, dtype)
+    else:
+        model, tokenizer, image_processor = _join_parts(settings, seed, dtype)
     vision = model.config.vision_config
     from transformers import LlavaProcessor
 
@@ -106,7 +106,7 @@ def model_identities(settings: ModelSettings) -> dict[str, str]:
     return {f"model.{name}": model_identity(path) for name, path in paths.items()}
 
 
-def _started(settings: ModelSettings, dtype: str) -> tuple[Any, Any, Any]:
+def _load_llava(settings: ModelSettings, dtype: str) -> tuple[Any, Any, Any]:
     from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
     start, revision = vision_language_path(str(settings.start)), settings.start_revision
@@ -122,7 +122,7 @@ def _started(settings: ModelSettings, dtype: str) -> tuple[Any, Any, Any]:
     return model, tokenizer, images
 
 
-def _joined(settings: ModelSettings, seed: int, dtype: str) -> tuple[Any, Any, Any]:
+def _join_parts(settings: ModelSettings, seed: int, dtype: str) -> tuple[Any, Any, Any]:
     """A LLaVA of a vision tower, a language model and a new projector."""
     import torch
     from transformers import (
@@ -194,24 +194,24 @@ def _add_tokens(language: Any, tokenizer: Any) -> None:
     )
     if tokenizer.pad_token_id is None:
         tokenizer.add_special_tokens({"pad_token": _PAD})
-    tables = {id(table): table for table in _tables(language)}.values()
+    tables = {id(table): table for table in _embedding_tables(language)}.values()
     before = language.get_input_embeddings().num_embeddings
     if len(tokenizer) > before:
         means = [table.weight.detach().mean(0) for table in tables]
         language.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         with torch.no_grad():
-            for table, mean in zip(_tables(language), means, strict=False):
+            for table, mean in zip(_embedding_tables(language), means, strict=False):
                 table.weight[before:] = mean
     language.config.pad_token_id = tokenizer.pad_token_id
     language.config.vocab_size = language.get_input_embeddings().num_embeddings
 
 
-def _tables(language: Any) -> list[Any]:
-    found = [language.get_input_embeddings()]
+def _embedding_tables(language: Any) -> list[Any]:
+    tables = [language.get_input_embeddings()]
     head = language.get_output_embeddings()
-    if head.weight is not found[0].weight:
-        found.append(head)
-    return found
+    if head.weight is not tables[0].weight:
+        tables.append(head)
+    return tables
 
 
 def _image_processor(source: Any, image: Literal["crop", "pad"], side: int) -> Any:

@@ -59,7 +59,7 @@ class DataSettings(Settings):
 
 
 class OptimisationSettings(Settings):
-    """How the weights are found."""
+    """How the weights are optimised."""
 
     epochs: Count = 1
     #: Samples of one step, on all devices together.

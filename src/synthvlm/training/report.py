@@ -28,13 +28,13 @@ _PACKAGES = ("synthvlm", "torch", "transformers", "trl", "peft", "accelerate", "
 
 def versions() -> dict[str, str]:
     """Version of Python and of each package that has a part in it."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            numbers[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            numbers[package] = "not installed"
+    return numbers
 
 
 _WIDTH, _HEIGHT = 720, 240
@@ -44,15 +44,15 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def curve(points: Sequence[tuple[int, float]], *, label: str) -> Markup:
-    """A line through values at steps; of many, means of neighbours are drawn.
+    """A line through values at steps; of many, means of neighbours are shown.
 
     Args:
         points: Step and finite value, by rising step; not empty.
         label: Name of the value.
     """
-    drawn = _thinned(points)
-    first, last = drawn[0][0], max(drawn[-1][0], drawn[0][0] + 1)
-    low, high = min(y for _, y in drawn), max(y for _, y in drawn)
+    shown = _thinned(points)
+    first, last = shown[0][0], max(shown[-1][0], shown[0][0] + 1)
+    low, high = min(y for _, y in shown), max(y for _, y in shown)
     if high <= low:
         low, high = low - (abs(low) or 1.0) * 0.5, high + (abs(high) or 1.0) * 0.5
 
@@ -71,13 +71,13 @@ def curve(points: Sequence[tuple[int, float]], *, label: str) -> Markup:
         )
     for step in ticks(first, last):
         parts.append(f'<text class="tick x" x="{x(step):.1f}" y="{_HEIGHT - 8}">{step:g}</text>')
-    path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in drawn)
+    path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in shown)
     parts.append(f'<polyline class="line" points="{path}"/>')
     ends = [f"{value:.4g} at step {step}" for step, value in (points[0], points[-1])]
-    told = f"{label}: {', '.join(ends)}"
+    text = f"{label}: {', '.join(ends)}"
     return Markup(
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(told)}">'
-        f"<title>{escape(told)}</title>{''.join(parts)}</svg>"
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(text)}">'
+        f"<title>{escape(text)}</title>{''.join(parts)}</svg>"
     )
 
 
@@ -95,11 +95,11 @@ def _thinned(
 ) -> list[tuple[float, float]]:
     groups = min(len(points), most)
     edges = [n * len(points) // groups for n in range(groups + 1)] if groups else []
-    found = []
+    means = []
     for begin, end in pairwise(edges):
         part = points[begin:end]
-        found.append((sum(p[0] for p in part) / len(part), sum(p[1] for p in part) / len(part)))
-    return found
+        means.append((sum(p[0] for p in part) / len(part), sum(p[1] for p in part) / len(part)))
+    return means
 
 
 _STAGES = {
@@ -118,7 +118,7 @@ class TrainingSummary:
         samples: Records that were used.
         failed: Records that could not be.
         loss: Mean over the last tenth of the logged steps.
-        seconds: That this call took to train; 0 where it found all done.
+        seconds: That this call took to train; 0 where all was done.
         resumed_at: Step at which this call went on; 0 for a new training.
     """
 

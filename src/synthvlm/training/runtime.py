@@ -1,4 +1,4 @@
-"""The libraries of training: whether they are there, and what they say."""
+"""The libraries of training: whether they are installed, their messages and their errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from synthvlm.errors import (
 
 __all__ = ["explained", "process_state", "quiet"]
 
-#: What torch says of a process that decodes images and is no more.
+#: Torch's message about a process that decoded images and died.
 _DEAD_WORKER = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
 
 
@@ -57,7 +57,7 @@ def process_state() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Libraries say nothing that nobody can act upon; what can be is an error of ours."""
+    """Silence libraries; what a user can act upon is an error of ours."""
     from datasets.utils import logging as data_logging
     from transformers.utils import logging
 
@@ -92,13 +92,13 @@ def explained(folder: str | os.PathLike[str]) -> Iterator[None]:
     except BrokenPipeError:  # of the terminal
         raise
     except Exception as error:
-        told = _told(error, folder)
-        if told is None:
+        explanation = _explain(error, folder)
+        if explanation is None:
             raise
-        raise told from None
+        raise explanation from None
 
 
-def _told(error: Exception, folder: str | os.PathLike[str]) -> SynthVLMError | None:
+def _explain(error: Exception, folder: str | os.PathLike[str]) -> SynthVLMError | None:
     """What a library's error means; None where that is not known."""
     from safetensors import SafetensorError
 

@@ -18,10 +18,9 @@ import numpy.typing as npt
 import orjson
 
 from synthvlm.errors import CaptionSourceError, RunFolderError, TooManyFailuresError
-from synthvlm.training.collator import image_problem
 from synthvlm.training.conversations import BadRecord, Conversation, read_conversations
 from synthvlm.training.sources import MASKED, TRUNCATED, DataFacts, Source, digests
-from synthvlm.training.tokens import plain_prompt, v1_prompt
+from synthvlm.training.tokens import image_problem, plain_prompt, v1_prompt
 
 if TYPE_CHECKING:
     from synthvlm.progress.display import Progress
@@ -91,13 +90,13 @@ def write_samples(
         )
         while chunk := list(islice(records, _CHUNK)):
             rows = []
-            for found in _checked(chunk, encoder, prompt, eos, threads):
+            for record in _check_records(chunk, encoder, prompt, eos, threads):
                 facts.records += 1
-                for bad in found.problems:
+                for bad in record.problems:
                     facts.add(bad)
                     bad_file.write(orjson.dumps(bad) + b"\n")
-                if found.tokens is not None:
-                    rows.append(found.row())
+                if record.tokens is not None:
+                    rows.append(record.row())
             facts.samples += len(rows)
             facts.with_image += sum(row["image_file"] is not None for row in rows)
             facts.tokens += sum(row["length"] for row in rows)
@@ -105,8 +104,8 @@ def write_samples(
                 writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
             progress.advance(len(chunk))
     progress.finish("check", f"{facts.samples:,} of {facts.records:,} records can be used")
-    _tell(facts, folder, progress)
-    _stop_where_useless(facts, sources, max_failed_share, folder)
+    _note_problems(facts, folder, progress)
+    _check_usable(facts, sources, max_failed_share, folder)
     os.replace(partial, Path(folder) / SAMPLES_FILE)
     return facts
 
@@ -136,7 +135,7 @@ def mapped_samples(folder: str | os.PathLike[str], count: int) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _CheckedRecord:
     tokens: Tokens | None
     image: str | None
     problems: list[BadRecord]
@@ -151,13 +150,13 @@ class _Found:
         }
 
 
-def _checked(
+def _check_records(
     chunk: Sequence[tuple[Conversation | BadRecord, Source]],
     encoder: Encoder,
     prompt: str,
     eos: str,
     threads: ThreadPoolExecutor,
-) -> Iterator[_Found]:
+) -> Iterator[_CheckedRecord]:
     images = [
         os.path.join(source.images, record.image)
         if isinstance(record, Conversation) and record.image is not None
@@ -169,26 +168,26 @@ def _checked(
     )
     for (record, _), image, problem in zip(chunk, images, problems, strict=True):
         if isinstance(record, BadRecord):
-            yield _Found(None, None, [record])
+            yield _CheckedRecord(None, None, [record])
         elif problem is not None:
-            yield _Found(None, None, [BadRecord(record.where, problem)])
+            yield _CheckedRecord(None, None, [BadRecord(record.where, problem)])
         else:
-            yield _encoded(record, image, encoder, prompt, eos)
+            yield _encode(record, image, encoder, prompt, eos)
 
 
-def _encoded(
+def _encode(
     record: Conversation, image: str | None, encoder: Encoder, prompt: str, eos: str
-) -> _Found:
+) -> _CheckedRecord:
     try:
         pieces = plain_prompt(record) if prompt == "plain" else v1_prompt(record, eos)
         tokens = encoder.encode(pieces)
     except ValueError as error:
-        return _Found(None, None, [BadRecord(record.where, str(error))])
+        return _CheckedRecord(None, None, [BadRecord(record.where, str(error))])
     problems = [TRUNCATED] * tokens.truncated + [MASKED] * tokens.masked
-    return _Found(tokens, image, [BadRecord(record.where, problem) for problem in problems])
+    return _CheckedRecord(tokens, image, [BadRecord(record.where, problem) for problem in problems])
 
 
-def _tell(facts: DataFacts, folder: str | os.PathLike[str], progress: Progress) -> None:
+def _note_problems(facts: DataFacts, folder: str | os.PathLike[str], progress: Progress) -> None:
     for problem, count in facts.problems.most_common():
         progress.note(f"{count:,} records: {problem}")
         for where in facts.examples[problem]:
@@ -197,7 +196,7 @@ def _tell(facts: DataFacts, folder: str | os.PathLike[str], progress: Progress) 
         progress.note(f"all of them: {Path(folder) / BAD_RECORDS_FILE}")
 
 
-def _stop_where_useless(
+def _check_usable(
     facts: DataFacts,
     sources: Sequence[Source],
     max_failed_share: float,

@@ -1,4 +1,4 @@
-"""The data of a training: where they are, that they are still the same, what was found in them."""
+"""The data of a training: where they are, that they are still the same, how many can be used."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def digests(sources: Sequence[Source]) -> list[str]:
     Raises:
         CaptionSourceError: One cannot be read.
     """
-    found = []
+    checksums = []
     for source in sources:
         try:
             with open(source.path, "rb") as file:
-                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+                checksums.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as error:
             raise CaptionSourceError(f"{source.path} cannot be read: {error.strerror}") from None
-    return found
+    return checksums
 
 
 #: Problems of records that are used all the same.
@@ -82,7 +82,7 @@ _EXAMPLES = 10
 
 @dataclass(slots=True)
 class DataFacts:
-    """What was found in the data.
+    """The result of checking the data.
 
     Attributes:
         records: Read in all.
@@ -107,9 +107,9 @@ class DataFacts:
     def add(self, record: BadRecord) -> None:
         """Count a record with a problem."""
         self.problems[record.problem] += 1
-        found = self.examples.setdefault(record.problem, [])
-        if len(found) < _EXAMPLES:
-            found.append(record.where)
+        examples = self.examples.setdefault(record.problem, [])
+        if len(examples) < _EXAMPLES:
+            examples.append(record.where)
 
     @property
     def failed(self) -> int:

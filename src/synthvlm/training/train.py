@@ -8,10 +8,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.errors import RecipeError
-from synthvlm.progress.display import SilentProgress
+from synthvlm.errors import RecipeError, SynthVLMError
+from synthvlm.progress.display import SilentProgress, terminal_progress
 from synthvlm.training.folder import TrainingFolder
 from synthvlm.training.model import model_identities
+from synthvlm.training.recipe import TrainingRecipe
 from synthvlm.training.report import TrainingSummary, sparkline
 from synthvlm.training.runtime import explained, process_state, quiet
 from synthvlm.training.samples import GroupedSampler, mapped_samples, write_samples
@@ -20,10 +21,9 @@ from synthvlm.training.sources import find_source
 if TYPE_CHECKING:
     from synthvlm.progress.display import Progress
     from synthvlm.training.model import Assembled
-    from synthvlm.training.recipe import TrainingRecipe
     from synthvlm.training.sources import DataFacts
 
-__all__ = ["train"]
+__all__ = ["train", "train_command"]
 
 STAGE = "train"
 
@@ -41,7 +41,7 @@ def train(
         progress: Shows it.
 
     Raises:
-        SynthVLMError: With one line that says what is wrong.
+        SynthVLMError: With one line about what is wrong.
     """
     state = process_state()
     shown: Progress = progress if progress and state.is_main_process else SilentProgress()
@@ -49,7 +49,7 @@ def train(
     accumulation = _accumulation(recipe, state.num_processes)
     sources = [find_source(settings) for settings in recipe.data]
     folder = TrainingFolder(str(out), main=state.is_main_process)
-    with folder.held(), explained(folder.path):
+    with folder.locked(), explained(folder.path):
         models = model_identities(recipe.model) if state.is_main_process else {}
         folder.claim(recipe, sources, models)
         state.wait_for_everyone()
@@ -70,9 +70,10 @@ def _resolved(recipe: TrainingRecipe, state: Any) -> TrainingRecipe:
         return recipe
     import torch
 
-    able = state.device.type == "cuda" and torch.cuda.is_bf16_supported()
-    chosen = options.model_copy(update={"precision": "bfloat16" if able else "float32"})
-    return recipe.model_copy(update={"optimisation": chosen})
+    has_bfloat16 = state.device.type == "cuda" and torch.cuda.is_bf16_supported()
+    precision = "bfloat16" if has_bfloat16 else "float32"
+    resolved = options.model_copy(update={"precision": precision})
+    return recipe.model_copy(update={"optimisation": resolved})
 
 
 def _accumulation(recipe: TrainingRecipe, devices: int) -> int:
@@ -133,11 +134,11 @@ def _facts(
             progress,
         )
         facts.models = models
-        folder.keep_facts(facts)
+        folder.write_facts(facts)
     state.wait_for_everyone()
-    found = folder.facts()
-    assert found is not None
-    return found
+    checked = folder.facts()
+    assert checked is not None
+    return checked
 
 
 def _run(
@@ -150,23 +151,23 @@ def _run(
     progress: Progress,
 ) -> TrainingSummary:
     from synthvlm.training.checkpoints import save_model
-    from synthvlm.training.collator import Collator
-    from synthvlm.training.trainer import LlavaTrainer, StepLog, settings_of
+    from synthvlm.training.tokens import Collator
+    from synthvlm.training.trainer import LlavaTrainer, StepLog, trainer_settings
 
     options = recipe.optimisation
     rows = mapped_samples(folder.path, facts.samples)
     sampler = _sampler(rows, recipe)
     epoch_steps = -(-len(rows) // options.global_batch_size)
     steps = epoch_steps * options.epochs
-    at, checkpoint = _last_checkpoint(recipe, assembled.model, folder, state, progress)
+    step, checkpoint = _last_checkpoint(recipe, assembled.model, folder, state, progress)
     cuda = state.device.type == "cuda"
-    with folder.log(at) as write:
+    with folder.log(step) as write:
         trainer = LlavaTrainer(
             sampler=sampler,
             projector_learning_rate=options.projector_learning_rate,
             checkpoints_kept=recipe.checkpoints_kept,
             model=assembled.model,
-            args=settings_of(recipe, str(folder.checkpoints), accumulation, steps, cuda=cuda),
+            args=trainer_settings(recipe, str(folder.checkpoints), accumulation, steps, cuda=cuda),
             train_dataset=rows,
             data_collator=Collator(
                 assembled.processor, assembled.image_id, assembled.image_features
@@ -174,7 +175,7 @@ def _run(
             processing_class=assembled.processor,
             callbacks=[StepLog(write, progress, sampler, epoch_steps, len(rows))],
         )
-        seen = at // epoch_steps * len(rows) + at % epoch_steps * options.global_batch_size
+        seen = step // epoch_steps * len(rows) + step % epoch_steps * options.global_batch_size
         progress.start(STAGE, len(rows) * options.epochs, "samples", seen)
         began = time.monotonic()
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -189,13 +190,13 @@ def _run(
         failed=facts.failed,
         loss=sum(row["loss"] for row in last) / len(last) if last else float("nan"),
         seconds=seconds,
-        resumed_at=at,
+        resumed_at=step,
     )
     if state.is_main_process:
         save_model(recipe, assembled, facts, summary, folder)
-        kept = dataclasses.asdict(summary)
-        del kept["model"], kept["seconds"], kept["resumed_at"]
-        folder.finish(kept)
+        done = dataclasses.asdict(summary)
+        del done["model"], done["seconds"], done["resumed_at"]
+        folder.finish(done)
         progress.finish(STAGE, _line(summary, [row["loss"] for row in logged]))
     state.wait_for_everyone()
     return summary
@@ -229,13 +230,40 @@ def _last_checkpoint(
         drop_damaged(folder.checkpoints, progress.note)
         sweep(folder.checkpoints, recipe.checkpoints_kept)
     state.wait_for_everyone()
-    found = complete_checkpoints(folder.checkpoints)
-    at, checkpoint = found[-1] if found else (0, None)
+    checkpoints = complete_checkpoints(folder.checkpoints)
+    step, checkpoint = checkpoints[-1] if checkpoints else (0, None)
     if checkpoint is not None:
         load_trained(model, checkpoint)
-    return at, checkpoint
+    return step, checkpoint
 
 
 def _line(summary: TrainingSummary, losses: Sequence[float]) -> str:
     loss = f", loss {losses[0]:.4f} {sparkline(losses)} {summary.loss:.4f}" if losses else ""
     return f"{summary.steps:,} steps on {summary.samples:,} samples{loss}: {summary.model}"
+
+
+def train_command(recipe: str, out: str, *, data: Sequence[str], changes: Sequence[str]) -> None:
+    """Train as ``synthvlm train`` does; of several processes the main one alone prints.
+
+    Args:
+        recipe: Name of a built-in recipe, or a YAML file.
+        out: Folder of the training.
+        data: LLaVA JSON files or run folders that replace the recipe's.
+        changes: Of settings, ``KEY=VALUE``.
+
+    Raises:
+        SynthVLMError: In the main process.
+        SystemExit: In another process: the main one reports the error.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        try:
+            train(TrainingRecipe.load(recipe, data=data, overrides=changes), out)
+        except SynthVLMError:
+            raise SystemExit(1) from None
+        return
+    settings = TrainingRecipe.load(recipe, data=data, overrides=changes)
+    with terminal_progress() as progress:
+        summary = train(settings, out, progress=progress)
+    progress.note(f"model:  {summary.model}")
+    if settings.report:
+        progress.note(f"report: {os.path.join(os.path.dirname(summary.model), 'report.html')}")

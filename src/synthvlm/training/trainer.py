@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from synthvlm.training.recipe import TrainingRecipe
     from synthvlm.training.samples import GroupedSampler
 
-__all__ = ["LlavaTrainer", "StepLog", "settings_of"]
+__all__ = ["LlavaTrainer", "StepLog", "trainer_settings"]
 
 #: Lines of a training without a display.
 _NOTES = 20
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
-def settings_of(
+def trainer_settings(
     recipe: TrainingRecipe, folder: str, accumulation: int, steps: int, *, cuda: bool
 ) -> SFTConfig:
     """The recipe as TRL's settings.
@@ -89,12 +89,12 @@ class LlavaTrainer(SFTTrainer):  # type: ignore[misc]
         """Take the order of samples, and what ``SFTTrainer`` takes."""
         self._sampler = sampler
         self._projector_rate = projector_learning_rate
-        self._kept = checkpoints_kept
+        self._checkpoints_kept = checkpoints_kept
         super().__init__(**options)
         self.remove_callback(PrinterCallback)
 
     def _send_telemetry(self) -> None:
-        """Say nothing to anyone."""
+        """Send nothing."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self._sampler
@@ -110,13 +110,13 @@ class LlavaTrainer(SFTTrainer):  # type: ignore[misc]
             if weight.requires_grad:
                 groups.setdefault((PROJECTOR in name, name in decayed), []).append(weight)
         kind, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
-        own = self._projector_rate or self.args.learning_rate
+        projector_rate = self._projector_rate or self.args.learning_rate
         self.optimizer = kind(
             [
                 {
                     "params": weights,
                     "weight_decay": self.args.weight_decay if decays else 0.0,
-                    "lr": own if projector else self.args.learning_rate,
+                    "lr": projector_rate if projector else self.args.learning_rate,
                 }
                 # The logged rate is that of the first group.
                 for (projector, decays), weights in sorted(groups.items(), key=lambda g: g[0])
@@ -126,18 +126,18 @@ class LlavaTrainer(SFTTrainer):  # type: ignore[misc]
         return self.optimizer
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """The weights are loaded before the trainer is made; see ``load_trained``."""
+        """The weights are loaded before there is a trainer; see ``load_trained``."""
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if self.args.should_save:
             save_trained(self.model, output_dir or self.args.output_dir, state_dict)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        with _loadable(checkpoint):
+        with _load_errors(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        with _loadable(checkpoint):
+        with _load_errors(checkpoint):
             super()._load_rng_state(checkpoint)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -151,11 +151,11 @@ class LlavaTrainer(SFTTrainer):  # type: ignore[misc]
         if self.args.should_save:
             folder = self.args.output_dir
             mark_complete(os.path.join(folder, f"checkpoint-{self.state.global_step}"))
-            sweep(folder, self._kept)
+            sweep(folder, self._checkpoints_kept)
 
 
 @contextmanager
-def _loadable(checkpoint: str | None) -> Iterator[None]:
+def _load_errors(checkpoint: str | None) -> Iterator[None]:
     """Its files are what was written (``drop_damaged``): what fails here are other libraries."""
     try:
         yield

@@ -104,7 +104,7 @@ class ConceptMatcher:
         """The concepts that each text mentions; len(batch) rows."""
         words = batch.words
         rows_of_words = np.repeat(np.arange(len(batch)), np.diff(words.starts))
-        found = [np.zeros(0, np.int64)]
+        mention_keys = [np.zeros(0, np.int64)]
         for length, (hashes, numbers) in self._tables.items():
             if len(words.hashes) < length:
                 continue
@@ -115,8 +115,8 @@ class ConceptMatcher:
             whole = rows == rows_of_words[length - 1 :]
             # 64 bits tell all phrases apart, so the words are not compared again.
             hit = np.flatnonzero((hashes[at] == grams) & whole)
-            found.append(rows[hit] << 32 | numbers[at[hit]])
-        keys = np.unique(np.concatenate(found))
+            mention_keys.append(rows[hit] << 32 | numbers[at[hit]])
+        keys = np.unique(np.concatenate(mention_keys))
         counts = np.bincount(keys >> 32, minlength=len(batch))
         return Mentions((keys & 0xFFFFFFFF).astype(np.int32), _starts(counts))
 
@@ -193,8 +193,8 @@ def frequent_concepts(batches: Iterable[TextBatch], n: int) -> list[str]:
         is_new_row = np.append(True, rows[1:] != rows[:-1])[: len(rows)]
         captions = np.append(0, np.cumsum(is_new_word | is_new_row))  # before each place
         firsts = np.flatnonzero(is_new_word)
-        found = np.diff(captions[np.append(firsts, len(hashes))])
-        for number, count in zip(order[firsts].tolist(), found.tolist(), strict=True):
+        captions_per_word = np.diff(captions[np.append(firsts, len(hashes))])
+        for number, count in zip(order[firsts].tolist(), captions_per_word.tolist(), strict=True):
             word = words.word(number)
             counts[word] = counts.get(word, 0) + count
         if len(counts) > _MAX_DISTINCT_WORDS:

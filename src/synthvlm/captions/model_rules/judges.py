@@ -183,10 +183,10 @@ class EndpointJudge(ModelRule):
         again = [text for text, reply in replies.items() if _is_unreadable(reply)]
         replies.update(zip(again, self._ask(again, reminder=_REMINDER), strict=True))
         verdicts = {text: _verdict(reply) for text, reply in replies.items()}
-        found = [verdicts[subject.text] for subject in subjects]
+        results = [verdicts[subject.text] for subject in subjects]
         return Measured(
-            np.array([value for value, _ in found], np.float64),
-            tuple(problem for _, problem in found),
+            np.array([value for value, _ in results], np.float64),
+            tuple(problem for _, problem in results),
         )
 
     def _ask(self, texts: Sequence[str], reminder: str) -> list[ChatReply]:
@@ -306,10 +306,10 @@ class LocalJudge(ModelRule):
         positions = sorted(set(ends))  # the logits of a whole conversation would be gigabytes
         logits = self._lm.logits(batch, positions)
         last = [positions.index(end) for end in ends]
-        found = logits[torch.arange(len(batch)), last].double().cpu()
+        next_token = logits[torch.arange(len(batch)), last].double().cpu()
         # A ratio of sums of softmax values: what it is divided by cancels.
-        yes = found[:, self._yes].logsumexp(dim=-1)
-        no = found[:, self._no].logsumexp(dim=-1)
+        yes = next_token[:, self._yes].logsumexp(dim=-1)
+        no = next_token[:, self._no].logsumexp(dim=-1)
         shares: list[float] = torch.sigmoid(yes - no).tolist()
         return shares
 

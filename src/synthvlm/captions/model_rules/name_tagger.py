@@ -104,8 +104,8 @@ class NameTagger:
                 row = encoded["overflow_to_sample_mapping"][window]
                 spans[row] += self._spans(plain[row], labels, encoded["offset_mapping"][window])
         return [
-            [text[begin:end] for begin, end in _merged(found)]
-            for text, found in zip(texts, spans, strict=True)
+            [text[begin:end] for begin, end in _merged(text_spans)]
+            for text, text_spans in zip(texts, spans, strict=True)
         ]
 
     def _labels(self, batch: list[list[int]]) -> list[list[int]]:

@@ -221,8 +221,9 @@ class CausalLmPerplexity(Perplexity):
         means = []
         for row, tokens in enumerate(batch):
             targets = torch.tensor(tokens[1:], device=logits.device)
-            found = logits[row, : len(targets)].float()  # one text at a time: it is a large copy
-            means.append(torch.nn.functional.cross_entropy(found, targets).item())
+            # One text at a time: it is a large copy.
+            text_logits = logits[row, : len(targets)].float()
+            means.append(torch.nn.functional.cross_entropy(text_logits, targets).item())
         return means
 
 

@@ -122,8 +122,8 @@ def _values(batch: pa.RecordBatch, name: str, fields: Fields) -> list[object]:
         return _decoded(column)
     if (name == fields.id and pa.types.is_integer(kind)) or pa.types.is_null(kind):
         return list(column.to_pylist())
-    wanted = "text or integers" if name == fields.id else "text"
-    raise CaptionSourceError(f"{fields.path}: column {name!r} is {kind}, expected {wanted}")
+    allowed = "text or integers" if name == fields.id else "text"
+    raise CaptionSourceError(f"{fields.path}: column {name!r} is {kind}, expected {allowed}")
 
 
 def _decoded(column: pa.Array) -> list[object]:

@@ -110,10 +110,10 @@ def find_files(path: str) -> list[SourceFile]:
                 return [SourceFile(path, fs, fs_path)]
             if not has_magic(fs_path):
                 raise CaptionSourceError(f"{path}: no such file")
-            found = fs.glob(fs_path, detail=True)
+            matches = fs.glob(fs_path, detail=True)
     except (OSError, ValueError) as error:  # ValueError: NUL in the path
         raise CaptionSourceError(f"{path}: cannot be read: {reason_of(error)}") from error
-    names = sorted(name for name, info in found.items() if info["type"] != "directory")
+    names = sorted(name for name, info in matches.items() if info["type"] != "directory")
     if not names:
         raise CaptionSourceError(f"{path}: no file matches")
     is_url = "://" in path

@@ -146,14 +146,14 @@ def read_image(path: str, name: str = "it") -> bytes:
         OSError: It cannot be read.
         ImageProblem: It is empty, too large, or no regular file.
     """
-    found = os.stat(path)
+    info = os.stat(path)
     # A pipe or device could block or never end.
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(info.st_mode):
         raise ImageProblem(f"{name} is not a regular file")
-    _check_size(found.st_size)
+    _check_size(info.st_size)
     with open(path, "rb") as file:
         # By its own size: a buffer of the limit's would be made anew for every image.
-        return _checked(file.read(found.st_size + 1))
+        return _checked(file.read(info.st_size + 1))
 
 
 def _check_size(size: int | None) -> None:

@@ -129,16 +129,16 @@ def items_of_document(file: BinaryIO, path: str) -> Iterator[Any]:
     if without_mark(start, path).lstrip(_SPACE)[:1] != b"{":
         yield from items_of_list(file, path)
         return
-    found: str | None = None
+    list_key: str | None = None
     for key, item in items_of_lists(file, path, _Everything()):
-        if found is not None and key != found:
+        if list_key is not None and key != list_key:
             raise CaptionSourceError(
-                f"{path}: the object holds several lists, {found!r} and {key!r}; if these are COCO "
-                f"captions, set format to coco"
+                f"{path}: the object holds several lists, {list_key!r} and {key!r}; if these are "
+                f"COCO captions, set format to coco"
             )
-        found = key
+        list_key = key
         yield item
-    if found is None:
+    if list_key is None:
         raise CaptionSourceError(
             f"{path}: expected a JSON list of objects, or an object with one; if it is an object a "
             f"line, set format to jsonl"
@@ -174,7 +174,7 @@ def items_of_lists(file: BinaryIO, path: str, keys: Container[str]) -> Iterator[
                 if key in keys:
                     yield key, item
         else:
-            _read_over(buffer)
+            _skip_value(buffer)
         if buffer.peek() == b",":
             buffer.consume(1)
             if buffer.peek() == b"}":
@@ -282,15 +282,15 @@ def _parsed(buffer: _Buffer, end: int) -> list[Any]:
     return items
 
 
-def _read_over(buffer: _Buffer) -> None:
+def _skip_value(buffer: _Buffer) -> None:
     """Consume a value of an object that is no list, unparsed, up to the comma or brace behind."""
     while True:
         comma, end = _cuts(buffer.data, last=False)
-        found = [cut for cut in (comma, end) if cut is not None]
-        if found:
-            if not _parsed(buffer, min(found)):
+        ends = [cut for cut in (comma, end) if cut is not None]
+        if ends:
+            if not _parsed(buffer, min(ends)):
                 raise buffer.damaged("expected a value")
-            buffer.consume(min(found))
+            buffer.consume(min(ends))
             return
         buffer.more()
 

@@ -114,8 +114,8 @@ def record_of_object(where: int | str, value: object, fields: Fields) -> Record:
         return Record(where, problem="not a JSON object")
     for field in fields.required:
         if field not in value:
-            found = _names(list(value)) or "none"
-            problem = f"there is no field {field!r} (found: {found})"
+            names = _names(list(value)) or "none"
+            problem = f"there is no field {field!r} (found: {names})"
             return Record(where, value.get(fields.text), value.get(fields.id), problem)
     if fields.image is not None:
         return Record(where, image=value.get(fields.image))

@@ -275,8 +275,8 @@ class _NoColumn(CaptionSourceError):
 def _find(files: Sequence[str]) -> Iterator[SourceFile]:
     for path in files:
         with _as_recipe_errors():
-            found = find_files(path)
-        yield from found
+            matches = find_files(path)
+        yield from matches
 
 
 def _texts_of_file(

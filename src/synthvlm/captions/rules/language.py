@@ -70,7 +70,7 @@ class LanguageShare(TextRule):
 
     def _probability(self, text: str) -> float:
         # Nearly all texts are in the wanted language; only the others need the whole ranking.
-        found, probability = self._identifier.classify(text)
-        if found != self.language:
+        likeliest, probability = self._identifier.classify(text)
+        if likeliest != self.language:
             probability = dict(self._identifier.rank(text))[self.language]
         return min(float(probability), 1.0)  # a sum of float32 may round above 1

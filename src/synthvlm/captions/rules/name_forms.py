@@ -106,10 +106,10 @@ class NameForms:
 
     def find(self, texts: Sequence[str]) -> list[list[str]]:
         """The names in each text, as written, in order; in time linear in its length."""
-        found: list[list[str]] = [[] for _ in texts]
+        names: list[list[str]] = [[] for _ in texts]
         for row in self._candidates(TextBatch(texts)):
-            found[row] = self._names(texts[row])
-        return found
+            names[row] = self._names(texts[row])
+        return names
 
     def _candidates(self, batch: TextBatch) -> list[int]:
         """Texts that may hold a name."""

@@ -87,8 +87,8 @@ class PersonNames(TextRule):
 
     def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
         """The number (0 or more, whole) of names in each text, shape (len(batch),)."""
-        found = self._recogniser.find(batch.texts)
-        counts = (sum(map(self._counts, names)) for names in found)
+        names_of_texts = self._recogniser.find(batch.texts)
+        counts = (sum(map(self._counts, names)) for names in names_of_texts)
         return np.fromiter(counts, np.float64, len(batch))
 
     def _counts(self, name: str) -> bool:

@@ -299,15 +299,18 @@ def _ibans(text: str) -> _Spans:
         if length is None:
             continue
         # Up to one space after every character.
-        end, found = match.start(), ""
+        end, characters = match.start(), ""
         for char in text[match.start() : match.start() + 2 * length]:
-            if not (char == " " or (char.isascii() and char.isalnum())) or len(found) == length:
+            if (
+                not (char == " " or (char.isascii() and char.isalnum()))
+                or len(characters) == length
+            ):
                 break
-            found += char.strip()
+            characters += char.strip()
             end += 1
         end = match.start() + len(text[match.start() : end].rstrip())
         followed = text[end : end + 1].isalnum()
-        if len(found) == length and not followed and _is_iban(found):
+        if len(characters) == length and not followed and _is_iban(characters):
             yield match.start(), end
 
 

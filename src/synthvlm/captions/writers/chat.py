@@ -1,4 +1,4 @@
-"""What this room asks of a chat model, wherever the model runs."""
+"""What this package asks of a chat model, wherever the model runs."""
 
 from __future__ import annotations
 

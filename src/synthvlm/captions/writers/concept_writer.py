@@ -200,8 +200,8 @@ def parse_captions(text: str, cut_off: bool = False) -> tuple[list[str], int]:
     captions = [_caption_of(line) for line in lines]
     if cut_off and captions:
         captions[-1] = None
-    found = [caption for caption in captions if caption is not None]
-    return found, len(captions) - len(found)
+    usable = [caption for caption in captions if caption is not None]
+    return usable, len(captions) - len(usable)
 
 
 def _caption_of(line: str) -> str | None:

@@ -198,9 +198,9 @@ def _data_url(image: bytes) -> str | Written:
 def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
     """Tokens that a finished caption of a batch can end on."""
     text_config = model.config.get_text_config(decoder=True)
-    found: list[Any] = [tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id]
+    tokens: list[Any] = [tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id]
     for config in (model.generation_config, text_config):
-        found += [getattr(config, name, None) for name in ("eos_token_id", "pad_token_id")]
-    found.append(getattr(text_config, "sep_token_id", None))
-    flat = [part for one in found for part in (one if isinstance(one, list) else [one])]
+        tokens += [getattr(config, name, None) for name in ("eos_token_id", "pad_token_id")]
+    tokens.append(getattr(text_config, "sep_token_id", None))
+    flat = [part for one in tokens for part in (one if isinstance(one, list) else [one])]
     return {token for token in flat if token is not None}

@@ -1,7 +1,7 @@
 """Verdicts on captions, step by step: bounds, duplicates, rules with models, concepts.
 
-Each step sees only what the steps before it let pass, so a rule with a model is asked about few
-captions, and about each of them once.
+Each step sees only captions that passed the steps before, so a rule with a model, which is
+expensive, measures few captions, and each of them once.
 """
 
 from __future__ import annotations
@@ -80,10 +80,10 @@ def curate(
         TooManyFailuresError: A rule could not measure too many captions.
     """
     began = time.monotonic()
-    wanted = verdicts_fingerprint(recipe, measures)
+    expected = verdicts_fingerprint(recipe, measures)
     done = run.markers(STAGE)
     # One stale shard makes all stale: verdicts over the whole data set reach into each other.
-    stale = not all(_is_current(done.get(shard), wanted) for shard in measures)
+    stale = not all(_is_current(done.get(shard), expected) for shard in measures)
     if stale:
         verdicts = Verdicts(run, measures)
         refuse_equal_ids(verdicts)
@@ -91,7 +91,7 @@ def curate(
         progress.start(STAGE, len(measures), "shards")
         models = {name: run.markers(model_measure_stage(name)) for name in model_rules_on(recipe)}
         for shard in sorted(measures):
-            _write(run, shard, verdicts, models, wanted)
+            _write(run, shard, verdicts, models, expected)
             progress.advance(1)
     markers = run.markers(STAGE)
     run.sweep(STAGE, ["captions"], {s: m for s, m in markers.items() if s in measures})
@@ -176,10 +176,12 @@ def verdicts_fingerprint(recipe: Recipe, measures: Mapping[int, Marker]) -> str:
     )
 
 
-def _is_current(marker: Marker | None, wanted: str) -> bool:
-    """Whether a shard is as wanted; one with captions that could not be measured is not."""
+def _is_current(marker: Marker | None, expected: str) -> bool:
+    """Whether a shard is up to date; one with captions that could not be measured is not."""
     return (
-        marker is not None and marker.fingerprint == wanted and not marker.facts.get(UNMEASURED, 0)
+        marker is not None
+        and marker.fingerprint == expected
+        and not marker.facts.get(UNMEASURED, 0)
     )
 
 
@@ -188,7 +190,7 @@ def _write(
     shard: int,
     verdicts: Verdicts,
     models: dict[str, dict[int, Marker]],
-    wanted: str,
+    expected: str,
 ) -> None:
     import pyarrow as pa
 
@@ -217,14 +219,14 @@ def _write(
     facts = {"captions": len(kept), "kept": sum(kept)}
     facts |= Counter(sorted(reason for reason in reasons.tolist() if reason is not None))
     file = run.write_table("captions", shard, table.cast(caption_schema(rules)))
-    run.commit(STAGE, shard, wanted, [file], facts)
+    run.commit(STAGE, shard, expected, [file], facts)
 
 
 def funnel_lines(run: RunFolder, recipe: Recipe, counts: Mapping[str, int]) -> list[str]:
     """One line per step that is on or rejected something, and a heading.
 
     Args:
-        run: Its log of events tells how fast each rule last measured.
+        run: Its events hold how fast each rule last measured.
         recipe: The recipe.
         counts: Of ``curate.totals``.
     """

@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 __all__ = ["content_fingerprint", "measure", "measured_fingerprint", "sources_fingerprint"]
 
 STAGE = "measure"
-#: Its only marker says that all sources were read to their end.
+#: Its only marker means that all sources were read to their end.
 TOTAL = "sources"
 
 
 def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
     """Bring ``measures/`` up to date with the sources and the model-free rules.
 
-    The sources are read where they, or how they are read, changed; a rule that is new or changed
-    measures the texts that are already there.
+    The sources are read again where they, or how they are read, changed; a rule that is new or
+    changed measures the texts that are already there.
 
     Raises:
         CaptionSourceError: A source is missing or not what it should be.
@@ -58,12 +58,12 @@ def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
     """
     began = time.monotonic()
     content = content_fingerprint(recipe)
-    whole = sources_fingerprint(recipe, content)
+    all_sources = sources_fingerprint(recipe, content)
     done = run.markers(STAGE)
     measurer = _Measurer(run, recipe)
-    if _is_complete(run.markers(TOTAL).get(0), whole, done):
+    if _is_complete(run.markers(TOTAL).get(0), all_sources, done):
         progress.start(STAGE, sum(marker.facts["captions"] for marker in done.values()), "captions")
-        read, shards = 0, {}
+        captions_read, shards = 0, {}
         notes: list[str] = []
         for shard, marker in done.items():
             shards[shard] = measurer.complete(shard, marker)
@@ -72,23 +72,27 @@ def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
         progress.start(STAGE, recipe.limit, "captions")
         with ExitStack() as resources:
             captions = _captions(run, recipe, resources)
-            read, shards, notes, unwritten = _read(
+            captions_read, shards, notes, unwritten = _read(
                 captions, recipe, content, done, measurer, progress
             )
         if not unwritten:  # what could not be written is tried again by the next run
-            run.commit(TOTAL, 0, whole, facts={"captions": read, "shards": len(shards)})
+            run.commit(
+                TOTAL, 0, all_sources, facts={"captions": captions_read, "shards": len(shards)}
+            )
         for stage in stages_of(recipe):
             run.sweep(stage, [stage], run.markers(stage))
     run.sweep(STAGE, ["measures"], shards)
     seconds = time.monotonic() - began
     if measurer.measured:
-        run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=read or measurer.measured)
+        run.event(
+            "stage", stage=STAGE, seconds=round(seconds, 3), rows=captions_read or measurer.measured
+        )
         for name, spent in measurer.seconds.items():
             run.event("rule", rule=name, seconds=round(spent, 4), captions=measurer.measured)
     for note in notes:
         progress.note(note)
     reused = len(shards) - measurer.shards
-    return StageSummary(STAGE, len(shards), reused, {"read": read}, seconds)
+    return StageSummary(STAGE, len(shards), reused, {"read": captions_read}, seconds)
 
 
 def _read(
@@ -102,7 +106,7 @@ def _read(
     """Read all sources once.
 
     Returns:
-        The captions read, their shards, what to tell people, and how many captions a model should
+        The captions read, their shards, notes for people, and how many captions a model should
         have written and did not.
     """
     size = recipe.run.shard_size
@@ -114,14 +118,14 @@ def _read(
         problems = [f"{c.source}: {c.problem}" for c in batch if c.problem is not None]
         unwritten += sum(c.problem is not None and c.source in writers for c in batch)
         rows = [(caption.id, caption.problem) for caption in batch]
-        wanted = measured_fingerprint(recipe, content, shard, rows)
+        expected = measured_fingerprint(recipe, content, shard, rows)
         unreadable += len(problems)
         first_problem = first_problem or next(iter(problems), None)
         old = done.get(shard)
-        if old is not None and old.fingerprint == wanted:
+        if old is not None and old.fingerprint == expected:
             shards[shard] = measurer.complete(shard, old)
         else:
-            shards[shard] = measurer.fresh(shard, batch, wanted)
+            shards[shard] = measurer.fresh(shard, batch, expected)
         read += len(batch)
         progress.advance(len(batch))
     allowed = math.ceil(recipe.run.max_failed_share * read)
@@ -141,12 +145,12 @@ class _Measurer:
 
     def __init__(self, run: RunFolder, recipe: Recipe) -> None:
         self._run, self._recipe = run, recipe
-        self._wanted = text_rule_fingerprints(recipe)
+        self._rule_fingerprints = text_rule_fingerprints(recipe)
         self._ready: dict[str, TextRule] = {}
         self.seconds: dict[str, float] = {}
         self.measured = self.shards = 0
 
-    def fresh(self, shard: int, batch: list[Caption], wanted: str) -> Marker:
+    def fresh(self, shard: int, batch: list[Caption], shard_fingerprint: str) -> Marker:
         """Measure and commit captions just read."""
         import pyarrow as pa
 
@@ -154,16 +158,20 @@ class _Measurer:
             name: [getattr(caption, name) for caption in batch]
             for name in ("id", "source", "row", "text_raw", "text", "problem")
         }
-        columns |= self._measures(columns["text"], self._wanted)
-        table = pa.Table.from_pydict(columns, measure_schema(list(self._wanted)))
-        return self._commit(shard, table, wanted)
+        columns |= self._measures(columns["text"], self._rule_fingerprints)
+        table = pa.Table.from_pydict(columns, measure_schema(list(self._rule_fingerprints)))
+        return self._commit(shard, table, shard_fingerprint)
 
     def complete(self, shard: int, marker: Marker) -> Marker:
         """Measure a committed shard by the rules whose measures it lacks."""
         import pyarrow as pa
 
         known = marker.facts["rules"]
-        missing = [name for name, wanted in self._wanted.items() if known.get(name) != wanted]
+        missing = [
+            name
+            for name, expected in self._rule_fingerprints.items()
+            if known.get(name) != expected
+        ]
         if not missing:
             return marker
         name = marker.file("measures")
@@ -191,18 +199,22 @@ class _Measurer:
         return measure_texts(texts, [self._ready[name] for name in names], self.seconds)
 
     def _commit(
-        self, shard: int, table: pa.Table, wanted: str, known: Mapping[str, str] | None = None
+        self,
+        shard: int,
+        table: pa.Table,
+        shard_fingerprint: str,
+        known: Mapping[str, str] | None = None,
     ) -> Marker:
-        facts = {"captions": table.num_rows, "rules": {**(known or {}), **self._wanted}}
+        facts = {"captions": table.num_rows, "rules": {**(known or {}), **self._rule_fingerprints}}
         file = self._run.write_table("measures", shard, table)
-        return self._run.commit(STAGE, shard, wanted, [file], facts)
+        return self._run.commit(STAGE, shard, shard_fingerprint, [file], facts)
 
 
-def _is_complete(total: Marker | None, whole: str, done: dict[int, Marker]) -> bool:
+def _is_complete(marker: Marker | None, expected: str, done: dict[int, Marker]) -> bool:
     return (
-        total is not None
-        and total.fingerprint == whole
-        and sorted(done) == list(range(int(total.facts["shards"])))
+        marker is not None
+        and marker.fingerprint == expected
+        and sorted(done) == list(range(int(marker.facts["shards"])))
     )
 
 

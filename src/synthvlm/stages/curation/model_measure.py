@@ -38,7 +38,7 @@ __all__ = ["measure_by_model", "measured_by", "measured_values"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _Measured:
     value: float
     problem: str | None
 
@@ -64,7 +64,7 @@ def measure_by_model(
     failed = 0
     first: str | None = None
     with ExitStack() as resources:
-        work = _Pass(run, recipe, name, resources)
+        work = _RulePass(run, recipe, name, resources)
         for shard in verdicts.measures:
             rows = verdicts.surviving(shard)
             known = work.shard(shard, rows, verdicts)
@@ -90,7 +90,7 @@ def measure_by_model(
 def _decide(
     shard: int,
     rows: np.ndarray,
-    known: Sequence[_Known],
+    known: Sequence[_Measured],
     name: str,
     bounds: Bounds,
     verdicts: Verdicts,
@@ -117,7 +117,7 @@ def measured_by(rule: str, measures: Marker) -> str:
     return fingerprint(rule, measures.fingerprint)
 
 
-class _Pass:
+class _RulePass:
     """A pass of one rule over all shards; the model is loaded when a caption needs it."""
 
     def __init__(self, run: RunFolder, recipe: Recipe, name: str, resources: ExitStack) -> None:
@@ -129,11 +129,11 @@ class _Pass:
         self._images = OriginalImages(recipe) if looks_at_images(name) else None
         self.measured = 0
 
-    def shard(self, shard: int, rows: np.ndarray, verdicts: Verdicts) -> list[_Known]:
+    def shard(self, shard: int, rows: np.ndarray, verdicts: Verdicts) -> list[_Measured]:
         """Measure what is missing of some rows of a shard and commit it; one result per row."""
-        wanted = measured_by(self._fingerprint, verdicts.measures[shard])
+        expected = measured_by(self._fingerprint, verdicts.measures[shard])
         marker = self._done.get(shard)
-        if marker is not None and marker.fingerprint != wanted:
+        if marker is not None and marker.fingerprint != expected:
             marker = None
         known = _read(self._run, self._name, marker)
         table = verdicts.table(shard, ["id", "text", "source", "row"]).take(rows)
@@ -141,17 +141,17 @@ class _Pass:
         missing = [n for n, id in enumerate(ids) if id not in known or known[id].problem]
         if missing:
             known |= self._measure(table.take(missing).to_pylist())
-            self._commit(shard, wanted, known)
+            self._commit(shard, expected, known)
         return [known[id] for id in ids]
 
-    def _measure(self, rows: list[dict[str, Any]]) -> dict[str, _Known]:
-        known: dict[str, _Known] = {}
+    def _measure(self, rows: list[dict[str, Any]]) -> dict[str, _Measured]:
+        known: dict[str, _Measured] = {}
         asked: list[tuple[str, Subject]] = []
         for row, image in zip(rows, self._images_of(rows), strict=True):
             if image is not None and image.problem is not None:
-                known[row["id"]] = _Known(math.nan, image.problem)
+                known[row["id"]] = _Measured(math.nan, image.problem)
             elif image is not None and image.data is None:
-                known[row["id"]] = _Known(
+                known[row["id"]] = _Measured(
                     math.nan, None
                 )  # no original image: the rule is not for it
             else:
@@ -164,7 +164,7 @@ class _Pass:
             check_measured(self._name, measured, len(asked))
             values, problems = measured.values.tolist(), measured.problems
             for (id, _), value, problem in zip(asked, values, problems, strict=True):
-                known[id] = _Known(value, problem)
+                known[id] = _Measured(value, problem)
         self.measured += len(asked)
         return known
 
@@ -173,7 +173,7 @@ class _Pass:
             return [None] * len(rows)
         return self._images.of([(row["source"], row["row"]) for row in rows])
 
-    def _commit(self, shard: int, wanted: str, known: Mapping[str, _Known]) -> None:
+    def _commit(self, shard: int, expected: str, known: Mapping[str, _Measured]) -> None:
         import pyarrow as pa
 
         stage = model_measure_stage(self._name)
@@ -184,13 +184,13 @@ class _Pass:
         }
         table = pa.Table.from_pydict(columns, model_measure_schema())
         file = self._run.write_table(stage, shard, table)
-        self._run.commit(stage, shard, wanted, [file], {"captions": len(known)})
+        self._run.commit(stage, shard, expected, [file], {"captions": len(known)})
 
 
-def _read(run: RunFolder, name: str, marker: Marker | None) -> dict[str, _Known]:
+def _read(run: RunFolder, name: str, marker: Marker | None) -> dict[str, _Measured]:
     if marker is None:
         return {}
     file = marker.file(model_measure_stage(name))
     assert file is not None
     rows = run.read_table(file).to_pylist()
-    return {row["id"]: _Known(row["value"], row["problem"]) for row in rows}
+    return {row["id"]: _Measured(row["value"], row["problem"]) for row in rows}

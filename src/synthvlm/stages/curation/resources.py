@@ -1,4 +1,4 @@
-"""What rules and writers need beside texts: the sources' original images, and chat endpoints."""
+"""What rules and writers need besides texts: original images of sources, and chat endpoints."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class _Stream:
 def endpoint_client(
     run: RunFolder, endpoint: EndpointSettings, model: str, where: str, resources: ExitStack
 ) -> EndpointClient:
-    """A client that keeps every reply, in the run folder unless told otherwise.
+    """A client that keeps every reply, in the run folder unless the endpoint names another.
 
     Args:
         run: The run folder.

@@ -80,7 +80,7 @@ def bounds_of(recipe: Recipe, names: Iterable[str]) -> dict[str, Bounds]:
 
 
 def text_rule_fingerprints(recipe: Recipe) -> dict[str, str]:
-    """For each text rule that is on, what its measure depends on beside the text.
+    """For each text rule that is on, what its measure depends on in addition to the text.
 
     Raises:
         RecipeError: A file that a rule needs is missing or not what it should be.
@@ -100,7 +100,7 @@ def load_text_rules(recipe: Recipe, names: Iterable[str]) -> list[TextRule]:
 
 
 def model_rule_fingerprint(recipe: Recipe, name: str) -> str:
-    """What a rule's measure of a caption depends on, beside the caption."""
+    """What a rule's measure of a caption depends on in addition to the caption."""
     if name == ALIGNMENT:
         assert recipe.curation.alignment is not None
         identity: object = name, identity_values(recipe.curation.alignment, identify)

@@ -1,4 +1,8 @@
-"""Which captions are still in while curation goes on, and why the others are not."""
+"""The verdicts of curation: which captions are still in, and why the others are rejected.
+
+Here are also the verdicts that need the whole data set: duplicates, near-duplicates, the
+best-aligned share, and concepts.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,7 @@ __all__ = [
     "reject_near_duplicates",
 ]
 
-#: Reasons beside the names of rules.
+#: Reasons other than the names of rules.
 UNREADABLE = "unreadable"
 DUPLICATE = "duplicate"
 NEAR_DUPLICATE = "near_duplicate"
@@ -132,16 +136,16 @@ class Positions:
 
     def values(self, name: str, positions: Iterable[int]) -> dict[int, Any]:
         """The values of a column at some positions; a shard is read once."""
-        wanted: dict[int, list[tuple[int, int]]] = {}
+        rows_of_shard: dict[int, list[tuple[int, int]]] = {}
         for position in positions:
             shard, row = self.locate(position)
-            wanted.setdefault(shard, []).append((position, row))
-        found: dict[int, Any] = {}
-        for shard, places in wanted.items():
+            rows_of_shard.setdefault(shard, []).append((position, row))
+        values_at: dict[int, Any] = {}
+        for shard, places in rows_of_shard.items():
             column = self._verdicts.table(shard, [name])[name]
-            texts = column.take([row for _, row in places]).to_pylist()
-            found.update(zip((position for position, _ in places), texts, strict=True))
-        return found
+            values = column.take([row for _, row in places]).to_pylist()
+            values_at.update(zip((position for position, _ in places), values, strict=True))
+        return values_at
 
     def reject(self, kept: np.ndarray, reason: str) -> None:
         """Reject the captions whose position is False in a mask, shape (len(self),)."""
@@ -179,11 +183,11 @@ def reject_near_duplicates(
             yield part
             progress.advance(len(part))
 
-    found = near_duplicates(texts(), threshold=settings.similarity)
-    positions.reject_twins(found.twins, NEAR_DUPLICATE)
-    if found.refused:
+    result = near_duplicates(texts(), threshold=settings.similarity)
+    positions.reject_twins(result.twins, NEAR_DUPLICATE)
+    if result.refused:
         progress.note(
-            f"warning: {NEAR_DUPLICATE}: {found.refused:,} kept captions share words with so many "
+            f"warning: {NEAR_DUPLICATE}: {result.refused:,} kept captions share words with so many "
             f"others that not all were compared with them; some near-duplicates may have stayed"
         )
     seconds = round(time.monotonic() - began, 3)
@@ -206,11 +210,11 @@ def keep_best_aligned(
     """
     positions = Positions(verdicts)
     ids = np.array([id for part in positions.columns("id") for id in part], np.object_)
-    found: list[float] = []
+    measures: list[float] = []
     for shard, part in zip(verdicts.measures, positions.columns("id"), strict=True):
         known = values(shard)
-        found += [known[id] for id in part]
-    scores = np.array(found, np.float64)
+        measures += [known[id] for id in part]
+    scores = np.array(measures, np.float64)
     measured = np.flatnonzero(~np.isnan(scores))
     count = math.ceil(top_fraction * len(measured))
     order = np.lexsort((ids[measured], -scores[measured])) if len(measured) else measured

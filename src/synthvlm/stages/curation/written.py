@@ -1,8 +1,8 @@
 """Captions that models write: of a source's images, or of a source's concepts.
 
-Captions of images are committed in parts; what an endpoint says is kept besides, so a kill costs at
-most a part of a model that runs here. Captions of concepts come out of the kept replies of their
-endpoint again, at no cost.
+Captions of images are committed in parts; replies of endpoints are stored one by one, so a kill
+costs at most a part of a model that runs here. Captions of concepts are made again from the stored
+replies of their endpoint, at no cost.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def is_written(source: SourceSettings) -> bool:
 
 
 def writer_fingerprint(recipe: Recipe, source: SourceSettings) -> str | None:
-    """What the captions of a source depend on beside its content; None where no model writes."""
+    """What captions that a model writes depend on besides the source; None where none writes."""
     writer = source.image_captioner or source.concept_writer
     if writer is None:
         return None
@@ -141,7 +141,7 @@ def _of_concepts(
     from synthvlm.captions.writers.concept_writer import ConceptWriter
 
     each = settings.captions_per_concept
-    listed = read_captions(
+    all_concepts = read_captions(
         source_path(source),
         name=source_name(source),
         format=source.format,
@@ -149,8 +149,8 @@ def _of_concepts(
         normalize=str.strip,
         **hub_arguments(source),
     )
-    wanted = None if most is None else math.ceil(most / each)
-    concepts = [concept.text for concept in islice(listed, wanted)]
+    concept_count = None if most is None else math.ceil(most / each)
+    concepts = [concept.text for concept in islice(all_concepts, concept_count)]
     where = f"sources.{source_name(source)}.concept_writer"
     writer = ConceptWriter(
         endpoint_client(run, settings.endpoint, settings.model, where, resources),
@@ -190,10 +190,10 @@ def _of_images(
     )
     writer = _LazyWriter(run, recipe, source, settings, resources)
     for part in count():
-        wanted = parts.size if most is None else min(parts.size, most - part * parts.size)
-        if wanted <= 0:
+        row_count = parts.size if most is None else min(parts.size, most - part * parts.size)
+        if row_count <= 0:
             return
-        rows = range(part * parts.size, part * parts.size + wanted)
+        rows = range(part * parts.size, part * parts.size + row_count)
         known = parts.read(part)
         missing = sum(parts.lacks(row) for row in rows)
         new = {row.row: row for row in writer.write(islice(images, missing))}

@@ -34,7 +34,14 @@ _MOST_ENCODERS = 8
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """An image to generate."""
+    """An image to generate.
+
+    Attributes:
+        id: The caption's id.
+        index: Zero-based number among the candidates of the caption.
+        prompt: The caption's text.
+        seed: 0 .. 2**63 - 1.
+    """
 
     id: str
     index: int
@@ -44,19 +51,20 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class ScoredImage:
-    """What came of an order.
+    """What became of a request.
 
     Attributes:
-        order: The order.
+        request: The request.
         problem: Why there is no image; the fields below are then None.
         unsafe: Why the image check rejects it; it has scores and no pixels.
         pixels: uint8, shape (height, width, 3).
-        scores: What each scorer says, by its name.
-        image_embedding: Of the first scorer that embeds, unit length; None where none does.
+        scores: The value of each scorer, by its name.
+        image_embedding: float32, shape (d,), unit length, of the first scorer that embeds; None
+            where none does.
         text_embedding: The same of the caption.
         truncated: Whether a scorer saw only the beginning of the caption.
         prompt_truncated: Whether the generator's text encoders did.
-        reproducible: Whether the order determines the image.
+        reproducible: Whether prompt and seed determine the image.
     """
 
     request: GenerationRequest
@@ -75,7 +83,7 @@ class ScoredImage:
 class _GeneratedPart:
     """A part of a batch: its images, or why there are none.
 
-    On a GPU also an event with which the images are there.
+    On a GPU also an event that is set once the images are there.
     """
 
     requests: list[GenerationRequest]
@@ -106,16 +114,16 @@ class BatchGenerator:
         self._encoding = ThreadPoolExecutor(workers, "encoding")
 
     def close(self) -> None:
-        """Let the threads finish what they are at; nobody waits for what they have not begun."""
+        """Let the threads finish what they have begun, and drop the rest."""
         self._scoring.shutdown(cancel_futures=True)
         self._encoding.shutdown(cancel_futures=True)
 
     def in_background(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Do CPU work, such as encoding an image, beside all else."""
+        """Do CPU work, such as encoding an image, on a thread of its own."""
         return self._encoding.submit(work, *arguments)
 
     def generate(self, requests: Sequence[GenerationRequest]) -> Future[list[ScoredImage]]:
-        """Generate a batch now; it is scored, in the order of the calls, while the caller goes on.
+        """Generate a batch; scoring goes on in the background, in the order of the calls.
 
         An image that fails spoils no other one: a batch that fails, or does not fit into memory,
         is generated again in smaller ones.
@@ -124,20 +132,24 @@ class BatchGenerator:
             ModelError: A model cannot be loaded.
         """
         if self._models is None:
-            began = time.monotonic()
-            self._models = self._load_models(self._recipe)
-            if self._recipe.generation.compile:
-                self._progress.note("note: compiling, which takes minutes; then it goes faster")
-                cast("DiffusersGenerator", self._models.generator).warm_up(self.sizer.size)
-            self.loading_seconds = time.monotonic() - began
-            self._is_reproducible = self._models.generator.reproducible
-            if not self._is_reproducible:
-                self._progress.note(
-                    "note: the generator takes no seed from us: no image of "
-                    "this run can be made again"
-                )
+            self._models = self._load()
         generated = self._generate_parts(list(requests))
         return self._scoring.submit(self._score, generated)
+
+    def _load(self) -> Models:
+        """Load the models, and compile them where the recipe asks for it."""
+        began = time.monotonic()
+        models = self._load_models(self._recipe)
+        if self._recipe.generation.compile:
+            self._progress.note("note: compiling, which takes minutes; then it goes faster")
+            cast("DiffusersGenerator", models.generator).warm_up(self.sizer.size)
+        self.loading_seconds = time.monotonic() - began
+        self._is_reproducible = models.generator.reproducible
+        if not self._is_reproducible:
+            self._progress.note(
+                "note: the generator takes no seeds: no image of this run can be generated again"
+            )
+        return models
 
     def _generate_parts(self, requests: list[GenerationRequest]) -> list[_GeneratedPart]:
         """The batch in one or more parts."""
@@ -165,10 +177,8 @@ class BatchGenerator:
 
     def _generate_batch(self, requests: list[GenerationRequest]) -> _GeneratedPart:
         assert self._models is not None
-        prompts, seeds = (
-            [request.prompt for request in requests],
-            [request.seed for request in requests],
-        )
+        prompts = [request.prompt for request in requests]
+        seeds = [request.seed for request in requests]
         generator = self._models.generator
         with contract("generator", generator.name):
             images = generator.generate(prompts, seeds)
@@ -200,15 +210,15 @@ class BatchGenerator:
             torch.set_num_threads(self._recipe.run.threads)
 
     def _score(self, generated: list[_GeneratedPart]) -> list[ScoredImage]:
-        found: list[ScoredImage] = []
+        scored: list[ScoredImage] = []
         for part in generated:
             if isinstance(part.images, str):
-                found += [ScoredImage(request, part.images) for request in part.requests]
+                scored += [ScoredImage(request, part.images) for request in part.requests]
                 continue
             with self._scoring_stream(part):
                 images = self._score_rows(part.requests, part.images, range(len(part.requests)))
-            found += [replace(image, reproducible=self._is_reproducible) for image in images]
-        return found
+            scored += [replace(image, reproducible=self._is_reproducible) for image in images]
+        return scored
 
     def _score_rows(
         self, requests: list[GenerationRequest], images: GeneratedImages, rows: range
@@ -258,38 +268,37 @@ class BatchGenerator:
         on_host = pixels_in.cpu()
         scores = self._scores(pixels_in, on_host, captions)
         pixels = np.ascontiguousarray(on_host.permute(0, 2, 3, 1).numpy())
-        cut = images.truncated or (False,) * len(requests)
+        truncated = images.truncated or (False,) * len(requests)
         blank = blank_images(pixels_in)
         unsafe = self._unsafe(pixels_in)
-        embedding = [s for s in scores.values() if s.image_embeddings is not None]
-        vectors = embedding[0] if embedding else Scores(np.zeros(0))
-        found = []
+        embedded = [s for s in scores.values() if s.image_embeddings is not None]
+        vectors = embedded[0] if embedded else Scores(np.zeros(0))
+        scored = []
         for n, row in enumerate(rows):
             values = {name: float(batch.values[n]) for name, batch in scores.items()}
             problem = images.problems[row] or blank[n] or _no_number(values)
             if problem is not None:
-                found.append(ScoredImage(requests[row], problem))
+                scored.append(ScoredImage(requests[row], problem))
                 continue
-            found.append(
+            scored.append(
                 ScoredImage(
                     requests[row],
-                    None,
-                    unsafe[n],
-                    # A winner must not hold its batch in memory.
-                    pixels[n].copy() if unsafe[n] is None else None,
-                    values,
-                    _row(vectors.image_embeddings, n),
-                    _row(vectors.text_embeddings, n),
-                    any(batch.truncated[n] for batch in scores.values() if batch.truncated),
-                    cut[row],
+                    unsafe=unsafe[n],
+                    # A copy: a winner must not hold its whole batch in memory.
+                    pixels=pixels[n].copy() if unsafe[n] is None else None,
+                    scores=values,
+                    image_embedding=_row(vectors.image_embeddings, n),
+                    text_embedding=_row(vectors.text_embeddings, n),
+                    truncated=any(s.truncated[n] for s in scores.values() if s.truncated),
+                    prompt_truncated=truncated[row],
                 )
             )
-        return found
+        return scored
 
     def _scores(
         self, images: torch.Tensor, on_host: torch.Tensor, captions: list[str]
     ) -> dict[str, Scores]:
-        """What each scorer says of some images; those of the CPU work beside the others."""
+        """The scores of some images by each scorer; scorers on the CPU work beside the others."""
         assert self._models is not None
         scorers = self._models.scorers
         waiting = {

@@ -167,5 +167,5 @@ def _status_of(image: ScoredImage) -> str:
 
 
 def _weighted_score(scores: Mapping[str, float], recipe: Recipe) -> float:
-    """The weighted sum of what the scorers say (method: CLIPScore + 0.5 * SSIMScore)."""
+    """The weighted sum of all scores (arXiv 2407.20756: CLIPScore + 0.5 * SSIMScore)."""
     return sum(scorer.weight * scores[name] for name, scorer in recipe.scorers.items())

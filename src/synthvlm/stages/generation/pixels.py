@@ -17,7 +17,7 @@ _THUMBNAIL_SIDE = 192
 
 
 def encode(pixels: np.ndarray, settings: ImageSettings) -> bytes:
-    """Encode an image (uint8, shape (height, width, 3)) as the recipe says."""
+    """Encode an image (uint8, shape (height, width, 3)) as the recipe asks."""
     from PIL import Image
 
     options = {} if settings.format == "png" else {"quality": settings.quality or 95}
@@ -32,7 +32,7 @@ def encoding_fact(settings: ImageSettings) -> str:
 
 
 def encoding_of(fact: object) -> ImageSettings | None:
-    """The settings that ``encoding_fact`` made a fact of; None: it made no such fact."""
+    """The settings of a fact that ``encoding_fact`` returned; None for any other value."""
     from synthvlm.recipe.generation import ImageSettings
 
     format, _, quality = str(fact).partition("-")

@@ -59,7 +59,7 @@ def prompts_of(captions: pa.Table, shared: str) -> list[Prompt]:
 
 
 def image_dependencies(recipe: Recipe) -> dict[str, str]:
-    """What every image and its scores depend on, beside the caption and the index.
+    """What every image and its scores depend on in addition to the caption and the index.
 
     Returns:
         A fingerprint of each part, by a name for people.

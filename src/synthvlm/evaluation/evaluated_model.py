@@ -7,11 +7,11 @@ from typing import Any
 
 from synthvlm.models.model_files import model_identity, vision_language_path
 
-__all__ = ["AskedModel", "identified"]
+__all__ = ["EvaluatedModel", "identify_model"]
 
 
 @dataclass(frozen=True, slots=True)
-class AskedModel:
+class EvaluatedModel:
     """The model under evaluation.
 
     Attributes:
@@ -35,7 +35,7 @@ class AskedModel:
         return values
 
 
-def identified(model: str, device: str, dtype: str, revision: str | None) -> AskedModel:
+def identify_model(model: str, device: str, dtype: str, revision: str | None) -> EvaluatedModel:
     """A model by hub id, folder, or output folder of ``synthvlm train``; nothing is loaded.
 
     Raises:
@@ -44,4 +44,4 @@ def identified(model: str, device: str, dtype: str, revision: str | None) -> Ask
     from synthvlm.models.vlm import resolved
 
     path = vision_language_path(model)
-    return AskedModel(path, model_identity(path), *resolved(device, dtype), revision)
+    return EvaluatedModel(path, model_identity(path), *resolved(device, dtype), revision)
