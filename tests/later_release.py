@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import synthvlm
@@ -45,11 +46,11 @@ def later_release(folder: Path) -> Path:
     return folder
 
 
-def _settings_classes(trees: object) -> set[str]:
+def _settings_classes(trees: Iterable[ast.Module]) -> set[str]:
     """Names of the classes that are settings, directly or by a base class."""
     bases = {
         node.name: {ast.unparse(base) for base in node.bases}
-        for tree in trees  # type: ignore[attr-defined]
+        for tree in trees
         for node in tree.body
         if isinstance(node, ast.ClassDef)
     }

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthvlm.checks.opened_run import opened_run
 
 from later_release import NEW_SETTING, later_release, run_python
 from synthvlm import Recipe, load_plugin
 from synthvlm.checks.status import status
 from synthvlm.checks.verify import verify
 from synthvlm.components import plugins
-from synthvlm.pipeline import Pipeline, resumed_recipe
+from synthvlm.pipeline import Pipeline, open_run, resumed_recipe
 from synthvlm.stages.generation.models import Models
 
 DATA = Path(__file__).parent / "data"
@@ -83,7 +82,7 @@ def test_the_folder_holds_what_it_should(run: Path) -> None:
     work = _work(run)
     folders = {name.split("/")[0] for name in work}
     assert folders >= {"measures", "measures-perplexity", "captions", "candidates", "pairs"}
-    _, recipe = opened_run(str(run))
+    _, recipe = open_run(str(run))
     assert recipe.sources[0].path == "kept_captions.jsonl"
     assert sum(len(data) for _, data in work.values()) < 400_000
     counts = [json.loads((run / f"done/curate/{n:05d}.json").read_text())["facts"] for n in (0, 1)]
@@ -104,7 +103,7 @@ def test_there_is_nothing_to_do_in_it(run: Path) -> None:
 
 
 def test_it_is_sound_and_current(run: Path) -> None:
-    folder, recipe = opened_run(str(run))
+    folder, recipe = open_run(str(run))
     found = verify(folder, recipe)
     assert [(one.stage, one.kind, one.problem) for one in found.findings] == [], ADVICE
     assert found.notes == ()

@@ -15,13 +15,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from synthvlm.checks.command import verify_command
-from synthvlm.checks.opened_run import opened_run
 
 from commands import run as command
 from synthvlm.checks.regenerate import regenerate_command
 from synthvlm.checks.status import status
+from synthvlm.checks.verify import verify_command
 from synthvlm.errors import RecipeError
+from synthvlm.pipeline import open_run
 from synthvlm.progress.display import SilentProgress
 from synthvlm.recipe import Recipe
 
@@ -48,7 +48,7 @@ def test_the_folder_is_as_old_as_it_should_be(run: Path) -> None:
 
 
 def test_its_recipe_is_read(run: Path) -> None:
-    _, recipe = opened_run(str(run))
+    _, recipe = open_run(str(run))
     assert recipe.selection.min_scores == {}
     assert list(recipe.scorers) == ["clip", "ssim"]
     assert list(recipe.curation.rules) == [
@@ -66,11 +66,11 @@ def test_a_removed_setting_that_was_on_is_named(run: Path) -> None:
     text = file.read_text().replace("early_rejection: null", "early_rejection: {after: 2}")
     file.write_text(text)
     with pytest.raises(RecipeError, match=r"generation\.early_rejection: it was removed, for"):
-        opened_run(str(run))
+        open_run(str(run))
 
 
 def test_status_tells_what_is_there(run: Path) -> None:
-    found = status(*opened_run(str(run)))
+    found = status(*open_run(str(run)))
     assert found.candidates is not None
     assert (found.candidates.done, found.candidates.total) == (16, 16)
     assert "candidates: 16 of 16 done" in found.text()
@@ -81,8 +81,8 @@ def test_verify_tells_what_is_made_again(run: Path) -> None:
         str(run), is_discarding=False, as_json=False, progress=SilentProgress()
     )
     assert (
-        "stale: done/generate/00000.json (generate, shard 0): it is of an earlier version of "
-        "synthvlm: its images are made again" in text
+        "stale: done/generate/00000.json (generate, shard 0): it was made by an earlier version "
+        "of synthvlm; its images are generated again" in text
     )
     # Of the removed data set alone is anything missing; nothing is damaged.
     bad = [line for line in text.splitlines() if line.startswith(("missing:", "damaged:"))]
@@ -96,7 +96,7 @@ def test_an_image_of_it_can_be_made_again(run: Path) -> None:
         progress=SilentProgress(),
     )  # fmt: skip
     assert is_same, text
-    assert "its row was made by another recipe, caption or models than those of now" in text
+    assert "its row was made with another recipe, caption or models than the current ones" in text
 
 
 def test_it_is_finished_and_says_first_what_is_made_again(run: Path, tmp_path: Path) -> None:

@@ -180,7 +180,13 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
         "generation": {"generator": "own_generator", "options": {"level": 2}},
         "selection": {"method": "own_selector", "options": {"level": 2}},
     }
-    return {"whole": whole, "other": other, "plain": plain, "plug-ins": plug_ins}
+    # Components that came later: so the pinned fingerprints of the others stay as they are.
+    more = {
+        **plain,
+        "curation": {"rules": {"control_tokens": bounds}},
+        "scoring": {"siglip": {"model": "siglip"}},
+    }
+    return {"whole": whole, "other": other, "plain": plain, "plug-ins": plug_ins, "more": more}
 
 
 @dataclass(frozen=True)

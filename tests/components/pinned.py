@@ -115,7 +115,8 @@ def defaults() -> dict[str, dict[str, Any]]:
             if not field.is_required() and not {*_marks(field)} & {*InHash}
         }
         if values:
-            found[f"{model.__module__.removeprefix('synthvlm.')}.{model.__name__}"] = values
+            assert model.__name__ not in found, "two classes of settings have one name"
+            found[model.__name__] = values
     on = {table.kind: table.defaults() for table in (RULES, SCORERS)}
     found["on by default"] = {kind: _json(settings) for kind, settings in on.items()}
     return found

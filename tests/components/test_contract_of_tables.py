@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from every_setting import nested_settings
 
-from fake_models import run_with
+from fake_models import FakeClip, FakeGenerator, FakeSsim, run_with
 from synthvlm import Pipeline, Recipe
 from synthvlm.captions.rules import METHOD_RULES, RULES
 from synthvlm.captions.rules.base import ModelRule, RuleSettings, TextRule
@@ -33,6 +33,7 @@ from synthvlm.scorers import SCORERS, Scorer, ScorerSettings
 from synthvlm.selectors import SELECTORS, Selector
 from synthvlm.stages.curation.curate import reasons_on
 from synthvlm.stages.curation.rules import model_rules_on, text_rules_on
+from synthvlm.stages.generation.models import Models
 
 ROOT = Path(__file__).parents[2]
 BASES: list[tuple[Table[Any], type[Component]]] = [
@@ -243,9 +244,14 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name: {"min": -1.0, "max": 1e9, **_needed_by_text_rule(name, captions)}
         for name in TEXT_RULES
     }
-    recipe = _recipe(captions, curation={"rules": rules}, generation={"candidates": 2})
-    assert list(recipe.scorers) == SCORERS.names()
-    run_with(recipe, folder / "run")
+    recipe = _recipe(
+        captions,
+        curation={"rules": rules},
+        generation={"candidates": 2},
+        scoring={name: {} for name in SCORERS.names()},
+    )
+    scorers = {name: FakeClip() if name == "clip" else FakeSsim() for name in SCORERS.names()}
+    run_with(recipe, folder / "run", lambda recipe: Models(FakeGenerator(), scorers))
     return folder / "run"
 
 

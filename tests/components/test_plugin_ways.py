@@ -367,7 +367,7 @@ def test_a_recipe_names_what_is_registered_and_nothing_else(
     forgotten: None, tmp_path: Path
 ) -> None:
     values = {"sources": [{"path": "a.txt"}], "scoring": {"dullness": {"level": 4}}}
-    with pytest.raises(RecipeError, match=r"there is no scorer 'dullness' \(valid: clip, ssim\)"):
+    with pytest.raises(RecipeError, match=r"there is no scorer 'dullness' \(valid: "):
         Recipe.from_values(values)
     plugins.load_plugin(_written(tmp_path, SCORER))
     recipe = Recipe.from_values(values)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from synthvlm.errors import EvaluationError
-from synthvlm.evaluation.asked_model import AskedModel
+from synthvlm.evaluation.evaluated_model import EvaluatedModel
 from synthvlm.evaluation.evaluation import _is_done
 from synthvlm.evaluation.local import AnswerFile
 from synthvlm.evaluation.settings import SHORT_ANSWER, QuestionSettings, changed_keys
 
 RECORD = {
-    **AskedModel("m", "content", "cpu", "float32", None).values(),
+    **EvaluatedModel("m", "content", "cpu", "float32", None).values(),
     "questions": "checksum",
     "blind": False,
     "suffix": SHORT_ANSWER,

@@ -26,7 +26,7 @@ class SiglipSettings(ScorerSettings):
     model: Annotated[str, ModelName(), InHash.ALWAYS] = Field(
         "google/siglip2-base-patch16-224", min_length=1, description="Hub id or folder."
     )
-    revision: str | None = None
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
 
 
 class SiglipScorer(Scorer):
