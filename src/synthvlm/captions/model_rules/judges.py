@@ -228,7 +228,7 @@ class LocalJudge(ModelRule):
 
     The conversation (``judge_messages``) is put in the tokenizer's chat template; where that drops
     or refuses a system message, it goes in front of the user's, and where there is no template,
-    both go in front of "Answer:". A model that thinks aloud is told not to, if its template can.
+    both go in front of "Answer:". Thinking aloud is turned off, if the template can.
     """
 
     name: ClassVar[str] = "judge"

@@ -42,8 +42,8 @@ class FileFormat(NamedTuple):
     Attributes:
         read: The reader.
         unit: What it counts rows in, for messages.
-        image_field: Where its rows have their original image unless told otherwise; None: nowhere
-            in particular; "": they cannot have any.
+        image_field: Where its rows have their original image by default; None: a source must name
+            the field; "": they cannot have any.
     """
 
     read: Callable[[BinaryIO, Fields], Iterator[Record]]

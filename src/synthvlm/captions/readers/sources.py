@@ -156,7 +156,7 @@ def source_digest(
     """A hash of what a source holds, original images in files of their own aside.
 
     Of the bytes of a local file; for WebDataset shards, images and data set folders, of the size
-    and the first and last MiB of each file; for remote files of what the file system tells
+    and the first and last MiB of each file; for remote files of what the file system reports
     (``ukey``, size, ETag); for the hub of id and commit. Of a glob, of all its files in order.
 
     Args:
@@ -249,7 +249,7 @@ def _image_fields(part: Part, image_field: str | None) -> Fields:
     return Fields(part.path, "caption", "id", field, image_required=image_field is not None)
 
 
-class _Wanted:
+class _RowCursor:
     """The next wanted row, from an ascending stream of row numbers."""
 
     def __init__(self, rows: Iterable[int]) -> None:
@@ -263,8 +263,8 @@ class _Wanted:
         if self.row is not None and self.row <= last:
             raise ValueError(f"wanted rows must ascend from 0; {self.row} comes after {last}")
 
-    def may_be(self, number: int) -> bool:
-        """Whether a row of the part that begins with row ``start`` may be wanted."""
+    def may_need(self, number: int) -> bool:
+        """Whether a row of the part that begins with row ``start`` may be needed."""
         return self.row is not None and self.row <= self.start + number
 
 
@@ -276,30 +276,30 @@ def _images(
     rows: Iterable[int],
     to_end: bool,
 ) -> Iterator[OriginalImage]:
-    wanted = _Wanted(rows)
+    cursor = _RowCursor(rows)
     row = 0
     for part, asked in zip(parts, fields, strict=True):
-        if wanted.row is None:
+        if cursor.row is None:
             return
-        wanted.start = row
+        cursor.start = row
         file = part.path if len(parts) > 1 else None
         place = partial(place_of, unit=part.unit, file=file)
         images = folder or part.folder()
         try:
-            for record in part.read(replace(asked, wants=wanted.may_be)):
-                if row == wanted.row:
+            for record in part.read(replace(asked, wants=cursor.may_need)):
+                if row == cursor.row:
                     yield _image(record, row, place, images)
-                    wanted.advance()
-                    if wanted.row is None:
+                    cursor.advance()
+                    if cursor.row is None:
                         return
                 row += 1
         except READ_ERRORS as error:
-            raise unreadable(part.path, error, row - wanted.start) from error
+            raise unreadable(part.path, error, row - cursor.start) from error
     if to_end and not row:
         raise CaptionSourceError(f"{path}: there are no images")
-    if wanted.row is not None and not to_end:
+    if cursor.row is not None and not to_end:
         raise CaptionSourceError(
-            f"{path}: there is no row {wanted.row}, only {row} rows; was the source changed?"
+            f"{path}: there is no row {cursor.row}, only {row} rows; was the source changed?"
         )
 
 

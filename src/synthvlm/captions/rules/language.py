@@ -30,7 +30,7 @@ class LanguageShare(TextRule):
     number of bytes before the softmax. So a short caption gets a low probability even where its
     language is the likeliest, and a text without evidence (empty, "ok", a file name) gets one
     near 0.01. Bounds belong far below 0.5: 0.1 parts English captions of three words and more
-    from those in other languages; one or two words can be told in no way.
+    from those in other languages; one or two words are too little evidence.
     """
 
     name: ClassVar[str] = "language"
