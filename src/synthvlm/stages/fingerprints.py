@@ -10,8 +10,8 @@ The hashed strings and the order of values are fixed: finished work is known by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from synthvlm.captions.rules import RULES
 from synthvlm.components.settings import ModelName, chosen_values, identity_values
@@ -35,15 +35,17 @@ from synthvlm.stages.curation.rules import (
 from synthvlm.stages.curation.verdicts import CONCEPTS, DUPLICATE, NEAR_DUPLICATE
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from synthvlm.recipe import Recipe
     from synthvlm.recipe.generation import AdaptiveSettings, GenerationSettings
     from synthvlm.recipe.sources import SourceSettings
     from synthvlm.run_folder.folder import Marker
-    from synthvlm.stages.export import SelectedPairs
     from synthvlm.stages.generation.prompts import Prompt
 
 __all__ = [
     "calibration_fingerprint",
+    "combined_fingerprint",
     "content_fingerprint",
     "image_dependencies",
     "image_fingerprint",
@@ -216,9 +218,14 @@ def image_dependencies(recipe: Recipe) -> dict[str, str]:
     return {part: fingerprint(value) for part, value in parts.items()}
 
 
+def combined_fingerprint(dependencies: Mapping[str, str]) -> str:
+    """What every image depends on, as one fingerprint, given ``image_dependencies``."""
+    return fingerprint("image", list(dependencies.values()))
+
+
 def image_fingerprint(recipe: Recipe) -> str:
-    """The same as one fingerprint."""
-    return fingerprint("image", list(image_dependencies(recipe).values()))
+    """What every image and its scores depend on in addition to the caption and the index."""
+    return combined_fingerprint(image_dependencies(recipe))
 
 
 def _generator_identity(settings: GenerationSettings) -> object:
@@ -260,6 +267,14 @@ def calibration_fingerprint(recipe: Recipe, adaptive: AdaptiveSettings, shared: 
     return fingerprint("calibrate", shared, count, identity_values(adaptive, identify), weights)
 
 
+class _Parts(Protocol):
+    """The selected pairs in parts: their rows, and the checksums of the files they come from."""
+
+    def parts(self) -> Iterator[pa.Table]: ...
+
+    def inputs(self, part: pa.Table) -> list[str]: ...
+
+
 # -- The selection, and the data set -----------------------------------------------------------
 
 
@@ -276,7 +291,7 @@ def selection_fingerprint(recipe: Recipe, generated: Mapping[int, Marker]) -> st
     return fingerprint("select", identity_values(settings, identify), method, checksums)
 
 
-def part_fingerprints(recipe: Recipe, selected: SelectedPairs) -> dict[int, str]:
+def part_fingerprints(recipe: Recipe, selected: _Parts) -> dict[int, str]:
     """What each part depends on: its pairs, the files they come from, the settings."""
     formats = [
         EXPORTERS.identity(name, settings, identify)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from synthvlm.engines.base import LostShard, Reporter, ShardResult
 from synthvlm.errors import ModelError, SynthVLMError, TooManyFailuresError
-from synthvlm.stages.fingerprints import image_dependencies, image_fingerprint, shard_fingerprint
+from synthvlm.stages.fingerprints import image_dependencies, shard_fingerprint
 from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.calibrate import Calibration, Sample, calibrate
 from synthvlm.stages.generation.models import GenerationContext
@@ -61,7 +61,7 @@ def generate(
         EngineError: Workers die whatever they are given.
     """
     began = time.monotonic()
-    context = GenerationContext(run, recipe, load_models, image_fingerprint(recipe))
+    context = GenerationContext(run, recipe, load_models, image_dependencies(recipe))
     done = run.markers(STAGE)
     calibration = calibrate(context, engine, _sample(context, captions), progress)
     # Candidates of each shard, and the shards that are as they should be.
@@ -76,7 +76,7 @@ def generate(
         if _is_current(done.get(shard), expected):
             current.add(shard)
     stale = [shard for shard in captions if shard not in current]
-    _announce_repeated(recipe, [done[shard] for shard in stale if shard in done], progress)
+    _announce_repeated(context, [done[shard] for shard in stale if shard in done], progress)
     progress.start(STAGE, sum(sizes.values()), "candidates", sum(sizes[n] for n in current))
     totals = _Totals(run, recipe, sizes, progress)
     job = GenerationJob(context, captions, calibration)
@@ -186,9 +186,11 @@ class _Totals:
             self._progress.note(f"warning: {line}; the next run tries it again")
 
 
-def _announce_repeated(recipe: Recipe, stale: Sequence[Marker], progress: Progress) -> None:
+def _announce_repeated(
+    context: GenerationContext, stale: Sequence[Marker], progress: Progress
+) -> None:
     """Say, before it is done, how many images of an earlier run are generated again, and why."""
-    now = image_dependencies(recipe)
+    now = context.image_dependencies
     repeated, reasons = 0, dict[str, None]()
     for marker in stale:
         before = marker.facts.get("depends")
@@ -234,7 +236,7 @@ class GenerationJob:
         Raises:
             ModelError: The models here are not those of the driver.
         """
-        if image_fingerprint(self.context.recipe) != self.context.image_fingerprint:
+        if image_dependencies(self.context.recipe) != self.context.image_dependencies:
             raise ModelError(
                 "a worker's models are not those that the run was started with: the folders that "
                 "the recipe names must hold the same files on every machine"

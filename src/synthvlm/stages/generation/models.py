@@ -10,6 +10,7 @@ from synthvlm.components.component import LoadContext
 from synthvlm.generators import GENERATORS
 from synthvlm.models.devices import resolve_device
 from synthvlm.scorers import SCORERS
+from synthvlm.stages.fingerprints import combined_fingerprint
 
 if TYPE_CHECKING:
     from synthvlm.generators.base import Generator
@@ -30,14 +31,19 @@ class GenerationContext:
         run: The run folder.
         recipe: With dtype and threads resolved.
         load_models: Loads what the recipe names; called once by each worker.
-        image_fingerprint: What every image depends on (``prompts.image_fingerprint``), as the
-            driver of the run computed it.
+        image_dependencies: What every image depends on (``fingerprints.image_dependencies``), as
+            the driver of the run computed it.
     """
 
     run: RunFolder
     recipe: Recipe
     load_models: Callable[[Recipe], Models]
-    image_fingerprint: str
+    image_dependencies: Mapping[str, str]
+
+    @property
+    def image_fingerprint(self) -> str:
+        """The same as one fingerprint."""
+        return combined_fingerprint(self.image_dependencies)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from synthvlm.data import (
     preview_schema,
     table_of,
 )
-from synthvlm.stages.fingerprints import image_dependencies, shard_fingerprint
+from synthvlm.stages.fingerprints import shard_fingerprint
 from synthvlm.stages.generation.batch_generator import (
     BatchGenerator,
     GenerationRequest,
@@ -206,7 +206,7 @@ class ShardAttempt:
             "prompt_truncated": len({row.caption_id for row in rows if row.prompt_truncated}),
             "irreproducible": sum(row.score is not None and not row.reproducible for row in rows),
             "encoding": self._encoding,
-            "depends": image_dependencies(self._recipe),
+            "depends": dict(self._context.image_dependencies),
         }
 
     def _known_rows(self, calibration: Calibration) -> dict[Key, Candidate]:
