@@ -270,6 +270,7 @@ def _turns(entries: list[Event]) -> list[tuple[float, float]]:
 
 def _wall_and_workers(turns: list[tuple[float, float]]) -> tuple[float, int]:
     """Seconds in which at least one worker was busy, and how many were busy at most at once."""
+    # At equal times, ends (-1) come before starts: a worker that goes on is not counted twice.
     changes = sorted([(end, -1) for _, end in turns] + [(begin, 1) for begin, _ in turns])
     total, since = 0.0, 0.0
     now = most = 0

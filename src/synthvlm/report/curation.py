@@ -220,7 +220,7 @@ class _Collector:
 
     def __init__(self, name: str, bounds: Bounds, low: float, high: float) -> None:
         self._name, self._bounds = name, bounds
-        if high - low < 1e-9:
+        if high - low < 1e-9:  # all values are equal, but bins need a width
             low, high = low - 0.5, high + 0.5
         self._edges = np.linspace(low, high, _BINS + 1)
         self._counts = np.zeros(_BINS, np.int64)

@@ -101,8 +101,10 @@ class Candidates:
         for score in self.scores:
             total = float(np.sum(usable[score].to_numpy()))
             self.sums[score] = self.sums.get(score, 0.0) + total
+        # One row per caption, one column per candidate; NaN where a candidate has no score.
         grid = np.full((len(ids.dictionary), self.per_caption), np.nan)
         places = table["index"].to_numpy()
+        # A shard made when the recipe asked for more candidates does not count for best-of-k.
         if len(places) and places.max() < self.per_caption:
             grid[ids.indices.to_numpy(), places] = table["score"].to_numpy()
             best = np.maximum.accumulate(grid[~np.isnan(grid).any(axis=1)], axis=1)

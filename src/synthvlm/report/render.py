@@ -136,6 +136,7 @@ def render(facts: Facts, recipe: Recipe, name: str) -> str:
     environment = _environment()
     script = environment.get_template("report.js").render()
     shown = recipe.published()
+    # The content-security policy of the page allows this script only, by its hash.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     when = None if facts.as_of is None else datetime.fromtimestamp(facts.as_of, UTC)
     return environment.get_template("report.html.jinja").render(
