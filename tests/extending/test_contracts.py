@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,8 @@ from synthvlm.captions.rules import RULES
 from synthvlm.captions.rules.base import Measured, ModelRule, RuleSettings, Subject, TextRule
 from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.captions.rules.method import measure
-from synthvlm.checks.images import pair_problems
 from synthvlm.cli import app
 from synthvlm.components.plugins import forget
-from synthvlm.data import Pair, pair_schema, table_of
 from synthvlm.errors import PluginError
 from synthvlm.recipe import Recipe
 from synthvlm.scorers.base import Scores, check_scores
@@ -335,21 +332,6 @@ def test_what_rules_measure_goes_in_one_piece() -> None:
 def test_embeddings_of_images_without_a_score_do_not_count() -> None:
     vectors = np.array([[1.0, 0.0], [np.nan, np.nan]], np.float32)
     check_scores("mine", Scores(np.array([0.5, np.nan]), vectors, vectors), 2)
-
-
-def test_embeddings_are_all_there_or_none(tmp_path: Path) -> None:
-
-    def problems(*vectors: list[float] | None) -> list[str]:
-        pairs = [
-            Pair(f"c{n}", 0, png(8, 8), "png", 8, 8, vector, None)
-            for n, vector in enumerate(vectors)
-        ]
-        with ThreadPoolExecutor(1) as workers:
-            return list(pair_problems(table_of(pairs, pair_schema()), workers))
-
-    assert problems(None, None) == []
-    assert problems([1.0, 0.0], [0.0, 1.0]) == []
-    assert len(problems([1.0, 0.0], None)) == 2
 
 
 GENERATOR = """

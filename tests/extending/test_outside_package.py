@@ -123,8 +123,8 @@ def test_an_installed_package(outside: Environment, tmp_path: Path) -> None:
         )
     )
     assert "generate: 0 candidates generated (up to date" in again.text
-    assert "no damage" in verified.out
-    assert "bit for bit the stored one; equal scores" in regenerated.out
+    assert "no damage" in verified.out.lower()
+    assert "the same within rounding" in regenerated.out
     found = {(one["kind"], one["name"]): one for one in json.loads(listed.out)}
     assert found["scorer", "colourfulness"] == {
         "kind": "scorer",
@@ -154,6 +154,7 @@ def test_what_runs_are_planned_and_tuned_by(outside: Environment, tmp_path: Path
     # `synthvlm compare` belongs here as soon as it goes by the table of scorers.
 
 
+@pytest.mark.long
 def test_another_version_is_made_again(tmp_path: Path) -> None:
     """A package's new release is one of its components that have no version of their own."""
     environment = Environment(tmp_path / "env")
