@@ -232,7 +232,7 @@ def test_recipe_with_a_typo(tmp_path: Path) -> None:
     line = refusal(run(command, tmp_path, use_fake_models))
     assert line == (
         f"{recipe}: curation.rules.alnum_rate: there is no rule 'alnum_rate', did you mean "
-        f"'alnum_ratio'? (a plug-in of yours: --plugin FILE.py)"
+        f"'alnum_ratio'?; one of your own is added by --plugin FILE.py"
     )
     assert not (tmp_path / "run").exists()
     recipe.write_text("curation:\n  rules:\n    alnum_ratio: null\n")

@@ -35,7 +35,6 @@ class Brightness(Scorer):
     name = "brightness"
     label = "Brightness"
     about = "mean of all pixels, 0 .. 1"
-    range = (0.0, 1.0)
     Settings = BrightnessSettings
 
     def __init__(self, *, scale=1.0):

@@ -16,7 +16,7 @@ from synthvlm.errors import PluginError, RecipeError
 from synthvlm.recipe import Recipe
 from synthvlm.recipe.problems import validated
 
-ADVICE = "(a plug-in of yours: --plugin FILE.py)"
+ADVICE = "one of your own is added by --plugin FILE.py"
 SOURCES = [{"path": "captions.txt"}]
 
 
@@ -48,13 +48,13 @@ def test_a_name_leads_to_its_class(gadgets: Table[Gadget]) -> None:
 def test_an_unknown_name_is_answered_with_the_nearest(gadgets: Table[Gadget]) -> None:
     with pytest.raises(RecipeError) as caught:
         gadgets["levr"]
-    assert str(caught.value) == f"there is no gadget 'levr', did you mean 'lever'? {ADVICE}"
+    assert str(caught.value) == f"there is no gadget 'levr', did you mean 'lever'?; {ADVICE}"
 
 
 def test_an_unknown_name_that_resembles_none_is_answered_with_all(gadgets: Table[Gadget]) -> None:
     with pytest.raises(RecipeError) as caught:
         gadgets["zzz"]
-    assert str(caught.value) == f"there is no gadget 'zzz' (valid: lever, wheel) {ADVICE}"
+    assert str(caught.value) == f"there is no gadget 'zzz' (valid: lever, wheel); {ADVICE}"
 
 
 def test_a_label_is_the_name_where_the_class_has_none(gadgets: Table[Gadget]) -> None:
@@ -95,7 +95,7 @@ def test_every_problem_is_told_with_its_place(gadgets: Table[Gadget]) -> None:
     given = {"levr": {}, "lever": {"lenght": 3, "weight": "x"}, "wheel": 5}
     found = dict(_problems(gadgets, given))
     assert found.keys() == {("levr",), ("lever", "lenght"), ("lever", "weight"), ("wheel",)}
-    assert found["levr",] == f"there is no gadget 'levr', did you mean 'lever'? {ADVICE}"
+    assert found["levr",] == f"there is no gadget 'levr', did you mean 'lever'?; {ADVICE}"
     assert found["lever", "lenght"] == "unknown key, did you mean 'length'?"
     assert found["lever", "weight"] == "Input should be a valid number"
 
@@ -117,7 +117,7 @@ def test_the_problems_of_a_recipe_carry_the_path_of_the_key(gadgets: Table[Gadge
         validated(model, {"gadgets": {"lever": {"lenght": 1}, "whel": {}}}, "my.yaml")
     assert str(caught.value).splitlines() == [
         "my.yaml: gadgets.lever.lenght: unknown key, did you mean 'length'?",
-        f"my.yaml: gadgets.whel: there is no gadget 'whel', did you mean 'wheel'? {ADVICE}",
+        f"my.yaml: gadgets.whel: there is no gadget 'whel', did you mean 'wheel'?; {ADVICE}",
     ]
 
 
@@ -126,7 +126,7 @@ def test_the_problems_of_a_recipe_carry_the_path_of_the_key(gadgets: Table[Gadge
     [
         (
             {"scoring": {"clp": {}}},
-            f"recipe: scoring.clp: there is no scorer 'clp', did you mean 'clip'? {ADVICE}",
+            f"recipe: scoring.clp: there is no scorer 'clp', did you mean 'clip'?; {ADVICE}",
         ),
         (
             {"scoring": {"clip": {"prefx": "x"}}},
@@ -143,7 +143,7 @@ def test_the_problems_of_a_recipe_carry_the_path_of_the_key(gadgets: Table[Gadge
         (
             {"curation": {"rules": {"wrd_count": {"min": 1}}}},
             "recipe: curation.rules.wrd_count: there is no rule 'wrd_count', did you mean "
-            f"'word_count'? {ADVICE}",
+            f"'word_count'?; {ADVICE}",
         ),
         (
             {"curation": {"rules": []}},
@@ -151,7 +151,7 @@ def test_the_problems_of_a_recipe_carry_the_path_of_the_key(gadgets: Table[Gadge
         ),
         (
             {"selection": {"method": "topp"}},
-            "recipe: selection.method: there is no selector 'topp', did you mean 'top'? " + ADVICE,
+            "recipe: selection.method: there is no selector 'topp', did you mean 'top'?; " + ADVICE,
         ),
         (
             {"selection": {"options": {"x": 1}}},
@@ -160,7 +160,7 @@ def test_the_problems_of_a_recipe_carry_the_path_of_the_key(gadgets: Table[Gadge
         (
             {"generation": {"generator": "difusers"}},
             "recipe: generation.generator: there is no generator 'difusers', did you mean "
-            f"'diffusers'? {ADVICE}",
+            f"'diffusers'?; {ADVICE}",
         ),
         (
             {"export": {"options": {"llava": {"instruction": []}}}},

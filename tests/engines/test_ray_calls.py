@@ -89,7 +89,7 @@ def test_a_network_that_loses_calls_stops_nothing(tmp_path: Path) -> None:
 
 def test_why_an_actor_cannot_be_made_is_told() -> None:
     """On its node a plug-in may be missing."""
-    problem = "recipe: scoring.mine: there is no scorer 'mine' (a plug-in of yours: --plugin FILE)"
+    problem = "recipe: scoring.mine: there is no scorer 'mine'; add --plugin FILE.py"
     text = (
         "The actor died because of an error raised in its creation task, ray::_Actor.__init__() "
         "(pid=1)\n  At least one of the input arguments for this task could not be computed:\n"

@@ -190,7 +190,7 @@ def test_files_and_worker_processes(plain: Environment, files: Path, tmp_path: P
         assert "Traceback" not in done.text
         for kind, name in (("scorer", "colourfulness"), ("rule", "digits"), ("exporter", "csv")):
             assert f"there is no {kind} {name!r}" in done.text
-        assert "(a plug-in of yours: --plugin FILE.py)" in done.text
+        assert "one of your own is added by --plugin FILE.py" in done.text
 
 
 def test_ray_has_the_package_and_the_files(

@@ -65,8 +65,8 @@ def test_unknown_key_is_refused_with_its_path_and_the_nearest_name(
 def test_unknown_key_that_resembles_none_is_answered_with_the_valid_names() -> None:
     assert (
         refusal({"scoring": {"zzz": 1}})
-        == f"recipe: scoring.zzz: there is no scorer 'zzz' (valid: {', '.join(SCORERS.names())}) "
-        "(a plug-in of yours: --plugin FILE.py)"
+        == f"recipe: scoring.zzz: there is no scorer 'zzz' (valid: {', '.join(SCORERS.names())}); "
+        "one of your own is added by --plugin FILE.py"
     )
 
 

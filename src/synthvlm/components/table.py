@@ -186,7 +186,8 @@ class Table(Generic[C]):
 
     def _unknown(self, name: object) -> str:
         hint = nearest(str(name), self.names())
-        return f"there is no {self.kind} {name!r}{hint} (a plug-in of yours: --plugin FILE.py)"
+        advice = "one of your own is added by --plugin FILE.py"
+        return f"there is no {self.kind} {name!r}{hint}; {advice}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -62,14 +61,12 @@ class Scorer(Component):
 
     Attributes:
         about: One sentence for the data-set card: what the number measures.
-        range: Lowest and highest score, both inclusive.
         on_cpu: Whether it works on the CPU, image by image: it then scores on threads of its own
             beside the generator.
     """
 
     Settings: ClassVar[type[Settings]] = ScorerSettings
     about: ClassVar[str] = ""
-    range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     on_cpu: ClassVar[bool] = False
 
     def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:

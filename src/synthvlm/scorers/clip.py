@@ -44,7 +44,6 @@ class ClipScorer(Scorer):
     name: ClassVar[str] = "clip"
     label = "CLIPScore"
     about = "cosine of the CLIP embeddings of image and caption, clipped at 0"
-    range = (0.0, 1.0)
     Settings = ClipSettings
     default = ClipSettings()
 

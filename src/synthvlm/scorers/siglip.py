@@ -42,7 +42,6 @@ class SiglipScorer(Scorer):
     name: ClassVar[str] = "siglip"
     label = "SigLIP score"
     about = "probability by SigLIP that image and caption belong together"
-    range = (0.0, 1.0)
     Settings = SiglipSettings
 
     @classmethod

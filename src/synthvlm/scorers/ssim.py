@@ -48,7 +48,6 @@ class SsimScorer(Scorer):
         "structural similarity of the image with itself after a trip through the vision-language "
         "model's input size"
     )
-    range = (-1.0, 1.0)
     on_cpu = True
     Settings = SsimSettings
     default = SsimSettings()
