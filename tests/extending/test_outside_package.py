@@ -113,15 +113,19 @@ def test_an_installed_package(outside: Environment, tmp_path: Path) -> None:
     assert "20 steps" not in page
 
     id = str(rows(out, "pairs")[0]["caption_id"])
-    again, verified, regenerated, listed, published = good(
+    again, verified, regenerated, listed, published, compared = good(
         outside.commands(
             ["run", recipe, "--out", out],
             ["verify", out],
             ["regenerate", out, "--id", id, "--all"],
             ["components", "--json"],
             ["publish", out, tmp_path / "published"],
+            ["compare", out, "--scorer", "colourfulness", "--out", tmp_path / "compared"],
         )
     )
+    assert "Colourfulness" in compared.out
+    comparison = json.loads((tmp_path / "compared" / "comparison.json").read_text())
+    assert comparison["data_sets"][0]["colourfulness_score"]["mean"] > 0
     assert "generate: 0 candidates generated (up to date" in again.text
     assert "no damage" in verified.out.lower()
     assert "the same within rounding" in regenerated.out
@@ -151,7 +155,6 @@ def test_what_runs_are_planned_and_tuned_by(outside: Environment, tmp_path: Path
     assert "Colourfulness" in tuned.out
     assert re.search(r"^options.width +score +Colourfulness", tuned.out, re.M)
     assert "warning" not in tuned.text
-    # `synthvlm compare` belongs here as soon as it goes by the table of scorers.
 
 
 @pytest.mark.long
