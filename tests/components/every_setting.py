@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from synthvlm.captions.rules import RULES
 from synthvlm.components.settings import InHash, Settings
 from synthvlm.data import fingerprint
 from synthvlm.errors import SynthVLMError
@@ -22,6 +23,7 @@ from synthvlm.generators import Generator
 from synthvlm.models.model_files import identify
 from synthvlm.recipe import Recipe
 from synthvlm.run_folder.marker import Marker, StoredFile
+from synthvlm.scorers import SCORERS
 from synthvlm.selectors import Selector
 from synthvlm.stages.curation.resources import is_written
 from synthvlm.stages.curation.rules import model_rules_on
@@ -180,13 +182,24 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
         "generation": {"generator": "own_generator", "options": {"level": 2}},
         "selection": {"method": "own_selector", "options": {"level": 2}},
     }
-    # Components that came later: so the pinned fingerprints of the others stay as they are.
-    more = {
-        **plain,
-        "curation": {"rules": {"control_tokens": bounds}},
-        "scoring": {"siglip": {"model": "siglip"}},
+    # All other components, with their least settings: no new one needs to be added here.
+    rules = {
+        name: bounds | _least(RULES[name].Settings, name)
+        for name in RULES.names()
+        if name not in whole["curation"]["rules"] and RULES[name].version is None
     }
+    scorers = {
+        name: _least(SCORERS[name].Settings, name)
+        for name in SCORERS.names()
+        if name not in whole["scoring"] and SCORERS[name].version is None
+    }
+    more = {**plain, "curation": {"rules": rules}, "scoring": scorers}
     return {"whole": whole, "other": other, "plain": plain, "plug-ins": plug_ins, "more": more}
+
+
+def _least(model: type[Settings], name: str) -> dict[str, Any]:
+    """The settings that must be given: names of models and the like."""
+    return {key: name for key, field in model.model_fields.items() if field.is_required()}
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,19 @@ def hashes() -> dict[str, str]:
             Path("files").mkdir()
             for name, plain in recipes(Path("files")).items():
                 recipe = Recipe.from_values(plain)
-                found |= {f"{name}: {work}": value for work, value in fingerprints(recipe).items()}
+                if name != "more":
+                    work = fingerprints(recipe)
+                    found |= {f"{name}: {part}": value for part, value in work.items()}
+                    continue
+                # This recipe has every component, new ones as well: each is pinned by itself.
+                for rule, settings in recipe.curation.rules.items():
+                    if settings is not None:
+                        identity = RULES.identity(rule, settings, _identify)
+                        found[f"rule {rule}"] = fingerprint(identity)
+                for scorer, one in recipe.scorers.items():
+                    found[f"scorer {scorer}"] = fingerprint(
+                        SCORERS.identity(scorer, one, _identify)
+                    )
     finally:
         plugins.forget()
     return found

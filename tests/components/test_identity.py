@@ -176,3 +176,15 @@ def test_a_new_setting_leaves_every_identity_as_it_was(
 def test_a_new_setting_that_is_used_counts(added: object) -> None:
     later = create_model("Later", __base__=Example, added=(type(added), type(added)()))
     assert values(later(added=added)) == [("added", added), ("steps", 20)]
+
+
+class _Weighted(Settings):
+    weight: Annotated[float, InHash.NEVER] = 1.0
+
+
+class _Redefined(_Weighted):
+    weight: float = 0.5
+
+
+def test_a_setting_that_is_redefined_keeps_its_mark() -> None:
+    assert identity_values(_Redefined(weight=0.7), lambda name, _: name) == []

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.checks.regenerated import Comparison, Regenerated, Regeneration
-from synthvlm.data import Candidate, file_stem, fingerprint, score_column
+from synthvlm.data import Candidate, file_stem, score_column
 from synthvlm.errors import RunFolderError, SynthVLMError
 from synthvlm.pipeline import open_run
 from synthvlm.progress.display import Progress, SilentProgress
@@ -85,14 +85,14 @@ class _StoredCaption:
     """What the run folder holds of a caption and its candidates."""
 
     def __init__(self, run: RunFolder, recipe: Recipe, id: str) -> None:
-        from synthvlm.stages.fingerprints import image_fingerprint
+        from synthvlm.stages.fingerprints import candidate_fingerprint, image_fingerprint
 
         self.run, self.recipe, self.id = run, recipe, id
         self.shard, caption = _caption(run, id)
         if not caption["kept"]:
             raise RunFolderError(_rejection(id, caption))
         self.text = str(caption["text"])
-        self.fingerprint = fingerprint(image_fingerprint(recipe), id, self.text)
+        self.fingerprint = candidate_fingerprint(image_fingerprint(recipe), id, self.text)
         self.marker: Marker = _generated(run, self.shard, id)
         self.rows = [Candidate.of_row(row) for row in self._rows("candidates")]
         self.rows.sort(key=lambda row: row.index)

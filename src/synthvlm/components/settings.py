@@ -76,6 +76,8 @@ class ModelName:
     kind: Literal["pipeline", "clip", "language"] | None = None
 
 
+_MARKS = (InHash, ModelName)
+
 #: What the model or file of that name is, by its content.
 Identify = Callable[[str, ModelName], str]
 
@@ -109,12 +111,25 @@ def chosen_values(settings: Settings) -> list[tuple[str, object]]:
     return _values(settings, lambda name, _: name, left_out=None)
 
 
+def marks_of(model: type[Settings], name: str) -> list[Any]:
+    """The marks of a setting: its own, else those of the class whose setting it redefines.
+
+    So a plug-in that gives ``weight`` another default need not repeat that no result depends on it.
+    """
+    for base in model.__mro__:
+        if issubclass(base, Settings) and name in base.model_fields:
+            marks = [m for m in base.model_fields[name].metadata if isinstance(m, _MARKS)]
+            if marks:
+                return marks
+    return []
+
+
 def _values(
     settings: Settings, identify: Identify, left_out: InHash | None
 ) -> list[tuple[str, object]]:
     values: list[tuple[str, object]] = []
     for name, field in sorted(type(settings).model_fields.items()):
-        value, marks = getattr(settings, name), field.metadata
+        value, marks = getattr(settings, name), marks_of(type(settings), name)
         if left_out in marks:
             continue
         if InHash.ALWAYS not in marks and value == field.get_default(call_default_factory=True):
@@ -140,9 +155,10 @@ def _plain(value: Any, identify: Identify, left_out: InHash | None) -> object:
 
 def named_models(settings: Settings) -> Iterator[tuple[str, str | None, ModelName]]:
     """The models that some settings name: name, revision on the hub, and the mark."""
-    for name, field in type(settings).model_fields.items():
+    for name in type(settings).model_fields:
         value = getattr(settings, name)
-        mark = next((mark for mark in field.metadata if isinstance(mark, ModelName)), None)
+        marks = marks_of(type(settings), name)
+        mark = next((mark for mark in marks if isinstance(mark, ModelName)), None)
         if mark is not None and value is not None:
             yield value, getattr(settings, "revision", None), mark
 

@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from synthvlm.recipe.generation import AdaptiveSettings, GenerationSettings
     from synthvlm.recipe.sources import SourceSettings
     from synthvlm.run_folder.folder import Marker
-    from synthvlm.stages.generation.prompts import Prompt
 
 __all__ = [
     "calibration_fingerprint",
+    "candidate_fingerprint",
     "combined_fingerprint",
     "content_fingerprint",
     "image_dependencies",
@@ -252,8 +252,20 @@ def _choice(recipe: Recipe) -> tuple[object, ...]:
     return recipe.generation.candidates, weights, image
 
 
+class _Prompt(Protocol):
+    """A curated caption, with what its images depend on."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+def candidate_fingerprint(image_fingerprint: str, caption_id: str, text: str) -> str:
+    """What the images of a caption depend on; each row of ``candidates/`` holds it."""
+    return fingerprint(image_fingerprint, caption_id, text)
+
+
 def shard_fingerprint(
-    recipe: Recipe, shared: str, thresholds: tuple[float, ...] | None, prompts: Sequence[Prompt]
+    recipe: Recipe, shared: str, thresholds: tuple[float, ...] | None, prompts: Sequence[_Prompt]
 ) -> str:
     """What a whole shard depends on: its prompts, and the choice among their candidates."""
     choice = (*_choice(recipe), thresholds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthvlm.data import fingerprint
+from synthvlm.stages.fingerprints import candidate_fingerprint
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +37,7 @@ def read_prompts(run: RunFolder, captions: Marker, shared: str) -> list[Prompt]:
 def prompts_of(captions: pa.Table, shared: str) -> list[Prompt]:
     """The kept ones of some rows of ``captions/``, in order."""
     return [
-        Prompt(row["id"], row["text"], fingerprint(shared, row["id"], row["text"]))
+        Prompt(row["id"], row["text"], candidate_fingerprint(shared, row["id"], row["text"]))
         for row in captions.select(["id", "text", "kept"]).to_pylist()
         if row["kept"]
     ]
