@@ -86,15 +86,9 @@ def survive(lab: Lab, store: ObjectStore, workers: int, away_s: float) -> None:
     assert store.count("PUT", "/done/") == commits
 
 
-def test_driver_killed_at_random_requests(tiny_lab: Lab, store: ObjectStore) -> None:
-    kill_drivers(tiny_lab, store, 1, 1)
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("workers", [1, 2])
-def test_driver_killed_at_many_random_requests(
-    small_lab: Lab, store: ObjectStore, workers: int
-) -> None:
+def test_driver_killed_at_random_requests(small_lab: Lab, store: ObjectStore, workers: int) -> None:
     kill_drivers(small_lab, store, workers, 20)
 
 
