@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
@@ -43,10 +44,43 @@ class _ImageTextRule(ModelRule):
     Settings = ImageTextSettings
     needs_image = True
 
+    #: What the model is called in messages.
+    kind: ClassVar[str]
+
     def __init__(
-        self, model: str, *, device: str, dtype: str, batch_size: int, revision: str | None
+        self,
+        model: str,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        batch_size: int = 16,
+        revision: str | None = None,
     ) -> None:
-        raise NotImplementedError
+        """Load the model.
+
+        Args:
+            model: A hub id or folder of a model of the rule's kind.
+            device: A torch device.
+            dtype: ``float32``, ``float16`` or ``bfloat16``.
+            batch_size: Pairs at a time.
+            revision: Branch, tag or commit on the hub.
+
+        Raises:
+            ModelError: The model cannot be found, is damaged, or is of another kind.
+        """
+        self._model, self._tokenizer, self._processor = load_pretrained(
+            self._classes(), self.kind, model, device, dtype, revision
+        )
+        self._batch_size = batch_size
+
+    @staticmethod
+    @abstractmethod
+    def _classes() -> tuple[Any, Any, Any]:
+        """Classes of the model, its tokenizer and its image processor."""
+
+    @abstractmethod
+    def _score(self, pixels: list[torch.Tensor], captions: list[str]) -> _Scores:
+        """One value per pair, of pixels of shape (3, height, width)."""
 
     @classmethod
     def load(cls, settings: ImageTextSettings, context: LoadContext) -> Self:
@@ -63,9 +97,35 @@ class _ImageTextRule(ModelRule):
             revision=settings.revision,
         )
 
+    def measure(self, subjects: Sequence[Subject]) -> Measured:
+        """One value per caption; NaN without an original image."""
+        return _measure_pairs(self.name, subjects, self._batch_size, self._prepare, self._score)
+
+    def _prepare(self, image: Image) -> torch.Tensor:
+        inputs = self._processor(images=[image], return_tensors="pt")
+        pixels: torch.Tensor = inputs["pixel_values"][0]
+        return pixels
+
+    def _stacked(self, pixels: list[torch.Tensor]) -> torch.Tensor:
+        import torch
+
+        return torch.stack(pixels).to(self._model.device, self._model.dtype)
+
+    def _tokens(self, captions: list[str]) -> dict[str, torch.Tensor]:
+        inputs = self._tokenizer(
+            captions,
+            padding=True,
+            truncation=True,
+            max_length=self._model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        )
+        return {
+            name: inputs[name].to(self._model.device) for name in ("input_ids", "attention_mask")
+        }
+
 
 class ImageTextMatching(_ImageTextRule):
-    """Probability that image and caption match, by BLIP's image-text matching head.
+    """Probability (0 .. 1) that image and caption match, by BLIP's image-text matching head.
 
     As Data-Juicer's ``image_text_matching_filter`` with ``Salesforce/blip-itm-base-coco``: softmax
     over the head's two logits. A caption beyond the text model's positions (512 tokens) is judged
@@ -74,53 +134,24 @@ class ImageTextMatching(_ImageTextRule):
 
     name: ClassVar[str] = "image_text_matching"
     label = "Image-text matching"
+    kind = "BLIP"
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        device: str = "cpu",
-        dtype: str = "float32",
-        batch_size: int = 16,
-        revision: str | None = None,
-    ) -> None:
-        """Load the model.
-
-        Args:
-            model: A hub id or folder of a ``BlipForImageTextRetrieval``.
-            device: A torch device.
-            dtype: ``float32``, ``float16`` or ``bfloat16``.
-            batch_size: Pairs at a time.
-            revision: Branch, tag or commit on the hub.
-
-        Raises:
-            ModelError: The model cannot be found, is damaged, or is of another kind.
-        """
+    @staticmethod
+    def _classes() -> tuple[Any, Any, Any]:
         from transformers import BertTokenizer, BlipForImageTextRetrieval, BlipImageProcessorPil
 
-        self._model, self._tokenizer, self._processor = load_pretrained(
-            (BlipForImageTextRetrieval, BertTokenizer, BlipImageProcessorPil),
-            "BLIP", model, device, dtype, revision,
-        )  # fmt: skip
-        self._batch_size = batch_size
-
-    def measure(self, subjects: Sequence[Subject]) -> Measured:
-        """Probability of a match, 0 .. 1; NaN without an original image."""
-        return _measure_pairs(self.name, subjects, self._batch_size, self._prepare, self._score)
-
-    def _prepare(self, image: Image) -> torch.Tensor:
-        return _pixels(self._processor, image)
+        return BlipForImageTextRetrieval, BertTokenizer, BlipImageProcessorPil
 
     def _score(self, pixels: list[torch.Tensor], captions: list[str]) -> _Scores:
-        texts = _tokens(self._model, self._tokenizer, captions)
+        texts = self._tokens(captions)
         logits = self._model(
-            **texts, pixel_values=_stacked(self._model, pixels), use_itm_head=True
+            **texts, pixel_values=self._stacked(pixels), use_itm_head=True
         ).itm_score
         return np.asarray(logits.float().softmax(dim=-1)[:, 1].cpu())
 
 
 class ClipSimilarity(_ImageTextRule):
-    """Cosine of CLIP's image and text embeddings, the caption as it is.
+    """Cosine (-1 .. 1) of CLIP's image and text embeddings, the caption as it is.
 
     As Data-Juicer's ``image_text_similarity_filter`` with ``openai/clip-vit-base-patch32``: unlike
     CLIPScore there is no prefix and no clipping at 0. A caption beyond CLIP's 77 tokens is
@@ -129,42 +160,20 @@ class ClipSimilarity(_ImageTextRule):
 
     name: ClassVar[str] = "clip_similarity"
     label = "CLIP similarity"
+    kind = "CLIP"
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        device: str = "cpu",
-        dtype: str = "float32",
-        batch_size: int = 32,
-        revision: str | None = None,
-    ) -> None:
-        """Load the model; arguments as in ``ImageTextMatching``, of a ``CLIPModel``.
-
-        Raises:
-            ModelError: The model cannot be found, is damaged, or is no CLIP model.
-        """
+    @staticmethod
+    def _classes() -> tuple[Any, Any, Any]:
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-        self._model, self._tokenizer, self._processor = load_pretrained(
-            (CLIPModel, CLIPTokenizer, CLIPImageProcessorPil),
-            "CLIP", model, device, dtype, revision,
-        )  # fmt: skip
-        self._batch_size = batch_size
-
-    def measure(self, subjects: Sequence[Subject]) -> Measured:
-        """Cosine similarity, -1 .. 1; NaN without an original image."""
-        return _measure_pairs(self.name, subjects, self._batch_size, self._prepare, self._score)
-
-    def _prepare(self, image: Image) -> torch.Tensor:
-        return _pixels(self._processor, image)
+        return CLIPModel, CLIPTokenizer, CLIPImageProcessorPil
 
     def _score(self, pixels: list[torch.Tensor], captions: list[str]) -> _Scores:
         import torch
 
-        texts = _tokens(self._model, self._tokenizer, captions)
+        texts = self._tokens(captions)
         text = self._model.get_text_features(**texts).pooler_output
-        image = self._model.get_image_features(_stacked(self._model, pixels)).pooler_output
+        image = self._model.get_image_features(self._stacked(pixels)).pooler_output
         cosines = torch.nn.functional.cosine_similarity(text.float(), image.float())
         return np.asarray(cosines.clamp(-1.0, 1.0).cpu())  # rounding may go beyond 1
 
@@ -253,25 +262,3 @@ def _measure_pairs(
             if np.isnan(values[row]):
                 problems[row] = f"{name}: the model gave no number; try float32"
     return Measured(values, tuple(problems))
-
-
-def _pixels(processor: Any, image: Image) -> torch.Tensor:
-    pixels: torch.Tensor = processor(images=[image], return_tensors="pt")["pixel_values"][0]
-    return pixels
-
-
-def _stacked(model: Any, pixels: list[torch.Tensor]) -> torch.Tensor:
-    import torch
-
-    return torch.stack(pixels).to(model.device, model.dtype)
-
-
-def _tokens(model: Any, tokenizer: Any, captions: list[str]) -> dict[str, torch.Tensor]:
-    inputs = tokenizer(
-        captions,
-        padding=True,
-        truncation=True,
-        max_length=model.config.text_config.max_position_embeddings,
-        return_tensors="pt",
-    )
-    return {name: inputs[name].to(model.device) for name in ("input_ids", "attention_mask")}
