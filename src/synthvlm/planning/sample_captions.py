@@ -10,8 +10,7 @@ import heapq
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,9 +25,9 @@ from synthvlm.run_folder.folder import table_bytes
 from synthvlm.stages.curation.curate import reasons_in_order, totals
 from synthvlm.stages.curation.resources import (
     OriginalImages,
-    hub_arguments,
     is_written,
-    source_path,
+    normalizer,
+    source_captions,
 )
 from synthvlm.stages.curation.rules import looks_at_images, model_rules_on
 
@@ -131,29 +130,9 @@ def _refuse_written(recipe: Recipe) -> None:
 
 
 def _captions(recipe: Recipe) -> Iterator[Caption]:
-    from synthvlm.captions.readers.normalize import normalize
-    from synthvlm.captions.readers.sources import read_captions
-
-    curation = recipe.curation
-    normalizer = partial(
-        normalize,
-        fix_unicode=curation.fix_unicode,
-        normalize_punctuation=curation.normalize_punctuation,
-    )
-
-    def all_sources() -> Iterator[Caption]:
-        for source in recipe.sources:
-            yield from read_captions(
-                source_path(source),
-                name=source_name(source),
-                format=source.format,
-                text_field=source.text_field,
-                id_field=source.id_field,
-                normalize=normalizer,
-                **hub_arguments(source),
-            )
-
-    return islice(all_sources(), recipe.limit)
+    normalize = normalizer(recipe)
+    sources = (source_captions(source, normalize) for source in recipe.sources)
+    return islice(chain.from_iterable(sources), recipe.limit)
 
 
 def _hash(text: str) -> int:

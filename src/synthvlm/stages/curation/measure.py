@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from synthvlm.captions.rules import RULES
 from synthvlm.data import Caption, measure_schema
 from synthvlm.errors import TooManyFailuresError
 from synthvlm.recipe import source_name
-from synthvlm.stages.curation.resources import hub_arguments, is_written, source_path
+from synthvlm.stages.curation.resources import is_written, normalizer, source_captions
 from synthvlm.stages.curation.rules import load_text_rules
 from synthvlm.stages.curation.written import stages_of, written_captions
 from synthvlm.stages.fingerprints import (
@@ -231,26 +230,9 @@ def _captions(run: RunFolder, recipe: Recipe, resources: ExitStack) -> Iterator[
 def _captions_of(
     run: RunFolder, recipe: Recipe, source: SourceSettings, most: int | None, resources: ExitStack
 ) -> Iterator[Caption]:
-    from synthvlm.captions.readers.normalize import normalize
-    from synthvlm.captions.readers.sources import read_captions
-
-    curation = recipe.curation
-    normalizer = partial(
-        normalize,
-        fix_unicode=curation.fix_unicode,
-        normalize_punctuation=curation.normalize_punctuation,
-    )
     if is_written(source):
-        return written_captions(run, recipe, source, most, normalizer, resources)
-    return read_captions(
-        source_path(source),
-        name=source_name(source),
-        format=source.format,
-        text_field=source.text_field,
-        id_field=source.id_field,
-        normalize=normalizer,
-        **hub_arguments(source),
-    )
+        return written_captions(run, recipe, source, most, normalizer(recipe), resources)
+    return source_captions(source, normalizer(recipe))
 
 
 def _batches(captions: Iterator[Caption], size: int) -> Iterator[list[Caption]]:

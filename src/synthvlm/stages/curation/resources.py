@@ -1,9 +1,10 @@
-"""What rules and writers need besides texts: original images of sources, and chat endpoints."""
+"""What curation reads besides its own files: sources, their original images, chat endpoints."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
 from synthvlm.errors import RecipeError
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from synthvlm.captions.readers.sources import OriginalImage
+    from synthvlm.data import Caption
     from synthvlm.endpoints.client import EndpointClient
     from synthvlm.endpoints.connection import EndpointSettings
     from synthvlm.recipe import Recipe
@@ -25,6 +27,8 @@ __all__ = [
     "endpoint_client",
     "hub_arguments",
     "is_written",
+    "normalizer",
+    "source_captions",
     "source_path",
 ]
 
@@ -52,6 +56,36 @@ def is_written(source: SourceSettings) -> bool:
 def hub_arguments(source: SourceSettings) -> HubArguments:
     """The arguments of the readers that only Hugging Face data sets use."""
     return {"split": source.split, "subset": source.subset, "revision": source.revision}
+
+
+def normalizer(recipe: Recipe) -> Callable[[str], str]:
+    """The normalisation of captions that the recipe asks for."""
+    from synthvlm.captions.readers.normalize import normalize
+
+    return partial(
+        normalize,
+        fix_unicode=recipe.curation.fix_unicode,
+        normalize_punctuation=recipe.curation.normalize_punctuation,
+    )
+
+
+def source_captions(source: SourceSettings, normalize: Callable[[str], str]) -> Iterator[Caption]:
+    """The captions of a source, normalised, in its order.
+
+    Raises:
+        CaptionSourceError: It cannot be read.
+    """
+    from synthvlm.captions.readers.sources import read_captions
+
+    return read_captions(
+        source_path(source),
+        name=source_name(source),
+        format=source.format,
+        text_field=source.text_field,
+        id_field=source.id_field,
+        normalize=normalize,
+        **hub_arguments(source),
+    )
 
 
 class OriginalImages:

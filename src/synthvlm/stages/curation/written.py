@@ -17,7 +17,12 @@ from synthvlm.data import Caption, file_stem, written_schema
 from synthvlm.models.devices import resolve_device, resolve_dtype
 from synthvlm.recipe import source_name
 from synthvlm.run_folder.marker import written_stage
-from synthvlm.stages.curation.resources import endpoint_client, hub_arguments, source_path
+from synthvlm.stages.curation.resources import (
+    endpoint_client,
+    hub_arguments,
+    source_captions,
+    source_path,
+)
 from synthvlm.stages.fingerprints import written_fingerprint
 
 if TYPE_CHECKING:
@@ -93,18 +98,10 @@ def _of_concepts(
     most: int | None,
     resources: ExitStack,
 ) -> Iterator[WrittenRow]:
-    from synthvlm.captions.readers.sources import read_captions
     from synthvlm.captions.writers.concept_writer import ConceptWriter
 
     each = settings.captions_per_concept
-    all_concepts = read_captions(
-        source_path(source),
-        name=source_name(source),
-        format=source.format,
-        text_field=source.text_field,
-        normalize=str.strip,
-        **hub_arguments(source),
-    )
+    all_concepts = source_captions(source, str.strip)
     concept_count = None if most is None else math.ceil(most / each)
     concepts = [concept.text for concept in islice(all_concepts, concept_count)]
     where = f"sources.{source_name(source)}.concept_writer"
