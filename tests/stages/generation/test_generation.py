@@ -14,7 +14,13 @@ import torch
 
 from fake_models import FakeClip, FakeGenerator, FakeSsim, use_models
 from synthvlm import Pipeline, Recipe
-from synthvlm.errors import GenerationError, OutOfMemoryError, PluginError, RecipeError
+from synthvlm.errors import (
+    GenerationError,
+    ModelError,
+    OutOfMemoryError,
+    PluginError,
+    RecipeError,
+)
 from synthvlm.generators.base import GeneratedImages
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.scorers.base import Scores
@@ -139,6 +145,18 @@ def test_what_calibration_drew_is_not_drawn_again(tmp_path: Path, generator: Gen
     assert generator.generated == 40 * 5 + 40
 
 
+@pytest.mark.parametrize("changes", [[], ["generation.adaptive={sample: 8, keep_gain: 0.8}"]])
+def test_a_worker_with_other_models_than_the_driver_draws_nothing(
+    tmp_path: Path, generator: Generator, monkeypatch: pytest.MonkeyPatch, changes: list[str]
+) -> None:
+    of_driver = "synthvlm.stages.generation.generate.image_dependencies"
+    monkeypatch.setattr(of_driver, lambda recipe: {"the generator": "another"})
+    with pytest.raises(ModelError, match="the same files on every machine"):
+        generate(tmp_path / "run", *changes)
+    assert generator.generated == 0
+    assert not RunFolder(tmp_path / "run").markers("calibrate")
+
+
 class Notes:
     """Progress that keeps what is noted."""
 
@@ -235,7 +253,7 @@ def test_a_scorer_that_fails_stops_the_run(tmp_path: Path, monkeypatch: pytest.M
     assert len(generate(tmp_path / "run")) == 160
 
 
-def test_the_time_of_drawing_is_told(tmp_path: Path, generator: Generator) -> None:
+def test_generation_seconds_are_recorded(tmp_path: Path, generator: Generator) -> None:
     generate(tmp_path / "run")
     events = [e for e in RunFolder(tmp_path / "run").events() if e["event"] == "shard"]
     assert len(events) == 3
@@ -243,13 +261,13 @@ def test_the_time_of_drawing_is_told(tmp_path: Path, generator: Generator) -> No
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    for change, told in (
+    for change, message in (
         ("run.batch_size=0", "batch_size must be at least 1"),
         ("run.batch_size=many", "run.batch_size"),
         ("generation.adaptive={sample: 1}", "generation.adaptive.sample"),
         ("generation.early_rejection={}", "generation.early_rejection: it was removed"),
     ):
-        with pytest.raises(RecipeError, match=told):
+        with pytest.raises(RecipeError, match=message):
             Recipe.load("tiny", overrides=[change])
 
 

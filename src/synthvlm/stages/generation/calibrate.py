@@ -136,7 +136,7 @@ def _calibrate_on(job: _Job, engine: Engine, progress: Progress) -> None:
             if isinstance(update, LostShard):
                 raise EngineError(
                     f"{STAGE}: {update.deaths} workers died of it; the last: "
-                    f"{update.problem}; mend the cause and run again, finished images "
+                    f"{update.problem}; fix the cause and run again, finished images "
                     f"are kept"
                 )
     facts = run.markers(STAGE)[0].facts
@@ -229,6 +229,12 @@ class _Job:
     fingerprint: str
 
     def __call__(self, progress: Reporter) -> _Worker:
+        """Make the worker.
+
+        Raises:
+            ModelError: The models here are not those of the driver.
+        """
+        self.context.check_models()
         return _Worker(self, progress)
 
 

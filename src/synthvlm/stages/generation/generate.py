@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synthvlm.engines.base import LostShard, Reporter, ShardResult
-from synthvlm.errors import ModelError, SynthVLMError, TooManyFailuresError
+from synthvlm.errors import SynthVLMError, TooManyFailuresError
 from synthvlm.stages.fingerprints import image_dependencies, shard_fingerprint
 from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.calibrate import Calibration, Sample, calibrate
@@ -153,7 +153,7 @@ class _Totals:
             raise TooManyFailuresError(
                 f"{STAGE}: {failed} candidates failed, more than run.max_failed_share "
                 f"({self._share}) allows; the first: {self._first_problem()}; all reasons are in "
-                f"the column `problem` of {self._run.path('candidates')}; mend the cause and run "
+                f"the column `problem` of {self._run.path('candidates')}; fix the cause and run "
                 f"again, what is finished is kept"
             )
 
@@ -179,7 +179,7 @@ class _Totals:
             lines.append(
                 f"{STAGE}: shards that are set aside hold {candidates} candidates, more "
                 f"than run.max_failed_share ({self._share}) allows to fail; "
-                f"all other shards are finished; mend the cause and run again"
+                f"all other shards are finished; fix the cause and run again"
             )
             raise TooManyFailuresError("\n".join(lines))
         for line in lines:
@@ -236,11 +236,7 @@ class GenerationJob:
         Raises:
             ModelError: The models here are not those of the driver.
         """
-        if image_dependencies(self.context.recipe) != self.context.image_dependencies:
-            raise ModelError(
-                "a worker's models are not those that the run was started with: the folders that "
-                "the recipe names must hold the same files on every machine"
-            )
+        self.context.check_models()
         return GenerationWorker(self, progress)
 
 

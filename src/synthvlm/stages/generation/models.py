@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synthvlm.components.component import LoadContext
+from synthvlm.errors import ModelError
 from synthvlm.generators import GENERATORS
 from synthvlm.models.devices import resolve_device
 from synthvlm.scorers import SCORERS
-from synthvlm.stages.fingerprints import combined_fingerprint
+from synthvlm.stages.fingerprints import combined_fingerprint, image_dependencies
 
 if TYPE_CHECKING:
     from synthvlm.generators.base import Generator
@@ -44,6 +45,18 @@ class GenerationContext:
     def image_fingerprint(self) -> str:
         """The same as one fingerprint."""
         return combined_fingerprint(self.image_dependencies)
+
+    def check_models(self) -> None:
+        """Check, where a worker is, that its models are those of the driver.
+
+        Raises:
+            ModelError: They are not.
+        """
+        if image_dependencies(self.recipe) != self.image_dependencies:
+            raise ModelError(
+                "a worker's models are not those that the run was started with: the folders that "
+                "the recipe names must hold the same files on every machine"
+            )
 
 
 @dataclass(frozen=True, slots=True)
