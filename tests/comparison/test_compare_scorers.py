@@ -19,6 +19,7 @@ from synthvlm.comparison.command import compare_command
 from synthvlm.comparison.settings import ComparisonSettings, choose_scorers
 from synthvlm.errors import RecipeError
 from synthvlm.progress.display import SilentProgress
+from synthvlm.report.published import differences
 
 BRIGHTNESS = '''
 import numpy as np
@@ -89,7 +90,7 @@ def test_other_settings_are_not_comparable_with_published_figures(
 ) -> None:
     settings = ComparisonSettings(choose_scorers(changes=[change]))
     assert not settings.is_comparable
-    (note,) = settings.differences_from_published()
+    (note,) = differences(settings.clip, settings.ssim)
     assert note.startswith(difference)
 
 

@@ -191,3 +191,32 @@ def test_time_says_what_was_reused(whole: Builder) -> None:
     assert "1 winners regenerated from their seeds" in times
     assert "5 reused from earlier attempts; 2 failed" in times
     assert "curate n/a 0 n/a done; the log has no times for it" in times
+
+
+PUBLISHED_SETTINGS = (
+    "scoring.clip.model=openai/clip-vit-base-patch32",
+    "scoring.ssim.side=768",
+    "scoring.ssim.model_input_side=336",
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ("scoring.ssim.weight=2", None),
+        ("scoring.clip.prefix=x", "CLIPScores are with the prefix 'x', the published ones with"),
+        ("scoring.clip.model=tiny", "CLIPScores are by tiny, the published ones by CLIP ViT-B/32"),
+        ("scoring.clip.model=/models/mine", "CLIPScores are by mine, the published ones by"),
+        ("scoring.ssim.side=400", "SSIMScores are at 400 pixels through 336"),
+    ],
+)
+def test_settings_unlike_those_of_the_published_figures_are_named(
+    build: Callable[..., Builder], change: str, difference: str | None
+) -> None:
+    builder = build(*PUBLISHED_SETTINGS, change)
+    builder.curated(0, [caption("a")])
+    builder.generated(0, [candidate("a", 0, 0.3, 0.6, chosen=True)], [pair("a", 0)])
+    text = " ".join(builder.page().text.split())
+    assert "Beside the published figures" in text
+    assert text.count("not comparable") == (difference is not None)
+    assert difference is None or difference in text

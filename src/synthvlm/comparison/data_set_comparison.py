@@ -24,6 +24,7 @@ from synthvlm.comparison.settings import ComparisonSettings, LoadedScorers, mode
 from synthvlm.data import score_column
 from synthvlm.estimates import Estimate, mean_interval
 from synthvlm.models.model_files import clip_path
+from synthvlm.report.published import differences
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -315,7 +316,7 @@ def _notes(facts: Sequence[DataSetFacts], settings: ComparisonSettings) -> Itera
                     f"{one.label}: {truncated.sum():,} of {one.scored:,} scored captions are "
                     f"longer than {model_label(name)} reads; it scored their beginning"
                 )
-    yield from settings.differences_from_published()
+    yield from differences(settings.clip, settings.ssim)
     if settings.clip is None:
         yield "no numbers of tokens: they are CLIP's, and the scorer clip is off"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -16,7 +16,7 @@ from synthvlm.errors import RecipeError
 from synthvlm.models.devices import resolve_device
 from synthvlm.recipe.problems import validated
 from synthvlm.recipe.yaml_text import apply_change
-from synthvlm.report.published import is_comparable
+from synthvlm.report.published import PUBLISHED_CLIP, differences
 from synthvlm.scorers import SCORERS, ScorerSettings
 from synthvlm.scorers.base import check_scores
 from synthvlm.scorers.clip import ClipSettings
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from synthvlm.scorers import Scorer, Scores
 
 __all__ = [
-    "DEFAULT_CLIP",
     "ComparisonSettings",
     "LoadedScorers",
     "choose_scorers",
@@ -37,9 +36,6 @@ __all__ = [
     "scorer_models",
     "weighted_sum",
 ]
-
-#: As in the paper.
-DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 
 
 class _Scoring(Settings):
@@ -84,7 +80,7 @@ def choose_scorers(
     scoring = values["scoring"]
     if isinstance(scoring, dict) and isinstance(scoring.get("clip", {}), dict):
         # A recipe's CLIP model is the embedded one by default, a comparison's that of the paper.
-        named = {"model": clip or DEFAULT_CLIP, "revision": revision}
+        named = {"model": clip or PUBLISHED_CLIP, "revision": revision}
         scoring["clip"] = named | scoring.get("clip", {})
     chosen = validated(_Scoring, values, "compare").scoring
     scorers = {name: settings for name, settings in chosen.items() if settings is not None}
@@ -144,26 +140,7 @@ class ComparisonSettings:
     def is_comparable(self) -> bool:
         """Whether CLIPScore and SSIMScore are on, with the settings of the published figures."""
         is_whole = self.clip is not None and self.ssim is not None
-        return is_whole and not list(self.differences_from_published())
-
-    def differences_from_published(self) -> Iterator[str]:
-        """In which settings CLIPScore and SSIMScore are not those of the published figures."""
-        clip, ssim = self.clip, self.ssim
-        if clip is not None and clip.model != DEFAULT_CLIP:
-            yield (
-                f"CLIPScores are by {clip.model}, the published ones by CLIP ViT-B/32: not "
-                f"comparable"
-            )
-        if clip is not None and clip.prefix != (prefix := ClipSettings().prefix):
-            yield (
-                f"CLIPScores are with the prefix {clip.prefix!r}, the published ones with "
-                f"{prefix!r}: not comparable"
-            )
-        if ssim is not None and not is_comparable(DEFAULT_CLIP, ssim.side, ssim.model_input_side):
-            yield (
-                f"SSIMScores are at {ssim.side} pixels through {ssim.model_input_side}, the "
-                f"published ones at 768 through 336: not comparable"
-            )
+        return is_whole and not list(differences(self.clip, self.ssim))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["PUBLISHED", "is_comparable"]
+from collections.abc import Iterator
+
+from synthvlm.scorers.clip import ClipSettings
+from synthvlm.scorers.ssim import SsimSettings
+
+__all__ = ["PUBLISHED", "PUBLISHED_CLIP", "differences"]
 
 #: Mean CLIPScore and SSIMScore as published (arXiv 2407.20756).
 PUBLISHED = (
@@ -11,16 +16,30 @@ PUBLISHED = (
     ("ShareGPT4V", 0.32, 0.79),
     ("SynthVLM-100K", 0.36, 0.86),
 )
-_CLIP = "openai/clip-vit-base-patch32"
-_SIDES = (768, 336)
+#: The CLIP model that they were measured with, and the sides of SSIMScore in pixels: that at which
+#: it compares images, and that to which it first scales them down.
+PUBLISHED_CLIP = "openai/clip-vit-base-patch32"
+_SIDE, _MODEL_INPUT_SIDE = 768, 336
 
 
-def is_comparable(clip: str, side: int, model_input_side: int) -> bool:
-    """Whether the scorers are those of the published scores.
+def differences(clip: ClipSettings | None, ssim: SsimSettings | None) -> Iterator[str]:
+    """In which settings CLIPScore and SSIMScore are not those of the published scores.
 
     Args:
-        clip: Hub id of the CLIP model.
-        side: Side in pixels at which SSIMScore compares images.
-        model_input_side: Side in pixels to which it first scales them down.
+        clip: Settings of CLIPScore; None where it is off, which is no difference.
+        ssim: Settings of SSIMScore, likewise.
     """
-    return clip == _CLIP and (side, model_input_side) == _SIDES
+    if clip is not None and clip.model != PUBLISHED_CLIP:
+        yield (
+            f"CLIPScores are by {clip.model}, the published ones by CLIP ViT-B/32: not comparable"
+        )
+    if clip is not None and clip.prefix != (prefix := ClipSettings().prefix):
+        yield (
+            f"CLIPScores are with the prefix {clip.prefix!r}, the published ones with "
+            f"{prefix!r}: not comparable"
+        )
+    if ssim is not None and (ssim.side, ssim.model_input_side) != (_SIDE, _MODEL_INPUT_SIDE):
+        yield (
+            f"SSIMScores are at {ssim.side} pixels through {ssim.model_input_side}, the "
+            f"published ones at {_SIDE} through {_MODEL_INPUT_SIDE}: not comparable"
+        )

@@ -18,7 +18,7 @@ from synthvlm.data import score_column
 from synthvlm.generators import GENERATORS
 from synthvlm.report.charts import histogram, measure_histogram, rising_line
 from synthvlm.report.collect import Facts, ScoreFacts, collect
-from synthvlm.report.published import PUBLISHED, is_comparable
+from synthvlm.report.published import PUBLISHED, differences
 from synthvlm.run_folder.folder import RECIPE_FILE
 from synthvlm.scorers import SCORERS
 from synthvlm.scorers.clip import ClipSettings
@@ -161,7 +161,7 @@ def render(facts: Facts, recipe: Recipe, name: str) -> str:
         formula=" + ".join(
             f"{scorer.weight:g} · {SCORERS.label(name)}" for name, scorer in recipe.scorers.items()
         ),
-        published=_published(recipe, facts),
+        published=_published(shown, facts),
         yaml=shown.to_yaml(),
         script=script,
         script_digest=digest,
@@ -291,7 +291,12 @@ def _best_of(facts: Facts) -> Markup | None:
 
 
 def _published(recipe: Recipe, facts: Facts) -> dict[str, Any] | None:
-    """The published means, and those of this run; None if it lacks one of the two scorers."""
+    """The published means, and those of this run; None if it lacks one of the two scorers.
+
+    Args:
+        recipe: As it is published: the page names its settings.
+        facts: From ``collect``.
+    """
     clip, ssim = recipe.scorers.get("clip"), recipe.scorers.get("ssim")
     means = {score.name: score for score in facts.scores}
     if not isinstance(clip, ClipSettings) or not isinstance(ssim, SsimSettings) or not means:
@@ -303,9 +308,7 @@ def _published(recipe: Recipe, facts: Facts) -> dict[str, Any] | None:
     return {
         "published": PUBLISHED,
         "own": rows,
-        "clip": published_name(clip.model),
-        "ssim": ssim,
-        "comparable": is_comparable(clip.model, ssim.side, ssim.model_input_side),
+        "differences": list(differences(clip, ssim)),
     }
 
 
