@@ -138,7 +138,9 @@ class LocalEngine:
     def run(
         self, make_worker: MakeWorker, shards: Sequence[int], progress: Reporter
     ) -> Generator[ShardResult]:
-        """Yield the result of each shard as it finishes."""
+        """Yield the result of each shard as it finishes; without shards no worker is made."""
+        if not shards:
+            return
         with closing(make_worker(progress)) as worker:
             for result in worker(shards):
                 yield replace(result, worker="0")

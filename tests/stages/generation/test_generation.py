@@ -24,6 +24,7 @@ from synthvlm.errors import (
 from synthvlm.generators.base import GeneratedImages
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.scorers.base import Scores
+from synthvlm.stages.generation.generate import GenerationJob
 from synthvlm.stages.generation.pixels import decode
 
 CAPTIONS = [f"A red kite number {n} flies over the green hill, near the sea." for n in range(40)]
@@ -155,6 +156,20 @@ def test_a_worker_with_other_models_than_the_driver_draws_nothing(
         generate(tmp_path / "run", *changes)
     assert generator.generated == 0
     assert not RunFolder(tmp_path / "run").markers("calibrate")
+
+
+def test_an_up_to_date_run_makes_no_worker(
+    tmp_path: Path, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = generate(tmp_path / "run")
+
+    def refused(*ignored: Any) -> None:
+        raise AssertionError("a worker was made")
+
+    monkeypatch.setattr(GenerationJob, "__call__", refused)
+    assert generate(tmp_path / "run") == rows
+    with pytest.raises(AssertionError, match="a worker was made"):
+        generate(tmp_path / "other")
 
 
 class Notes:
