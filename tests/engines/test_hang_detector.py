@@ -51,9 +51,7 @@ def test_less_than_a_minute_is_not_remarkable() -> None:
     clock.look_until(1)
     detector.message_from("a")
     assert clock.look_until(60) == {}
-    assert clock.look_until(61.5) == {
-        "a": "no message for 1 min, the longest silence so far was 1 s"
-    }
+    assert clock.look_until(61.5) == {"a": "no message for 1 min, the longest wait so far was 1 s"}
     detector.forget("a")
     assert detector.newly_silent() == {}
 
@@ -69,7 +67,8 @@ def test_while_the_driver_is_away_no_time_passes() -> None:
     assert detector.newly_silent() == {}
     detector.message_from("a")
     clock.now = 2000
-    detector.message_from("a")  # it stays at a second: what it was away for is nobody's silence
+    # It stays at a second: time in which the driver was away does not count.
+    detector.message_from("a")
     assert clock.look_until(2059) == {}
     assert list(clock.look_until(2059.5)) == ["b"]
     assert list(clock.look_until(2060.5)) == ["a"]

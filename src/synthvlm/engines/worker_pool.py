@@ -106,7 +106,7 @@ class ShardQueue:
         return lost
 
 
-#: A worker may hang if it is silent for this many times the longest silence that has ended so far,
+#: A worker may hang if it is silent for this many times the longest wait that has ended so far,
 #: and for at least this many seconds.
 _HANG_FACTOR = 10
 _MIN_HANG_S = 60.0
@@ -116,10 +116,10 @@ _AWAY_S = 30.0
 
 
 class HangDetector:
-    """Finds workers whose silence is far longer than any that has ended so far.
+    """Finds workers for which the wait is far longer than any that has ended so far.
 
     How long a batch or the loading of models takes is not known in advance. So there is no fixed
-    timeout: the longest silence after which some worker reported again is the yardstick. Time in
+    timeout: the longest wait after which some worker reported again is the yardstick. Time in
     which the driver did not look does not count: messages may have been waiting.
     """
 
@@ -129,7 +129,7 @@ class HangDetector:
         self._looked, self._away = clock(), 0.0
         self._last_message: dict[str, float] = {}
         self._reported: set[str] = set()
-        self._longest_silence: float | None = None
+        self._longest_wait: float | None = None
 
     def watch(self, worker: str) -> None:
         """Watch a worker that holds a shard, from now on if it held none before."""
@@ -139,8 +139,8 @@ class HangDetector:
         """Record a message; returns whether the worker had been reported as silent."""
         now = self._now()
         if worker in self._last_message:
-            silence = now - self._last_message[worker]
-            self._longest_silence = max(self._longest_silence or 0.0, silence)
+            wait = now - self._last_message[worker]
+            self._longest_wait = max(self._longest_wait or 0.0, wait)
             self._last_message[worker] = now
         was_reported = worker in self._reported
         self._reported.discard(worker)
@@ -154,12 +154,12 @@ class HangDetector:
     def newly_silent(self) -> dict[str, str]:
         """Workers that may hang and were not reported yet, each with the reason in words."""
         now = self._now()
-        if self._longest_silence is None:
+        if self._longest_wait is None:
             return {}
-        limit = max(_MIN_HANG_S, _HANG_FACTOR * self._longest_silence)
+        limit = max(_MIN_HANG_S, _HANG_FACTOR * self._longest_wait)
         silent = {
-            worker: f"no message for {(now - last) / 60:.0f} min, the longest silence so far was "
-            f"{self._longest_silence:.0f} s"
+            worker: f"no message for {(now - last) / 60:.0f} min, the longest wait so far was "
+            f"{self._longest_wait:.0f} s"
             for worker, last in self._last_message.items()
             if now - last > limit and worker not in self._reported
         }
