@@ -132,7 +132,8 @@ class Builder:
     def measured(self, shard: int, rows: Sequence[dict[str, Any]]) -> None:
         schema = measure_schema(TEXT_RULES)
         table = pa.Table.from_pylist([{n: row[n] for n in schema.names} for row in rows], schema)
-        self.run.commit("measure", shard, "m", [self.run.write_table("measures", shard, table)])
+        file = self.run.write_table("measures", shard, table)
+        self.run.commit("measure", shard, "m", [file], {"captions": table.num_rows})
 
     def curated(self, shard: int, rows: Sequence[dict[str, Any]]) -> None:
         self.measured(shard, rows)

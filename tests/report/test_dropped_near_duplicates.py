@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import pyarrow as pa
+import pytest
 from report_folder import Builder, caption
 
 from synthvlm.report.curation import read_near_duplicates
+from synthvlm.run_folder.folder import RunFolder
 
 
 def near(id: str, text: str, twin: str) -> dict:
@@ -56,3 +59,23 @@ def test_a_twin_that_is_not_there_yet(build: Callable[..., Builder]) -> None:
 
 def test_no_section_without_any(whole: Builder) -> None:
     assert 'id="near-duplicates"' not in whole.page().html
+
+
+def test_they_are_looked_for_only_where_a_step_removed_some(
+    whole: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, ...]] = []
+    read_table = RunFolder.read_table
+
+    def remembered(run: RunFolder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        read.append((name.split("/")[0], *(columns or ())))
+        return read_table(run, name, columns)
+
+    monkeypatch.setattr(RunFolder, "read_table", remembered)
+    whole.page()
+    columns = ("captions", "id", "rejected_by", "duplicate_of")
+    assert columns not in read
+    assert "measures" not in {folder for folder, *_ in read}
+    whole.curated(2, [near("n", "a ball", "a")])
+    whole.page()
+    assert columns in read

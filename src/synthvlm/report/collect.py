@@ -19,6 +19,7 @@ from synthvlm.report.curation import (
 )
 from synthvlm.report.gallery import Part, build_gallery
 from synthvlm.report.pairs import Candidates, join_selection, read_candidates, scores_of
+from synthvlm.stages.curation.curate import NEAR_DUPLICATE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,8 +94,11 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
     """Read what a run has done so far; what is missing becomes a notice."""
     markers = {stage: run.markers(stage) for stage in _STAGES}
     notices = _missing(markers)
-    captions = count_captions(run, markers["measure"]) if markers["measure"] else None
     funnel = read_funnel(run, recipe, markers["curate"]) if markers["curate"] else None
+    if funnel is not None:
+        captions: int | None = funnel.captions
+    else:
+        captions = count_captions(markers["measure"]) if markers["measure"] else None
     candidates = pairs = selected = None
     if markers["generate"]:
         candidates, pairs = read_candidates(run, recipe, markers["generate"])
@@ -112,10 +116,12 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
     events = run.events()
     notices += set_aside_notices(events)
     return Facts(
-        captions=funnel.captions if funnel is not None else captions,
+        captions=captions,
         funnel=funnel,
         measures=read_distributions(run, recipe, markers["curate"]),
-        near_duplicates=read_near_duplicates(run, markers["curate"]),
+        near_duplicates=read_near_duplicates(run, markers["curate"])
+        if funnel is not None and funnel.removed(NEAR_DUPLICATE)
+        else (),
         candidates=candidates,
         pairs=None if pairs is None else pairs.num_rows,
         selected=None if selected is None else selected.num_rows,

@@ -71,6 +71,10 @@ class Funnel:
     kept: int
     steps: tuple[Step, ...]
 
+    def removed(self, reason: str) -> int:
+        """How many captions the step of a reason removed."""
+        return sum(step.removed for step in self.steps if step.reason == reason)
+
 
 def read_funnel(run: RunFolder, recipe: Recipe, curated: Mapping[int, Marker]) -> Funnel:
     """Count rejections in the ``captions/`` tables, and choose samples by a hash of the id."""
@@ -98,10 +102,9 @@ def read_funnel(run: RunFolder, recipe: Recipe, curated: Mapping[int, Marker]) -
     return Funnel(captions, remaining, tuple(steps))
 
 
-def count_captions(run: RunFolder, measured: Mapping[int, Marker]) -> int:
+def count_captions(measured: Mapping[int, Marker]) -> int:
     """Number of captions read so far."""
-    files = [marker.file("measures") for marker in measured.values()]
-    return sum(run.read_table(name, ["row"]).num_rows for name in files if name is not None)
+    return sum(marker.facts["captions"] for marker in measured.values())
 
 
 def _captions_file(marker: Marker) -> str:
@@ -277,15 +280,16 @@ def read_near_duplicates(
     run: RunFolder, curated: Mapping[int, Marker]
 ) -> tuple[NearDuplicate, ...]:
     """At most ten near-duplicates, chosen by a hash of their id."""
+    import pyarrow.compute as pc
+
     files = [name for _, marker in sorted(curated.items()) if (name := marker.file("captions"))]
     chosen: list[tuple[str, str, str]] = []
     for file in files:
-        table = run.read_table(file, ["id", "rejected_by", "duplicate_of"]).to_pydict()
-        rows = zip(table["id"], table["rejected_by"], table["duplicate_of"], strict=True)
+        table = run.read_table(file, ["id", "rejected_by", "duplicate_of"])
+        dropped = table.filter(pc.equal(table["rejected_by"], NEAR_DUPLICATE))
         near_duplicates = [
-            (fingerprint("report", id), id, original)
-            for id, reason, original in rows
-            if reason == NEAR_DUPLICATE
+            (fingerprint("report", row["id"]), row["id"], row["duplicate_of"])
+            for row in dropped.to_pylist()
         ]
         chosen = heapq.nsmallest(_NEAR_DUPLICATE_SAMPLES, [*chosen, *near_duplicates])
     ids = {id for _, *pair in chosen for id in pair}
