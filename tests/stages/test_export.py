@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from commands import run
-from fake_models import use_fake_models
+from fake_models import run_with, use_fake_models
 from synthvlm.data import digest
 from synthvlm.errors import RunFolderError
+from synthvlm.recipe import Recipe
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.stages.data_set_folder import DataSetFolder
 
@@ -83,6 +84,27 @@ def test_a_lost_card_costs_no_part(out: Path) -> None:
     (out / "dataset" / "README.md").unlink()
     again(out)
     assert changed(before, content(out)) == {"README.md", "llava.json"}
+
+
+def test_a_folder_that_parts_share_is_listed_once(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = []
+    sizes = DataSetFolder.sizes
+
+    def listing(self: DataSetFolder, folder: str) -> dict[str, int]:
+        listed.append(folder)
+        return sizes(self, folder)
+
+    monkeypatch.setattr(DataSetFolder, "sizes", listing)
+    captions = [out.parent / "captions.txt"]
+    recipe = Recipe.load("tiny", captions=captions, overrides=COMMAND[3::2])
+    before = content(out)
+    run_with(recipe, out, until="export")
+    assert not changed(before, content(out))
+    folders = {name.rpartition("/")[0] for name in before}
+    assert len(folders) == 5  # that of the indexes, that of the tables, and the images of each part
+    assert sorted(listed) == sorted(folders)
 
 
 def test_what_belongs_to_no_part_is_removed(out: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import posixpath
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -59,18 +60,20 @@ def export(
     folder = DataSetFolder(run)
     expected_parts = part_fingerprints(recipe, selected)
     expected_whole = whole_fingerprint(recipe, expected_parts)
+    # Parts share folders. Until something is removed, a listing stays as it is.
+    sizes = lru_cache(maxsize=16)(folder.sizes)
     done = {
         number: marker
         for number, marker in run.markers(STAGE).items()
         if expected_parts.get(number) == marker.fingerprint
-        and _is_there(folder, _files(run, marker))
+        and _is_there(sizes, _files(run, marker))
     }
     final = run.markers(WHOLE).get(0)
     if (
         final is not None
         and final.fingerprint == expected_whole
         and len(done) == len(expected_parts)
-        and _is_there(folder, final.facts["files"])
+        and _is_there(sizes, final.facts["files"])
     ):
         seconds = time.monotonic() - began
         counts = {"exported": len(selected)}
@@ -182,19 +185,23 @@ def _files(run: RunFolder, marker: Marker) -> dict[str, tuple[int, str]]:
     return files
 
 
-def _is_there(folder: DataSetFolder, files: Mapping[str, tuple[int, str]]) -> bool:
-    """Whether files of the data set are all there at their full size."""
-    sizes: dict[str, int] = {}
-    for within in {posixpath.dirname(name) for name in files}:
-        sizes |= folder.sizes(within)
-    return all(sizes.get(name) == size for name, (size, _) in files.items())
+def _is_there(
+    sizes: Callable[[str], Mapping[str, int]], files: Mapping[str, tuple[int, str]]
+) -> bool:
+    """Whether files of the data set are all there at full size; ``sizes`` lists a folder."""
+    present = {within: sizes(within) for within in _folders(files)}
+    return all(present[posixpath.dirname(n)].get(n) == size for n, (size, _) in files.items())
+
+
+def _folders(files: Iterable[str]) -> set[str]:
+    return {posixpath.dirname(name) for name in files}
 
 
 def _sweep(run: RunFolder, folder: DataSetFolder, markers: Mapping[int, Marker]) -> None:
     """Remove from the data set what belongs to no part, a folder at a time."""
     parts: dict[str, list[int]] = {}
     for number, marker in markers.items():
-        for within in {posixpath.dirname(name) for name in _files(run, marker)}:
+        for within in _folders(_files(run, marker)):
             parts.setdefault(within, []).append(number)
     for within, present in folder.contents():
         unknown = set(present)
