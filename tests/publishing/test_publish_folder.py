@@ -148,6 +148,17 @@ def test_a_lost_record_stops_it(out: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_part_that_names_no_record_stops_it(out: Path, tmp_path: Path) -> None:
+    run = RunFolder(out)
+    part = run.markers("export")[1]
+    files = [file for file in part.files if not file.path.startswith("export-parts/files-")]
+    assert len(files) < len(part.files)
+    run.commit("export", 1, part.fingerprint, files, part.facts)
+    assert "records of its export are missing): run `synthvlm verify" in refusal(
+        out, tmp_path / "published"
+    )
+
+
 @pytest.mark.parametrize("name", ["../../stolen", "/tmp/stolen", "a/../../../stolen", "./x"])
 def test_names_do_not_lead_out_of_the_target(out: Path, tmp_path: Path, name: str) -> None:
     run = RunFolder(out)

@@ -241,7 +241,9 @@ def _open(named: Named) -> DataSet | ModelResults:
 
 def _of_folder(named: Named, path: Path) -> DataSet:
     """A run folder, or what is in its ``dataset/``."""
-    is_run = (path / "recipe.yaml").is_file()
+    from synthvlm.run_folder.folder import RECIPE_FILE
+
+    is_run = (path / RECIPE_FILE).is_file()
     folder = path / "dataset" if is_run else path
     if is_run and not (folder / "README.md").is_file():
         raise CaptionSourceError(

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from synthvlm.data import fingerprint
+from synthvlm.data import digest, fingerprint
 from synthvlm.errors import RunFolderError, SynthVLMError
 
 if TYPE_CHECKING:
-    from synthvlm.run_folder.folder import Marker, RunFolder
+    from synthvlm.run_folder.folder import RunFolder
 
 __all__ = ["CARD", "DataSetFile", "FinishedDataSet", "PublishingError", "StagedFile"]
 
@@ -161,7 +161,14 @@ class FinishedDataSet:
             )
 
     def _part(self, number: int) -> dict[str, DataSetFile]:
-        return self._records(orjson.loads(self._run.read(_record_name(self._parts[number]))))
+        return self._records(orjson.loads(self._run.read(self._record_name(number))))
+
+    def _record_name(self, number: int) -> str:
+        """Path of the record of a part's files, which a damaged marker may not name."""
+        for file in self._parts[number].files:
+            if file.path.startswith("export-parts/files-"):
+                return file.path
+        raise self._damage("records of its export are missing")
 
     def _stage(self, file: DataSetFile, copy: Path) -> StagedFile:
         name = f"{_FOLDER}/{file.name}"
@@ -171,7 +178,7 @@ class FinishedDataSet:
             if isinstance(error.__cause__, FileNotFoundError):
                 raise self._damage(f"{file.name} is missing") from error
             raise
-        checksum = hashlib.blake2b(data, digest_size=16).hexdigest()
+        checksum = digest([data])
         if len(data) != file.size or checksum != (file.checksum or checksum):
             raise self._damage(f"{file.name} differs from what was exported")
         path = self._run.local_path(name)
@@ -195,7 +202,3 @@ class FinishedDataSet:
         return PublishingError(
             f"{self.url} is damaged ({what}): run `synthvlm verify {self._run.url}`"
         )
-
-
-def _record_name(part: Marker) -> str:
-    return next(f.path for f in part.files if f.path.startswith("export-parts/files-"))
