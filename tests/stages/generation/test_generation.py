@@ -22,10 +22,11 @@ from synthvlm.errors import (
     RecipeError,
 )
 from synthvlm.generators.base import GeneratedImages
-from synthvlm.run_folder.folder import RunFolder
+from synthvlm.run_folder.folder import Marker, RunFolder
 from synthvlm.scorers.base import Scores
 from synthvlm.stages.generation.generate import GenerationJob
 from synthvlm.stages.generation.pixels import decode
+from synthvlm.stages.generation.prompts import Prompt, read_prompts
 
 CAPTIONS = [f"A red kite number {n} flies over the green hill, near the sea." for n in range(40)]
 
@@ -170,6 +171,22 @@ def test_an_up_to_date_run_makes_no_worker(
     assert generate(tmp_path / "run") == rows
     with pytest.raises(AssertionError, match="a worker was made"):
         generate(tmp_path / "other")
+
+
+@pytest.mark.parametrize("settings", ["{threshold: 1.0}", "{sample: 8, keep_gain: 0.8}"])
+def test_without_anything_to_calibrate_captions_are_read_once(
+    tmp_path: Path, generator: Generator, monkeypatch: pytest.MonkeyPatch, settings: str
+) -> None:
+    generate(tmp_path / "run", f"generation.adaptive={settings}")
+    read = []
+
+    def reading(run: RunFolder, marker: Marker, *others: Any) -> list[Prompt]:
+        read.append(marker.file("captions"))
+        return read_prompts(run, marker, *others)
+
+    monkeypatch.setattr("synthvlm.stages.generation.generate.read_prompts", reading)
+    generate(tmp_path / "run", f"generation.adaptive={settings}")
+    assert len(read) == len(set(read)) == 3
 
 
 class Notes:

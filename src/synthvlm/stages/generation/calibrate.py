@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -85,7 +85,10 @@ class Calibration:
 
 
 def calibrate(
-    context: GenerationContext, engine: Engine, sample: Sample, progress: Progress
+    context: GenerationContext,
+    engine: Engine,
+    read_sample: Callable[[int], list[Prompt]],
+    progress: Progress,
 ) -> Calibration:
     """Find the scores with which a caption is done, where the recipe asks for it.
 
@@ -94,7 +97,8 @@ def calibrate(
     Args:
         context: What all work of generation shares.
         engine: Where the sample is generated.
-        sample: The captions to calibrate on.
+        read_sample: Reads the captions to calibrate on, given how many; called where they are
+            needed.
         progress: Shows candidates done.
 
     Raises:
@@ -111,7 +115,7 @@ def calibrate(
     expected = calibration_fingerprint(recipe, adaptive, context.image_fingerprint)
     marker = run.markers(STAGE).get(0)
     if marker is None or marker.fingerprint != expected:
-        prompts = sample.prompts()
+        prompts = read_sample(adaptive.sample)
         if not prompts:
             return Calibration()
         _calibrate_on(_Job(context, prompts, expected), engine, progress)

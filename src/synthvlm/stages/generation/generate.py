@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from synthvlm.engines.base import LostShard, Reporter, ShardResult
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
     from synthvlm.stages.generation.models import Models
+    from synthvlm.stages.generation.prompts import Prompt
 
 __all__ = ["GenerationJob", "GenerationWorker", "generate"]
 
@@ -63,7 +65,7 @@ def generate(
     began = time.monotonic()
     context = GenerationContext(run, recipe, load_models, image_dependencies(recipe))
     done = run.markers(STAGE)
-    calibration = calibrate(context, engine, _sample(context, captions), progress)
+    calibration = calibrate(context, engine, partial(_sample, context, captions), progress)
     # Candidates of each shard, and the shards that are as they should be.
     sizes: dict[int, int] = {}
     current: set[int] = set()
@@ -99,15 +101,12 @@ def generate(
     )
 
 
-def _sample(context: GenerationContext, captions: Mapping[int, Marker]) -> Sample:
-    """The captions to calibrate on; none without adaptive best-of-k."""
-    adaptive = context.recipe.generation.adaptive
-    if adaptive is None:
-        return Sample(0)
-    sample = Sample(adaptive.sample)
+def _sample(context: GenerationContext, captions: Mapping[int, Marker], size: int) -> list[Prompt]:
+    """The captions to calibrate on."""
+    sample = Sample(size)
     for marker in captions.values():
         sample.add(read_prompts(context.run, marker, context.image_fingerprint))
-    return sample
+    return sample.prompts()
 
 
 class _Totals:
