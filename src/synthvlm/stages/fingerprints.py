@@ -46,6 +46,7 @@ __all__ = [
     "calibration_fingerprint",
     "candidate_fingerprint",
     "combined_fingerprint",
+    "content_digest",
     "content_fingerprint",
     "image_dependencies",
     "image_fingerprint",
@@ -70,18 +71,30 @@ _RECORDS = "checksums"
 # -- Captions, as they are read or written ----------------------------------------------------
 
 
-def content_fingerprint(recipe: Recipe) -> str:
-    """What captions as they are read depend on: the sources' content and how it is read."""
+def content_digest(source: SourceSettings) -> str:
+    """A hash of the content of a source, which is read whole."""
     from synthvlm.captions.readers.sources import source_digest
 
+    return source_digest(source_path(source), format=source.format, **hub_arguments(source))
+
+
+def content_fingerprint(recipe: Recipe, digests: Sequence[str] | None = None) -> str:
+    """What captions as they are read depend on: the sources' content and how it is read.
+
+    Args:
+        recipe: The recipe.
+        digests: ``content_digest`` of each source, where they are known.
+    """
+    if digests is None:
+        digests = [content_digest(source) for source in recipe.sources]
     sources = [
         (
             identity_values(source, identify),
             source_name(source),
-            source_digest(source_path(source), format=source.format, **hub_arguments(source)),
+            digest,
             writer_fingerprint(recipe, source),
         )
-        for source in recipe.sources
+        for source, digest in zip(recipe.sources, digests, strict=True)
     ]
     curation = recipe.curation
     normalization = (curation.fix_unicode, curation.normalize_punctuation)
@@ -126,11 +139,15 @@ def _built_in_prompt(source: SourceSettings) -> str:
     return DEFAULT_CONCEPT_PROMPT if source.image_captioner is None else DEFAULT_IMAGE_PROMPT
 
 
-def written_fingerprint(recipe: Recipe, source: SourceSettings) -> str:
-    """What is written of the images of a source depends on that."""
-    from synthvlm.captions.readers.sources import source_digest
+def written_fingerprint(recipe: Recipe, source: SourceSettings, digest: str | None = None) -> str:
+    """What is written of the images of a source depends on that.
 
-    digest = source_digest(source_path(source), format=source.format, **hub_arguments(source))
+    Args:
+        recipe: The recipe.
+        source: A source with a writer.
+        digest: Its ``content_digest``, where it is known.
+    """
+    digest = content_digest(source) if digest is None else digest
     return fingerprint(digest, source.format, writer_fingerprint(recipe, source))
 
 

@@ -22,6 +22,7 @@ from commands import run, start
 from fakes.endpoint import FakeEndpoint, Say, Status
 from random_captioner import end_on, save_blip
 from synthvlm import Pipeline, Recipe
+from synthvlm.captions.readers.sources import source_digest
 from synthvlm.captions.writers.image_captions import ImageCaptioner
 from synthvlm.errors import CaptionSourceError, RecipeError, TooManyFailuresError
 
@@ -84,6 +85,22 @@ def test_an_endpoint_captions_images_once(tmp_path: Path, photos: Path) -> None:
         again = curate(tmp_path / "run", sources, "curation.normalize_punctuation=false")
         assert [row["text"] for row in again] == [row["text"] for row in rows]
         assert len(server.received) == asked
+
+
+def test_a_source_is_hashed_once(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = []
+
+    def hashing(path: str, **settings: Any) -> str:
+        hashed.append(path)
+        return source_digest(path, **settings)
+
+    monkeypatch.setattr("synthvlm.captions.readers.sources.source_digest", hashing)
+    with FakeEndpoint(describe) as server:
+        sources = source(photos / "*.png", image_captioner=captioner(server))
+        assert len(curate(tmp_path / "run", sources)) == len(COLOURS)
+    assert hashed == [str(photos / "*.png")]
 
 
 def test_a_limit_asks_for_no_more_and_a_higher_one_for_the_rest(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from synthvlm.stages.curation.resources import is_written, normalizer, source_ca
 from synthvlm.stages.curation.rules import load_text_rules
 from synthvlm.stages.curation.written import stages_of, written_captions
 from synthvlm.stages.fingerprints import (
+    content_digest,
     content_fingerprint,
     measured_fingerprint,
     sources_fingerprint,
@@ -55,7 +56,8 @@ def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
         TooManyFailuresError: More rows are unreadable than ``run.max_failed_share`` allows.
     """
     began = time.monotonic()
-    content = content_fingerprint(recipe)
+    digests = [content_digest(source) for source in recipe.sources]
+    content = content_fingerprint(recipe, digests)
     all_sources = sources_fingerprint(recipe, content)
     done = run.markers(STAGE)
     measurer = _Measurer(run, recipe)
@@ -69,7 +71,7 @@ def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
     else:
         progress.start(STAGE, recipe.limit, "captions")
         with ExitStack() as resources:
-            captions = _captions(run, recipe, resources)
+            captions = _captions(run, recipe, digests, resources)
             captions_read, shards, notes, unwritten = _read(
                 captions, recipe, content, done, measurer, progress
             )
@@ -216,11 +218,13 @@ def _is_complete(marker: Marker | None, expected: str, done: dict[int, Marker]) 
     )
 
 
-def _captions(run: RunFolder, recipe: Recipe, resources: ExitStack) -> Iterator[Caption]:
+def _captions(
+    run: RunFolder, recipe: Recipe, digests: Sequence[str], resources: ExitStack
+) -> Iterator[Caption]:
     """The captions of all sources in order, read or written as they are asked for."""
     left = recipe.limit
-    for source in recipe.sources:
-        for caption in islice(_captions_of(run, recipe, source, left, resources), left):
+    for source, digest in zip(recipe.sources, digests, strict=True):
+        for caption in islice(_captions_of(run, recipe, source, digest, left, resources), left):
             left = left and left - 1
             yield caption
         if left == 0:
@@ -228,10 +232,15 @@ def _captions(run: RunFolder, recipe: Recipe, resources: ExitStack) -> Iterator[
 
 
 def _captions_of(
-    run: RunFolder, recipe: Recipe, source: SourceSettings, most: int | None, resources: ExitStack
+    run: RunFolder,
+    recipe: Recipe,
+    source: SourceSettings,
+    digest: str,
+    most: int | None,
+    resources: ExitStack,
 ) -> Iterator[Caption]:
     if is_written(source):
-        return written_captions(run, recipe, source, most, normalizer(recipe), resources)
+        return written_captions(run, recipe, source, digest, most, normalizer(recipe), resources)
     return source_captions(source, normalizer(recipe))
 
 

@@ -43,6 +43,7 @@ def written_captions(
     run: RunFolder,
     recipe: Recipe,
     source: SourceSettings,
+    digest: str,
     most: int | None,
     normalize: Callable[[str], str],
     resources: ExitStack,
@@ -55,6 +56,7 @@ def written_captions(
         run: Where they are kept.
         recipe: The recipe.
         source: A source with a writer.
+        digest: Its ``content_digest``.
         most: How many captions are wanted at most; None for all.
         normalize: Makes ``text`` of what the model wrote.
         resources: What must be closed after use is entered into it.
@@ -65,7 +67,7 @@ def written_captions(
         SynthVLMError: The endpoint cannot be used, or its budget is used up.
     """
     if source.image_captioner is not None:
-        rows = _of_images(run, recipe, source, source.image_captioner, most, resources)
+        rows = _of_images(run, recipe, source, digest, source.image_captioner, most, resources)
     else:
         assert source.concept_writer is not None
         rows = _of_concepts(run, source, source.concept_writer, most, resources)
@@ -124,13 +126,14 @@ def _of_images(
     run: RunFolder,
     recipe: Recipe,
     source: SourceSettings,
+    digest: str,
     settings: ImageCaptionerSettings,
     most: int | None,
     resources: ExitStack,
 ) -> Iterator[WrittenRow]:
     from synthvlm.captions.readers.sources import read_images
 
-    content = written_fingerprint(recipe, source)
+    content = written_fingerprint(recipe, source, digest)
     parts = _Parts(run, _stage(source), content, recipe.run.shard_size)
     images = read_images(
         source_path(source),
