@@ -11,6 +11,7 @@ __all__ = [
     "Estimate",
     "aligned",
     "combine",
+    "inverse",
     "mean_interval",
     "paired_difference",
     "quantity",
@@ -167,6 +168,13 @@ def combine(function: Callable[..., float], *parts: Estimate) -> Estimate:
         return Estimate(value, None, None)
     low = function(*(max(0.0, low) for low in lows if low is not None))
     return Estimate(value, low, function(*highs))
+
+
+def inverse(share: Estimate) -> Estimate:
+    """One over an estimate above 0; without an interval where its lower end is 0."""
+    if share.low is None or share.high is None or share.low <= 0:
+        return Estimate(1 / share.value, None, None)
+    return Estimate(1 / share.value, 1 / share.high, 1 / share.low)
 
 
 def quantity(value: float, unit: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.captions.readers.images import decode_image
 from synthvlm.captions.writers.image_captions import DEFAULT_IMAGE_PROMPT
-from synthvlm.estimates import Estimate
+from synthvlm.estimates import Estimate, combine, inverse
 from synthvlm.models.devices import resolve_device
 from synthvlm.models.model_files import vision_language_path
 from synthvlm.planning.cost_routes import (
@@ -132,13 +132,7 @@ class Cost:
 
 def ratio_of(dividend: Estimate, divisor: Estimate) -> Estimate:
     """A ratio of numbers above 0; its ends are of the ends, which makes it wider than 95 %."""
-    value = dividend.value / divisor.value
-    if dividend.low is None or dividend.high is None or divisor.low is None or divisor.high is None:
-        return Estimate(value, None, None)
-    high = dividend.high / divisor.low if divisor.low > 0 else None
-    if high is None:
-        return Estimate(value, None, None)
-    return Estimate(value, max(0.0, dividend.low) / divisor.high, high)
+    return combine(lambda a, b: a * b, dividend, inverse(divisor))
 
 
 def _batches(count: int, size: int) -> str:

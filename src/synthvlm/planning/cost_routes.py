@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from synthvlm.data import score_column
 from synthvlm.errors import CaptionSourceError, RecipeError
-from synthvlm.estimates import Estimate, combine, mean_interval, share_of
+from synthvlm.estimates import Estimate, combine, inverse, mean_interval, share_of
 from synthvlm.planning.trial import images_per_caption
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _rule_seconds(trial: Trial) -> Estimate:
     for batches in trial.rule_batches.values():
         measured = sum(batch.amount for batch in batches) / curated
         seconds = _per_unit(batches[1:] or batches)
-        parts.append(combine(lambda s, n, part=measured: s * n * part, seconds, _inverse(share)))
+        parts.append(combine(lambda s, n, part=measured: s * n * part, seconds, inverse(share)))
     return combine(lambda *all: sum(all), *parts)
 
 
@@ -127,7 +127,7 @@ def _captions_per_pair(trial: Trial) -> Estimate:
     selected = _selected(
         trial.recipe, good, combine(lambda n, p: n * p * population, kept_share, paired_share)
     )
-    return combine(lambda a, b: a * b, _inverse(paired_share), _inverse(selected))
+    return combine(lambda a, b: a * b, inverse(paired_share), inverse(selected))
 
 
 def _selected(recipe: Recipe, good: Estimate, pairs: Estimate) -> Estimate:
@@ -143,7 +143,7 @@ def _selected(recipe: Recipe, good: Estimate, pairs: Estimate) -> Estimate:
         most = Estimate.exact(recipe.selection.top_fraction)
     elif recipe.selection.top_n is not None:
         number = recipe.selection.top_n
-        most = combine(lambda inverse: min(1.0, number * inverse), _inverse(pairs))
+        most = combine(lambda share: min(1.0, number * share), inverse(pairs))
     return combine(min, good, most)
 
 
@@ -152,13 +152,6 @@ def _reaches_lowest_scores(row: Candidate, recipe: Recipe) -> bool:
     if row.score is not None:
         values["score"] = row.score
     return all(values[name] >= lowest for name, lowest in recipe.selection.min_scores.items())
-
-
-def _inverse(share: Estimate) -> Estimate:
-    """One over a number above 0; without an interval where its lower end is 0."""
-    if share.low is None or share.high is None or share.low <= 0:
-        return Estimate(1 / share.value, None, None)
-    return Estimate(1 / share.value, 1 / share.high, 1 / share.low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,15 +233,10 @@ def captioning_cost(
     seconds = mean_interval([time / count for count, time in full])
     # Of endlessly many images.
     written = share_of(len(filled), len(captions), len(captions) + 1)
-    needed = Estimate(
-        1 / written.value,
-        None if not written.high else 1 / written.high,
-        None if not written.low else 1 / written.low,
-    )
     return CaptioningCost(
         seconds,
         written,
-        combine(lambda s, n: s * n, seconds, needed),
+        combine(lambda s, n: s * n, seconds, inverse(written)),
         max(0.0, start - seconds.value * min(batch_size, len(images))),
         len(captions),
         (len(full), full[0][0]),

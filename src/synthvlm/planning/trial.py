@@ -20,7 +20,7 @@ from synthvlm.planning.clock import StageClock, TimedBatch, full_batches
 from synthvlm.planning.sample_captions import CURATION, curate_sample, read_pool, recipe_for
 from synthvlm.run_folder.folder import RunFolder, table_bytes
 from synthvlm.stages.curation.rules import model_rules_on
-from synthvlm.stages.generation.calibrate import choose_stopping
+from synthvlm.stages.generation.calibrate import choose_stopping, falling_thresholds
 from synthvlm.stages.generation.candidate_plan import CandidatePlan
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def images_per_caption(rows: Sequence[Candidate], recipe: Recipe) -> Estimate:
         stopping = choose_stopping(scores.reshape(-1, count), adaptive.keep_gain)
         threshold, decay = stopping.threshold, stopping.decay
     ids = list(dict.fromkeys(row.caption_id for row in rows))
-    thresholds = [threshold - decay * index for index in range(count)]
+    thresholds = falling_thresholds(threshold, decay, count)
     known = {(row.caption_id, row.index): row for row in rows}
     plan = CandidatePlan(ids, count, thresholds, known)
     needed = mean_interval([count - len(plan.unneeded(id)) for id in ids])
