@@ -77,7 +77,7 @@ class Turn:
         scores: CLIPScore and SSIMScore of each candidate.
         winners: The best candidate of each caption.
         selected: The captions of the selected pairs.
-        generation_seconds: Seconds in calls of the generator, where they are told.
+        generation_seconds: Seconds in calls of the generator, where they are recorded.
     """
 
     times: Times

@@ -74,11 +74,11 @@ def components(
 
         load_plugins(plugins)
         kinds = ("rule", "generator", "scorer", "selector", "exporter")
-        found = [component for kind in kinds for component in listed(kind)]
+        components = [component for kind in kinds for component in listed(kind)]
         if as_json:
-            print(json.dumps([asdict(component) for component in found]))
+            print(json.dumps([asdict(component) for component in components]))
             return
-        rows = [(c.kind, c.name, c.label, c.origin, c.problem or c.about) for c in found]
+        rows = [(c.kind, c.name, c.label, c.origin, c.problem or c.about) for c in components]
         print(printable("\n".join(aligned(rows, left=5))))
 
 

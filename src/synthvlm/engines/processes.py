@@ -130,8 +130,8 @@ class _WorkerProcess:
             self._send(make_worker)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise EngineError(
-                f"the work cannot be sent to other processes: {first_line(error)}; make "
-                f"load_models a function of a module, or use one worker"
+                f"the work cannot be sent to other processes: {first_line(error)}; "
+                f"register only classes of importable modules (or use --plugin), or use one worker"
             ) from error
 
     def reply(self, shard: int | None) -> None:

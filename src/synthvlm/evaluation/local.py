@@ -207,9 +207,9 @@ class AnswerFile:
             lines.pop()
         try:
             records = [json.loads(line) for line in lines]
-            earlier = records[0]["made_by"] if records else dict(made_by)
+            recorded_made_by = records[0]["made_by"] if records else dict(made_by)
             self.known = {record["id"]: record["answer"] for record in records[1:]}
-            changed = changed_keys(earlier, made_by)
+            changed = changed_keys(recorded_made_by, made_by)
             if not all(isinstance(answer, str) for answer in self.known.values()):
                 raise TypeError("an answer is no text")
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -149,8 +149,8 @@ def _reproduction(reproducible: bool) -> str:
     if reproducible:
         return "Each image is determined by its row's seed and this recipe:"
     return (
-        "The generator or its scheduler draws noise of its own: images cannot be made again from "
-        "their seeds."
+        "The generator or its scheduler generates noise of its own: images cannot be made again "
+        "from their seeds."
     )
 
 

@@ -260,7 +260,7 @@ def _is_dead(lock: Mapping[str, Any], *, has_flock: bool) -> bool:
     """Whether the owner of a lock is known to be dead."""
     if lock.get("machine") != machine_key():
         return False
-    # Whoever holds the flock has proved that no process of this machine works in the folder.
+    # A process that holds the flock has proved that no process of this machine works in the folder.
     return has_flock or not _is_alive(lock.get("pid"))
 
 

@@ -29,7 +29,7 @@ DRAFT = ".draft"
 PATIENCE_S = 120.0
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 15.0
-#: The user is told of the failure after this many attempts.
+#: The failure is reported after this many attempts.
 _SILENT_ATTEMPTS = 4
 #: Number of files that are read at a time.
 _BULK = 128

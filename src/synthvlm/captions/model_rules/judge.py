@@ -76,7 +76,7 @@ class Judge(ModelRule):
 
     @classmethod
     def identity(cls, settings: JudgeSettings, identify: Identify) -> object:
-        """The model and all that it is told, and whether it is asked here; not where else."""
+        """The model, its messages, and whether it runs here; not the endpoint's address."""
         prompt = SYSTEM_MESSAGE, settings.prompt or DEFAULT_PROMPT
         if settings.endpoint is None:
             return identify(settings.model, ModelName()), settings.revision, prompt

@@ -212,11 +212,11 @@ def _verdict(reply: ChatReply) -> tuple[float, str | None]:
     verdict = read_verdict(reply.text)
     if verdict is not None:
         return float(verdict), None
-    said = " ".join(reply.text.split())
-    if len(said) > _MAX_SHOWN_CHARS:
-        said = said[:_MAX_SHOWN_CHARS] + "..."
+    answer = " ".join(reply.text.split())
+    if len(answer) > _MAX_SHOWN_CHARS:
+        answer = answer[:_MAX_SHOWN_CHARS] + "..."
     cut = " (cut off: max_tokens is too small)" if reply.finish_reason == "length" else ""
-    return np.nan, f"judge: asked twice, the model said neither Yes nor No but {said!r}{cut}"
+    return np.nan, f"judge: asked twice, the model said neither Yes nor No but {answer!r}{cut}"
 
 
 class LocalJudge(ModelRule):

@@ -36,7 +36,7 @@ _BATCH_BYTES = 64 << 20
 
 
 def read_parquet(file: BinaryIO, fields: Fields) -> Iterator[Record]:
-    """The rows of a Parquet file; row groups without a wanted image are not read for images."""
+    """The rows of a Parquet file; row groups without a needed image are not read for images."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

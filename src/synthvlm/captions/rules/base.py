@@ -141,8 +141,8 @@ def check_measured(name: str, measured: object, count: int) -> None:
 
 def _numbers(name: str, values: object, count: int) -> npt.NDArray[np.float64]:
     if not isinstance(values, np.ndarray) or values.shape != (count,):
-        found = f"shape {values.shape}" if isinstance(values, np.ndarray) else "no array"
-        raise PluginError(f"rule {name!r}: its measures have {found}, not shape ({count},)")
+        actual_shape = f"shape {values.shape}" if isinstance(values, np.ndarray) else "no array"
+        raise PluginError(f"rule {name!r}: its measures have {actual_shape}, not shape ({count},)")
     if values.dtype.kind not in "fiub":
         raise PluginError(f"rule {name!r}: its measures are of type {values.dtype}, no numbers")
     return values

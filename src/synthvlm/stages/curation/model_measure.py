@@ -76,7 +76,7 @@ def measure_by_model(
                 raise TooManyFailuresError(
                     f"{name}: {failed} captions could not be measured, more than "
                     f"run.max_failed_share ({recipe.run.max_failed_share}) allows; the first: "
-                    f"{first}; mend the cause and run again, what is finished is kept"
+                    f"{first}; fix the cause and run again, what is finished is kept"
                 )
             progress.advance(len(rows))
     stage = model_measure_stage(name)
