@@ -25,7 +25,7 @@ DATA = Path(__file__).parent / "data"
 
 ADVICE = """
 a finished run folder is done again: users would lose what took them thousands of GPU hours.
-See tests/components/test_pinned.py, which tells what changed and what to do"""
+See tests/components/test_pinned.py, which says what changed and what to do"""
 
 UNUSED = """
 import numpy as np
@@ -59,11 +59,11 @@ def forgotten() -> Iterator[None]:
 
 def _work(run: Path) -> dict[str, tuple[int, bytes]]:
     """Everything that a run makes, by name: the time of its writing, and its bytes."""
-    told = {"events", "report", "recipe.yaml"}
+    not_pinned = {"events", "report", "recipe.yaml"}
     return {
         str(file.relative_to(run)): (file.stat().st_mtime_ns, file.read_bytes())
         for file in sorted(run.rglob("*"))
-        if file.is_file() and file.relative_to(run).parts[0] not in told
+        if file.is_file() and file.relative_to(run).parts[0] not in not_pinned
     }
 
 
@@ -139,9 +139,11 @@ def test_a_plug_in_that_is_used_adds_its_measures_alone(
     before = _work(run)
     _finish(run, "curation.rules.shout={max: 1}")  # no model is loaded, so no image made again
     after = _work(run)
-    kept = ("candidates", "pairs", "previews", "measures-perplexity", "selection")
-    assert {n for n in before if n.startswith(kept)} == {n for n in after if n.startswith(kept)}
-    assert all(before[name] == after[name] for name in before if name.startswith(kept))
+    reused_folders = ("candidates", "pairs", "previews", "measures-perplexity", "selection")
+    assert {n for n in before if n.startswith(reused_folders)} == {
+        n for n in after if n.startswith(reused_folders)
+    }
+    assert all(before[name] == after[name] for name in before if name.startswith(reused_folders))
     assert {n for n in before if n.startswith("measures/")}.isdisjoint(after)
 
 

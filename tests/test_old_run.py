@@ -102,10 +102,10 @@ def test_an_image_of_it_can_be_made_again(run: Path) -> None:
 def test_it_is_finished_and_says_first_what_is_made_again(run: Path, tmp_path: Path) -> None:
     done = command(["run", "--out", run], tmp_path)
     assert done.code == 0, done.err
-    told = done.out + done.err
+    output = done.out + done.err
     note = "note: 16 images are made again: the folder is of an earlier version of synthvlm"
-    assert told.index(note) < told.index("generate: 16 candidates generated")
-    assert "Traceback" not in told
+    assert output.index(note) < output.index("generate: 16 candidates generated")
+    assert "Traceback" not in output
     text, is_sound = verify_command(
         str(run), is_discarding=False, as_json=False, progress=SilentProgress()
     )

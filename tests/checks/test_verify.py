@@ -53,12 +53,12 @@ CALIBRATED = 8 * 3
 
 
 class Counting(FakeGenerator):
-    """Counts the images it draws."""
+    """Counts the images it generates."""
 
-    drawn = 0
+    generated = 0
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
-        self.drawn += len(prompts)
+        self.generated += len(prompts)
         return super().generate(prompts, seeds)
 
 
@@ -82,7 +82,7 @@ def do(out: Path | str, captions: Path, *changes: str) -> int:
     models = Models(generator, fake_scorers())
     recipe = Recipe.load("tiny", captions=[captions], overrides=[*SETTINGS, *changes])
     run_with(recipe, out, lambda _: models)
-    return generator.drawn
+    return generator.generated
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +123,11 @@ def mended(out: Path, captions: Path, whole: Path, *changes: str) -> int:
     run, _ = open_run(str(out))
     with run.held():
         discard(run, checked(out))
-    drawn = do(out, captions, *changes)
+    generated = do(out, captions, *changes)
     after = checked(out)
     assert [f for f in after.findings if f.kind != "stray"] == []
     assert data_set(out) == data_set(whole)
-    return drawn
+    return generated
 
 
 def data_set(out: Path) -> dict[str, bytes]:
@@ -157,7 +157,7 @@ def winners(out: Path, shard: int) -> int:
     return pq.read_metadata(out / str(name)).num_rows
 
 
-def drawn_candidates(out: Path, shard: int) -> int:
+def generated_candidates(out: Path, shard: int) -> int:
     name = marker_of(out, "generate", shard).file("candidates")
     rows = pq.read_table(out / str(name)).to_pylist()
     return sum(row["status"] == "ok" for row in rows)
@@ -217,18 +217,19 @@ def test_a_file_that_is_spoilt_is_named_and_redone(
 ) -> None:
     files = [f.path for f in marker_of(out, stage, shard).files if f.path.startswith(start)]
     assert len(files) == 1
-    # Rows that are lost are drawn again, and so is a winner that calibration drew, for its pixels.
-    expected = images(out) if images else drawn_candidates(out, shard)
+    # Rows that are lost are generated again, and so is a winner that calibration generated, for
+    # its pixels.
+    expected = images(out) if images else generated_candidates(out, shard)
     spoil(out / files[0])
     kind = "missing" if spoil is Path.unlink else "damaged"
     assert bad(out) == [(stage, shard, files[0], kind)]
-    drawn = mended(out, captions, whole)
+    generated = mended(out, captions, whole)
     if images is None:
         known = calibrated(whole, shard)
         assert known
-        assert drawn == expected - len(known) + sum(known.values())
+        assert generated == expected - len(known) + sum(known.values())
     else:
-        assert drawn == expected
+        assert generated == expected
 
 
 @pytest.mark.parametrize("spoil", [flip, truncate, Path.unlink], ids=["flip", "cut", "delete"])
@@ -474,7 +475,7 @@ def test_images_of_all_formats_decode() -> None:
         )
 
 
-def test_winners_of_a_lossy_run_are_drawn_again_where_nobody_knows_how_they_were_encoded(
+def test_winners_of_a_lossy_run_are_generated_again_where_nobody_knows_how_they_were_encoded(
     tmp_path: Path, captions: Path
 ) -> None:
     jpeg = "generation.image={format: jpeg, quality: 80}"
@@ -482,8 +483,8 @@ def test_winners_of_a_lossy_run_are_drawn_again_where_nobody_knows_how_they_were
     whole = Path(shutil.copytree(tmp_path / "run", tmp_path / "whole"))
     assert not checked(whole).findings
     truncate(tmp_path / "run" / marker_name("generate", 1))
-    drawn = mended(tmp_path / "run", captions, whole, jpeg)
-    assert drawn == winners(whole, 1)
+    generated = mended(tmp_path / "run", captions, whole, jpeg)
+    assert generated == winners(whole, 1)
 
 
 def test_what_the_recipe_does_not_want_any_more_is_stale_and_no_damage(whole: Path) -> None:

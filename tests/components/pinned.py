@@ -98,7 +98,7 @@ def hashes() -> dict[str, str]:
 
 
 def seeds() -> dict[str, Any]:
-    """What is drawn by chance, and the names of files, for a fixed caption."""
+    """Seeds, choices by hash, and the names of files, for a fixed caption."""
     import pyarrow as pa
 
     rows = pa.table({"id": ["web-1"], "text": ["a dog"], "kept": [True]})

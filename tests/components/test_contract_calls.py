@@ -48,11 +48,6 @@ def test_a_user_who_stops_the_run_is_not_held_up(error: BaseException) -> None:
         raise error
 
 
-def test_without_an_error_nothing_happens() -> None:
-    with contract("scorer", "mine"):
-        pass
-
-
 def test_where_there_are_no_endpoints_a_component_is_told_so() -> None:
     with pytest.raises(RecipeError, match="an endpoint is not to be had here"):
         LoadContext().endpoint_client(None, "model", "place")

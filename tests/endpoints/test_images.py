@@ -23,7 +23,7 @@ from fakes.endpoint import (
     Link,
     Status,
 )
-from fakes.endpoint_images import draw
+from fakes.endpoint_images import make_image
 from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.images import (
     BudgetExceededError,
@@ -63,7 +63,7 @@ def test_every_request_gets_its_own_picture_once() -> None:
         asking = client(server)
         replies = dict(asking.generate_all(requests(20)))
     assert asking.requests_sent == len(server.received) == 20
-    assert replies == {n: ImageReply(draw(f"dog {n}", n, 16, 8)) for n in range(20)}
+    assert replies == {n: ImageReply(make_image(f"dog {n}", n, 16, 8)) for n in range(20)}
     assert len({reply.data for reply in replies.values()}) == 20
 
 
@@ -92,7 +92,7 @@ def test_concurrency_is_used_and_bounded() -> None:
 )
 def test_what_passes_is_tried_again(failure: ImageAnswer) -> None:
     with FakeEndpoint(script=[failure, failure]) as server:
-        assert one(server) == ImageReply(draw("dog 0", 0, 16, 8))
+        assert one(server) == ImageReply(make_image("dog 0", 0, 16, 8))
         assert len(server.received) == 3
 
 
@@ -327,7 +327,7 @@ def test_dropping_the_replies_cancels_what_is_in_work() -> None:
 
 
 def test_the_fake_draws_by_prompt_and_seed() -> None:
-    pictures = [draw(*what, 16, 8) for what in (("a", 1), ("a", 1), ("a", 2), ("b", 1))]
+    pictures = [make_image(*what, 16, 8) for what in (("a", 1), ("a", 1), ("a", 2), ("b", 1))]
     assert pictures[0] == pictures[1]
     assert len(set(pictures)) == 3
     with Image.open(io.BytesIO(pictures[0])) as picture:

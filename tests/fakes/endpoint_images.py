@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Draw", "Link", "draw", "image_answer", "is_image_request"]
+__all__ = ["Draw", "Link", "image_answer", "is_image_request", "make_image"]
 
 _PATCHES = 4
 
@@ -45,11 +45,11 @@ def image_answer(answer: Draw | Link, body: dict[str, Any], number: int) -> dict
         return {"created": int(time.time()), "data": [{"url": answer.url}]}
     width, height = answer.size or (int(side) for side in body["size"].split("x"))
     seed = body.get("seed", f"request {number}")
-    picture = base64.b64encode(draw(body["prompt"], seed, width, height)).decode()
+    picture = base64.b64encode(make_image(body["prompt"], seed, width, height)).decode()
     return {"created": int(time.time()), "data": [{"b64_json": picture}]}
 
 
-def draw(prompt: str, seed: int | str, width: int, height: int) -> bytes:
+def make_image(prompt: str, seed: int | str, width: int, height: int) -> bytes:
     """A PNG of 4 x 4 patches of colour, which the prompt and the seed determine."""
     from PIL import Image
 

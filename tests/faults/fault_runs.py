@@ -158,8 +158,8 @@ class Moment:
         return cls(source.randint(1, 20), source.uniform(0, 0.2))
 
     @classmethod
-    def of_drawing(cls, source: random.Random) -> Moment:
-        """While images are drawn, if it is awaited in ``done/generate``."""
+    def of_generating(cls, source: random.Random) -> Moment:
+        """While images are generated, if it is awaited in ``done/generate``."""
         return cls(source.randint(1, 4), source.uniform(0, 0.2))
 
     def comes(self, driver: Driver, markers: Path) -> bool:

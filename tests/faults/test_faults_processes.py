@@ -63,7 +63,7 @@ def test_worker_killed_at_random_moments(lab: Lab, kills: int) -> None:
         out = lab.new("worker")
         driver = lab.start(out)
         for _ in range(min(KILLS_A_RUN, kills - killed)):
-            if not Moment.of_drawing(source).comes(driver, out / "done" / "generate"):
+            if not Moment.of_generating(source).comes(driver, out / "done" / "generate"):
                 break
             with stopped(driver):
                 found = workers(driver.process.pid or 0)

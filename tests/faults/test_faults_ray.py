@@ -46,10 +46,10 @@ def test_worker_node_and_driver_killed_in_one_run(lab: Lab, nodes: Nodes) -> Non
 def all_struck(driver: Driver, out: Path, nodes: Nodes, source: random.Random) -> bool:
     """Kill a worker, a node and the driver; whether the run was still going each time."""
     generated = out / "done" / "generate"
-    if not Moment.of_drawing(source).comes(driver, generated) or not (found := nodes.workers()):
+    if not Moment.of_generating(source).comes(driver, generated) or not (found := nodes.workers()):
         return False
     os.kill(source.choice(found), signal.SIGKILL)
-    if not Moment.of_drawing(source).comes(driver, generated):
+    if not Moment.of_generating(source).comes(driver, generated):
         return False
     nodes.kill(source.choice(nodes.alive))
     in_time = Moment(1, 0.1).comes(driver, generated) and driver.kill()
@@ -65,7 +65,7 @@ def test_driver_killed_at_random_moments(lab: Lab, nodes: Nodes, kills: int) -> 
     killed = 0
     while killed < kills:
         driver = lab.start(out, engine="ray")
-        if Moment.of_drawing(source).comes(driver, out / "done") and driver.kill():
+        if Moment.of_generating(source).comes(driver, out / "done") and driver.kill():
             killed += 1
         else:
             driver.succeeds()
@@ -83,7 +83,7 @@ def strike_runs(lab: Lab, kills: int, a_run: int, strike: Callable[[], bool]) ->
         out = lab.new("ray")
         driver = lab.start(out, engine="ray")
         for _ in range(min(a_run, kills - hits)):
-            if not Moment.of_drawing(source).comes(driver, out / "done" / "generate"):
+            if not Moment.of_generating(source).comes(driver, out / "done" / "generate"):
                 break
             hits += strike()
         driver.succeeds()

@@ -140,11 +140,11 @@ def test_flipped_bits_of_markers(small_lab: Lab, rounds: int) -> None:
 
 
 def assert_undisturbed_but_thumbnails(lab: Lab, out: Path) -> None:
-    """Those of losers are for the report; lost ones are not drawn again."""
-    found, wanted = content(out), content(lab.undisturbed)
-    for name in wanted.keys() - {"previews"}:
-        assert found.get(name) == wanted[name], name
-    assert found.keys() == wanted.keys()
+    """Those of losers are for the report; lost ones are not generated again."""
+    content_now, expected = content(out), content(lab.undisturbed)
+    for name in expected.keys() - {"previews"}:
+        assert content_now.get(name) == expected[name], name
+    assert content_now.keys() == expected.keys()
     assert strays(out) == set()
 
 
@@ -196,7 +196,7 @@ def test_clocks_that_jump_by_hours(lab: Lab, runs: int, kills: int) -> None:
         out = lab.new("clock")
         for _ in range(kills):
             driver = start_with_jumping_clocks(lab, out)
-            assert Moment.of_drawing(source).comes(driver, out / "done" / "generate")
+            assert Moment.of_generating(source).comes(driver, out / "done" / "generate")
             assert driver.kill()
         start_with_jumping_clocks(lab, out).succeeds()
         lab.assert_undisturbed(out)

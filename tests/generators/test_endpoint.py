@@ -22,7 +22,7 @@ from fakes.endpoint import (
     Link,
     Status,
 )
-from fakes.endpoint_images import draw
+from fakes.endpoint_images import make_image
 from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.images import BudgetExceededError, EndpointError, ImageClient
 from synthvlm.errors import RecipeError
@@ -45,7 +45,7 @@ def generator(server: FakeEndpoint, **settings: Any) -> EndpointGenerator:
 
 
 def pixels_of(prompt: str, seed: int) -> torch.Tensor:
-    with Image.open(io.BytesIO(draw(prompt, seed, 24, 16))) as picture:
+    with Image.open(io.BytesIO(make_image(prompt, seed, 24, 16))) as picture:
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
@@ -129,7 +129,7 @@ def picture(data: bytes) -> Body:
     [
         (Draw(size=(16, 16)), "it is 16 x 16 pixels, asked was 24 x 16"),
         (picture(b"GIF89a"), "it is no PNG, JPEG or WebP"),
-        (picture(draw("a", 1, 24, 16)[:60]), "the picture cannot be used"),
+        (picture(make_image("a", 1, 24, 16)[:60]), "the picture cannot be used"),
         (Body(b'{"data": [{"b64_json": "###"}]}'), "the picture is no base64"),
         (Status(400, "no dogs", error_code="content_policy_violation"), "policy .*: no dogs"),
         (Status(400, "no dogs", error_code="moderation_blocked"), "policy .*: no dogs"),

@@ -72,10 +72,10 @@ def test_run_verify_and_regenerate_notice_it(tmp_path: Path, pipeline: Path, cha
         lines = file.read_text().splitlines()
         lines[5], lines[6] = lines[6], lines[5]
         file.write_text("\n".join(lines) + "\n")
-    told = do("verify", str(out), "--json")
-    stale = {found["stage"] for found in json.loads(told.out)["findings"]}
+    verified = do("verify", str(out), "--json")
+    stale = {finding["stage"] for finding in json.loads(verified.out)["findings"]}
     assert "generate" in stale
-    assert {found["kind"] for found in json.loads(told.out)["findings"]} == {"stale"}
+    assert {finding["kind"] for finding in json.loads(verified.out)["findings"]} == {"stale"}
     id = before[0]["caption_id"]
     assert "with another recipe, caption or models" in do("regenerate", str(out), "--id", id).out
     run()

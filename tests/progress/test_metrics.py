@@ -83,12 +83,12 @@ def test_a_taken_port_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with (
-            pytest.raises(SynthVLMError, match=r"cannot listen there \(.+\): choose ") as told,
+            pytest.raises(SynthVLMError, match=r"cannot listen there \(.+\): choose ") as raised,
             serve_metrics(Tracker(SilentProgress()), address),
         ):
             pass
-    assert address in str(told.value)
-    assert "\n" not in str(told.value)
+    assert address in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -96,10 +96,10 @@ def test_a_lock_of_a_dead_process_of_this_machine_is_taken_at_once(
     run: RunFolder, time: FakeTime
 ) -> None:
     lock(run, machine=machine_key(), pid=dead_pid())
-    told: list[str] = []
-    with run.held(note=told.append):
+    notes: list[str] = []
+    with run.held(note=notes.append):
         assert owner(run) != "other"
-    assert (told, len(time.slept)) == ([], 1)  # only so that two of these do not take it both
+    assert (notes, len(time.slept)) == ([], 1)  # only so that two of these do not take it both
 
 
 @pytest.mark.parametrize(
@@ -115,11 +115,11 @@ def test_a_silent_lock_is_watched_for_three_heartbeats_and_then_taken(
     run: RunFolder, time: FakeTime, whose: dict[str, Any]
 ) -> None:
     lock(run, **whose)
-    told: list[str] = []
-    with run.held(note=told.append):
+    notes: list[str] = []
+    with run.held(note=notes.append):
         assert owner(run) != "other"
     host = "another machine" if "host" in whose else "node-7"
-    assert told == [f"waiting 30 s to see whether {host} still works in {run.url}"]
+    assert notes == [f"waiting 30 s to see whether {host} still works in {run.url}"]
     assert 30 <= sum(time.slept) < 36
 
 
@@ -256,17 +256,17 @@ def test_a_run_that_was_taken_over_commits_and_sweeps_nothing(
 
 def test_the_heart_tells_that_the_lock_is_lost(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("synthvlm.run_folder.lock.SETTLE_S", 0.0)
-    run, told, lost = RunFolder(url), [], threading.Event()
+    run, notes, lost = RunFolder(url), [], threading.Event()
 
     def note(line: str) -> None:
-        told.append(line)
+        notes.append(line)
         lost.set()
 
     with run.held(note=note, period_s=0.005):
         lock(run)
         while not lost.wait(0.05):  # a beat may just have been on its way
             lock(run)
-    assert told == [f"another run on node-7 (process 4711) took over {url}"]
+    assert notes == [f"another run on node-7 (process 4711) took over {url}"]
     assert owner(run) == "other"
 
 

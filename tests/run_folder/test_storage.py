@@ -88,8 +88,8 @@ def test_what_lasts_is_one_line_at_once(storage: Storage, time: FakeTime, error:
 
 
 def test_pauses_grow_and_are_not_all_the_same_and_end(storage: Storage, time: FakeTime) -> None:
-    told: list[str] = []
-    storage.note = told.append
+    notes: list[str] = []
+    storage.note = notes.append
     fail_next(*[OSError(errno.EIO, "internal\nerror") for _ in range(1000)])
     with pytest.raises(
         RunFolderError, match=r"a: internal \(after \d+ attempts; finished work is kept\)$"
@@ -99,8 +99,8 @@ def test_pauses_grow_and_are_not_all_the_same_and_end(storage: Storage, time: Fa
     assert all(0.125 * 2**n <= s <= 0.25 * 2**n for n, s in enumerate(time.slept[:6]))
     assert max(time.slept) <= 15
     assert len(set(time.slept)) == len(time.slept)
-    assert len(told) == 1
-    assert told[0].endswith("a: internal; retrying for up to 120 s")
+    assert len(notes) == 1
+    assert notes[0].endswith("a: internal; retrying for up to 120 s")
 
 
 def test_a_store_that_is_dead_for_20_seconds_is_survived(storage: Storage, time: FakeTime) -> None:

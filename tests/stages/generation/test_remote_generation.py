@@ -109,10 +109,10 @@ def test_a_refused_image_is_a_failure_of_its_own(tmp_path: Path) -> None:
 
 def test_what_an_endpoint_cannot_do_is_refused() -> None:
     endpoint = "generation.endpoint={url: 'http://localhost:1/v1'}"
-    for change, told in (
+    for change, message in (
         ("generation.steps=50", "steps is of no use with an endpoint"),
         ("generation.endpoint.url='http://u:p@h/v1'", "no user, password"),
         ("generation.endpoint.extra={a: .nan}", "extra cannot be sent"),
     ):
-        with pytest.raises(RecipeError, match=told):
+        with pytest.raises(RecipeError, match=message):
             Recipe.load("tiny", overrides=["generation={model: m}", endpoint, change])
