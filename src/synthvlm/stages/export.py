@@ -68,7 +68,7 @@ def export(
         if expected_parts.get(number) == marker.fingerprint
         and _is_there(sizes, _files(run, marker))
     }
-    final = run.markers(WHOLE).get(0)
+    final = run.marker(WHOLE, 0)
     if (
         final is not None
         and final.fingerprint == expected_whole

@@ -32,7 +32,7 @@ def select(
     """Bring ``selection.parquet`` up to date with the candidates and the selection's settings."""
     began = time.monotonic()
     expected = selection_fingerprint(recipe, generated)
-    old = run.markers(STAGE).get(0)
+    old = run.marker(STAGE, 0)
     if old is not None and old.fingerprint == expected:
         counts = {name: int(old.facts[name]) for name in ("pairs", "selected")}
         return StageSummary(STAGE, 1, 1, counts, time.monotonic() - began)

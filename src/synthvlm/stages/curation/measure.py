@@ -61,7 +61,7 @@ def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
     all_sources = sources_fingerprint(recipe, content)
     done = run.markers(STAGE)
     measurer = _Measurer(run, recipe)
-    if _is_complete(run.markers(TOTAL).get(0), all_sources, done):
+    if _is_complete(run.marker(TOTAL, 0), all_sources, done):
         progress.start(STAGE, sum(marker.facts["captions"] for marker in done.values()), "captions")
         captions_read, shards = 0, {}
         notes: list[str] = []

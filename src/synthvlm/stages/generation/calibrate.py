@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from synthvlm.engines.base import Engine, Reporter
     from synthvlm.progress.display import Progress
+    from synthvlm.run_folder.folder import Marker
     from synthvlm.stages.generation.candidate_plan import Key
     from synthvlm.stages.generation.models import GenerationContext
 
@@ -113,13 +114,12 @@ def calibrate(
     if adaptive.threshold is not None:
         return Calibration(falling_thresholds(adaptive.threshold, adaptive.decay, count))
     expected = calibration_fingerprint(recipe, adaptive, context.image_fingerprint)
-    marker = run.markers(STAGE).get(0)
+    marker = run.marker(STAGE, 0)
     if marker is None or marker.fingerprint != expected:
         prompts = read_sample(adaptive.sample)
         if not prompts:
             return Calibration()
-        _calibrate_on(_Job(context, prompts, expected), engine, progress)
-        marker = run.markers(STAGE)[0]
+        marker = _calibrate_on(_Job(context, prompts, expected), engine, progress)
     run.sweep(STAGE, [STAGE], {0: marker})
     name = marker.file(STAGE)
     rows = [] if name is None else run.read_table(name).to_pylist()
@@ -130,7 +130,7 @@ def calibrate(
     )
 
 
-def _calibrate_on(job: _Job, engine: Engine, progress: Progress) -> None:
+def _calibrate_on(job: _Job, engine: Engine, progress: Progress) -> Marker:
     """Have a worker generate the sample and commit the calibration, as the stage's shard 0."""
     run, count = job.context.run, job.context.recipe.generation.candidates
     progress.start(STAGE, len(job.prompts) * count, "candidates")
@@ -143,13 +143,16 @@ def _calibrate_on(job: _Job, engine: Engine, progress: Progress) -> None:
                     f"{update.problem}; fix the cause and run again, finished images "
                     f"are kept"
                 )
-    facts = run.markers(STAGE)[0].facts
+    marker = run.marker(STAGE, 0)
+    assert marker is not None
+    facts = marker.facts
     progress.finish(
         STAGE,
         f"captions are done at score {facts['threshold']:.4f}, less {facts['decay']:.4f} for "
         f"each candidate more: on {len(job.prompts)} captions {facts['images_per_caption']:.2f} "
         f"of {count} images each keep {facts['gain_kept']:.0%} of the gain",
     )
+    return marker
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +282,7 @@ class _Worker:
 
     def _previous_rows(self, shard: int) -> dict[Key, Candidate]:
         """What a calibration that was stopped, or had other settings, left of the sample."""
-        marker = self._run.markers(STAGE).get(shard)
+        marker = self._run.marker(STAGE, shard)
         name = None if marker is None else marker.file(STAGE)
         rows = {}
         for values in [] if name is None else self._run.read_table(name).to_pylist():
