@@ -60,14 +60,18 @@ class RunFolder:
         self._event_files = 0
         self._flushed = self._clock.monotonic()
 
-    def __reduce__(self) -> tuple[Callable[..., RunFolder], tuple[str, str | None]]:
+    def __reduce__(self) -> tuple[type[RunFolder], tuple[str], str | None]:
         """Pickle the absolute name, and the token of the run's lock."""
         if not self._storage.is_shared:
             raise RunFolderError(
                 f"{self.url} is in the memory of this process, where workers in other processes "
                 f"cannot see it: use a folder or a bucket, or a single worker"
             )
-        return _unpickle, (self._storage.absolute_url, self._lock.token)
+        return RunFolder, (self._storage.absolute_url,), self._lock.token
+
+    def __setstate__(self, token: str) -> None:
+        """Belong to the run that sent it; not called for a folder that belongs to none."""
+        self._lock.token = token
 
     def prepare(self) -> None:
         """Create the folder, or check that it is a run folder.
@@ -301,13 +305,6 @@ class RunFolder:
                 except (ValueError, KeyError, TypeError, RecursionError):
                     continue  # a damaged line costs only itself
         return [event for _, event in sorted(events, key=lambda pair: pair[0])]
-
-
-def _unpickle(url: str, token: str | None) -> RunFolder:
-    """The run folder in the process that it was sent to."""
-    folder = RunFolder(url)
-    folder._lock.token = token
-    return folder
 
 
 def _json(value: Any) -> bytes:

@@ -49,9 +49,9 @@ class Lock:
             may commit without holding the lock.
     """
 
-    def __init__(self, storage: Storage, token: str | None = None) -> None:
+    def __init__(self, storage: Storage) -> None:
         """Create the lock of a folder; nothing is read or written yet."""
-        self.token = token
+        self.token: str | None = None
         self._storage = storage
         self._clock = storage.clock
         self._checked = float("-inf")
