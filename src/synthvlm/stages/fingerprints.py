@@ -192,12 +192,13 @@ def model_measure_fingerprint(rule: str, measures: Marker) -> str:
 def verdicts_fingerprint(recipe: Recipe, measures: Mapping[int, Marker]) -> str:
     """What the verdicts of all shards depend on, given the markers of their measures."""
     curation = recipe.curation
+    text_rules = text_rules_on(recipe)
     return fingerprint(
         "curate",
         [
             (
                 measures[shard].fingerprint,
-                [measures[shard].facts["rules"].get(name) for name in text_rules_on(recipe)],
+                [measures[shard].facts["rules"].get(name) for name in text_rules],
             )
             for shard in sorted(measures)
         ],
@@ -265,8 +266,11 @@ def _named(name: str, mark: ModelName) -> str:
 def _choice(recipe: Recipe) -> tuple[object, ...]:
     """What the choice among scored candidates and the winner's file depend on."""
     image = identity_values(recipe.generation.image, identify)
-    weights = [(name, scorer.weight) for name, scorer in recipe.scorers.items()]
-    return recipe.generation.candidates, weights, image
+    return recipe.generation.candidates, _weights(recipe), image
+
+
+def _weights(recipe: Recipe) -> list[tuple[str, float]]:
+    return [(name, scorer.weight) for name, scorer in recipe.scorers.items()]
 
 
 class _Prompt(Protocol):
@@ -291,9 +295,9 @@ def shard_fingerprint(
 
 def calibration_fingerprint(recipe: Recipe, adaptive: AdaptiveSettings, shared: str) -> str:
     """What calibrated thresholds depend on, given what every image does."""
-    weights = [(name, scorer.weight) for name, scorer in recipe.scorers.items()]
     count = recipe.generation.candidates
-    return fingerprint("calibrate", shared, count, identity_values(adaptive, identify), weights)
+    identity = identity_values(adaptive, identify)
+    return fingerprint("calibrate", shared, count, identity, _weights(recipe))
 
 
 class _Parts(Protocol):
