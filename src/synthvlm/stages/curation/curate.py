@@ -80,6 +80,7 @@ def curate(
     done = run.markers(STAGE)
     # One stale shard makes all stale: verdicts over the whole data set reach into each other.
     stale = not all(_is_current(done.get(shard), expected) for shard in measures)
+    markers = {} if stale else {s: m for s, m in done.items() if s in measures}
     if stale:
         verdicts = Verdicts(run, measures)
         refuse_equal_ids(verdicts)
@@ -87,10 +88,9 @@ def curate(
         progress.start(STAGE, len(measures), "shards")
         models = {name: run.markers(model_measure_stage(name)) for name in model_rules_on(recipe)}
         for shard in sorted(measures):
-            _write(run, shard, verdicts, models, expected)
+            markers[shard] = _write(run, shard, verdicts, models, expected)
             progress.advance(1)
-    markers = run.markers(STAGE)
-    run.sweep(STAGE, ["captions"], {s: m for s, m in markers.items() if s in measures})
+    run.sweep(STAGE, ["captions"], markers)
     counts = totals(markers)
     seconds = time.monotonic() - began
     if stale:
@@ -160,7 +160,7 @@ def _write(
     verdicts: Verdicts,
     models: dict[str, dict[int, Marker]],
     expected: str,
-) -> None:
+) -> Marker:
     import pyarrow as pa
 
     table = verdicts.table(shard)
@@ -188,7 +188,7 @@ def _write(
     facts = {"captions": len(kept), "kept": sum(kept)}
     facts |= Counter(sorted(reason for reason in reasons.tolist() if reason is not None))
     file = run.write_table("captions", shard, table.cast(caption_schema(rules)))
-    run.commit(STAGE, shard, expected, [file], facts)
+    return run.commit(STAGE, shard, expected, [file], facts)
 
 
 def funnel_lines(run: RunFolder, recipe: Recipe, counts: Mapping[str, int]) -> list[str]:

@@ -94,7 +94,7 @@ def generate(
     run.flush_events()
     totals.check_lost()
     # Shards beyond a lowered limit keep their images: they were expensive, and may be used again.
-    run.sweep(STAGE, FOLDERS, run.markers(STAGE))
+    run.sweep(STAGE, FOLDERS, run.markers(STAGE) if stale else done)
     seconds = time.monotonic() - began
     return StageSummary(
         STAGE, len(captions), len(current), totals.counts, seconds, totals.waited, lost
