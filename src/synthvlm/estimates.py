@@ -20,8 +20,12 @@ __all__ = [
     "share_of",
 ]
 
+#: Of all intervals.
+_LEVEL = 0.95
 #: Resamples of a bootstrap; their own error of an interval's end is then about 1 % of its width.
 _RESAMPLES = 10_000
+#: Of the resampling.
+_SEED = 0
 #: Numbers that a bootstrap holds at a time.
 _HELD = 4_000_000
 _BYTES = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
@@ -53,20 +57,19 @@ class Estimate:
         return self.low == self.value == self.high
 
 
-def share_interval(successes: int, total: int, level: float = 0.95) -> Estimate:
-    """Share (0 .. 1) with Wilson's score interval (Wilson, JASA 1927).
+def share_interval(successes: int, total: int) -> Estimate:
+    """Share (0 .. 1) with Wilson's 95 % score interval (Wilson, JASA 1927).
 
     Args:
         successes: 0 .. total.
         total: Trials, at least 1.
-        level: Of the interval, 0 .. 1, both excluded.
 
     Raises:
         ValueError: There are no trials.
     """
     if total < 1:
         raise ValueError("no trials")
-    z = NormalDist().inv_cdf((1 + level) / 2)
+    z = NormalDist().inv_cdf((1 + _LEVEL) / 2)
     share = successes / total
     square = z * z
     middle = (share + square / (2 * total)) / (1 + square / total)
@@ -89,14 +92,13 @@ def share_of(successes: int, trials: int, population: int) -> Estimate:
     return share_interval(successes, trials)
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
-    """Mean with Student's t interval; without an interval where there is a single value.
+def mean_interval(values: Sequence[float]) -> Estimate:
+    """Mean with Student's 95 % t interval; without an interval where there is a single value.
 
     The right one for a result over a few seeds, too.
 
     Args:
         values: At least one.
-        level: Of the interval, 0 .. 1, both excluded.
 
     Raises:
         ValueError: There are no values.
@@ -110,14 +112,12 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
     from scipy.special import stdtrit
 
     variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-    half = float(stdtrit(count - 1, (1 + level) / 2)) * math.sqrt(variance / count)
+    half = float(stdtrit(count - 1, (1 + _LEVEL) / 2)) * math.sqrt(variance / count)
     return Estimate(mean, mean - half, mean + half)
 
 
-def paired_difference(
-    ours: Sequence[float], theirs: Sequence[float], level: float = 0.95, seed: int = 0
-) -> Estimate:
-    """Mean of ``ours - theirs``, with the percentile bootstrap interval over the pairs.
+def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
+    """Mean of ``ours - theirs``, with the 95 % percentile bootstrap interval over the pairs.
 
     As in Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13: pairs are
     drawn with replacement 10,000 times. With right or wrong answers (1 or 0) it tests what
@@ -127,8 +127,6 @@ def paired_difference(
     Args:
         ours: A value per item, such as the score of a question.
         theirs: Of the same items, in the same order.
-        level: Of the interval, 0 .. 1, both excluded.
-        seed: Of the resampling.
 
     Raises:
         ValueError: There are no pairs, or one list is longer.
@@ -144,7 +142,7 @@ def paired_difference(
         return Estimate(float(differences[0]), None, None)
     # How often each distinct value is drawn is multinomial: far cheaper than drawing the items.
     distinct, counts = np.unique(differences, return_counts=True)
-    total, random = len(differences), np.random.default_rng(seed)
+    total, random = len(differences), np.random.default_rng(_SEED)
     at_once = max(1, _HELD // len(distinct))
     means = np.concatenate(
         [
@@ -152,7 +150,7 @@ def paired_difference(
             for start in range(0, _RESAMPLES, at_once)
         ]
     )
-    low, high = np.quantile(means / total, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means / total, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return Estimate(float(differences.mean()), float(low), float(high))
 
 

@@ -49,13 +49,11 @@ class Reply:
     Attributes:
         text: The model's reply, "" where it is empty or there is a problem.
         finish_reason: Why it stopped, by the server: ``stop``, ``length``, ... or None.
-        stored: Whether it came from the store, at no cost.
         problem: Why there is no reply, or None.
     """
 
     text: str
     finish_reason: str | None = None
-    stored: bool = False
     problem: str | None = None
 
 
@@ -72,9 +70,6 @@ class EndpointClient:
     The budget holds for the life of the client. A request that is sent counts, whether it is
     answered or not; tokens count as the server reports them, so the requests in work when
     ``max_tokens`` is reached go beyond it. A reply from the store costs nothing.
-
-    Attributes:
-        replies_stored: Replies that came from the store.
     """
 
     def __init__(
@@ -102,7 +97,6 @@ class EndpointClient:
         self._transport = Transport("/chat/completions", connection, self._budget)
         self._model = model
         self._store = store
-        self.replies_stored = 0
 
     @property
     def requests_sent(self) -> int:
@@ -171,10 +165,7 @@ class EndpointClient:
 
     def _stored(self, key: bytes) -> Reply | None:
         reply = self._store.get(key) if self._store is not None else None
-        if reply is None:
-            return None
-        self.replies_stored += 1
-        return Reply(reply.text, reply.finish_reason, stored=True)
+        return None if reply is None else Reply(reply.text, reply.finish_reason)
 
 
 def _no_reply(problem: str) -> Reply:

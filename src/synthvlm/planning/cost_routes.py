@@ -176,7 +176,6 @@ class CaptioningCost:
         written: Share of images whose caption is not empty.
         seconds: Per captioned pair.
         once: Seconds of loading the model and of the first batch, beyond what others take.
-        images: Images captioned.
         timed: Batches that were timed, and the images of each.
         words: Mean words of a caption.
     """
@@ -185,7 +184,6 @@ class CaptioningCost:
     written: Estimate
     seconds: Estimate
     once: float
-    images: int
     timed: tuple[int, int]
     words: float
 
@@ -238,7 +236,6 @@ def captioning_cost(
         written,
         combine(lambda s, n: s * n, seconds, inverse(written)),
         max(0.0, start - seconds.value * min(batch_size, len(images))),
-        len(captions),
         (len(full), full[0][0]),
         sum(len(caption.split()) for caption in filled) / len(filled),
     )

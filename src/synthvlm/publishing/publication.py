@@ -92,7 +92,7 @@ class Published:
     dry_run: bool
 
     def text(self) -> str:
-        """Lines to print."""
+        """The line to print."""
         would = "would be " if self.dry_run else ""
         parts = [
             f"{self.sent:,} of {self.files:,} files {would}sent ({quantity(self.sent_bytes, 'B')})"
@@ -101,7 +101,7 @@ class Published:
             parts.append(f"{self.files - self.sent:,} already there")
         if self.removed:
             parts.append(f"{self.removed:,} files of an older data set {would}removed")
-        return f"{', '.join(parts)}\n{self.url}"
+        return ", ".join(parts)
 
 
 def publish(
@@ -162,7 +162,7 @@ def publish(
     sent, sent_bytes = sent + len(new), sent_bytes + sum(file.size for file in new)
     progress.advance(1)
     done = Published(destination.url, count, sent, sent_bytes, len(outdated), dry_run)
-    progress.finish("publish", done.text().splitlines()[0])
+    progress.finish("publish", done.text())
     return done
 
 

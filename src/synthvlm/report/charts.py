@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 __all__ = ["histogram", "measure_histogram", "rising_line", "ticks"]
 
 _BINS = (12, 40)
+_TICKS = 5
 _WIDTH, _HEIGHT = 400, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 12, 26
 
 
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About ``count`` round numbers between two bounds, both inclusive."""
+def ticks(low: float, high: float) -> list[float]:
+    """About five round numbers between two bounds, both inclusive."""
     span = high - low
     if span <= 0 or not math.isfinite(span):
         return [low]
-    rough = span / count
+    rough = span / _TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(f * power for f in (1.0, 2.0, 2.5, 5.0, 10.0) if f * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
