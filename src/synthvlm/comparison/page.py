@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -148,12 +148,21 @@ def _about(comparison: DataSetComparison) -> Iterator[str]:
     yield (
         f"±: half of the 95 % interval of the mean; weighted score: {weighted_sum(scorers)}; {used}"
     )
-    for name in scorers:
-        if name not in ("clip", "ssim") and SCORERS[name].about:
-            yield f"{SCORERS.label(name)}: {SCORERS[name].about}"
+    for label, about in _others(scorers):
+        yield f"{label}: {about}"
     sizes = "sizes, words and tokens: median (least to most)"
     is_beside = score_table(comparison).published
     yield f"published: arXiv 2407.20756, not measured here; {sizes}" if is_beside else sizes
+
+
+def _others(scorers: Iterable[str]) -> list[tuple[str, str]]:
+    """Label and explanation of scorers that are not on by default, where they have one."""
+    known = SCORERS.defaults()
+    return [
+        (SCORERS.label(name), SCORERS[name].about)
+        for name in scorers
+        if name not in known and SCORERS[name].about
+    ]
 
 
 def with_margin(mean: Estimate) -> str:
@@ -196,11 +205,7 @@ def render(comparison: DataSetComparison) -> str:
             facts=facts,
             settings=comparison.settings,
             models=scorer_models(comparison.settings.scorers),
-            others=[
-                (SCORERS.label(name), SCORERS[name].about)
-                for name in comparison.settings.scorers
-                if name not in ("clip", "ssim") and SCORERS[name].about
-            ],
+            others=_others(comparison.settings.scorers),
             label=SCORERS.label,
             weighted=weighted_sum(comparison.settings.scorers, times=" · "),
             scores=score_table(comparison),
