@@ -376,6 +376,29 @@ def test_a_recipe_names_what_is_registered_and_nothing_else(
     assert again == recipe
 
 
+EXPORTER = """
+from synthvlm.components.settings import Settings
+from synthvlm.exporters import Exporter
+
+class LinesSettings(Settings):
+    separator: str
+
+class Lines(Exporter):
+    name = "lines"
+    Settings = LinesSettings
+"""
+
+
+def test_an_exporter_may_have_a_setting_without_a_default(forgotten: None, tmp_path: Path) -> None:
+    plugins.load_plugin(_written(tmp_path, EXPORTER))
+    values: dict[str, Any] = {"sources": [{"path": "a.txt"}], "export": {"formats": ["lines"]}}
+    with pytest.raises(RecipeError, match="separator: "):
+        Recipe.from_values(values)
+    values["export"]["options"] = {"lines": {"separator": "|"}}
+    settings = Recipe.from_values(values).export.exporters()["lines"]
+    assert settings.model_dump() == {"separator": "|"}
+
+
 def test_a_recipe_takes_its_plug_ins_to_other_processes(forgotten: None, tmp_path: Path) -> None:
     plugins.load_plugin(_written(tmp_path, SCORER))
     recipe = Recipe.from_values({"sources": [{"path": "a.txt"}], "scoring": {"dullness": {}}})

@@ -84,11 +84,9 @@ class ExportSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for place, name in enumerate(self.formats):
-            EXPORTERS.settings(name, {}, ("formats", place))
+        self.exporters()
         for name in self.options.keys() - {*self.formats}:
             raise ValueError(f"options: {name!r} is not among the formats: remove it or add that")
-        self.exporters()
         return self
 
     def exporters(self) -> dict[str, Settings]:
@@ -97,8 +95,10 @@ class ExportSettings(Settings):
         if self.instructions is not None and "llava" in self.formats:
             options["llava"] = {"instructions": self.instructions, **options.get("llava", {})}
         return {
-            name: EXPORTERS.settings(name, options.get(name, {}), (), ("options", name))
-            for name in self.formats
+            name: EXPORTERS.settings(
+                name, options.get(name, {}), ("formats", place), ("options", name)
+            )
+            for place, name in enumerate(self.formats)
         }
 
 
