@@ -15,7 +15,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 import random_models
 from synthvlm.errors import ModelError
-from synthvlm.scorers.base import Scorer
+from synthvlm.scorers.base import Scorer, Scores
 from synthvlm.scorers.clip import ClipScorer
 from synthvlm.scorers.ssim import SsimScorer, ssim_score
 
@@ -30,6 +30,22 @@ def scorer(request: pytest.FixtureRequest, clip_folder: Path) -> Scorer:
     if request.param == "clip":
         return ClipScorer(str(clip_folder))
     return SsimScorer(side=64, model_input_side=28)
+
+
+def test_scores_of_batches_are_joined_with_all_that_they_hold() -> None:
+    eye = np.eye(3, dtype=np.float32)
+    parts = [
+        Scores(np.array([0.1, 0.2]), eye[:2], eye[1:], (True, False)),
+        Scores(np.array([0.3]), eye[2:], eye[:1], (True,)),
+    ]
+    joined = Scores.joined(parts)
+    assert joined.values.tolist() == [0.1, 0.2, 0.3]
+    assert joined.image_embeddings is not None
+    assert joined.text_embeddings is not None
+    np.testing.assert_array_equal(joined.image_embeddings, eye)
+    np.testing.assert_array_equal(joined.text_embeddings, eye[[1, 2, 0]])
+    assert joined.truncated == (True, False, True)
+    assert Scores.joined([*parts, Scores(np.array([0.4]))]).truncated is None
 
 
 def varied_images(count: int, side: int) -> list[Image.Image]:

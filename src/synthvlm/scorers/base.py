@@ -48,10 +48,20 @@ class Scores:
 
     @classmethod
     def joined(cls, parts: Sequence[Scores]) -> Scores:
-        """The scores of several batches as those of one; their embeddings are dropped."""
+        """The scores of several batches as those of one; what any part lacks, it lacks, too."""
         import numpy as np
 
-        return cls(np.concatenate([part.values for part in parts]))
+        def all_of(name: str) -> np.ndarray | None:
+            rows = [getattr(part, name) for part in parts]
+            return None if any(row is None for row in rows) else np.concatenate(rows)
+
+        truncated = all_of("truncated")
+        return cls(
+            np.concatenate([part.values for part in parts]),
+            all_of("image_embeddings"),
+            all_of("text_embeddings"),
+            None if truncated is None else tuple(truncated.tolist()),
+        )
 
 
 class Scorer(Component):
