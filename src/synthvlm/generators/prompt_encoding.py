@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import ModelError
+from synthvlm.models.recent import RecentValues
 
 if TYPE_CHECKING:
     import torch
@@ -163,24 +164,24 @@ def watched(pipeline: Any, max_sequence_length: int | None) -> Iterator[Encoders
     limit = None
     if template is not None and max_sequence_length is not None:
         limit = max_sequence_length + template
-    kept = {
+    tokenizer_calls = {
         name: value
         for name, value in vars(pipeline).items()
         if name.startswith("tokenizer") and callable(value)
     }
     # Not by setattr, which a pipeline understands as a change of its configuration.
-    for name, tokenizer in kept.items():
+    for name, tokenizer in tokenizer_calls.items():
         vars(pipeline)[name] = _Watched(tokenizer, encoders.of(name), limit)
     try:
         yield encoders
     finally:
-        vars(pipeline).update(kept)
+        vars(pipeline).update(tokenizer_calls)
 
 
 #: Arguments of ``encode_prompt`` that are not the call's own settings.
 _PROMPTS = ("prompt", "prompt_2", "prompt_3", "device", "do_classifier_free_guidance")
 
-#: Prompts that are kept encoded: a caption's candidates come in batches near each other.
+#: Prompts that are kept encoded between batches.
 _KEPT_PROMPTS = 64
 
 
@@ -213,7 +214,7 @@ class PromptEncoder:
         self._accepted = inspect.signature(pipeline.__call__).parameters
         self._call = call
         self._negative = negative_prompt
-        self._known: dict[str, _Encoded] = {}
+        self._known = RecentValues(_KEPT_PROMPTS, self._encode)
         self._listed: set[str] = set()
         self.encodes = self._facts is not None
         self.max_sequence_length: int | None = self._setting("max_sequence_length")
@@ -227,14 +228,7 @@ class PromptEncoder:
         """
         if self._facts is None:
             return self._plain(prompts), ()
-        unique = list(dict.fromkeys(prompts))
-        fresh = [prompt for prompt in unique if prompt not in self._known]
-        new = self._encode(fresh) if fresh else {}
-        for prompt in unique:  # the last used come last
-            self._known[prompt] = new[prompt] if prompt in new else self._known.pop(prompt)
-        rows = [self._known[prompt] for prompt in prompts]
-        for prompt in list(self._known)[: max(0, len(self._known) - _KEPT_PROMPTS)]:
-            del self._known[prompt]
+        rows = self._known.of(prompts)
         arguments = {
             name: self._joined(name, [row.values[name] for row in rows]) for name in rows[0].values
         }
@@ -281,7 +275,7 @@ class PromptEncoder:
             return torch.stack(rows)
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
-    def _encode(self, prompts: list[str]) -> dict[str, _Encoded]:
+    def _encode(self, prompts: list[str]) -> list[_Encoded]:
         facts = self._facts
         assert facts is not None
         with watched(self._pipeline, self.max_sequence_length) as encoders:
@@ -290,12 +284,12 @@ class PromptEncoder:
         negative = facts.negative if self._negative is None else self._negative
         if facts.apart and negative is not None and self._guided():
             values |= self._values([negative] * len(prompts), "negative_", negative=None)
-        return {
-            prompt: _Encoded(
+        return [
+            _Encoded(
                 {name: value[row] for name, value in values.items()}, cut[row] if cut else None
             )
-            for row, prompt in enumerate(prompts)
-        }
+            for row in range(len(prompts))
+        ]
 
     def _values(
         self, prompts: list[str], prefix: str, *, negative: str | None
