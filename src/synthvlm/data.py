@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,11 +38,6 @@ __all__ = [
 
 #: The end of the names of columns of scores.
 _SCORE = "_score"
-#: The other columns of ``candidates/``.
-_CANDIDATE_COLUMNS = (
-    "caption_id", "index", "seed", "status", "fingerprint", "score", "truncated",
-    "prompt_truncated", "reproducible", "chosen", "problem",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +104,10 @@ class Candidate:
             if name.endswith(_SCORE) and value is not None
         }
         return cls(**known, scores=scores)
+
+
+#: The columns of ``candidates/`` besides the scores.
+_CANDIDATE_COLUMNS = tuple(f.name for f in fields(Candidate) if f.name != "scores")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from synthvlm.errors import ModelError
@@ -53,32 +54,13 @@ class DiffusersGenerator(Generator):
     def load(cls, settings: Any, context: LoadContext) -> DiffusersGenerator:
         """Load what the section ``generation`` of a recipe names."""
         refiner = settings.refiner
-        return cls(
-            DiffusersSettings(
-                model=pipeline_path(settings.model),
-                device=context.device,
-                dtype=settings.dtype,
-                steps=settings.steps,
-                guidance_scale=settings.guidance_scale,
-                height=settings.height,
-                width=settings.width,
-                revision=settings.revision,
-                variant=settings.variant,
-                negative_prompt=settings.negative_prompt,
-                max_sequence_length=settings.max_sequence_length,
-                drop_components=settings.drop_components,
-                refiner=None if refiner is None else Refiner(**refiner.model_dump()),
-                scheduler=settings.scheduler,
-                scheduler_options=settings.scheduler_options,
-                loras=[Lora(**lora.model_dump()) for lora in settings.loras],
-                call=settings.call,
-                quantization=settings.quantization,
-                offload=settings.offload,
-                channels_last=settings.channels_last,
-                vae_slicing=settings.vae_slicing,
-                compile=settings.compile,
-            )
-        )
+        own = {f.name for f in fields(DiffusersSettings)} - {"device"}
+        values = {name: getattr(settings, name) for name in own} | {
+            "model": pipeline_path(settings.model),
+            "refiner": None if refiner is None else Refiner(**refiner.model_dump()),
+            "loras": [Lora(**lora.model_dump()) for lora in settings.loras],
+        }
+        return cls(DiffusersSettings(device=context.device, **values))
 
     def __init__(self, settings: DiffusersSettings) -> None:
         """Load the pipeline.
@@ -132,7 +114,7 @@ class DiffusersGenerator(Generator):
         self._decoder_dtypes = [pipeline.vae.dtype for pipeline in self._with_decoder()]
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
-        """Generate one image for each (prompt, seed); equal neighbouring prompts are encoded once.
+        """Generate one image for each (prompt, seed); prompts used last are not encoded again.
 
         An image is ``truncated`` if every text encoder saw only the beginning of its prompt: one
         that takes more (the T5 of SD3 and FLUX) makes up for the others.
