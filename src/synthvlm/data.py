@@ -30,6 +30,7 @@ __all__ = [
     "pair_schema",
     "preview_schema",
     "score_column",
+    "scorer_of",
     "selection_schema",
     "table_of",
     "written_schema",
@@ -99,9 +100,9 @@ class Candidate:
         """A candidate from a row of ``candidates/``; columns that it does not know are left out."""
         known = {name: row[name] for name in _CANDIDATE_COLUMNS if name in row}
         scores = {
-            name.removesuffix(_SCORE): value
+            scorer: value
             for name, value in row.items()
-            if name.endswith(_SCORE) and value is not None
+            if value is not None and (scorer := scorer_of(name)) is not None
         }
         return cls(**known, scores=scores)
 
@@ -273,6 +274,11 @@ def selection_schema(scorers: Sequence[str]) -> pa.Schema:
 def score_column(scorer: str) -> str:
     """The column of a scorer's values, in every table of candidates and pairs."""
     return f"{scorer}{_SCORE}"
+
+
+def scorer_of(column: str) -> str | None:
+    """The scorer of a column of scores; None of another column."""
+    return column.removesuffix(_SCORE) if column.endswith(_SCORE) else None
 
 
 def candidate_table(candidates: Sequence[Candidate], scorers: Sequence[str]) -> pa.Table:

@@ -13,7 +13,7 @@ import orjson
 
 from synthvlm.components.component import LoadContext
 from synthvlm.components.contract import contract
-from synthvlm.data import score_column
+from synthvlm.data import score_column, scorer_of
 from synthvlm.exporters import EXPORTERS, ExportedPair, Exporter
 from synthvlm.exporters.base import check_record
 from synthvlm.exporters.card import data_set_card
@@ -251,9 +251,7 @@ class SelectedPairs:
 
     def pairs(self, part: pa.Table) -> Iterator[ExportedPair]:
         """The pairs of a part, whole; an image is read as its pair is asked for."""
-        scorers = [
-            name.removesuffix("_score") for name in part.column_names if name.endswith("_score")
-        ]
+        scorers = [scorer for name in part.column_names if (scorer := scorer_of(name)) is not None]
         for shard, rows in by_shard(part):
             texts = self._table(self._captions[shard], "captions", ["id", "text", "source"])
             seeds = self._table(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +20,14 @@ from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.errors import RecipeError
 
 
+def mentions_of(rows: Sequence[Sequence[int]]) -> Mentions:
+    """From one sequence of concept numbers per row."""
+    numbers = [sorted(set(row)) for row in rows]
+    starts = np.cumsum([0, *map(len, numbers)])
+    concepts = [number for row in numbers for number in row]
+    return Mentions(np.array(concepts, np.int32), starts)
+
+
 def test_whole_words_in_singular_and_plural() -> None:
     matcher = ConceptMatcher(["dog", "hot dog", "city"])
     texts = ["Dogs!", "two hot dogs", "hotdog", "old cities", "a hot day, dog", ""]
@@ -31,7 +41,7 @@ def test_a_phrase_does_not_run_over_the_end_of_a_text() -> None:
 
 
 def test_a_rare_concept_stays_and_a_frequent_one_is_cut() -> None:
-    mentions = Mentions.of_rows([[0], [0], [0], [0, 1], []])
+    mentions = mentions_of([[0], [0], [0], [0, 1], []])
     keys = np.array([0, 1, 2, 3, 4])
     assert cap_per_concept(mentions, 2, keys).tolist() == [True, True, False, True, True]
     dropped = cap_per_concept(mentions, 2, keys, keep_unmatched=False)
@@ -59,10 +69,10 @@ def test_concepts_without_a_word_are_refused(concepts: list[str]) -> None:
 @settings(max_examples=100, deadline=None)
 def test_the_order_of_rows_does_not_matter(rows: list[list[int]], cap: int, random: object) -> None:
     keys = np.arange(len(rows)) * 7919 % 10007
-    kept = cap_per_concept(Mentions.of_rows(rows), cap, keys)
+    kept = cap_per_concept(mentions_of(rows), cap, keys)
     order = list(range(len(rows)))
     random.shuffle(order)  # type: ignore[attr-defined]
-    again = cap_per_concept(Mentions.of_rows([rows[i] for i in order]), cap, keys[order])
+    again = cap_per_concept(mentions_of([rows[i] for i in order]), cap, keys[order])
     assert again.tolist() == kept[order].tolist()
     for concept in range(5):
         having = [i for i, row in enumerate(rows) if concept in row]

@@ -50,13 +50,6 @@ class Mentions:
         return numbers
 
     @classmethod
-    def of_rows(cls, rows: Sequence[Sequence[int]]) -> Mentions:
-        """From one sequence of concept numbers per row."""
-        numbers = [number for row in rows for number in sorted(set(row))]
-        counts = np.array([len(set(row)) for row in rows], np.int64)
-        return cls(np.array(numbers, np.int32), _starts(counts))
-
-    @classmethod
     def concatenate(cls, parts: Sequence[Mentions]) -> Mentions:
         """The rows of all parts, one part after another."""
         counts = [np.diff(part.starts) for part in parts]

@@ -6,7 +6,12 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from synthvlm.captions.model_rules.judges import DEFAULT_PROMPT, SYSTEM_MESSAGE
+from synthvlm.captions.model_rules.judges import (
+    DEFAULT_PROMPT,
+    SYSTEM_MESSAGE,
+    EndpointJudge,
+    LocalJudge,
+)
 from synthvlm.captions.rules.base import ModelRule, RuleSettings
 from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import Identify, InHash, ModelName
@@ -54,8 +59,6 @@ class Judge(ModelRule):
             RecipeError: The endpoint cannot be used.
         """
         if settings.endpoint is None:
-            from synthvlm.captions.model_rules.judges import LocalJudge
-
             return LocalJudge(
                 settings.model,
                 prompt=settings.prompt,
@@ -64,8 +67,6 @@ class Judge(ModelRule):
                 batch_size=settings.batch_size,
                 revision=settings.revision,
             )
-        from synthvlm.captions.model_rules.judges import EndpointJudge
-
         where = f"curation.rules.{cls.name}"
         return EndpointJudge(
             context.endpoint_client(settings.endpoint, settings.model, where),

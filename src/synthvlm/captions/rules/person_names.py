@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Annotated, ClassVar, Protocol
 
 import numpy as np
@@ -14,6 +13,7 @@ from pydantic import Field
 from synthvlm.captions.rules.base import Measured, ModelRule, RuleSettings, Subject, TextRule
 from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.captions.rules.name_forms import TITLES, NameForms, folded_words
+from synthvlm.captions.rules.word_files import entries, read_text
 from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import Identify, InHash, ModelName
 from synthvlm.errors import RecipeError
@@ -150,13 +150,7 @@ def load_allowed_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     Raises:
         RecipeError: The file is missing, unreadable, or holds no name.
     """
-    try:
-        text = Path(path).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise RecipeError(f"allowed names: cannot read {path}: {reason}") from error
-    lines = (line.strip() for line in text.splitlines())
-    names = tuple(line for line in lines if line and not line.startswith("#"))
+    names = tuple(entries(read_text(path, "allowed names")))
     if not names:
         raise RecipeError(f"allowed names: {path} holds no name; write one a line")
     return names

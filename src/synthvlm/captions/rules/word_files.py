@@ -1,0 +1,33 @@
+"""Text files of words or names that a rule is given."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from synthvlm.errors import RecipeError
+
+__all__ = ["entries", "read_text"]
+
+
+def read_text(path: str | os.PathLike[str], what: str) -> str:
+    """The text of a UTF-8 file, with or without a byte-order mark.
+
+    Args:
+        path: The file.
+        what: What it holds, for the message.
+
+    Raises:
+        RecipeError: The file is missing or unreadable.
+    """
+    try:
+        return Path(path).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise RecipeError(f"{what}: cannot read {path}: {reason}") from error
+
+
+def entries(text: str) -> list[str]:
+    """The lines of a text, stripped, without empty ones and comments (``#`` in front)."""
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
