@@ -158,10 +158,7 @@ class Table(Generic[C]):
         given: dict[str, Any] = {}
         for name, item in value.items():
             if name not in self:
-                error = PydanticCustomError(
-                    "component", "{message}", {"message": self._unknown(name)}
-                )
-                problems.append(InitErrorDetails(type=error, loc=(str(name),), input=item))
+                problems.append(_problem("component", self._unknown(name), (str(name),), item))
                 continue
             try:
                 given[name] = None if item is None else self[name].Settings.model_validate(item)
