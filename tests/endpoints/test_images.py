@@ -30,21 +30,21 @@ from synthvlm.endpoints.images import (
     EndpointError,
     ImageClient,
     ImageReply,
-    ImageRequest,
     read_image,
 )
 from synthvlm.endpoints.responses import Failure, Kind, Response
 from synthvlm.errors import RecipeError
 
 KEY = "sk-very-secret-0123456789"
+Request = tuple[int, str, dict[str, Any]]
 FIELDS = {"n": 1, "size": "16x8", "response_format": "b64_json"}
 
 
-def request(number: int = 0) -> ImageRequest:
-    return ImageRequest(number, f"dog {number}", {**FIELDS, "seed": number})
+def request(number: int = 0) -> Request:
+    return number, f"dog {number}", {**FIELDS, "seed": number}
 
 
-def requests(count: int) -> list[ImageRequest]:
+def requests(count: int) -> list[Request]:
     return [request(number) for number in range(count)]
 
 

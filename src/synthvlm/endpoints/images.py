@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.responses import (
@@ -37,26 +37,11 @@ __all__ = [
     "EndpointError",
     "ImageClient",
     "ImageReply",
-    "ImageRequest",
     "read_image",
 ]
 
 #: Codes (``error.code``) of a prompt or picture that the server's content policy refuses.
 _POLICY = frozenset({"content_policy_violation", "moderation_blocked", "content_filter"})
-
-
-class ImageRequest(NamedTuple):
-    """An image to generate; a plain tuple does as well.
-
-    Attributes:
-        key: The caller's name for it; comes back with the reply.
-        prompt: What to show.
-        fields: All further fields of the request: ``size``, ``seed``, ``response_format`` ...
-    """
-
-    key: Hashable
-    prompt: str
-    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +97,10 @@ class ImageClient:
 
         Requests are taken from the iterable as they can be sent, in a thread of its own: those in
         work go on while the caller is busy. Dropping the iterator cancels them.
+
+        Args:
+            requests: For each, the caller's key, which comes back with the reply; the prompt; and
+                all further fields of the request: ``size``, ``seed``, ``response_format`` ...
 
         Raises:
             EndpointError: The endpoint cannot be used, after the replies of requests in work.
