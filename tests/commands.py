@@ -10,12 +10,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-__all__ = ["Result", "call", "run", "start"]
+__all__ = ["Result", "call", "kill_when", "run", "start"]
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
@@ -74,6 +75,16 @@ def run(
     """Run a command to its end; the folder is for its output."""
     log = folder / "command"
     return _result(start(arguments, log, before), log)
+
+
+def kill_when(condition: Callable[[], bool], arguments: Sequence[str | Path], folder: Path) -> None:
+    """Start a command, and kill it as soon as a condition holds; the folder is for its output."""
+    process = start(arguments, folder / "killed")
+    while not condition():
+        time.sleep(0.02)
+        assert process.exitcode is None, "the command ended before"
+    process.kill()
+    process.join()
 
 
 def call(function: Callable[[], object], folder: Path) -> Result:

@@ -19,8 +19,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from fakes.loopback import LoopbackServer, read_body
 
 __all__ = ["ObjectStore", "object_store"]
 
@@ -44,11 +46,8 @@ class ObjectStore:
         self._random = random.Random(seed)
         self._dead_until = 0.0
         self._mutex = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, port))
-        self._server.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
+        self._server = LoopbackServer(_handler(self, port))
+        self.endpoint = self._server.address
 
     def url(self, name: str = "run") -> str:
         """A URL that nothing was written below yet."""
@@ -63,9 +62,7 @@ class ObjectStore:
         return sum(method in m and path in p for m, p in self.requests)
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.stop()
 
     def _fate(self, method: str, path: str) -> str:
         """What is to happen to a request."""
@@ -157,7 +154,7 @@ def _handler(store: ObjectStore, port: int) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def _pass_on(self) -> None:
-            body = self._body()
+            body = read_body(self)
             fate = store._fate(self.command, self.path)
             if fate in ("500", "503"):
                 self.send_response(int(fate))
@@ -177,17 +174,6 @@ def _handler(store: ObjectStore, port: int) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(answer)
 
         do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _pass_on
-
-        def _body(self) -> bytes:
-            if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            parts = []
-            while size := int(self.rfile.readline().split(b";")[0], 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            while self.rfile.readline().strip():
-                pass
-            return b"".join(parts)
 
         def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
             headers = {n: v for n, v in self.headers.items() if n.lower() not in _HOP_BY_HOP}

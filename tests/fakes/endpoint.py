@@ -13,11 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, Self
 
 from fakes.endpoint_images import Draw, Link, image_answer, is_image_request
+from fakes.loopback import LoopbackServer
 
 __all__ = [
     "Answer",
@@ -139,15 +140,11 @@ class FakeEndpoint:
     @property
     def base_url(self) -> str:
         """The address, with ``/v1``."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        return f"{self._server.address}/v1"
 
     def __enter__(self) -> Self:
         """Start to serve, on a free port."""
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), daemon=True
-        )
-        self._thread.start()
+        self._server = LoopbackServer(_handler(self))
         return self
 
     def __exit__(
@@ -162,9 +159,7 @@ class FakeEndpoint:
     def stop(self) -> None:
         """Stop to serve, as a server that dies does: requests in work are cut."""
         self._closing.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._server.stop()
 
     def _reply(self, handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
         if self._closing.is_set():
@@ -252,14 +247,6 @@ class FakeEndpoint:
                 "total_tokens": prompt + reply,
             }
         return result
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print nothing: a client that has gone away is no error of a fake."""
 
 
 def _handler(endpoint: FakeEndpoint) -> type[BaseHTTPRequestHandler]:

@@ -17,11 +17,11 @@ import random
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from http.server import ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from fakes.hub_http import FakeHubHandler
+from fakes.loopback import LoopbackServer
 
 __all__ = ["Commit", "FakeHub", "Repository"]
 
@@ -115,7 +115,7 @@ class FakeHub:
     @property
     def endpoint(self) -> str:
         """The address, for ``HF_ENDPOINT``."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return self._server.address
 
     def fails(self) -> bool:
         """Whether the next request is one that fails."""
@@ -127,12 +127,7 @@ class FakeHub:
 
     def __enter__(self) -> Self:
         """Start to serve, on a free port."""
-        self._server = _Server(("127.0.0.1", 0), FakeHubHandler)
-        self._server.hub = self
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), daemon=True
-        )
-        self._thread.start()
+        self._server = LoopbackServer(type("Handler", (FakeHubHandler,), {"_hub": self}))
         return self
 
     def __exit__(
@@ -142,15 +137,4 @@ class FakeHub:
         traceback: TracebackType | None,
     ) -> None:
         """Stop."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-    hub: FakeHub
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print nothing: a client that has gone away is no error of a fake."""
+        self._server.stop()

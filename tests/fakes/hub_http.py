@@ -18,6 +18,7 @@ from fakes.hub_files import (
     oid_of,
     parents,
 )
+from fakes.loopback import read_body
 
 if TYPE_CHECKING:
     from fakes.hub import FakeHub, Repository
@@ -51,18 +52,15 @@ class _Refused(Exception):
 
 
 class FakeHubHandler(BaseHTTPRequestHandler):
-    """One request; the server's ``hub`` is what there is."""
+    """One request; a subclass has the hub that is asked, as ``_hub``."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # else each reply waits 40 ms for an acknowledgement
 
-    @property
-    def _hub(self) -> FakeHub:
-        hub: FakeHub = self.server.hub  # type: ignore[attr-defined]
-        return hub
+    _hub: FakeHub
 
     def _answer(self) -> None:
-        self._body = self._read()
+        self._body = read_body(self)
         url = urlsplit(self.path)
         self._query = parse_qs(url.query)
         hub = self._hub
@@ -299,16 +297,6 @@ class FakeHubHandler(BaseHTTPRequestHandler):
 
     def _origin(self) -> str:
         return self._hub.endpoint
-
-    def _read(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = []
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
 
     def _json(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
         content = json.dumps(value).encode()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,7 +12,7 @@ import pytest
 import sentencepiece
 from PIL import Image
 
-from commands import run, start
+from commands import kill_when, run
 from fakes.endpoint import Cut, FakeEndpoint, Say, Status
 from synthvlm import Pipeline, Recipe
 from synthvlm.errors import RecipeError, TooManyFailuresError
@@ -178,13 +175,7 @@ def test_a_kill_while_judging_pays_nothing_twice(tmp_path: Path) -> None:
         command = ["curate", "tiny", "--captions", captions, "--out", tmp_path / "run"]
         command += ["--set", "run.shard_size=5"]
         command += ["--set", endpoint(server, concurrency=1)]
-        process = start(command, tmp_path / "killed")
-        while len(server.received) < 8:
-            time.sleep(0.02)
-            assert process.exitcode is None
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
+        kill_when(lambda: len(server.received) >= 8, command, tmp_path)
         asked = len(server.received)
         result = run(command, tmp_path)
         assert (result.code, result.err) == (0, "")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import signal
-import time
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,7 +15,7 @@ import pytest
 from PIL import Image
 from transformers import BlipForConditionalGeneration, BlipImageProcessorPil
 
-from commands import run, start
+from commands import kill_when, run
 from fakes.endpoint import FakeEndpoint, Say, Status
 from random_captioner import end_on, save_blip
 from synthvlm import Pipeline, Recipe
@@ -248,13 +245,7 @@ def test_a_kill_while_writing_pays_nothing_twice(
             sources = source(photos / "*.png", image_captioner=writer)
         command = ["curate", "tiny", "--out", tmp_path / "run", "--set", f"sources={sources}"]
         command += ["--set", "run.shard_size=3"]
-        process = start(command, tmp_path / "killed")
-        while len(server.received) < 3:
-            time.sleep(0.02)
-            assert process.exitcode is None
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
+        kill_when(lambda: len(server.received) >= 3, command, tmp_path)
         asked = len(server.received)
         result = run(command, tmp_path)
         assert (result.code, result.err) == (0, "")
