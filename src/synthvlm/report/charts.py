@@ -63,14 +63,8 @@ def histogram(
     parts = [frame.axes("share of pairs", percent=True)]
     for (name, title, _), count, share in zip(layers, counts, shares, strict=True):
         for n in np.flatnonzero(count):
-            x0, x1 = frame.x(edges[n]), frame.x(edges[n + 1])
-            y = frame.y(share[n])
-            parts.append(
-                f'<rect class="bar {name}" x="{x0 + 0.5:.1f}" y="{y:.1f}" '
-                f'width="{max(0.5, x1 - x0 - 1):.1f}" height="{frame.bottom - y:.1f}">'
-                f"<title>{edges[n]:.3f} to {edges[n + 1]:.3f}: {count[n]:,} {title} "
-                f"({share[n]:.1%})</title></rect>"
-            )
+            about = f"{edges[n]:.3f} to {edges[n + 1]:.3f}: {count[n]:,} {title} ({share[n]:.1%})"
+            parts.append(frame.bar(name, edges[n], edges[n + 1], share[n], about))
     for name, title, values in layers:
         parts.append(frame.upright(f"mean {name}", float(values.mean()), f"mean of {title}"))
     if cut is not None:
@@ -99,15 +93,10 @@ def measure_histogram(
     frame = _Frame(float(edges[0]), float(edges[-1]), 0.0, float(shares.max()))
     parts = [frame.axes("share of captions", percent=True)]
     for n in counts.nonzero()[0]:
-        x0, x1 = frame.x(edges[n]), frame.x(edges[n + 1])
-        y = frame.y(shares[n])
         outside = (low is not None and edges[n + 1] < low) or (high is not None and edges[n] > high)
-        parts.append(
-            f'<rect class="bar {"out" if outside else "sel"}" x="{x0 + 0.5:.1f}" y="{y:.1f}" '
-            f'width="{max(0.5, x1 - x0 - 1):.1f}" height="{frame.bottom - y:.1f}">'
-            f"<title>{edges[n]:.4g} to {edges[n + 1]:.4g}: {counts[n]:,} captions "
-            f"({shares[n]:.1%})</title></rect>"
-        )
+        about = f"{edges[n]:.4g} to {edges[n + 1]:.4g}: {counts[n]:,} captions ({shares[n]:.1%})"
+        css = "out" if outside else "sel"
+        parts.append(frame.bar(css, edges[n], edges[n + 1], shares[n], about))
     for name, cut in (("lowest allowed", low), ("highest allowed", high)):
         if cut is not None:
             parts.append(frame.upright("cut", cut, name))
@@ -174,6 +163,14 @@ class _Frame:
                 f'<text class="tick x" x="{self.x(value):.1f}" y="{_HEIGHT - 9}">{value:g}</text>'
             )
         return f"<g><title>{escape(title)}</title>{''.join(parts)}</g>"
+
+    def bar(self, css: str, low: float, high: float, share: float, about: str) -> str:
+        x0, x1, y = self.x(low), self.x(high), self.y(share)
+        return (
+            f'<rect class="bar {css}" x="{x0 + 0.5:.1f}" y="{y:.1f}" '
+            f'width="{max(0.5, x1 - x0 - 1):.1f}" height="{self.bottom - y:.1f}">'
+            f"<title>{escape(about)}</title></rect>"
+        )
 
     def upright(self, name: str, value: float, title: str) -> str:
         x = min(max(self.x(value), self._left), self._right)
