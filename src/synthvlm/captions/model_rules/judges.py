@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from synthvlm.captions.model_rules.perplexity import CausalLm, by_length
+from synthvlm.captions.model_rules.perplexity import CausalLm
 from synthvlm.captions.rules.base import Measured, ModelRule, Subject
 from synthvlm.captions.writers.chat import ChatModel, ChatReply, ask_in_order
 from synthvlm.errors import ModelError, RecipeError, first_line
@@ -282,22 +282,9 @@ class LocalJudge(ModelRule):
         Raises:
             ModelError: The model fails on a batch, for want of memory say.
         """
-        values = np.full(len(subjects), np.nan)
-        problems: list[str | None] = [None] * len(subjects)
-        encoded: dict[int, list[int]] = {}
-        for row, subject in enumerate(subjects):
-            try:
-                tokens = self._tokens(subject.text)
-                self._lm.check_length(tokens)
-                encoded[row] = tokens
-            except ValueError as error:
-                problems[row] = f"judge: {error}"
-        for rows in by_length(encoded, self._batch_size):
-            values[rows] = self._shares_of_yes([encoded[row] for row in rows])
-            for row in rows:
-                if np.isnan(values[row]):
-                    problems[row] = "judge: the model gave no finite number; try float32"
-        return Measured(values, tuple(problems))
+        return self._lm.measure(
+            "judge", subjects, self._batch_size, self._tokens, self._shares_of_yes
+        )
 
     def _shares_of_yes(self, batch: list[list[int]]) -> list[float]:
         import torch

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from synthvlm.captions.rules.base import Measured, ModelRule, RuleSettings, Subject
@@ -25,7 +26,6 @@ __all__ = [
     "CausalLm",
     "CausalLmPerplexity",
     "KenlmPerplexity",
-    "by_length",
 ]
 
 #: A longer text is a problem row, also where the model would take more: it is no caption.
@@ -192,26 +192,19 @@ class CausalLmPerplexity(Perplexity):
         Raises:
             ModelError: The model fails on a batch, for want of memory say.
         """
-        values = np.full(len(subjects), np.nan)
-        problems: list[str | None] = [None] * len(subjects)
-        encoded: dict[int, list[int]] = {}
-        for row, subject in enumerate(subjects):
-            try:
-                tokens = [self._start, *self._lm.encode(subject.text)]
-                if len(tokens) == 1:
-                    raise ValueError("the text has no tokens")
-                self._lm.check_length(tokens)
-                encoded[row] = tokens
-            except ValueError as error:
-                problems[row] = f"perplexity: {error}"
-        for rows in by_length(encoded, self._batch_size):
-            with np.errstate(over="ignore"):
-                values[rows] = np.exp(self._mean_nll([encoded[row] for row in rows]))
-            for row in rows:
-                if not np.isfinite(values[row]):
-                    values[row] = np.nan
-                    problems[row] = "perplexity: the model gave no finite number; try float32"
-        return Measured(values, tuple(problems))
+        return self._lm.measure(
+            "perplexity", subjects, self._batch_size, self._tokens, self._values
+        )
+
+    def _tokens(self, text: str) -> list[int]:
+        tokens = [self._start, *self._lm.encode(text)]
+        if len(tokens) == 1:
+            raise ValueError("the text has no tokens")
+        return tokens
+
+    def _values(self, batch: list[list[int]]) -> npt.NDArray[np.float64]:
+        with np.errstate(over="ignore"):
+            return np.asarray(np.exp(self._mean_nll(batch)))
 
     def _mean_nll(self, batch: list[list[int]]) -> list[float]:
         """Mean negative log-likelihood (nats) of the tokens after the first, of each text."""
@@ -275,16 +268,46 @@ class CausalLm:
         )["input_ids"]
         return tokens
 
-    def check_length(self, tokens: Sequence[int]) -> None:
-        """Do nothing if the model takes so many tokens.
+    def measure(
+        self,
+        name: str,
+        subjects: Sequence[Subject],
+        batch_size: int,
+        encode: Callable[[str], list[int]],
+        score: Callable[[list[list[int]]], npt.ArrayLike],
+    ) -> Measured:
+        """One value per caption; one whose text or value is of no use is a problem.
+
+        Args:
+            name: Of the rule, for problems.
+            subjects: The captions.
+            batch_size: Captions at a time; those of like length go together.
+            encode: Gives the tokens of a caption, or raises ``ValueError``.
+            score: Gives one value for the tokens of each caption of a batch.
 
         Raises:
-            ValueError: It does not.
+            ModelError: The model fails on a batch, for want of memory say.
         """
-        if len(tokens) > self._max_tokens:
-            raise ValueError(
-                f"the text has {len(tokens):,} tokens, the limit is {self._max_tokens:,}"
-            )
+        values = np.full(len(subjects), np.nan)
+        problems: list[str | None] = [None] * len(subjects)
+        encoded: dict[int, list[int]] = {}
+        for row, subject in enumerate(subjects):
+            try:
+                tokens = encode(subject.text)
+                if len(tokens) > self._max_tokens:
+                    raise ValueError(
+                        f"the text has {len(tokens):,} tokens, the limit is {self._max_tokens:,}"
+                    )
+                encoded[row] = tokens
+            except ValueError as error:
+                problems[row] = f"{name}: {error}"
+        for rows in _by_length(encoded, batch_size):
+            values[rows] = score([encoded[row] for row in rows])
+            for row in rows:
+                if not np.isfinite(values[row]):
+                    values[row] = np.nan
+                    problems[row] = f"{name}: the model gave no finite number; try float32"
+        return Measured(values, tuple(problems))
 
     def logits(self, batch: Sequence[Sequence[int]], positions: Sequence[int] = ()) -> torch.Tensor:
         """Logits of the next token, shape (texts, positions, vocabulary).
@@ -330,7 +353,7 @@ class CausalLm:
         return logits if kept is None or options else logits[:, kept]
 
 
-def by_length(encoded: dict[int, list[int]], batch_size: int) -> Iterator[list[int]]:
+def _by_length(encoded: dict[int, list[int]], batch_size: int) -> Iterator[list[int]]:
     """Batches of the keys, texts of like length together so that little is padding."""
     rows = sorted(encoded, key=lambda row: (len(encoded[row]), row))
     for begin in range(0, len(rows), batch_size):
