@@ -20,6 +20,7 @@ from synthvlm.cli.options import (
     SetOption,
     app,
     load_plugins,
+    load_recipe,
 )
 from synthvlm.evaluation.settings import EvaluationSettings
 
@@ -236,10 +237,10 @@ def cost(
     with explained(debug, "interrupted; nothing was kept"):
         from synthvlm.planning.cost import cost_command
         from synthvlm.progress.display import terminal_progress
-        from synthvlm.recipe import Recipe
 
-        load_plugins(plugins)
-        settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
+        settings = load_recipe(
+            recipe, captions=captions, overrides=overrides, limit=limit, plugins=plugins
+        )
         with terminal_progress(silent=as_json) as progress:
             text = cost_command(
                 settings,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from synthvlm.recipe import Recipe
 
 __all__ = [
     "CaptionsOption",
@@ -24,6 +27,7 @@ __all__ = [
     "WorkersOption",
     "app",
     "load_plugins",
+    "load_recipe",
 ]
 
 app = typer.Typer(
@@ -96,3 +100,23 @@ def load_plugins(files: list[str]) -> None:
 
         for file in files:
             load_plugin(file)
+
+
+def load_recipe(
+    recipe: str,
+    *,
+    captions: list[str],
+    overrides: list[str],
+    limit: int | None,
+    plugins: list[str],
+) -> Recipe:
+    """The recipe that a command is given, with the components that it may name.
+
+    Raises:
+        PluginError: As ``load_plugins``.
+        RecipeError: There is no such recipe, or a setting is wrong.
+    """
+    from synthvlm.recipe import Recipe
+
+    load_plugins(plugins)
+    return Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)

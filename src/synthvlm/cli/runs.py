@@ -24,6 +24,7 @@ from synthvlm.cli.options import (
     WorkersOption,
     app,
     load_plugins,
+    load_recipe,
 )
 from synthvlm.progress.terminal import printable
 
@@ -47,13 +48,14 @@ def _stage_command(until: str, name: str, text: str) -> None:
     ) -> None:
         with explained(debug):
             from synthvlm.pipeline import resumed_recipe
-            from synthvlm.recipe import Recipe
 
-            load_plugins(plugins)
             if recipe is None:
+                load_plugins(plugins)
                 settings = resumed_recipe(out, captions=captions, overrides=overrides, limit=limit)
             else:
-                settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
+                settings = load_recipe(
+                    recipe, captions=captions, overrides=overrides, limit=limit, plugins=plugins
+                )
             _run(settings, out, until, engine, workers, metrics)
 
     app.command(name, help=text)(command)
@@ -91,10 +93,10 @@ def plan(
 
         from synthvlm.planning.plan import plan as estimate
         from synthvlm.progress.display import terminal_progress
-        from synthvlm.recipe import Recipe
 
-        load_plugins(plugins)
-        settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
+        settings = load_recipe(
+            recipe, captions=captions, overrides=overrides, limit=limit, plugins=plugins
+        )
         with terminal_progress(silent=as_json) as progress:
             result = estimate(
                 settings, sample=sample, price_per_hour=price, gpus=gpus, progress=progress
@@ -130,10 +132,10 @@ def tune(
         from synthvlm.planning.tune import parse_grid
         from synthvlm.planning.tune import tune as search
         from synthvlm.progress.display import terminal_progress
-        from synthvlm.recipe import Recipe
 
-        load_plugins(plugins)
-        settings = Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
+        settings = load_recipe(
+            recipe, captions=captions, overrides=overrides, limit=limit, plugins=plugins
+        )
         with terminal_progress() as progress:
             result = search(
                 settings,
