@@ -27,9 +27,10 @@ from tiny_choosing import held_out_captions
 from synthvlm import Pipeline, Recipe
 from synthvlm.data import candidate_seed
 from synthvlm.progress.display import SilentProgress
-from synthvlm.stages.generation.batch_generator import BatchGenerator, GenerationRequest
+from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.calibrate import choose_stopping
 from synthvlm.stages.generation.models import Models
+from synthvlm.stages.generation.requests import GenerationRequest
 from synthvlm.tiny.captions import Claim
 from synthvlm.tiny.checker import check
 

@@ -33,12 +33,15 @@ __all__ = [
     "scorer_of",
     "selection_schema",
     "table_of",
+    "take_rows",
     "written_schema",
 ]
 
 
 #: The end of the names of columns of scores.
 _SCORE = "_score"
+#: About so many bytes ``take_rows`` puts into one chunk; a column of text holds below 2 GiB.
+_BYTES_OF_A_CHUNK = 2**28
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +302,38 @@ def table_of(records: Sequence[object], schema: pa.Schema) -> pa.Table:
 
     columns = {name: [getattr(record, name) for record in records] for name in schema.names}
     return pa.Table.from_pydict(columns, schema)
+
+
+def take_rows(table: pa.Table, rows: npt.NDArray[np.integer[Any]]) -> pa.Table:
+    """Some rows of a table, in the given order; of any size.
+
+    ``Table.take`` and ``Table.sort_by`` first join the chunks of a column, and fail if they hold
+    2 GiB of text together, as the ids of a large run do. Here the result has chunks of its own.
+
+    Args:
+        table: The table.
+        rows: Row numbers, shape (n,), none of them negative.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    batches = table.to_batches()
+    starts = np.cumsum([0, *(len(batch) for batch in batches)])
+    at_once = max(1, _BYTES_OF_A_CHUNK * len(table) // max(1, table.nbytes))
+    parts = [table.slice(0, 0)]
+    for first in range(0, len(rows), at_once):
+        wanted = np.asarray(rows[first : first + at_once], np.int64)
+        order = np.argsort(wanted, kind="stable")
+        ascending = wanted[order]
+        ends = np.searchsorted(ascending, starts)
+        pieces = [
+            batch.take(pa.array(ascending[ends[n] : ends[n + 1]] - starts[n]))
+            for n, batch in enumerate(batches)
+            if ends[n] < ends[n + 1]
+        ]
+        joined = pa.Table.from_batches(pieces, table.schema)
+        parts.append(joined.take(pa.array(np.argsort(order))))
+    return pa.concat_tables(parts)
 
 
 def fingerprint(*parts: object) -> str:

@@ -161,7 +161,7 @@ class Builder:
         self.tables.append((shard, table))
 
     def selected(self, **settings: Any) -> None:
-        total, selection = select_pairs(
+        total, _, selection = select_pairs(
             self.tables, selector=TopSelector(), scorers=SCORERS.names(), **settings
         )
         file = self.run.write("selection.parquet", table_bytes(selection))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +32,7 @@ def candidates(shard: int, captions: int, each: int) -> pa.Table:
 
 
 def test_the_best_of_all_shards_are_ranked() -> None:
-    total, selection = select_pairs(
+    total, _, selection = select_pairs(
         ((shard, candidates(shard, 4, 3)) for shard in range(2)),
         selector=TopSelector(),
         scorers=["clip", "ssim"],
@@ -71,7 +72,7 @@ def test_the_selection_is_the_best_pairs_above_the_minimum_ties_by_caption_id(
         ]  # fmt: skip
         table = pa.Table.from_pylist(rows, candidates(0, 1, 1).schema)
         tables.append((shard, table))
-    total, selection = select_pairs(
+    total, _, selection = select_pairs(
         tables,
         selector=TopSelector(),
         scorers=["clip", "ssim"],
@@ -93,6 +94,27 @@ def test_the_selection_is_the_best_pairs_above_the_minimum_ties_by_caption_id(
     assert total == len(pairs)
     columns = (selection[name].to_pylist() for name in ("rank", "caption_id", "shard", "index"))
     assert list(zip(*columns, strict=True)) == expected
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, None])
+def test_a_pair_without_a_finite_score_is_never_selected(bad: float | None) -> None:
+    """As early versions stored it; not even where more pairs are asked for than there are."""
+    table = candidates(0, 4, 2)
+    rows = table.to_pylist()
+    for row in rows:
+        if row["caption_id"] == "0-3":
+            row["score"] = row["clip_score"] = bad
+    tables = [(0, pa.Table.from_pylist(rows, table.schema))]
+    for count, fraction, chosen in ((10, None, 3), (None, 1.0, 3), (None, 0.3, 1), (1, None, 1)):
+        total, unscored, selection = select_pairs(
+            tables,
+            selector=TopSelector(),
+            scorers=["clip", "ssim"],
+            top_n=count,
+            top_fraction=fraction,
+        )
+        assert (total, unscored) == (3, 1)
+        assert selection["caption_id"].to_pylist() == ["0-2", "0-1", "0-0"][:chosen]
 
 
 def test_by_shard_keeps_the_order_within_a_shard() -> None:

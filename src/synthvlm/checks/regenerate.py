@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.recipe.generation import ImageSettings
     from synthvlm.run_folder.folder import Marker, RunFolder
-    from synthvlm.stages.generation.batch_generator import ScoredImage
     from synthvlm.stages.generation.models import Models
+    from synthvlm.stages.generation.requests import ScoredImage
 
 __all__ = ["regenerate", "regenerate_command"]
 
@@ -61,8 +61,9 @@ def regenerate(
         RunFolderError: There is no such caption or candidate, or it was never generated.
         ModelError: A model cannot be loaded.
     """
-    from synthvlm.stages.generation.batch_generator import BatchGenerator, GenerationRequest
+    from synthvlm.stages.generation.batch_generator import BatchGenerator
     from synthvlm.stages.generation.models import Models
+    from synthvlm.stages.generation.requests import GenerationRequest
 
     if index is not None and every:
         raise SynthVLMError("--index and --all cannot be used together")

@@ -314,5 +314,5 @@ def _contested(
             entries = [(fingerprint("report", id), id) for id in ids]
             chosen = heapq.nsmallest(size, [*chosen, *entries])
     ids = pa.array([id for _, id in chosen], pa.string())
-    places = pc.index_in(ids, pairs["caption_id"].combine_chunks())
+    places = pc.index_in(ids, pairs["caption_id"])
     return [place for place in places.to_pylist() if place is not None]

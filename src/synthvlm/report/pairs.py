@@ -121,8 +121,9 @@ def read_candidates(
     The pairs have columns of ``candidates/``, and ``shard``.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    from synthvlm.data import candidate_schema
+    from synthvlm.data import candidate_schema, take_rows
 
     counts = Candidates(recipe.generation.candidates, recipe.score_columns)
     schema = candidate_schema(list(recipe.scorers))
@@ -138,7 +139,8 @@ def read_candidates(
         chosen = table.filter(table["chosen"]).select(columns)
         parts.append(chosen.append_column("shard", pa.array([shard] * len(chosen), pa.int32())))
     pairs = pa.concat_tables(parts)
-    return counts, pairs.sort_by([("score", "descending"), ("caption_id", "ascending")])
+    order = pc.sort_indices(pairs, sort_keys=[("score", "descending"), ("caption_id", "ascending")])
+    return counts, take_rows(pairs, order.to_numpy())
 
 
 def join_selection(pairs: pa.Table, selection: pa.Table) -> tuple[pa.Table, int]:
@@ -149,8 +151,8 @@ def join_selection(pairs: pa.Table, selection: pa.Table) -> tuple[pa.Table, int]
     """
     import pyarrow.compute as pc
 
-    place = pc.index_in(pairs["caption_id"], selection["caption_id"].combine_chunks())
-    selected = selection.take(place)
+    place = pc.index_in(pairs["caption_id"], selection["caption_id"])
+    selected = selection.select(["rank", "index", "score"]).take(place)
     same = pc.and_(
         pc.equal(selected["index"], pairs["index"]), pc.equal(selected["score"], pairs["score"])
     )

@@ -36,7 +36,7 @@ class Scores:
 
     Attributes:
         values: float64, shape (n,); higher is better. An image with NaN or infinity has failed.
-        image_embeddings: float32, shape (n, d), unit length, from scorers that embed.
+        image_embeddings: float32, shape (n, d), unit length, from scorers that embed; the same.
         text_embeddings: The same for the captions.
         truncated: For each caption, whether the scorer saw only its beginning.
     """
@@ -109,7 +109,8 @@ def check_scores(name: str, scores: Scores, count: int) -> None:
         shape: tuple[int, ...] = getattr(embeddings, "shape", ())
         if not isinstance(embeddings, np.ndarray) or len(shape) != 2 or shape[0] != count:
             raise PluginError(f"scorer {name!r}: embeddings have shape {shape}, not ({count}, d)")
-        # Of an image without a score they do not count.
-        lengths = np.linalg.norm(embeddings[np.isfinite(values)].astype(np.float64), axis=1)
+        # An image without a score, or with NaN in an embedding, has failed.
+        usable = np.isfinite(values) & np.isfinite(embeddings).all(axis=1)
+        lengths = np.linalg.norm(embeddings[usable].astype(np.float64), axis=1)
         if not (np.abs(lengths - 1) < _UNIT).all():
             raise PluginError(f"scorer {name!r}: embeddings are not of unit length")

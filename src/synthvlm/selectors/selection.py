@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from synthvlm.components.contract import contract
-from synthvlm.data import selection_schema
+from synthvlm.data import selection_schema, take_rows
 from synthvlm.selectors.base import check_rows
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def select_pairs(
     top_n: int | None = None,
     top_fraction: float | None = None,
     min_scores: Mapping[str, float] | None = None,
-) -> tuple[int, pa.Table]:
-    """Keep some of the chosen candidates.
+) -> tuple[int, int, pa.Table]:
+    """Keep some of the chosen candidates; one whose score is NaN, infinite or null is no pair.
 
     Args:
         candidates: Shard number and candidate rows (the columns of ``candidate_schema`` that
@@ -39,8 +39,8 @@ def select_pairs(
         min_scores: Lowest value (inclusive) of columns such as ``clip_score`` or ``score``.
 
     Returns:
-        The number of pairs before selection, and the selection (``selection_schema``), best
-        first.
+        The number of pairs before selection; that of chosen candidates that are no pairs for want
+        of a score; and the selection (``selection_schema``), best first.
 
     Raises:
         PluginError: The selector breaks its contract.
@@ -56,6 +56,8 @@ def select_pairs(
         parts.append(chosen.append_column("shard", pa.array([shard] * len(chosen), pa.int32())))
     empty = schema.remove(0).empty_table()
     pairs = pa.concat_tables([empty, *(part.select(empty.schema.names) for part in parts)])
+    scored = pairs.filter(pc.is_finite(pairs["score"]))
+    unscored, pairs = pairs.num_rows - scored.num_rows, scored
     total = pairs.num_rows
     for name, lowest in (min_scores or {}).items():
         pairs = pairs.filter(pc.greater_equal(pairs[name], lowest))
@@ -66,9 +68,9 @@ def select_pairs(
     with contract("selector", selector.name):
         rows = selector.select(pairs, count)
     check_rows(selector.name, rows, pairs.num_rows, count)
-    selected = pairs.take(rows)
+    selected = take_rows(pairs, rows)
     ranks = pa.array(range(1, selected.num_rows + 1), pa.int64())
-    return total, selected.add_column(0, "rank", ranks).cast(schema)
+    return total, unscored, selected.add_column(0, "rank", ranks).cast(schema)
 
 
 def by_shard(rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
@@ -76,7 +78,8 @@ def by_shard(rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
     import numpy as np
     import pyarrow.compute as pc
 
-    rows = rows.take(pc.sort_indices(rows, sort_keys=[("shard", "ascending")]))
+    order = pc.sort_indices(rows, sort_keys=[("shard", "ascending")])
+    rows = take_rows(rows, order.to_numpy())
     shards, counts = np.unique(rows["shard"].to_numpy(), return_counts=True)
     start = 0
     for shard, count in zip(shards.tolist(), counts.tolist(), strict=True):

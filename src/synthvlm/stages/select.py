@@ -38,7 +38,7 @@ def select(
         return StageSummary(STAGE, 1, 1, counts, time.monotonic() - began)
     progress.start(STAGE, len(generated), "shards")
     settings = recipe.selection
-    pairs, selection = select_pairs(
+    pairs, unscored, selection = select_pairs(
         _candidates(run, recipe, generated, progress),
         selector=SELECTORS.load(settings.method, settings.selector, LoadContext()),
         scorers=list(recipe.scorers),
@@ -46,6 +46,11 @@ def select(
         top_fraction=settings.top_fraction,
         min_scores=settings.min_scores,
     )
+    if unscored:
+        progress.note(
+            f"warning: {unscored} captions are left out: the score of their best candidate is no "
+            f"finite number, as early versions stored it"
+        )
     counts = {"pairs": pairs, "selected": selection.num_rows}
     file = run.write(SELECTION_FILE, table_bytes(selection))
     run.commit(STAGE, 0, expected, [file], counts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synthvlm.stages.generation.batch_generator import BatchSizer
+from synthvlm.stages.generation.batch_size import BatchSizer
 
 
 def find(sizer: BatchSizer, seconds_per_image: dict[int, float], limit: int = 1000) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,3 +24,11 @@ def test_the_score_is_the_weighted_sum_by_the_weights_of_now(
     assert reused is not None
     assert reused.score == pytest.approx(clip_weight * clip + ssim_weight * ssim, abs=1e-12)
     assert not reused.chosen
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("status", ["ok", "surplus", "failed"])
+def test_a_stored_row_without_a_finite_score_is_generated_again(bad: float, status: str) -> None:
+    recipe = Recipe.load("tiny")
+    row = Candidate("a", 0, 1, status, "f", scores={"clip": bad, "ssim": 0.5}, score=bad)
+    assert reusable_row(row, recipe) is None

@@ -226,17 +226,6 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
         ]
 
 
-def test_a_single_image_that_does_not_fit_is_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use_models(monkeypatch, Generator(most=0))
-    rows = generate(tmp_path / "run", "run.max_failed_share=1.0", captions=3)
-    assert {row["status"] for row in rows.values()} == {"failed"}
-    assert {row["problem"] for row in rows.values()} == {"no memory for 1 images"}
-    use_models(monkeypatch, Generator())
-    assert {row["status"] for row in generate(tmp_path / "run", captions=3).values()} == {"ok"}
-
-
 def test_failing_candidates_spoil_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,17 +245,22 @@ def test_scoring_goes_on_while_the_next_batch_is_drawn(
 
     class Waiting(Generator):
         def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
-            if len(self.batches) == 1:
+            if len(self.batches) == 2:
                 generating.set()
-                # The first batch is scored only now that the second is being generated.
+                # The second batch is scored only now that the third is being generated.
                 assert scored.wait(20)
             return super().generate(prompts, seeds)
 
     class Clip(FakeClip):
+        batches = 0
+
         def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
-            assert generating.wait(20)
+            self.batches += 1
+            # Of the first batch it is seen, before the second, whether anything works.
+            assert self.batches == 1 or generating.wait(20)
             scores = super().score(images, captions)
-            scored.set()
+            if self.batches == 2:
+                scored.set()
             return scores
 
     use_models(monkeypatch, Waiting(), Clip())
@@ -404,6 +398,42 @@ def test_blank_images_are_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         problem = {0: "the image is black", 1: "the image is of one colour"}.get(row["seed"] % 5)
         assert row["problem"] == problem
         assert row["status"] == ("ok" if problem is None else "failed")
+
+
+class Broken(FakeClip):
+    """Gives NaN, infinity, and embeddings that are no vectors, for some of the images."""
+
+    def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
+        scores = super().score(images, captions)
+        assert scores.image_embeddings is not None
+        for n, image in enumerate(images):
+            kind = int(image[0, 0, 0]) % 12
+            if kind < 3:
+                scores.values[n] = (np.nan, np.inf, 1e308)[kind]
+            elif kind < 5:
+                scores.image_embeddings[n, 1] = (np.nan, -np.inf)[kind - 3]
+        return scores
+
+
+@pytest.mark.parametrize("adaptive", [[], [ADAPTIVE], ["generation.adaptive={sample: 8}"]])
+def test_an_image_without_a_finite_score_or_embedding_fails_and_its_row_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adaptive: list[str]
+) -> None:
+    use_models(monkeypatch, Generator(), Broken())
+    changes = ["run.max_failed_share=1.0", "scoring.clip.weight=10.0", *adaptive]
+    rows = generate(tmp_path / "run", *changes)
+    embedding = "scorer 'clip' gave an embedding with NaN or infinity"
+    problems = {
+        "scorer 'clip' gave nan",
+        "scorer 'clip' gave inf",
+        "the weighted sum of its scores is inf",
+        embedding,
+    }
+    assert {row["problem"] for row in rows.values()} == problems | {None}
+    for row in rows.values():
+        assert (row["problem"] is None) == (row["score"] is not None or row["status"] == "skipped")
+        assert row["problem"] is None or (row["status"] == "failed" and not row["chosen"])
+    assert sum(row["chosen"] for row in rows.values()) > 20
 
 
 class Compiled(Generator):

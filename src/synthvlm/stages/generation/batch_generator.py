@@ -5,16 +5,25 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from synthvlm.components.contract import contract
-from synthvlm.errors import GenerationError, OutOfMemoryError, first_line
+from synthvlm.errors import (
+    GenerationError,
+    OutOfMemoryError,
+    TooManyFailuresError,
+    first_line,
+)
 from synthvlm.generators.base import check_images
 from synthvlm.scorers.base import Scores, check_scores
+from synthvlm.stages.generation.batch_size import BatchSizer
+from synthvlm.stages.generation.candidate_plan import weighted_score
+from synthvlm.stages.generation.requests import GenerationRequest, ScoredImage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,56 +36,16 @@ if TYPE_CHECKING:
     from synthvlm.scorers.base import Scorer
     from synthvlm.stages.generation.models import Models
 
-__all__ = ["BatchGenerator", "BatchSizer", "GenerationRequest", "ScoredImage"]
+__all__ = ["PLAIN_CAPTION", "BatchGenerator"]
 
 _MOST_ENCODERS = 8
 
-
-@dataclass(frozen=True, slots=True)
-class GenerationRequest:
-    """An image to generate.
-
-    Attributes:
-        id: The caption's id.
-        index: Zero-based number among the candidates of the caption.
-        prompt: The caption's text.
-        seed: 0 .. 2**63 - 1.
-    """
-
-    id: str
-    index: int
-    prompt: str
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredImage:
-    """What became of a request.
-
-    Attributes:
-        request: The request.
-        problem: Why there is no image; the fields below are then None.
-        unsafe: Why the image check rejects it; it has scores and no pixels.
-        pixels: uint8, shape (height, width, 3).
-        scores: The value of each scorer, by its name.
-        image_embedding: float32, shape (d,), unit length, of the first scorer that embeds; None
-            where none does.
-        text_embedding: The same of the caption.
-        truncated: Whether a scorer saw only the beginning of the caption.
-        prompt_truncated: Whether the generator's text encoders did.
-        reproducible: Whether prompt and seed determine the image.
-    """
-
-    request: GenerationRequest
-    problem: str | None = None
-    unsafe: str | None = None
-    pixels: np.ndarray | None = None
-    scores: Mapping[str, float] = field(default_factory=dict)
-    image_embedding: np.ndarray | None = None
-    text_embedding: np.ndarray | None = None
-    truncated: bool = False
-    prompt_truncated: bool = False
-    reproducible: bool = True
+#: What every generator can make an image of, and every scorer can score.
+PLAIN_CAPTION = "A red apple lies on a wooden table."
+#: Images that failed one after another, after which the plain caption is tried.
+_FAILED_IN_A_ROW = 8
+#: Images of the plain caption, none of which may succeed: some models fail now and then.
+_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +63,11 @@ class _GeneratedPart:
 class BatchGenerator:
     """Generates images on the caller's thread and scores them on another; it must be closed.
 
+    It notices where images fail whatever the caption: as long as none has succeeded, after the
+    first batch; where a batch fails whole, after the first image that fails alone, too; and after
+    8 images that failed one after another. Then up to 4 images of a plain caption are tried. If
+    none succeeds, that is the error; else the captions are to blame, and it goes on.
+
     Attributes:
         generation_seconds: Seconds that the generator was at work.
         loading_seconds: Seconds that it took to load the models, and to compile them.
@@ -108,6 +82,8 @@ class BatchGenerator:
         self.sizer = BatchSizer(_batch_size(recipe))
         self.generation_seconds = self.loading_seconds = 0.0
         self._is_reproducible = True
+        self._has_succeeded, self._failed_in_a_row = False, 0
+        self._uncounted: deque[Future[list[ScoredImage]]] = deque()
         self._stream: Any = None
         self._scoring = ThreadPoolExecutor(1, "scoring", self._prepare_thread)
         workers = min(_MOST_ENCODERS, max(1, (os.cpu_count() or 2) // 2))
@@ -130,11 +106,49 @@ class BatchGenerator:
 
         Raises:
             ModelError: A model cannot be loaded.
+            TooManyFailuresError: Not even a plain caption gives an image.
         """
         if self._models is None:
             self._models = self._load()
+        # Not the batch before, whose scores the caller does not have yet either.
+        self._count_failures(but=1)
         generated = self._generate_parts(list(requests))
-        return self._scoring.submit(self._score, generated)
+        scored = self._scoring.submit(self._score, generated)
+        self._uncounted.append(scored)
+        if not self._has_succeeded:
+            self._count_failures(but=0)
+        return scored
+
+    def _count_failures(self, but: int) -> None:
+        """Take note of what became of all batches but the last; stop where nothing succeeds."""
+        while len(self._uncounted) > but:
+            for image in self._uncounted.popleft().result():
+                if image.problem is None:
+                    self._has_succeeded, self._failed_in_a_row = True, 0
+                else:
+                    self._failed_in_a_row += 1
+        if self._failed_in_a_row >= (_FAILED_IN_A_ROW if self._has_succeeded else 1):
+            self._try_plain_caption()
+
+    def _try_plain_caption(self) -> None:
+        for seed in range(_TRIES):
+            problem = self._plain_problem(seed)
+            if problem is None:
+                break
+        else:
+            raise TooManyFailuresError(
+                f"no image can be made or scored, not even of {PLAIN_CAPTION!r}: {problem}; fix "
+                f"the cause and run again, what is finished is kept"
+            )
+        self._has_succeeded, self._failed_in_a_row = True, 0
+
+    def _plain_problem(self, seed: int) -> str | None:
+        """Why there is no image of the plain caption, or None."""
+        try:
+            part = self._generate_batch([GenerationRequest("", 0, PLAIN_CAPTION, seed)])
+        except GenerationError as error:
+            return str(error)
+        return self._scoring.submit(self._score, [part]).result()[0].problem
 
     def _load(self) -> Models:
         """Load the models, and compile them where the recipe asks for it."""
@@ -188,10 +202,15 @@ class BatchGenerator:
     def _generate_smaller(
         self, requests: list[GenerationRequest], size: int
     ) -> list[_GeneratedPart]:
-        generated = []
+        generated: list[_GeneratedPart] = []
+        is_tried = False
         while requests:
             size = min(size, self.sizer.size)  # a part may not fit either
-            generated += self._generate_parts(requests[:size])
+            parts = self._generate_parts(requests[:size])
+            if not is_tried and all(isinstance(part.images, str) for part in parts):
+                self._try_plain_caption()
+                is_tried = True
+            generated += parts
             requests = requests[size:]
         return generated
 
@@ -276,7 +295,8 @@ class BatchGenerator:
         scored = []
         for n, row in enumerate(rows):
             values = {name: float(batch.values[n]) for name, batch in scores.items()}
-            problem = images.problems[row] or blank[n] or _no_number(values)
+            problem = images.problems[row] or blank[n] or self._no_number(values)
+            problem = problem or _no_vector(scores, n)
             if problem is not None:
                 scored.append(ScoredImage(requests[row], problem))
                 continue
@@ -294,6 +314,14 @@ class BatchGenerator:
                 )
             )
         return scored
+
+    def _no_number(self, values: Mapping[str, float]) -> str | None:
+        """Why an image cannot be ranked: a NaN would win over every number, or over none."""
+        for name, value in values.items():
+            if not math.isfinite(value):
+                return f"scorer {name!r} gave {value}"
+        total = weighted_score(values, self._recipe)
+        return None if math.isfinite(total) else f"the weighted sum of its scores is {total}"
 
     def _scores(
         self, images: torch.Tensor, on_host: torch.Tensor, captions: list[str]
@@ -326,11 +354,15 @@ def _score(name: str, scorer: Scorer, images: torch.Tensor, captions: Sequence[s
     return scores
 
 
-def _no_number(values: Mapping[str, float]) -> str | None:
-    """Why an image cannot be ranked: a NaN would win over every number, or over none."""
-    return next(
-        (f"scorer {name!r} gave {v}" for name, v in values.items() if not math.isfinite(v)), None
-    )
+def _no_vector(scores: Mapping[str, Scores], row: int) -> str | None:
+    """Which scorer's embedding of an image or its caption is no vector, or None."""
+    import numpy as np
+
+    for name, batch in scores.items():
+        for vectors in (batch.image_embeddings, batch.text_embeddings):
+            if vectors is not None and not np.isfinite(vectors[row]).all():
+                return f"scorer {name!r} gave an embedding with NaN or infinity"
+    return None
 
 
 def _row(vectors: np.ndarray | None, row: int) -> np.ndarray | None:
@@ -354,46 +386,3 @@ def _ready(images: GeneratedImages) -> Any:
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record(torch.cuda.current_stream(images.pixels.device))
     return event
-
-
-_LARGEST = 256
-#: A larger batch must save this share of the time per image to be worth its memory.
-_GAIN = 0.05
-
-
-class BatchSizer:
-    """A batch size that is given, or found while running; it never grows after memory ran out.
-
-    ``auto`` begins with one image and doubles as long as an image takes less time than in the
-    batches before; the first batch of a size warms up and is not timed.
-    """
-
-    def __init__(self, setting: Literal["auto"] | int) -> None:
-        """Take the recipe's setting."""
-        self._searching = setting == "auto"
-        self.size: int = 1 if setting == "auto" else setting
-        self._best: float | None = None
-        self._is_warm = False
-
-    def record_batch(self, images: int, seconds: float) -> None:
-        """Take note of a batch that was generated."""
-        if not self._searching or images != self.size:
-            return
-        if not self._is_warm:
-            self._is_warm = True
-            return
-        each = seconds / images
-        if self._best is not None and each > self._best * (1 - _GAIN):
-            self._searching = False
-            self.size //= 2
-        elif self.size >= _LARGEST:
-            self._searching = False
-        else:
-            self._best, self._is_warm = each, False
-            self.size *= 2
-
-    def shrink(self, images: int) -> int:
-        """A batch did not fit into memory; the size to go on with, below that of the batch."""
-        self._searching = False
-        self.size = max(1, min(self.size, images // 2))
-        return self.size

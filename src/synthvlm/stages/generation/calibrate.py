@@ -16,9 +16,10 @@ from synthvlm.data import Candidate, candidate_seed, candidate_table, fingerprin
 from synthvlm.engines.base import LostShard, ShardResult
 from synthvlm.errors import EngineError, SynthVLMError, TooManyFailuresError
 from synthvlm.stages.fingerprints import calibration_fingerprint
-from synthvlm.stages.generation.batch_generator import BatchGenerator, GenerationRequest
+from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.candidate_plan import reusable_row, row_of
 from synthvlm.stages.generation.prompts import Prompt
+from synthvlm.stages.generation.requests import GenerationRequest
 from synthvlm.stages.summary import record_update
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from synthvlm.data import Candidate
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
-    from synthvlm.stages.generation.batch_generator import ScoredImage
+    from synthvlm.stages.generation.requests import ScoredImage
 
-__all__ = ["CandidatePlan", "Key", "rank", "reusable_row", "row_of"]
+__all__ = ["CandidatePlan", "Key", "rank", "reusable_row", "row_of", "weighted_score"]
 
 #: A caption's id, and the number of one of its candidates.
 Key = tuple[str, int]
@@ -143,7 +143,7 @@ def row_of(image: ScoredImage, fingerprint: str, recipe: Recipe) -> Candidate:
         status=status,
         fingerprint=fingerprint,
         scores=image.scores,
-        score=_weighted_score(image.scores, recipe) if status == "ok" else None,
+        score=weighted_score(image.scores, recipe) if status == "ok" else None,
         truncated=image.truncated,
         prompt_truncated=image.prompt_truncated,
         reproducible=image.reproducible,
@@ -155,9 +155,9 @@ def reusable_row(row: Candidate, recipe: Recipe) -> Candidate | None:
     """The row of an earlier attempt, as it counts now; None where it must be generated again."""
     if row.status == "unsafe":  # done with, and cannot win
         return row
-    if not row.scores:
-        return None
-    return replace(row, score=_weighted_score(row.scores, recipe), status="ok", chosen=False)
+    if not row.scores or not all(map(math.isfinite, row.scores.values())):
+        return None  # an early version stored NaN
+    return replace(row, score=weighted_score(row.scores, recipe), status="ok", chosen=False)
 
 
 def _status_of(image: ScoredImage) -> str:
@@ -166,6 +166,6 @@ def _status_of(image: ScoredImage) -> str:
     return "ok" if image.unsafe is None else "unsafe"
 
 
-def _weighted_score(scores: Mapping[str, float], recipe: Recipe) -> float:
+def weighted_score(scores: Mapping[str, float], recipe: Recipe) -> float:
     """The weighted sum of all scores (arXiv 2407.20756: CLIPScore + 0.5 * SSIMScore)."""
     return sum(scorer.weight * scores[name] for name, scorer in recipe.scorers.items())

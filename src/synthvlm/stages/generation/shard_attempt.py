@@ -23,15 +23,12 @@ from synthvlm.data import (
     table_of,
 )
 from synthvlm.stages.fingerprints import shard_fingerprint
-from synthvlm.stages.generation.batch_generator import (
-    BatchGenerator,
-    GenerationRequest,
-    ScoredImage,
-)
+from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.calibrate import Calibration
 from synthvlm.stages.generation.candidate_plan import CandidatePlan, Key, rank, reusable_row, row_of
 from synthvlm.stages.generation.pixels import decode, encode, encoding_fact, thumbnail
 from synthvlm.stages.generation.prompts import STAGE, Prompt
+from synthvlm.stages.generation.requests import GenerationRequest, ScoredImage
 
 if TYPE_CHECKING:
     import numpy as np

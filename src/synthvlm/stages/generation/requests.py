@@ -1,0 +1,59 @@
+"""An image to generate, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["GenerationRequest", "ScoredImage"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """An image to generate.
+
+    Attributes:
+        id: The caption's id.
+        index: Zero-based number among the candidates of the caption.
+        prompt: The caption's text.
+        seed: 0 .. 2**63 - 1.
+    """
+
+    id: str
+    index: int
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredImage:
+    """What became of a request.
+
+    Attributes:
+        request: The request.
+        problem: Why there is no image; the fields below are then None.
+        unsafe: Why the image check rejects it; it has scores and no pixels.
+        pixels: uint8, shape (height, width, 3).
+        scores: The value of each scorer, by its name.
+        image_embedding: float32, shape (d,), unit length, of the first scorer that embeds; None
+            where none does.
+        text_embedding: The same of the caption.
+        truncated: Whether a scorer saw only the beginning of the caption.
+        prompt_truncated: Whether the generator's text encoders did.
+        reproducible: Whether prompt and seed determine the image.
+    """
+
+    request: GenerationRequest
+    problem: str | None = None
+    unsafe: str | None = None
+    pixels: np.ndarray | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    image_embedding: np.ndarray | None = None
+    text_embedding: np.ndarray | None = None
+    truncated: bool = False
+    prompt_truncated: bool = False
+    reproducible: bool = True
