@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import sentencepiece
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
@@ -39,6 +41,38 @@ def byte_tokenizer(*merges: tuple[str, str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=made, bos_token="<s>", eos_token="</s>", model_max_length=100_000
     )
+
+
+#: Text in which the words of LLaVA's format are frequent; some begin a line in brackets.
+_LINES = [
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions.",
+    *["(USER: What is it? ASSISTANT: There is a dog.)", "A red ball on the grass"] * 9,
+    *["the (USER) (USER) (USER) What is the colour of the ball? It is red. <a>"] * 9,
+]
+
+
+def save_sentencepiece(folder: Path, *, legacy: bool) -> Path:
+    """A tokenizer as Vicuna's: SentencePiece, `USER` one token and `▁USER` more of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(_LINES),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=400,
+        model_type="bpe",
+        byte_fallback=True,
+        character_coverage=1.0,
+        pad_id=-1,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        num_threads=1,
+    )
+    settings = {"tokenizer_class": "LlamaTokenizer", "legacy": legacy, "add_bos_token": True}
+    words = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, **words}))
+    return folder
 
 
 def _language_config(words: PreTrainedTokenizerFast, **settings: object) -> LlamaConfig:

@@ -69,6 +69,7 @@ def recipes(parts: dict[str, str], pairs: Path, instructions: Path) -> dict[str,
         "seed": 3,
         "model": parts,
         "checkpoint_steps": 2,
+        "threads": 1,  # whatever other tests of this process set
         "image_workers": 0,
         "report": False,
     }

@@ -10,8 +10,9 @@ from transformers import AutoProcessor
 from random_llava import FEATURES, byte_tokenizer, save_language, save_tower
 from synthvlm.training.conversations import Conversation, Turn
 from synthvlm.training.model import Assembled, assemble
+from synthvlm.training.prompts import plain_prompt, v1_prompt
 from synthvlm.training.recipe import ModelSettings
-from synthvlm.training.tokens import Encoder, expand, plain_prompt, v1_prompt
+from synthvlm.training.tokens import Encoder, expand
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "

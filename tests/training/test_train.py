@@ -19,9 +19,10 @@ from random_llava import FEATURES, save_language
 from synthvlm.errors import RunFolderError
 from synthvlm.training.checkpoints import complete_checkpoints
 from synthvlm.training.model import assemble
+from synthvlm.training.prompts import v1_prompt
 from synthvlm.training.recipe import ModelSettings, TrainingRecipe
 from synthvlm.training.report import TrainingSummary
-from synthvlm.training.tokens import Collator, Encoder, v1_prompt
+from synthvlm.training.tokens import Collator, Encoder
 from synthvlm.training.train import train
 
 HERE = Path(__file__).parent

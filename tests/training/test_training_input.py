@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from synthvlm.progress.display import SilentProgress
 from synthvlm.training.folder import TrainingFolder
 from synthvlm.training.recipe import TRAINING_RECIPES, TrainingRecipe, changed_settings
 from synthvlm.training.runtime import explained
+from synthvlm.training.sources import DataFacts
 from synthvlm.training.train import train
 
 
@@ -208,6 +210,99 @@ def test_a_pipe_among_the_images_is_a_bad_record(
     os.mkfifo(data / "images" / "0" / "5.png")
     values = {**recipes["pretrain"], "data": [{"path": str(data)}]}
     assert "1 of 24 records" in refused(values, tmp_path / "out")
+
+
+def test_links_out_of_the_folder_of_images_are_not_followed(
+    recipes: dict[str, dict[str, Any]], pairs: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(pairs, data)
+    (tmp_path / "outside").mkdir()
+    entries = json.loads((data / "llava.json").read_text())
+    images = data / "images"
+    for n in (5, 6, 7):
+        shutil.copy(images / "0" / f"{n}.png", tmp_path / "outside")
+        (images / "0" / f"{n}.png").unlink()
+    (images / "0" / "5.png").symlink_to(tmp_path / "outside" / "5.png")  # an image
+    (images / "1").symlink_to(tmp_path / "outside")  # a folder
+    entries[6]["image"] = "1/6.png"
+    (images / "7.png").symlink_to("0/../../llava.json")  # no image at all
+    entries[7]["image"] = "7.png"
+    (images / "8.png").symlink_to("0/8.png")  # one that stays within
+    entries[8]["image"] = "8.png"
+    (data / "llava.json").write_text(json.dumps(entries))
+    (tmp_path / "link").symlink_to(data)  # the user's own, and followed
+    values = {**recipes["pretrain"], "data": [{"path": str(tmp_path / "link")}]}
+    assert "3 of 24 records" in refused(values, tmp_path / "out")
+    named = (tmp_path / "out" / "bad_records.jsonl").read_text().splitlines()
+    bad = [json.loads(row) for row in named]
+    assert [row["where"].rsplit(" ", 1)[-1] for row in bad] == ["r5)", "r6)", "r7)"]
+    assert {row["problem"] for row in bad} == {
+        "its image file is a link out of the folder of images"
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")],
+)
+def test_weights_in_parts_are_refused_before_anything_is_written(
+    recipes: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    name: str,
+) -> None:
+    monkeypatch.setenv(variable, "true")
+    line = refused(recipes["full"], tmp_path / "out")
+    assert f"set to {name}, with which the model cannot be saved whole" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_threads_are_those_of_the_first_start(
+    recipes: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    used: list[int] = []
+
+    class Stopping(SilentProgress):
+        def advance(self, amount: int) -> None:
+            used.append(torch.get_num_threads())
+            if len(used) == 2:
+                raise KeyboardInterrupt  # at the first step
+
+    values = {**recipes["pretrain"], "threads": "auto", "checkpoint_steps": 0}
+    recipe = TrainingRecipe.from_values(values)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path, progress=Stopping())
+    torch.set_num_threads(2)  # as a library or another machine may have it
+    other = TrainingRecipe.from_values({**values, "threads": 2})
+    assert "threads changed; take another --out" in refused(other.model_dump(), tmp_path)
+    train(recipe, tmp_path, progress=Stopping())
+    assert set(used) == {3}
+    assert torch.get_num_threads() == 2
+    assert TrainingRecipe.load(tmp_path / "training.yaml").threads == 3
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_a_folder_of_a_release_without_threads_goes_on(
+    recipes: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    recipe = TrainingRecipe.from_values({**recipes["pretrain"], "threads": "auto"})
+    folder = TrainingFolder(str(tmp_path), main=True)
+    (tmp_path / "training.yaml").write_text(recipe.to_yaml().replace("threads: auto\n", ""))
+    (tmp_path / "samples.arrow").touch()
+    folder.write_facts(DataFacts())
+    folder.claim(recipe, [], {})
+    assert folder.recipe().threads == 3
 
 
 @pytest.mark.parametrize("rate", [1e30, 1e39])

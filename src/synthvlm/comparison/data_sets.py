@@ -112,7 +112,7 @@ class LlavaDataSet:
                 problem = "a conversation without an image is no pair"
                 yield BadPair(record.where, "bad record", problem)
                 continue
-            answer = next(turn.text for turn in record.turns if turn.speaker == "gpt")
+            answer = next((turn.text for turn in record.turns if turn.speaker == "gpt"), "")
             entry = _checked(record.where, record.id or record.image, answer)
             yield entry if isinstance(entry, BadPair) else (entry, record.image)
 

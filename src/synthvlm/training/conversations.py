@@ -24,9 +24,8 @@ _NOT_A_RECORD = "it is no JSON object"
 _NO_CONVERSATIONS = "it has no conversations"
 _BAD_TURN = "a turn is not {from: human or gpt, value: text}"
 _ORDER = "its turns are not human, gpt, human, gpt ..."
-_EMPTY_ANSWER = "an answer is empty"
 _NO_MARK = "it has an image, but no <image> in a human turn"
-_MARKS = "it has <image> more than once"
+_MARKS = "it has <image> in more than one turn"
 _NO_IMAGE = "it has <image>, but no image"
 _ANSWER_MARK = "<image> stands in an answer"
 _IMAGE_NAME = "its image is no name of a file within the folder of images"
@@ -44,11 +43,14 @@ class Turn:
 class Conversation:
     """Turns in the order human, gpt, human, gpt ..., about at most one image.
 
+    What LLaVA's own loader takes is taken: a first turn of gpt is left out, the last question may
+    have no answer, an answer may be empty.
+
     Attributes:
         id: Of the record, as written; empty where it has none.
         image: As written, relative to the folder of images; None for text alone.
-        turns: An even number, at least two. Where there is an image, exactly one of the human
-            turns holds ``<image>``, once.
+        turns: At least one. Where there is an image, exactly one of the human turns holds
+            ``<image>``.
         where: ``FILE, record N (id X)``, for messages.
     """
 
@@ -122,7 +124,7 @@ def _record(value: Any, path: str, number: int) -> Conversation | BadRecord:
     problem = _problem(value)
     if problem is not None:
         return BadRecord(where, problem)
-    turns = tuple(Turn(turn["from"], turn["value"]) for turn in value["conversations"])
+    turns = tuple(Turn(turn["from"], turn["value"]) for turn in _talk(value["conversations"]))
     return Conversation(name, value.get("image"), turns, where)
 
 
@@ -134,16 +136,17 @@ def _problem(value: Any) -> str | None:
         return _NO_CONVERSATIONS
     if not all(_is_turn(turn) for turn in turns):
         return _BAD_TURN
-    speakers = [turn["from"] for turn in turns]
-    if speakers != ["human", "gpt"] * (len(turns) // 2):
+    talk = _talk(turns)
+    if not talk or any(turn["from"] != ("human", "gpt")[n % 2] for n, turn in enumerate(talk)):
         return _ORDER
-    questions = [turn["value"] for turn in turns[::2]]
-    answers = [turn["value"] for turn in turns[1::2]]
-    if not all(answer.strip() for answer in answers):
-        return _EMPTY_ANSWER
-    if any(IMAGE_MARK in answer for answer in answers):
+    if any(IMAGE_MARK in turn["value"] for turn in talk[1::2]):
         return _ANSWER_MARK
-    return _image_problem(image, sum(text.count(IMAGE_MARK) for text in questions))
+    return _image_problem(image, sum(IMAGE_MARK in turn["value"] for turn in talk[::2]))
+
+
+def _talk(turns: list[Any]) -> list[Any]:
+    """The turns from the first that may be a question on."""
+    return turns[turns[0]["from"] == "gpt" :]
 
 
 def _image_problem(image: Any, marks: int) -> str | None:

@@ -77,7 +77,7 @@ class TrainingFolder:
     def claim(
         self, recipe: TrainingRecipe, sources: Sequence[Source], models: Mapping[str, str]
     ) -> None:
-        """Make it the folder of that training.
+        """Make it the folder of that training; ``threads`` that are ``auto`` are fixed here.
 
         Args:
             recipe: The training.
@@ -89,14 +89,14 @@ class TrainingFolder:
         """
         if not self._main:
             return
-        path = self.path / RECIPE_FILE
-        if path.is_file():
-            try:
-                changed = changed_settings(TrainingRecipe.load(path), recipe)
-            except RecipeError as error:
-                raise RunFolderError(
-                    f"{error}; it is this training's recipe: put it back, or take another --out"
-                ) from None
+        if (self.path / RECIPE_FILE).is_file():
+            before = self.recipe()
+            if recipe.threads == "auto":
+                recipe = recipe.model_copy(update={"threads": before.threads})
+            recipe = _with_threads(recipe)
+            if before.threads == "auto":  # of a release that did not fix it
+                before = before.model_copy(update={"threads": recipe.threads})
+            changed = changed_settings(before, recipe)
             facts = self.facts()
             if facts is not None and not changed:
                 changed = self._changed_files(facts, recipe, sources, models)
@@ -107,7 +107,20 @@ class TrainingFolder:
                 )
         elif any(entry.name not in _UNCLAIMED for entry in self.path.iterdir()):
             raise RunFolderError(f"{self.path} is not empty, and no training: take another --out")
-        self.write(RECIPE_FILE, recipe.to_yaml().encode())
+        self.write(RECIPE_FILE, _with_threads(recipe).to_yaml().encode())
+
+    def recipe(self) -> TrainingRecipe:
+        """The recipe of the training that claimed the folder.
+
+        Raises:
+            RunFolderError: It cannot be read.
+        """
+        try:
+            return TrainingRecipe.load(self.path / RECIPE_FILE)
+        except RecipeError as error:
+            raise RunFolderError(
+                f"{error}; it is this training's recipe: put it back, or take another --out"
+            ) from None
 
     def _changed_files(
         self,
@@ -208,3 +221,12 @@ class TrainingFolder:
         return RunFolderError(
             f"{self.path / name} is damaged: delete it, and the same command makes it again"
         )
+
+
+def _with_threads(recipe: TrainingRecipe) -> TrainingRecipe:
+    """The recipe with the number of threads that torch has, where it names none."""
+    if recipe.threads != "auto":
+        return recipe
+    import torch
+
+    return recipe.model_copy(update={"threads": torch.get_num_threads()})

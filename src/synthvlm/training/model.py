@@ -14,7 +14,7 @@ from synthvlm.models.model_files import (
 )
 from synthvlm.models.pretrained import PilImageProcessor, architectures, load_pretrained
 from synthvlm.training.conversations import IMAGE_MARK
-from synthvlm.training.tokens import CHAT_TEMPLATE
+from synthvlm.training.tokens import chat_template
 
 if TYPE_CHECKING:
     from synthvlm.training.recipe import LoraSettings, ModelSettings
@@ -79,7 +79,7 @@ def assemble(
         patch_size=vision.patch_size,
         vision_feature_select_strategy=model.config.vision_feature_select_strategy,
         num_additional_image_tokens=1,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template(tokenizer),
     )
     model.config.image_seq_length = (vision.image_size // vision.patch_size) ** 2
     return Assembled(model, processor)

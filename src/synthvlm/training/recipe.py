@@ -113,6 +113,9 @@ class TrainingRecipe(Settings):
     checkpoints_kept: Count = 1
     #: Steps between rows of log.jsonl.
     log_steps: Count = 1
+    #: CPU threads of each process, which change the rounding of results. auto: those that torch has
+    #: when the folder is made, and for as long as it is used.
+    threads: Literal["auto"] | Count = "auto"
     #: Processes that decode images; 0: the training's own.
     image_workers: Annotated[int, Field(ge=0)] = 4
     #: More bad records than that stop the command before it trains.

@@ -21,7 +21,15 @@ from synthvlm.errors import (
     is_out_of_memory,
 )
 
-__all__ = ["explained", "process_state", "quiet"]
+__all__ = ["cpu_threads", "explained", "process_state", "quiet"]
+
+#: What accelerate sets where weights lie in parts in several processes.
+_SHARDED = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism_config",
+}
 
 #: Torch's message about a process that decoded images and died.
 _DEAD_WORKER = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
@@ -32,8 +40,15 @@ def process_state() -> Any:
 
     Raises:
         MissingExtraError: A library of training is not installed.
-        EngineError: There are several GPUs, and one process.
+        EngineError: There are several GPUs, and one process; or weights would lie in parts, which
+            are not put together when they are saved.
     """
+    for variable, name in _SHARDED.items():
+        if os.environ.get(variable, "").lower() in ("1", "true", "yes", "y", "on", "t"):
+            raise EngineError(
+                f"accelerate is set to {name}, with which the model cannot be saved whole: start "
+                f"`accelerate launch --multi_gpu -m synthvlm train ...`; LoRA needs less memory"
+            )
     try:
         import datasets  # noqa: F401
         import peft  # noqa: F401
@@ -53,6 +68,19 @@ def process_state() -> Any:
             "CUDA_VISIBLE_DEVICES=0 shows one"
         )
     return state
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Compute with so many threads: sums over more parts are rounded otherwise."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -19,8 +19,9 @@ import orjson
 
 from synthvlm.errors import CaptionSourceError, RunFolderError, TooManyFailuresError
 from synthvlm.training.conversations import BadRecord, Conversation, read_conversations
+from synthvlm.training.prompts import plain_prompt, v1_prompt
 from synthvlm.training.sources import MASKED, TRUNCATED, DataFacts, Source, digests
-from synthvlm.training.tokens import image_problem, plain_prompt, v1_prompt
+from synthvlm.training.tokens import image_problem
 
 if TYPE_CHECKING:
     from synthvlm.progress.display import Progress
@@ -157,6 +158,7 @@ def _check_records(
     eos: str,
     threads: ThreadPoolExecutor,
 ) -> Iterator[_CheckedRecord]:
+    folders = [source.images for _, source in chunk]
     images = [
         os.path.join(source.images, record.image)
         if isinstance(record, Conversation) and record.image is not None
@@ -164,7 +166,9 @@ def _check_records(
         for record, source in chunk
     ]
     problems: Iterable[str | None] = threads.map(
-        lambda image: None if image is None else image_problem(image), images
+        lambda image, folder: None if image is None else image_problem(image, folder),
+        images,
+        folders,
     )
     for (record, _), image, problem in zip(chunk, images, problems, strict=True):
         if isinstance(record, BadRecord):

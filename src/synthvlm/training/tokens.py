@@ -1,10 +1,11 @@
-"""Conversations as the text that a model is trained on, as tokens, and as batches with images.
+"""Prompts as tokens, and as batches with images.
 
 Images are opened here: untrusted files, decoded with care.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,122 +15,26 @@ import numpy.typing as npt
 
 from synthvlm.captions.readers.images import ImageProblem, decode_image, read_image
 from synthvlm.errors import CaptionSourceError, first_line
-from synthvlm.training.conversations import IMAGE_MARK, Conversation
+from synthvlm.training.conversations import IMAGE_MARK
+from synthvlm.training.prompts import CHAT_TEMPLATE, Piece
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
 __all__ = [
-    "CHAT_TEMPLATE",
     "IGNORED",
     "MISSING",
-    "SYSTEM_PROMPT",
     "UNREADABLE",
     "Collator",
     "Encoder",
-    "Piece",
     "Tokens",
+    "chat_template",
     "expand",
     "image_problem",
     "open_image",
-    "plain_prompt",
-    "v1_prompt",
+    "text_tokens",
 ]
-
-#: Vicuna's, which LLaVA-1.5 was tuned with.
-SYSTEM_PROMPT = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions."
-)
-
-#: ``v1_prompt`` as a chat template of transformers. ``{% generation %}`` marks what is trained.
-#: Of a content list, the images of a message stand before its text, wherever they stand in it.
-CHAT_TEMPLATE = (
-    """\
-{%- if messages and messages[0]['role'] == 'system' -%}
-{%- set system = messages[0]['content'] -%}{%- set turns = messages[1:] -%}
-{%- else -%}
-{%- set system = '"""
-    + SYSTEM_PROMPT.replace("'", "\\'")
-    + """' -%}{%- set turns = messages -%}
-{%- endif -%}
-{%- if system is not string -%}{%- set system = system[0]['text'] -%}{%- endif -%}
-{{- system + ' ' -}}
-{%- for message in turns -%}
-{%- set found = namespace(images='', text='') -%}
-{%- if message['content'] is string -%}
-{%- set found.text = message['content'] -%}
-{%- else -%}
-{%- for item in message['content'] -%}
-{%- if item['type'] == 'image' -%}{%- set found.images = found.images + '<image>\\n' -%}
-{%- elif item['type'] == 'text' -%}{%- set found.text = found.text + item['text'] -%}
-{%- endif -%}
-{%- endfor -%}
-{%- if found.images -%}
-{%- set found.text = (found.images + found.text | trim) | trim -%}
-{%- endif -%}
-{%- endif -%}
-{%- if message['role'] == 'assistant' -%}
-{{- 'ASSISTANT:' -}}
-{%- generation -%}{{- ' ' + found.text + eos_token -}}{%- endgeneration -%}
-{%- else -%}
-{{- 'USER: ' + found.text + ' ' -}}
-{%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}
-"""
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a prompt: its text, and whether there is loss on it."""
-
-    text: str
-    trained: bool
-
-
-def plain_prompt(conversation: Conversation) -> list[Piece]:
-    """Stage 1: the image, then the caption and a newline, on which the loss is.
-
-    The human's text is thrown away. A tokenizer puts its own beginning of text (BOS) before it.
-
-    Raises:
-        ValueError: The conversation has no image, or more than one answer.
-    """
-    if conversation.image is None:
-        raise ValueError("it has no image, which the plain format needs")
-    if len(conversation.turns) != 2:
-        raise ValueError("it has more than one answer; the plain format takes one")
-    return [Piece(IMAGE_MARK, False), Piece(conversation.turns[1].text + "\n", True)]
-
-
-def v1_prompt(conversation: Conversation, eos: str) -> list[Piece]:
-    r"""Stage 2, Vicuna's format: loss on each answer and the end of text after it.
-
-    ``SYSTEM USER: <image>\nQ ASSISTANT: A</s>USER: Q ASSISTANT: A</s>``
-
-    The mark of the image is moved to the front of its human turn, as LLaVA does.
-
-    Args:
-        conversation: At most one image.
-        eos: The tokenizer's end of text, ``</s>`` for Vicuna.
-    """
-    pieces = []
-    before = f"{SYSTEM_PROMPT} "
-    for human, answer in zip(conversation.turns[::2], conversation.turns[1::2], strict=True):
-        pieces.append(Piece(f"{before}USER: {_image_first(human.text)} ASSISTANT:", False))
-        pieces.append(Piece(f" {answer.text}{eos}", True))
-        before = ""
-    return pieces
-
-
-def _image_first(text: str) -> str:
-    if IMAGE_MARK not in text:
-        return text
-    return f"{IMAGE_MARK}\n{text.replace(IMAGE_MARK, '').strip()}".strip()
-
 
 #: Label of a token without loss (torch's own).
 IGNORED = -100
@@ -144,7 +49,7 @@ class Tokens:
         trained: Whether there is loss on each of them, shape (n,).
         length: Tokens when each image has as many as it has patch features.
         truncated: Whether tokens were cut off at the end.
-        masked: Whether the trained parts do not add up to whole tokens, so that nothing is trained.
+        masked: Whether the trained parts do not add up, so that nothing is trained.
     """
 
     ids: npt.NDArray[np.int32]
@@ -152,6 +57,19 @@ class Tokens:
     length: int
     truncated: bool
     masked: bool
+
+
+def chat_template(tokenizer: Any) -> str:
+    """``CHAT_TEMPLATE``, so that the whole text has the tokens of training; see ``text_tokens``.
+
+    A tokenizer that puts no mark of a word behind the image gets a space there, which is that mark.
+    """
+    image_id = tokenizer.convert_tokens_to_ids(IMAGE_MARK)
+    trained = text_tokens(tokenizer, f"{IMAGE_MARK}\nA", image_id)[0].tolist()
+    for between in ("\n", " \n"):
+        if tokenizer(f"{IMAGE_MARK}{between}A")["input_ids"] == trained:
+            return CHAT_TEMPLATE.replace("<image>\\n", "<image>" + between.replace("\n", "\\n"))
+    return CHAT_TEMPLATE
 
 
 class Encoder:
@@ -173,26 +91,28 @@ class Encoder:
         special -= {tokenizer.unk_token_id}  # stands for any word that is not known
         self._special = np.array(sorted(special), np.int32)
         self._eos_id: int = tokenizer.eos_token_id
-        # What the tokenizer itself puts around any text.
-        self._around = len(tokenizer("")["input_ids"])
+        # What the tokenizer itself puts around any text; the first once, the rest around each part.
+        empty = tokenizer("")["input_ids"]
+        self._once = int(empty[:1] == [tokenizer.bos_token_id])
+        self._around = len(empty) - self._once
 
     def encode(self, pieces: Sequence[Piece]) -> Tokens:
         """The tokens of a prompt.
 
-        The whole text is tokenised at once, as it is when the model answers. A token that crosses
+        As in LLaVA, what stands before and after an image's mark is tokenised by itself, so that a
+        tokenizer begins either with its mark of a word; see ``text_tokens``. A token that crosses
         the edge of a piece, or a special token's text within someone's words, would train
-        something else than was meant: then the whole sample has no loss, as in LLaVA.
+        something else than was meant: then the whole sample has no loss.
 
         Raises:
             ValueError: Truncation would cut the image's tokens, or leave nothing that is trained.
         """
         text = "".join(piece.text for piece in pieces)
-        encoded = self._tokenizer(text, return_offsets_mapping=True, verbose=False)
-        ids = np.array(encoded["input_ids"], np.int32)
-        offsets = np.array(encoded["offset_mapping"], np.int64).reshape(-1, 2)
+        ids, offsets = text_tokens(self._tokenizer, text, self._image_id)
         trained, whole = _trained(offsets, pieces)
         whole = whole and self._specials_add_up(ids, trained, pieces)
         trained = trained & whole
+        masked = not trained.any()
         more = int((ids == self._image_id).sum()) * (self._image_features - 1)
         limit = self._max_tokens - more
         truncated = len(ids) > limit
@@ -200,9 +120,9 @@ class Encoder:
             if limit <= 0 or (ids[limit:] == self._image_id).any():
                 raise ValueError("its image does not fit into max_tokens")
             ids, trained = ids[:limit], trained[:limit]
-            if whole and not trained.any():
+            if not masked and not trained.any():
                 raise ValueError("its answer does not begin within max_tokens")
-        return Tokens(ids, trained, len(ids) + more, truncated, masked=not whole)
+        return Tokens(ids, trained, len(ids) + more, truncated, masked)
 
     def _specials_add_up(
         self, ids: npt.NDArray[np.int32], trained: npt.NDArray[np.bool_], pieces: Sequence[Piece]
@@ -210,12 +130,42 @@ class Encoder:
         eos = self._tokenizer.eos_token
         ends = sum(piece.text.endswith(eos) for piece in pieces if piece.trained)
         images = sum(piece.text.count(IMAGE_MARK) for piece in pieces if not piece.trained)
+        around = self._once + self._around * (images + 1)
         special = np.isin(ids, self._special)
         return (
-            int(special.sum()) == self._around + ends + images
+            int(special.sum()) == around + ends + images
             and int((ids[trained] == self._eos_id).sum()) == ends
             and int((ids == self._image_id).sum()) == images
         )
+
+
+def text_tokens(
+    tokenizer: Any, text: str, image_id: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """A text as LLaVA tokenises it: the parts around marks of images one by one.
+
+    ``<image>There`` is the image and ``▁There``, whether the tokenizer puts its mark of a word
+    behind a special token (``legacy``) or not. Its beginning of text stands in front of all, once.
+
+    Returns:
+        Ids, shape (n,), and the range of characters of each, shape (n, 2), empty for what the
+        tokenizer put there itself.
+    """
+    ids: list[int] = []
+    offsets: list[tuple[int, int]] = []
+    begin = skipped = 0
+    for n, part in enumerate(text.split(IMAGE_MARK)):
+        encoded = tokenizer(part, return_offsets_mapping=True, verbose=False)
+        found = encoded["input_ids"]
+        if n:
+            ids.append(image_id)
+            offsets.append((begin - len(IMAGE_MARK), begin))
+        ids += found[skipped:]
+        offsets += [(one + begin, end + begin) for one, end in encoded["offset_mapping"][skipped:]]
+        if n == 0:
+            skipped = int(found[:1] == [tokenizer.bos_token_id])
+        begin += len(part) + len(IMAGE_MARK)
+    return np.array(ids, np.int32), np.array(offsets, np.int64).reshape(-1, 2)
 
 
 def expand(
@@ -242,6 +192,7 @@ def _trained(
 
 MISSING = "its image file is missing"
 UNREADABLE = "its image file cannot be decoded"
+_OUTSIDE = "its image file is a link out of the folder of images"
 
 
 def open_image(path: str) -> Image:
@@ -257,8 +208,16 @@ def open_image(path: str) -> Image:
         raise ValueError(str(error)) from error
 
 
-def image_problem(path: str) -> str | None:
-    """What is wrong with an image file, as one of few fixed texts; it is decoded to find out."""
+def image_problem(path: str, folder: str) -> str | None:
+    """What is wrong with an image file, as one of few fixed texts; it is decoded to find out.
+
+    Args:
+        path: Of the file, by a name that was not chosen here.
+        folder: It must lie in it, links followed.
+    """
+    real = os.path.realpath(folder)
+    if os.path.commonpath([real, os.path.realpath(path)]) != real:
+        return _OUTSIDE
     try:
         open_image(path)
     except FileNotFoundError:

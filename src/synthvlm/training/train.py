@@ -14,7 +14,7 @@ from synthvlm.training.folder import TrainingFolder
 from synthvlm.training.model import model_identities
 from synthvlm.training.recipe import TrainingRecipe
 from synthvlm.training.report import TrainingSummary, sparkline
-from synthvlm.training.runtime import explained, process_state, quiet
+from synthvlm.training.runtime import cpu_threads, explained, process_state, quiet
 from synthvlm.training.samples import GroupedSampler, mapped_samples, write_samples
 from synthvlm.training.sources import find_source
 
@@ -57,7 +57,8 @@ def train(
         if done is not None:
             shown.note(f"{folder.path}: the training is done")
             return TrainingSummary(**done, seconds=0.0, resumed_at=done["steps"])
-        with quiet():
+        recipe = recipe.model_copy(update={"threads": folder.recipe().threads})
+        with quiet(), cpu_threads(int(recipe.threads)):
             assembled = _assembled(recipe)
             facts = _facts(recipe, assembled, sources, models, folder, state, shown)
             return _run(recipe, assembled, facts, folder, state, accumulation, shown)

@@ -15,7 +15,7 @@ from experiments.tiny_models.language_rows import SYSTEM, facts, grid, sample_ro
 from synthvlm.tiny import language_path
 from synthvlm.tiny.captions import is_held_out, parse, sample_claim, sample_scene
 from synthvlm.tiny.world import Scene, Thing
-from synthvlm.training.tokens import SYSTEM_PROMPT
+from synthvlm.training.prompts import SYSTEM_PROMPT
 
 
 @pytest.fixture(scope="module")
