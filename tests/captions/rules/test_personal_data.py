@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthvlm.captions.readers.normalize import normalize
 from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.captions.rules.personal_data import KINDS, PersonalData, find_personal_data
 
@@ -37,7 +38,7 @@ FOUND = {
         "6011 1111 1111 1117",
         "3530 1113 3330 0000",
     ],
-    "social_security": [
+    "national_id": [
         "his ssn 078-05-1120",
         "078 - 05 - 1120",
         "social security number is 078051120",
@@ -257,3 +258,72 @@ def test_any_text(texts: list[str]) -> None:
 def test_no_text_at_all() -> None:
     assert PersonalData().measure(TextBatch([])).shape == (0,)
     assert not np.any(PersonalData().measure(TextBatch(["", "\0", "\ud800"])))
+
+
+#: The kinds are found right beside letters of scripts that have no spaces between words, or write
+#: short words together with the next.
+BESIDE_LETTERS = [
+    ("email", "联系{}购买", "john@example.com"),
+    ("email", "연락은 {}으로", "kim@example.co.kr"),
+    ("email", "ติดต่อ{}ได้", "info@example.com"),
+    ("email", "راسلوا{}قبل الجمعة", "info@example.com"),
+    ("email", "メールは{}まで", "ｊａｎｅ＠ｅｘａｍｐｌｅ．ｃｏｍ"),
+    ("payment_card", "卡号{}号", "4111111111111111"),
+    ("payment_card", "カード{}です", "４１１１ １１１１ １１１１ １１１１"),
+    ("phone", "電話は{}です", "090-1234-5678"),
+    ("phone", "간판에 {}이라고", "010-1234-5678"),
+    ("phone", "ป้าย{}ครับ", "081-234-5678"),
+    ("phone", "للإيجار{}فقط", "٠٥٠ ١٢٣ ٤٥٦٧"),
+    ("phone", "दुकान {}पर", "९८७६५ ४३२१०"),
+    ("iban", "账户{}付款", "DE89370400440532013000"),
+    ("national_id", "证件{}复印件", "11010519491231002X"),
+    ("license_plate", "出租车{}停着", "LB07 SEO"),
+]
+
+
+@pytest.mark.parametrize(("kind", "around", "data"), BESIDE_LETTERS)
+def test_letters_without_spaces_may_stand_right_beside(kind: str, around: str, data: str) -> None:
+    for text in (around.format(data), normalize(around.format(data))):
+        found = find_personal_data(text)
+        assert [finding.kind for finding in found] == [kind]
+        assert len(text[found[0].start : found[0].end]) == len(data)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["用户@例子.广告", "почта@пример.рф", "jörg@müller.example", "मेल@उदाहरण.भारत",
+     "jane dot porter at example dot com", "jane.porter at example.com",
+     "carmen punto ruiz arroba ejemplo punto es", "anna małpa przykład kropka pl",
+     "anna (at) beispiel (punkt) de", "анна собака пример точка ру"],
+)  # fmt: skip
+def test_emails_of_any_script_and_as_they_are_spoken(text: str) -> None:
+    assert [finding.kind for finding in find_personal_data(f"x: {text}")] == ["email"]
+    assert PersonalData().measure(TextBatch([f"x: {text}"])).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a polka dot dress at the party", "look at the dot on the i", "the shop at example.com",
+     "a point at the end dot dot dot", "un punto en el mapa"],
+)  # fmt: skip
+def test_words_for_signs_alone_are_no_email(text: str) -> None:
+    assert find_personal_data(text) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("11010519491231002X", "110105194912310021"),
+        ("529.982.247-25", "529.982.247-26"),
+        ("12345678Z", "12345678A"),
+        ("RSSMRA85T10A562S", "RSSMRA85T10A562T"),
+        ("2 69 05 49 588 157 80", "2 69 05 49 588 157 81"),
+        ("2345 6789 0124", "2345 6789 0125"),
+        ("811218-9876", "811218-9877"),
+        ("131052-308T", "131052-308U"),
+        ("900101-1234568", "901301-1234568"),
+    ],
+)
+def test_national_numbers_hold_their_checksum_or_date(right: str, wrong: str) -> None:
+    assert [f.kind for f in find_personal_data(f"a card with {right} on it")] == ["national_id"]
+    assert [f.kind for f in find_personal_data(f"a card with {wrong} on it")] == []
