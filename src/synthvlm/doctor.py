@@ -15,6 +15,7 @@ from pathlib import Path
 from synthvlm.components.settings import named_models
 from synthvlm.errors import first_line
 from synthvlm.recipe import RECIPES, TINY, Recipe
+from synthvlm.safe_text import printable
 
 __all__ = ["Finding", "diagnose", "findings"]
 
@@ -52,7 +53,7 @@ def diagnose(show: Callable[[str], None] = print) -> bool:
     signs = {"ok": "ok     ", "missing": "missing", "broken": "BROKEN "}
     healthy = True
     for finding in findings():
-        show(f"{signs[finding.state]}  {finding.what:<22}  {finding.detail}")
+        show(printable(f"{signs[finding.state]}  {finding.what:<22}  {finding.detail}"))
         healthy = healthy and finding.state != "broken"
     return healthy
 

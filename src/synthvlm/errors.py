@@ -10,6 +10,8 @@ import errno
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from synthvlm.safe_text import without_secrets
+
 __all__ = [
     "CaptionSourceError",
     "EngineError",
@@ -43,6 +45,10 @@ _OUT_OF_MEMORY = (
 
 class SynthVLMError(Exception):
     """Base class of all errors of this package; the command line shows the message as one line."""
+
+    def __init__(self, *texts: str) -> None:
+        """Take a message, of which secrets are left out: it may be written to files."""
+        super().__init__(*map(without_secrets, texts))
 
 
 class RecipeError(SynthVLMError):
@@ -90,8 +96,8 @@ class MissingExtraError(SynthVLMError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type if it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of an error's message without secrets, or its type if it has none."""
+    return without_secrets((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 def nearest(name: str, names: Mapping[str, Any] | Sequence[str]) -> str:

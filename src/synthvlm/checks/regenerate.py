@@ -15,7 +15,6 @@ from synthvlm.data import Candidate, file_stem, score_column
 from synthvlm.errors import RunFolderError, SynthVLMError
 from synthvlm.pipeline import open_run
 from synthvlm.progress.display import Progress, SilentProgress
-from synthvlm.progress.terminal import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -295,4 +294,4 @@ def regenerate_command(
     result = regenerate(run, recipe, id, index=index, every=every, to=to, progress=progress)
     if as_json:
         return json.dumps(result.values()), result.is_same
-    return "\n".join(map(printable, result.lines())), result.is_same
+    return "\n".join(result.lines()), result.is_same

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from synthvlm.errors import RunFolderError
 from synthvlm.pipeline import open_run
 from synthvlm.progress.stage_state import StageState, duration, set_aside, set_aside_notices
-from synthvlm.progress.terminal import printable
 from synthvlm.run_folder.marker import rule_of_stage, source_of_stage, stage_of
+from synthvlm.safe_text import printable
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -229,7 +229,7 @@ def show_status(out: str, *, follow: bool = False, as_json: bool = False) -> Non
     looks = watch(run, recipe) if follow else iter([status(run, recipe)])
     if as_json:
         for look in looks:
-            print(json.dumps(look.values()), flush=True)
+            print(printable(json.dumps(look.values())), flush=True)
     elif follow and sys.stdout.isatty():
         _show_live(looks)
     else:
@@ -243,7 +243,7 @@ def _show_live(looks: Iterator[Status]) -> None:
 
     with Live(auto_refresh=False) as live:
         for look in looks:
-            live.update(Text(look.text()), refresh=True)
+            live.update(Text(printable(look.text())), refresh=True)
 
 
 def _holder(lock: Mapping[str, Any]) -> Holder:

@@ -21,7 +21,6 @@ from synthvlm.checks.snapshot import Snapshot
 from synthvlm.errors import SynthVLMError
 from synthvlm.pipeline import open_run
 from synthvlm.progress.display import Progress, SilentProgress
-from synthvlm.progress.terminal import printable
 from synthvlm.run_folder.folder import RECIPE_FILE
 from synthvlm.run_folder.marker import marker_name, rule_of_stage, source_of_stage
 from synthvlm.stages.export import PARTS_FOLDER
@@ -92,7 +91,7 @@ def verify_command(
         result = verify(run, recipe, progress)
     if as_json:
         return json.dumps({**result.values(), "discarded": discarded}), not result.bad
-    return printable(result.text(discarded=discarded)), not result.bad
+    return result.text(discarded=discarded), not result.bad
 
 
 class _Verifier:

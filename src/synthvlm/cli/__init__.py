@@ -16,7 +16,8 @@ import typer
 from synthvlm.cli import runs, models  # noqa: F401
 from synthvlm.cli.errors import explained
 from synthvlm.cli.options import DebugOption, JsonOption, PluginOption, app, load_plugins
-from synthvlm.progress.terminal import printable, quiet_libraries
+from synthvlm.progress.terminal import quiet_libraries
+from synthvlm.safe_text import printable
 
 __all__ = ["app", "main"]
 
@@ -76,7 +77,7 @@ def components(
         kinds = ("rule", "generator", "scorer", "selector", "exporter")
         components = [component for kind in kinds for component in listed(kind)]
         if as_json:
-            print(json.dumps([asdict(component) for component in components]))
+            print(printable(json.dumps([asdict(component) for component in components])))
             return
         rows = [(c.kind, c.name, c.label, c.origin, c.problem or c.about) for c in components]
         print(printable("\n".join(aligned(rows, left=5))))

@@ -12,7 +12,7 @@ from types import FrameType
 import typer
 
 from synthvlm.errors import SynthVLMError
-from synthvlm.progress.terminal import printable
+from synthvlm.safe_text import printable
 
 __all__ = ["RESUMES", "explained"]
 
@@ -37,7 +37,7 @@ def explained(debug: bool, interrupted: str = RESUMES) -> Iterator[None]:
         interrupt = error.__cause__ if isinstance(error, RuntimeError) else error
         if isinstance(interrupt, KeyboardInterrupt):
             if debug:
-                print(_message(interrupt, debug=True), file=sys.stderr)
+                print(printable(_message(interrupt, debug=True)), file=sys.stderr)
             elif interrupted:
                 print(interrupted, file=sys.stderr)
             number = signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT

@@ -23,6 +23,7 @@ from synthvlm.cli.options import (
     load_recipe,
 )
 from synthvlm.evaluation.settings import EvaluationSettings
+from synthvlm.safe_text import printable
 
 #: Source of the defaults of options.
 _EVALUATION = EvaluationSettings()
@@ -129,7 +130,7 @@ def evaluate(
             text, is_whole = evaluate_command(
                 model, settings, out=out, as_json=as_json, progress=progress
             )
-        print(text)
+        print(printable(text))
         if not is_whole:
             raise typer.Exit(1)
 
@@ -198,7 +199,7 @@ def compare(
         )
         with terminal_progress(silent=as_json) as progress:
             text = compare_command(inputs, settings, out=out, as_json=as_json, progress=progress)
-        print(text)
+        print(printable(text))
 
 
 @app.command()
@@ -254,4 +255,4 @@ def cost(
                 as_json=as_json,
                 progress=progress,
             )
-        print(text)
+        print(printable(text))

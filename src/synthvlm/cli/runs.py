@@ -26,7 +26,7 @@ from synthvlm.cli.options import (
     load_plugins,
     load_recipe,
 )
-from synthvlm.progress.terminal import printable
+from synthvlm.safe_text import printable
 
 if TYPE_CHECKING:
     from synthvlm.progress.display import Tracker
@@ -101,7 +101,7 @@ def plan(
             result = estimate(
                 settings, sample=sample, price_per_hour=price, gpus=gpus, progress=progress
             )
-        print(json.dumps(result.values()) if as_json else printable(result.text()))
+        print(printable(json.dumps(result.values()) if as_json else result.text()))
 
 
 @app.command()
@@ -149,7 +149,7 @@ def tune(
         print(printable(result.text()))
         if result.best is None:
             raise typer.Exit(1)
-        print(f"\n{result.yaml()}", end="")
+        print(printable(f"\n{result.yaml()}"), end="")
 
 
 @app.command()
@@ -190,7 +190,7 @@ def verify(
             text, is_sound = verify_command(
                 run, is_discarding=discard, as_json=as_json, progress=progress
             )
-        print(text)
+        print(printable(text))
         if not is_sound:
             raise typer.Exit(1)
 
@@ -224,7 +224,7 @@ def regenerate(
             text, is_same = regenerate_command(
                 run, id, index=index, every=every, to=to, as_json=as_json, progress=progress
             )
-        print(text)
+        print(printable(text))
         if not is_same:
             raise typer.Exit(1)
 
@@ -257,7 +257,7 @@ def publish(
             done = send(
                 run, target, private=private, message=message, dry_run=dry_run, progress=progress
             )
-        print(done.url)
+        print(printable(done.url))
 
 
 def _run(

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from synthvlm.comparison.data_sets import DataSet, LlavaDataSet, TableDataSet
 from synthvlm.comparison.model_comparison import ModelResults, has_results, read_results
 from synthvlm.errors import CaptionSourceError, RecipeError, RunFolderError
-from synthvlm.progress.terminal import printable
 
 if TYPE_CHECKING:
     from synthvlm.comparison.data_set_comparison import DataSetComparison
@@ -79,7 +78,7 @@ def compare_command(
 
         of_models = compare_models(models)
         _write(out, {_JSON: _pretty(of_models.values())})
-        return json.dumps(of_models.values()) if as_json else printable(of_models.text())
+        return json.dumps(of_models.values()) if as_json else of_models.text()
     from synthvlm.comparison.data_set_comparison import compare_data_sets
     from synthvlm.comparison.page import text_of
 
@@ -90,7 +89,7 @@ def compare_command(
     if out:
         _write(out, _files(comparison))
         progress.note(f"report: {out.rstrip('/')}/{_PAGE}")
-    return json.dumps(comparison.values()) if as_json else printable(text_of(comparison, out))
+    return json.dumps(comparison.values()) if as_json else text_of(comparison, out)
 
 
 def _files(comparison: DataSetComparison) -> dict[str, str]:

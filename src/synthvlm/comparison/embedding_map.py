@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
+
+from synthvlm.safe_text import for_html
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -99,7 +101,7 @@ def map_chart(plane: EmbeddingMap, labels: Sequence[str], *, what: str) -> Marku
     numbers = ", ".join(
         f"{len(points):,} of {label}" for points, label in zip(plane.points, labels, strict=True)
     )
-    title = escape(f"Map of {what}: {numbers}")
+    title = for_html(f"Map of {what}: {numbers}")
     return Markup(
         f'<svg class="map" viewBox="0 0 {_SIDE} {_SIDE}" role="img" aria-label="{title}">'
         f"{''.join(dot for _, _, dot in dots)}</svg>"

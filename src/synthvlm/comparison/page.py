@@ -13,6 +13,7 @@ from synthvlm.comparison.embedding_map import COLOURS, map_chart
 from synthvlm.comparison.settings import model_label, scorer_models, weighted_sum
 from synthvlm.estimates import aligned
 from synthvlm.report.gallery import picture
+from synthvlm.report.pages import page_environment
 from synthvlm.report.published import PUBLISHED
 from synthvlm.scorers import SCORERS
 
@@ -225,17 +226,9 @@ def render(comparison: DataSetComparison) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            # The report's style sheet is this page's, too.
-            [jinja2.PackageLoader("synthvlm.comparison"), jinja2.PackageLoader("synthvlm.report")]
-        ),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    # The report's style sheet is this page's, too.
+    environment = page_environment(
+        ("synthvlm.comparison", "templates"), ("synthvlm.report", "templates")
     )
     environment.filters["count"] = lambda value: f"{value:,}"
     environment.filters["name"] = lambda text: _cut(text, _NAME_LIMIT)

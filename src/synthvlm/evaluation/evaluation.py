@@ -32,7 +32,6 @@ from synthvlm.evaluation.questions import BadQuestion, QuestionFile, read_questi
 from synthvlm.evaluation.results import Results, Row, harness_rows, local_rows
 from synthvlm.evaluation.scoring import GroupScores, answer_scores, score_groups
 from synthvlm.evaluation.settings import EvaluationSettings, changed_keys
-from synthvlm.progress.terminal import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -111,7 +110,7 @@ def evaluate_command(
         results = Results(described, versions, settings.limit, tuple(rows), groups, tuple(bad))
         _write(folder / "results.json", json.dumps(results.values(), indent=1) + "\n")
         _write(folder / "results.md", results.markdown())
-    text = json.dumps(results.values()) if as_json else printable(results.text())
+    text = json.dumps(results.values()) if as_json else results.text()
     return text, results.is_whole
 
 

@@ -11,6 +11,7 @@ from synthvlm.evaluation.benchmarks import Benchmark
 from synthvlm.evaluation.harness import HarnessResult
 from synthvlm.evaluation.questions import BadQuestion
 from synthvlm.evaluation.scoring import GroupScores
+from synthvlm.safe_text import for_markdown
 
 __all__ = ["Results", "Row", "harness_rows", "local_rows"]
 
@@ -78,10 +79,12 @@ class Results:
 
     def markdown(self) -> str:
         """The same for a Markdown file."""
-        header, *rows = ([cell.replace("|", "\\|") for cell in row] for row in self._cells())
+        header, *rows = ([for_markdown(cell) for cell in row] for row in self._cells())
         lines = [header, ["---", "---", *["---:"] * (len(header) - 2)], *rows]
         table = [f"| {' | '.join(line)} |" for line in lines]
-        return "\n".join([*table, "", *(f"- {line}" for line in self._about())]) + "\n"
+        return (
+            "\n".join([*table, "", *(f"- {for_markdown(line)}" for line in self._about())]) + "\n"
+        )
 
     def _cells(self) -> list[list[str]]:
         """Header and rows; an empty column is left out."""

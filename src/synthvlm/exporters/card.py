@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,12 +9,9 @@ from itertools import pairwise
 
 import yaml
 
-__all__ = ["CardFacts", "ModelFacts", "data_set_card"]
+from synthvlm.safe_text import fenced, for_markdown
 
-#: What Markdown obeys within a line; a backslash before a backslash matters in cells, too.
-_MARKUP = re.compile(r"[\\`\[\]|!*~$&]")
-#: Control characters and marks that turn the direction of writing.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+__all__ = ["CardFacts", "ModelFacts", "data_set_card"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +87,9 @@ def data_set_card(facts: CardFacts) -> str:
         "## Counts",
         _table(("step", "number"), [(label, f"{count:,}") for label, count in facts.funnel]),
         "## Scores",
-        " ".join(f"{_inert(name)}: {_inert(about)}." for name, about in facts.abouts.items())
+        " ".join(
+            f"{for_markdown(name)}: {for_markdown(about)}." for name, about in facts.abouts.items()
+        )
         + " Means:",
         _table(
             ("score", "all pairs", "selected"),
@@ -116,7 +114,7 @@ def data_set_card(facts: CardFacts) -> str:
         *facts.usages,
         "## Making it again",
         _reproduction(facts.reproducible),
-        _fenced(facts.recipe),
+        fenced(facts.recipe, "yaml"),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -173,25 +171,15 @@ def _privacy(facts: CardFacts) -> str:
 def _contamination(facts: CardFacts) -> str:
     if not facts.benchmarks:
         return "Captions were **not** checked for overlap with evaluation benchmarks."
-    names = ", ".join(_inert(name) for name in facts.benchmarks)
+    names = ", ".join(for_markdown(name) for name in facts.benchmarks)
     return (
         f"Captions were checked for n-grams of words that occur in evaluation benchmarks: {names}. "
         f"Rejected for it: {facts.overlapping:,}. Images were not compared with any benchmark's."
     )
 
 
-def _fenced(recipe: str) -> str:
-    """The recipe in a fence that is longer than any run of backticks in it."""
-    fence = "`" * max(4, 1 + max(map(len, re.findall("`+", recipe)), default=0))
-    return f"{fence}yaml\n{recipe}{fence}"
-
-
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(_inert(cell) for cell in line) + " |" for line in lines)
-
-
-def _inert(text: str) -> str:
-    """Untrusted text on one line, in which nothing is a link, an image, HTML or a new cell."""
-    line = " ".join(_CONTROLS.sub(" ", text).split())
-    return _MARKUP.sub(r"\\\g<0>", line).replace("<", "&lt;")
+    return "\n".join(
+        "| " + " | ".join(for_markdown(cell) for cell in line) + " |" for line in lines
+    )

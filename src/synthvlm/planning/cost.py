@@ -22,7 +22,6 @@ from synthvlm.planning.cost_routes import (
 )
 from synthvlm.planning.plan import Line, line_values, table_of
 from synthvlm.planning.trial import device_name, run_trial
-from synthvlm.progress.terminal import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -115,7 +114,7 @@ class Cost:
         threads += "s" if threads and self.threads != 1 else ""
         notes = [f"- {note}" for note in self.notes()]
         lines = [f"device seconds on {self.device}{threads}:", *table_of(self.lines()), "", *notes]
-        return printable("\n".join(lines))
+        return "\n".join(lines)
 
     def values(self) -> dict[str, Any]:
         """Plain values, for JSON; ``low`` and ``high`` are null where no range is known."""

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from synthvlm.progress.stage_state import StageMeter, StageState
-from synthvlm.progress.terminal import printable
+from synthvlm.safe_text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -316,4 +316,4 @@ def _fitting(parts: list[str], width: int) -> str:
 def _styled(cells: list[tuple[str, str]]) -> list[Any]:
     from rich.text import Text
 
-    return [Text(text, style=style) for style, text in cells]
+    return [Text(printable(text), style=style) for style, text in cells]

@@ -24,6 +24,7 @@ from synthvlm.recipe.generation import GenerationSettings
 from synthvlm.recipe.problems import validated
 from synthvlm.recipe.sources import SourceSettings
 from synthvlm.recipe.yaml_text import apply_change, dump_yaml, parse_recipe
+from synthvlm.safe_text import without_secrets
 from synthvlm.scorers import SCORERS, ScorerSettings
 from synthvlm.selectors import SELECTORS
 
@@ -283,5 +284,5 @@ def source_name(source: SourceSettings) -> str:
     """The name of a source: the given one, else the stem of its path, wildcards left out."""
     if source.name is not None:
         return source.name
-    last = source.path.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
+    last = without_secrets(source.path).rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
     return re.sub(r"[*?\[\]]", "", last.split(".", 1)[0]).strip("-_") or "data"

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from synthvlm.errors import RecipeError
+from synthvlm.safe_text import without_secrets
 
 __all__ = ["apply_change", "dump_yaml", "parse_recipe"]
 
@@ -87,10 +88,20 @@ class _Dumper(yaml.SafeDumper):
 
 
 def dump_yaml(values: dict[str, Any]) -> str:
-    """Values as YAML that reads back as the same values, and shows what it holds."""
-    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    """Values as YAML that reads back as the same values, secrets of URLs left out."""
+    text = yaml.dump(_without_secrets(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     # They are in double quotes, where an escape stands for itself.
     return _TURNING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _without_secrets(value: Any) -> Any:
+    """Values in which no URL holds a secret; texts that are no URL stay as they are."""
+    if isinstance(value, dict):
+        return {key: _without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    is_url = isinstance(value, str) and re.fullmatch(r"\S+://\S+", value) is not None
+    return without_secrets(value) if is_url else value
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
+
+from synthvlm.safe_text import for_html
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,26 +164,26 @@ class _Frame:
             parts.append(
                 f'<text class="tick x" x="{self.x(value):.1f}" y="{_HEIGHT - 9}">{value:g}</text>'
             )
-        return f"<g><title>{escape(title)}</title>{''.join(parts)}</g>"
+        return f"<g><title>{for_html(title)}</title>{''.join(parts)}</g>"
 
     def bar(self, css: str, low: float, high: float, share: float, about: str) -> str:
         x0, x1, y = self.x(low), self.x(high), self.y(share)
         return (
             f'<rect class="bar {css}" x="{x0 + 0.5:.1f}" y="{y:.1f}" '
             f'width="{max(0.5, x1 - x0 - 1):.1f}" height="{self.bottom - y:.1f}">'
-            f"<title>{escape(about)}</title></rect>"
+            f"<title>{for_html(about)}</title></rect>"
         )
 
     def upright(self, name: str, value: float, title: str) -> str:
         x = min(max(self.x(value), self._left), self._right)
         return (
             f'<line class="{name}" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 6}" '
-            f'y2="{self.bottom}"><title>{escape(title)}: {value:.4f}</title></line>'
+            f'y2="{self.bottom}"><title>{for_html(title)}: {value:.4f}</title></line>'
         )
 
 
 def _svg(parts: Sequence[str], label: str) -> Markup:
     return Markup(
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{for_html(label)}">'
         f"{''.join(parts)}</svg>"
     )

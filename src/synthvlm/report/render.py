@@ -18,6 +18,7 @@ from synthvlm.data import score_column
 from synthvlm.generators import GENERATORS
 from synthvlm.report.charts import histogram, measure_histogram, rising_line
 from synthvlm.report.collect import Facts, ScoreFacts, collect
+from synthvlm.report.pages import page_environment
 from synthvlm.report.published import PUBLISHED, differences
 from synthvlm.run_folder.folder import RECIPE_FILE
 from synthvlm.scorers import SCORERS
@@ -170,15 +171,7 @@ def render(facts: Facts, recipe: Recipe, name: str) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("synthvlm.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(("synthvlm.report", "templates"))
     environment.filters.update(
         count=lambda value: f"{value:,}",
         share=_share,

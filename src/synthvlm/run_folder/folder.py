@@ -22,6 +22,7 @@ from synthvlm.run_folder.lock import Lock
 from synthvlm.run_folder.marker import Marker, StoredFile, marker_name, shard_of
 from synthvlm.run_folder.storage import Clock, Entry, Storage
 from synthvlm.run_folder.tables import table_bytes
+from synthvlm.safe_text import without_secrets
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -279,7 +280,7 @@ class RunFolder:
             self._storage.remove_drafts(folder)
 
     def event(self, kind: str, **facts: Any) -> None:
-        """Record an event; events are written to a file every few seconds."""
+        """Record an event without secrets; they are written to a file every few seconds."""
         self._events.append(_json({"time": round(time.time(), 3), "event": kind, **facts}))
         waited = self._clock.monotonic() - self._flushed
         if len(self._events) >= _EVENT_BUFFER or waited >= _EVENT_SECONDS:
@@ -308,7 +309,8 @@ class RunFolder:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return without_secrets(text).encode("utf-8", "replace")
 
 
 def _table_name(folder: str, shard: int) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 
 from synthvlm.errors import RunFolderError
 from synthvlm.run_folder.storage import Storage
+from synthvlm.safe_text import without_secrets
 
 __all__ = ["LOCK_FILE", "PERIOD_S", "Lock", "machine_key"]
 
@@ -207,7 +208,7 @@ class _Owner:
             "beat": self._last_beat,
             "state": self._current_state(),
         }
-        storage.write(LOCK_FILE, json.dumps(content, default=str).encode())
+        storage.write(LOCK_FILE, without_secrets(json.dumps(content, default=str)).encode())
 
     def _current_state(self) -> dict[str, Any] | None:
         if self._state is None:

@@ -20,6 +20,7 @@ from synthvlm.exporters.card import CardFacts, ModelFacts
 from synthvlm.generators import GENERATORS
 from synthvlm.models.model_files import located
 from synthvlm.recipe import source_name
+from synthvlm.safe_text import for_markdown
 from synthvlm.scorers import SCORERS
 from synthvlm.selectors.selection import by_shard
 from synthvlm.stages.curation.curate import reasons_in_order, totals
@@ -150,9 +151,9 @@ def _checks(recipe: Recipe) -> list[str]:
         low = f" >= {lowest}" if lowest is not None else ""
         high = f" <= {highest}" if highest is not None else ""
         model = getattr(rule, "model", None)
-        by = f" (by `{model}`)" if model else ""
+        by = f" (by {for_markdown(model)})" if model else ""
         release = RULES.release(name)
-        by += f" (plug-in, {' '.join(release)})" if release is not None else ""
+        by += f" (plug-in, {for_markdown(' '.join(release))})" if release is not None else ""
         checks.append(f"`{name}`{low}{' and' if low and high else ''}{high}{by}")
     if curation.deduplicate:
         checks.append("exact duplicates removed")
@@ -173,7 +174,7 @@ def _names_checked(recipe: Recipe) -> str | None:
     rules = rules_on(recipe)
     tagger = rules.get("tagged_names")
     if isinstance(tagger, TaggedNamesSettings):
-        return f"by the model `{tagger.model}`"
+        return f"by the model {for_markdown(tagger.model)}"
     return "by their form" if "person_names" in rules else None
 
 

@@ -21,6 +21,7 @@ from synthvlm.generators import GENERATORS
 from synthvlm.models.devices import resolve_dtype
 from synthvlm.models.model_files import identify
 from synthvlm.recipe import source_name
+from synthvlm.safe_text import without_secrets
 from synthvlm.scorers import SCORERS
 from synthvlm.selectors import SELECTORS
 from synthvlm.stages.curation.resources import hub_arguments, is_written, source_path
@@ -127,7 +128,7 @@ def writer_fingerprint(recipe: Recipe, source: SourceSettings) -> str | None:
     else:  # the name of a model at an endpoint is all that is known of it
         values = identity_values(writer, lambda name, _: name)
         runs = "endpoint", writer.endpoint.seed, writer.prompt or _built_in_prompt(source)
-    place = (source.image_field, source.image_root) if source.image_captioner else None
+    place = (source.image_field, _place(source.image_root)) if source.image_captioner else None
     return fingerprint(kind, values, runs, place)
 
 
@@ -181,7 +182,12 @@ def model_rule_fingerprint(recipe: Recipe, name: str) -> str:
 def images_fingerprint(recipe: Recipe) -> str:
     """Where the original images are, for fingerprints; the content of image files is not read."""
     sources = recipe.sources
-    return fingerprint([(s.has_images, s.image_field, s.image_root) for s in sources])
+    return fingerprint([(s.has_images, s.image_field, _place(s.image_root)) for s in sources])
+
+
+def _place(url: str | None) -> str | None:
+    """A path or URL without secrets: another signature is no other place."""
+    return None if url is None else without_secrets(url)
 
 
 def model_measure_fingerprint(rule: str, measures: Marker) -> str:

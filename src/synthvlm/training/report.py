@@ -10,10 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from synthvlm.components.settings import published_name
 from synthvlm.report.charts import ticks
+from synthvlm.report.pages import page_environment
+from synthvlm.safe_text import fenced, for_html, for_markdown
 
 if TYPE_CHECKING:
     import jinja2
@@ -76,8 +78,8 @@ def curve(points: Sequence[tuple[int, float]], *, label: str) -> Markup:
     ends = [f"{value:.4g} at step {step}" for step, value in (points[0], points[-1])]
     text = f"{label}: {', '.join(ends)}"
     return Markup(
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(text)}">'
-        f"<title>{escape(text)}</title>{''.join(parts)}</svg>"
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{for_html(text)}">'
+        f"<title>{for_html(text)}</title>{''.join(parts)}</svg>"
     )
 
 
@@ -136,9 +138,10 @@ def model_card(recipe: TrainingRecipe, facts: DataFacts, summary: TrainingSummar
     recipe = recipe.published()
     start = recipe.model.start
     base = [start] if start else [recipe.model.language_model, recipe.model.vision_tower]
+    based_on = ", ".join(map(for_markdown, base))
     kind = "LoRA, merged" if recipe.lora else "full"
     listed = "\n".join(f"- {name} {number}" for name, number in versions().items())
-    data = "\n".join(f"- `{source.path}`" for source in recipe.data)
+    data = "\n".join(f"- {for_markdown(source.path)}" for source in recipe.data)
     return f"""---
 library_name: transformers
 pipeline_tag: image-text-to-text
@@ -149,7 +152,7 @@ tags:
 
 # A LLaVA model trained with SynthVLM
 
-LLaVA-1.5's recipe, {_STAGES[recipe.stage]} ({kind}). Built on: {", ".join(f"`{b}`" for b in base)}.
+LLaVA-1.5's recipe, {_STAGES[recipe.stage]} ({kind}). Built on: {based_on}.
 
 ```python
 from transformers import AutoProcessor, LlavaForConditionalGeneration
@@ -171,9 +174,7 @@ Its chat template is Vicuna's format (v1), in which stage 2 trains.
 
 {summary.steps:,} steps; mean loss over the last tenth {summary.loss:.4f}.
 
-```yaml
-{recipe.to_yaml().rstrip()}
-```
+{fenced(recipe.to_yaml(), "yaml")}
 
 ## Versions
 
@@ -229,9 +230,4 @@ def _points(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, floa
 
 @cache
 def _template() -> jinja2.Template:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("synthvlm", "training"), autoescape=True, trim_blocks=True
-    )
-    return environment.get_template("report.html.jinja")
+    return page_environment(("synthvlm", "training")).get_template("report.html.jinja")

@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO, cast
 from synthvlm.data import digest, fingerprint
 from synthvlm.errors import CaptionSourceError, SynthVLMError
 from synthvlm.models.remote_errors import hub_reason, is_hubs, missing_file_system
+from synthvlm.safe_text import REMOVED, without_secrets
 
 __all__ = ["READ_ERRORS", "SourceFile", "file_system", "find_files", "reason_of", "sampled_digest"]
 
@@ -41,12 +43,23 @@ class SourceFile:
     fs_path: str
 
     @property
+    def shown(self) -> str:
+        """Its path for messages, without secrets of a URL."""
+        return without_secrets(self.path)
+
+    @property
     def suffix(self) -> str:
         """The lower-case ending without its dot, compression aside (``a.JSON.gz``: ``json``)."""
-        pure = PurePosixPath(self.path.replace("\\", "/"))
+        pure = self._name
         if pure.suffix.lower() in _DECOMPRESSORS:
             pure = pure.with_suffix("")
         return pure.suffix.lower().removeprefix(".")
+
+    @property
+    def _name(self) -> PurePosixPath:
+        is_http = re.search(r"\bhttps?://", self.path) is not None
+        path = re.split("[?#]", self.path, maxsplit=1)[0] if is_http else self.path
+        return PurePosixPath(path.replace("\\", "/"))
 
     @property
     def is_local(self) -> bool:
@@ -62,7 +75,7 @@ class SourceFile:
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """The decompressed content: reads in full, seeks backward slowly where compressed."""
-        decompress = _DECOMPRESSORS.get(PurePosixPath(self.path).suffix.lower())
+        decompress = _DECOMPRESSORS.get(self._name.suffix.lower())
         with _as_os_errors(self.fs), self.fs.open(self.fs_path, "rb") as raw:
             if decompress is None:
                 yield raw
@@ -81,7 +94,9 @@ class SourceFile:
             with _as_os_errors(self.fs):
                 info = self.fs.info(self.fs_path)
                 version = [info.get(key) for key in ("size", "ETag", "Last-Modified")]
-                return fingerprint(self.fs.ukey(self.fs_path), version)
+                # Another signature is no other file.
+                place = without_secrets(self.fs_path)
+                return fingerprint(self.fs.ukey(place), version)
         if sampled:
             return sampled_digest(self.fs_path)
         with open(self.fs_path, "rb") as file:
@@ -97,6 +112,11 @@ def find_files(path: str) -> list[SourceFile]:
     """
     from fsspec.core import has_magic
 
+    if REMOVED in path and "://" in path:
+        raise CaptionSourceError(
+            f"{path}: a recipe keeps no secrets of URLs: give this one again, in full, with "
+            f"--captions 'URL' or --set 'sources.0.path=URL'"
+        )
     fs, fs_path = file_system(path)
     try:
         with _as_os_errors(fs):

@@ -76,7 +76,7 @@ class Part(NamedTuple):
     """One file of a source, or a whole Hugging Face data set.
 
     Attributes:
-        path: Of the file, for messages.
+        path: Of the file, for messages: without secrets of a URL.
         unit: What rows are counted in, for messages.
         image_field: As in ``FileFormat``.
         read: Makes the records.
@@ -103,7 +103,7 @@ def find_parts(
             return [Part(path, "row", None, read, folder)]
         kind = FORMATS["parquet"]
         return [
-            Part(file.path, kind.unit, None, partial(_file_records, file, kind.read), folder)
+            Part(file.shown, kind.unit, None, partial(_file_records, file, kind.read), folder)
             for file in files
         ]
     if format != "auto" and format not in FORMATS:
@@ -114,7 +114,7 @@ def find_parts(
         kind = FORMATS[_format_of(file) if format == "auto" else format]
         parts.append(
             Part(
-                file.path,
+                file.shown,
                 kind.unit,
                 kind.image_field,
                 partial(_file_records, file, kind.read),

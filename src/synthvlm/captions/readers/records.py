@@ -35,7 +35,7 @@ class MissingColumnError(CaptionSourceError):
     def __init__(self, path: str, problem: str) -> None:
         """Name the file and the problem."""
         super().__init__(path, problem)
-        self.path, self.problem = path, problem
+        self.path, self.problem = self.args
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
