@@ -59,8 +59,8 @@ _AUTOLINK = re.compile(r"(?i)://|www\.|mailto:|xmpp:|@|#\d|\bgh-\d|[^\W_]\.[^\W\
 
 def for_markdown(text: str) -> str:
     """Text for one line or cell, in which nothing is a link, an image, HTML or a new cell."""
-    words = _ACTIVE.sub(" ", _without_url_secrets(text)).split()
-    line = " ".join(map(_markdown_word, words))
+    words = _without_url_secrets(text).split()
+    line = " ".join(_markdown_word(_visible(word)) for word in words)
     block = _BLOCK.match(line)
     return line if block is None else f"{block[1]}\\{line[block.end(1) :]}"
 
