@@ -55,6 +55,7 @@ class Caption:
         text_raw: The text as it was read ("" where it could not be read).
         text: The normalised text, which rules, prompts and exports use.
         problem: Why the row could not be read, or None.
+        size: Rows or lines of the file that it stands for: what a problem loses.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Caption:
     text_raw: str
     text: str
     problem: str | None = None
+    size: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,7 +204,9 @@ def test_unreadable_captions_are_counted(tmp_path: Path, generator: Generator) -
     assert found["captions_read"].value == 22
     assert found["captions_unreadable"].value == 2
     assert found["captions_kept"].value == 20
-    assert any("the run will stop: more captions" in note for note in found.notes)
+    assert any(
+        "the run will stop: 2 of 22 captions are unreadable, more" in note for note in found.notes
+    )
     path.write_text("{\n[]\n")
     with pytest.raises(CaptionSourceError, match="none of 2 captions can be read; the first: "):
         plan(recipe(path))

@@ -132,8 +132,8 @@ def _lines(trial: Trial, price_per_hour: float | None, gpus: int) -> Iterator[Li
     rules = combine(lambda *parts: sum(parts), *_rule_hours(trial))
     hours = combine(lambda n, s, more: n * s / _HOUR + more, images, seconds, rules)
     yield Line("captions_read", "captions read", Estimate.exact(pool.read), "captions")
-    if pool.unreadable:
-        unreadable = Estimate.exact(pool.unreadable)
+    if pool.losses.count:
+        unreadable = Estimate.exact(pool.losses.count)
         yield Line("captions_unreadable", "unreadable ones", unreadable, "captions")
     yield Line("captions_kept", "captions kept", kept_captions, "captions")
     yield Line("images_per_caption", "images per caption", each, "")
@@ -168,8 +168,9 @@ def _notes(trial: Trial, gpus: int) -> Iterator[str]:
         )
     yield "ranges: of products, the ends are multiplied, which makes them wider than 95 %"
     yield from _not_included(recipe)
-    if trial.pool.unreadable > math.ceil(recipe.run.max_failed_share * trial.pool.read):
-        yield "the run will stop: more captions are unreadable than run.max_failed_share allows"
+    excess = trial.pool.losses.excess(recipe.run.max_failed_share)
+    if excess is not None:
+        yield f"the run will stop: {excess}"
     if generation.adaptive is not None:
         yield "images per caption: what adaptive best-of-k would have generated of the sample's"
     problems = [row.problem for row in trial.rows if row.problem is not None]

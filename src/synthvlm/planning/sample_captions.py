@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from synthvlm.recipe.curation import CurationSettings
 from synthvlm.recipe.sources import SourceSettings
 from synthvlm.run_folder.folder import table_bytes
 from synthvlm.stages.curation.curate import reasons_in_order, totals
+from synthvlm.stages.curation.losses import Losses
 from synthvlm.stages.curation.resources import (
     OriginalImages,
     is_written,
@@ -61,14 +62,14 @@ class CaptionPool:
 
     Attributes:
         read: Captions read.
-        unreadable: Of these, captions that could not be read.
+        losses: What could not be read.
         distinct: Readable captions; equal texts count once where the recipe removes duplicates.
         sample: Those of them with the smallest hashes, in the order of the hashes, so that a
             smaller sample is the beginning of a larger one.
     """
 
     read: int
-    unreadable: int
+    losses: Losses
     distinct: int
     sample: Sequence[Caption]
 
@@ -90,19 +91,17 @@ def read_pool(recipe: Recipe, size: int, progress: Progress) -> CaptionPool:
     _refuse_written(recipe)
     by_text = recipe.curation.deduplicate
     progress.start("count", recipe.limit, "captions")
-    read = unreadable = 0
-    first: str | None = None
+    read = 0
+    losses = Losses()
     hashes = array("Q")
     chosen: dict[int, Caption] = {}
     # Negative, for heapq keeps the smallest in front: the largest chosen hash is to leave first.
     largest: list[int] = []
-    for caption in _captions(recipe):
+    for caption in losses.counted(_captions(recipe, progress.note)):
         read += 1
         if read % _PROGRESS_STEP == 0:
             progress.advance(_PROGRESS_STEP)
         if caption.problem is not None:
-            unreadable += 1
-            first = first or f"{caption.source}: {caption.problem}"
             continue
         key = _hash(caption.text if by_text else caption.id)
         hashes.append(key)
@@ -114,9 +113,11 @@ def read_pool(recipe: Recipe, size: int, progress: Progress) -> CaptionPool:
             del chosen[-heapq.heappop(largest)]
     progress.advance(read % _PROGRESS_STEP)
     if not chosen:
-        raise CaptionSourceError(f"none of {read:,} captions can be read; the first: {first}")
+        raise CaptionSourceError(
+            f"none of {read:,} captions can be read; the first: {losses.first}"
+        )
     distinct = len(np.unique(np.frombuffer(hashes, np.uint64))) if by_text else len(hashes)
-    return CaptionPool(read, unreadable, distinct, [chosen[key] for key in sorted(chosen)])
+    return CaptionPool(read, losses, distinct, [chosen[key] for key in sorted(chosen)])
 
 
 def _refuse_written(recipe: Recipe) -> None:
@@ -129,9 +130,9 @@ def _refuse_written(recipe: Recipe) -> None:
             )
 
 
-def _captions(recipe: Recipe) -> Iterator[Caption]:
+def _captions(recipe: Recipe, say: Callable[[str], None]) -> Iterator[Caption]:
     normalize = normalizer(recipe)
-    sources = (source_captions(source, normalize) for source in recipe.sources)
+    sources = (source_captions(recipe, source, normalize, say) for source in recipe.sources)
     return islice(chain.from_iterable(sources), recipe.limit)
 
 

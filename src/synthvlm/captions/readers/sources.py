@@ -24,6 +24,7 @@ A source is one file or a glob of files, local or on any fsspec file system, com
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -63,6 +64,11 @@ def read_captions(
     split: str = "train",
     subset: str | None = None,
     revision: str | None = None,
+    header: bool = True,
+    delimiter: str | None = None,
+    quoting: bool | None = None,
+    place: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
     normalize: Callable[[str], str],
 ) -> Iterator[Caption]:
     """Read the captions of one source in order, in constant memory.
@@ -85,6 +91,14 @@ def read_captions(
         split: Split of a Hugging Face data set.
         subset: Its subset (configuration), if it has several.
         revision: Branch, tag or commit on the hub.
+        header: Of tables in text files: whether the first row names the columns. Without, they
+            are named ``1``, ``2``, ...
+        delimiter: Of tables in text files; None: that of the format, or another if evident.
+        quoting: Whether fields of tables in text files may stand in double quotes; None: ``csv``
+            they may, ``tsv`` they may where it is evident.
+        place: The source's place in a recipe, for advice in messages.
+        say: Takes lines for people: how files are read where that is not as usual, and what of
+            them is probably wrong.
         normalize: Makes ``text`` of ``text_raw``.
 
     Raises:
@@ -93,7 +107,16 @@ def read_captions(
             Raised at once or, where the file must be read to know, while iterating.
         MissingExtraError: ``datasets`` or what the file system needs is not installed.
     """
-    fields = Fields("", text_field, id_field)
+    fields = Fields(
+        "",
+        text_field,
+        id_field,
+        header=header,
+        delimiter=delimiter,
+        quoting=quoting,
+        place=place,
+        say=say,
+    )
     parts = find_parts(os.fspath(path), format, split, subset, revision)
     return _captions(parts, fields, os.fspath(path), name, normalize)
 
@@ -187,13 +210,15 @@ def _captions(
     parts: list[Part], fields: Fields, path: str, name: str, normalize: Callable[[str], str]
 ) -> Iterator[Caption]:
     row = 0
+    lines = _Lines(fields.say, path)
     for part in parts:
         start = row
         file = part.path if len(parts) > 1 else None
         place = partial(place_of, unit=part.unit, file=file)
+        say = partial(lines.add, part.path)
         try:
-            for record in part.read(replace(fields, path=part.path)):
-                _, text, given, problem, _ = record
+            for record in part.read(replace(fields, path=part.path, say=say)):
+                _, text, given, problem, _, _ = record
                 # The common case first: millions of rows come through here.
                 if (
                     problem is None
@@ -207,9 +232,29 @@ def _captions(
                 row += 1
         except READ_ERRORS as error:
             raise unreadable(part.path, error, row - start) from error
+    lines.end()
     if not row:
         what = "the file holds" if len(parts) == 1 else f"the {len(parts)} files hold"
         raise CaptionSourceError(f"{path}: {what} no captions")
+
+
+class _Lines:
+    """Passes on lines about files; what holds for many files is said of the first alone."""
+
+    def __init__(self, say: Callable[[str], None], path: str) -> None:
+        self._say, self._path = say, path
+        self._files: Counter[str] = Counter()
+
+    def add(self, file: str, line: str) -> None:
+        text = line.replace(f": {file}: ", f": {self._path}: ", 1)
+        self._files[text] += 1
+        if self._files[text] == 1:
+            self._say(line)
+
+    def end(self) -> None:
+        for text, count in self._files.items():
+            if count > 1:
+                self._say(f"{text} ({count} files)")
 
 
 def _odd_caption(
@@ -234,7 +279,8 @@ def _odd_caption(
         problem = f"the caption has {len(raw):,} characters, the limit is {MAX_CAPTION_CHARS:,}"
         raw = raw[:_EXCERPT_CHARS]
     if problem is not None:
-        return Caption(identity, name, row, raw, "", f"{place(record)}: {problem}")
+        where = f"{place(record)}: {problem}"
+        return Caption(identity, name, row, raw, "", where, record.size)
     return Caption(identity, name, row, raw, normalize(raw))
 
 

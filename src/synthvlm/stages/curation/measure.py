@@ -6,9 +6,8 @@ than sending it elsewhere.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from synthvlm.captions.rules import RULES
 from synthvlm.data import Caption, measure_schema
 from synthvlm.errors import TooManyFailuresError
 from synthvlm.recipe import source_name
+from synthvlm.stages.curation.losses import Losses
 from synthvlm.stages.curation.resources import is_written, normalizer, source_captions
 from synthvlm.stages.curation.rules import load_text_rules
 from synthvlm.stages.curation.written import stages_of, written_captions
@@ -61,24 +61,32 @@ def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
     all_sources = sources_fingerprint(recipe, content)
     done = run.markers(STAGE)
     measurer = _Measurer(run, recipe)
-    if _is_complete(run.marker(TOTAL, 0), all_sources, done):
+    total = run.marker(TOTAL, 0)
+    if total is not None and _is_complete(total, all_sources, done):
         progress.start(STAGE, sum(marker.facts["captions"] for marker in done.values()), "captions")
         captions_read, shards = 0, {}
-        notes: list[str] = []
+        for note in total.facts.get("notes", []):
+            progress.note(note)
         for shard, marker in done.items():
             shards[shard] = measurer.complete(shard, marker)
             progress.advance(marker.facts["captions"])
     else:
         progress.start(STAGE, recipe.limit, "captions")
         with ExitStack() as resources:
-            captions = _captions(run, recipe, digests, resources)
-            captions_read, shards, notes, unwritten = _read(
-                captions, recipe, content, done, measurer, progress
+            notes: list[str] = []
+
+            def say(note: str) -> None:
+                notes.append(note)
+                progress.note(note)
+
+            captions = _captions(run, recipe, digests, resources, say)
+            captions_read, shards, unwritten = _read(
+                captions, recipe, content, done, measurer, progress, say
             )
         if not unwritten:  # what could not be written is tried again by the next run
-            run.commit(
-                TOTAL, 0, all_sources, facts={"captions": captions_read, "shards": len(shards)}
-            )
+            # Notes are shown again as long as the captions are as they were read.
+            facts = {"captions": captions_read, "shards": len(shards), "notes": notes}
+            run.commit(TOTAL, 0, all_sources, facts=facts)
         for stage in stages_of(recipe):
             run.sweep(stage, [stage], run.markers(stage))
     run.sweep(STAGE, ["measures"], shards)
@@ -89,8 +97,6 @@ def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
         )
         for name, spent in measurer.seconds.items():
             run.event("rule", rule=name, seconds=round(spent, 4), captions=measurer.measured)
-    for note in notes:
-        progress.note(note)
     reused = len(shards) - measurer.shards
     return StageSummary(STAGE, len(shards), reused, {"read": captions_read}, seconds)
 
@@ -102,25 +108,23 @@ def _read(
     done: dict[int, Marker],
     measurer: _Measurer,
     progress: Progress,
-) -> tuple[int, dict[int, Marker], list[str], int]:
+    say: Callable[[str], None],
+) -> tuple[int, dict[int, Marker], int]:
     """Read all sources once.
 
     Returns:
-        The captions read, their shards, notes for people, and how many captions a model should
-        have written and did not.
+        The captions read, their shards, and how many captions a model should have written and did
+        not.
     """
     size = recipe.run.shard_size
     writers = {source_name(source) for source in recipe.sources if is_written(source)}
-    read = unreadable = unwritten = 0
-    first_problem: str | None = None
+    read = unwritten = 0
+    losses = Losses()
     shards: dict[int, Marker] = {}
-    for shard, batch in enumerate(_batches(captions, size)):
-        problems = [f"{c.source}: {c.problem}" for c in batch if c.problem is not None]
+    for shard, batch in enumerate(_batches(losses.counted(captions), size)):
         unwritten += sum(c.problem is not None and c.source in writers for c in batch)
         rows = [(caption.id, caption.problem) for caption in batch]
         expected = measured_fingerprint(recipe, content, shard, rows)
-        unreadable += len(problems)
-        first_problem = first_problem or next(iter(problems), None)
         old = done.get(shard)
         if old is not None and old.fingerprint == expected:
             shards[shard] = measurer.complete(shard, old)
@@ -128,16 +132,12 @@ def _read(
             shards[shard] = measurer.fresh(shard, batch, expected)
         read += len(batch)
         progress.advance(len(batch))
-    allowed = math.ceil(recipe.run.max_failed_share * read)
-    if unreadable > allowed:
-        raise TooManyFailuresError(
-            f"{unreadable} of {read} captions are unreadable, more than run.max_failed_share "
-            f"({recipe.run.max_failed_share}) allows; the first: {first_problem}"
-        )
-    if first_problem is None:
-        return read, shards, [], 0
-    note = f"warning: {unreadable} unreadable captions; the first: {first_problem}"
-    return read, shards, [note], unwritten
+    excess = losses.excess(recipe.run.max_failed_share)
+    if excess is not None:
+        raise TooManyFailuresError(excess)
+    if losses.count:
+        say(f"warning: {losses.count} unreadable captions; the first: {losses.first}")
+    return read, shards, unwritten
 
 
 class _Measurer:
@@ -210,21 +210,23 @@ class _Measurer:
         return self._run.commit(STAGE, shard, shard_fingerprint, [file], facts)
 
 
-def _is_complete(marker: Marker | None, expected: str, done: dict[int, Marker]) -> bool:
-    return (
-        marker is not None
-        and marker.fingerprint == expected
-        and sorted(done) == list(range(int(marker.facts["shards"])))
-    )
+def _is_complete(total: Marker, expected: str, done: dict[int, Marker]) -> bool:
+    shards = range(int(total.facts["shards"]))
+    return total.fingerprint == expected and sorted(done) == list(shards)
 
 
 def _captions(
-    run: RunFolder, recipe: Recipe, digests: Sequence[str], resources: ExitStack
+    run: RunFolder,
+    recipe: Recipe,
+    digests: Sequence[str],
+    resources: ExitStack,
+    say: Callable[[str], None],
 ) -> Iterator[Caption]:
     """The captions of all sources in order, read or written as they are asked for."""
     left = recipe.limit
     for source, digest in zip(recipe.sources, digests, strict=True):
-        for caption in islice(_captions_of(run, recipe, source, digest, left, resources), left):
+        captions = _captions_of(run, recipe, source, digest, left, resources, say)
+        for caption in islice(captions, left):
             left = left and left - 1
             yield caption
         if left == 0:
@@ -238,10 +240,12 @@ def _captions_of(
     digest: str,
     most: int | None,
     resources: ExitStack,
+    say: Callable[[str], None],
 ) -> Iterator[Caption]:
+    normalize = normalizer(recipe)
     if is_written(source):
-        return written_captions(run, recipe, source, digest, most, normalizer(recipe), resources)
-    return source_captions(source, normalizer(recipe))
+        return written_captions(run, recipe, source, digest, most, normalize, resources, say)
+    return source_captions(recipe, source, normalize, say)
 
 
 def _batches(captions: Iterator[Caption], size: int) -> Iterator[list[Caption]]:

@@ -69,8 +69,19 @@ def normalizer(recipe: Recipe) -> Callable[[str], str]:
     )
 
 
-def source_captions(source: SourceSettings, normalize: Callable[[str], str]) -> Iterator[Caption]:
+def source_captions(
+    recipe: Recipe,
+    source: SourceSettings,
+    normalize: Callable[[str], str],
+    say: Callable[[str], None],
+) -> Iterator[Caption]:
     """The captions of a source, normalised, in its order.
+
+    Args:
+        recipe: The recipe.
+        source: One of its sources.
+        normalize: Makes ``text`` of ``text_raw``.
+        say: Takes lines for people about how files are read, and what of them is probably wrong.
 
     Raises:
         CaptionSourceError: It cannot be read.
@@ -83,6 +94,8 @@ def source_captions(source: SourceSettings, normalize: Callable[[str], str]) -> 
         format=source.format,
         text_field=source.text_field,
         id_field=source.id_field,
+        place=f"sources.{recipe.sources.index(source)}",
+        say=say,
         normalize=normalize,
         **hub_arguments(source),
     )

@@ -47,6 +47,7 @@ def written_captions(
     most: int | None,
     normalize: Callable[[str], str],
     resources: ExitStack,
+    say: Callable[[str], None],
 ) -> Iterator[Caption]:
     """The captions that a model writes for a source, written as they are asked for.
 
@@ -60,6 +61,7 @@ def written_captions(
         most: How many captions are wanted at most; None for all.
         normalize: Makes ``text`` of what the model wrote.
         resources: What must be closed after use is entered into it.
+        say: Takes lines for people about how a list of concepts is read.
 
     Raises:
         CaptionSourceError: The source cannot be read.
@@ -70,7 +72,8 @@ def written_captions(
         rows = _of_images(run, recipe, source, digest, source.image_captioner, most, resources)
     else:
         assert source.concept_writer is not None
-        rows = _of_concepts(run, source, source.concept_writer, most, resources)
+        concepts = source_captions(recipe, source, str.strip, say)
+        rows = _of_concepts(run, source, source.concept_writer, concepts, most, resources)
     name = source_name(source)
     for row, text, problem in rows:
         yield Caption(f"{name}-{row}", name, row, text, normalize(text), problem)
@@ -97,13 +100,13 @@ def _of_concepts(
     run: RunFolder,
     source: SourceSettings,
     settings: ConceptWriterSettings,
+    all_concepts: Iterator[Caption],
     most: int | None,
     resources: ExitStack,
 ) -> Iterator[WrittenRow]:
     from synthvlm.captions.writers.concept_writer import ConceptWriter
 
     each = settings.captions_per_concept
-    all_concepts = source_captions(source, str.strip)
     concept_count = None if most is None else math.ceil(most / each)
     concepts = [concept.text for concept in islice(all_concepts, concept_count)]
     where = f"sources.{source_name(source)}.concept_writer"
