@@ -44,6 +44,7 @@ from synthvlm.captions.readers.parts import (
 from synthvlm.captions.readers.records import Fields, Record
 from synthvlm.data import Caption, fingerprint
 from synthvlm.errors import CaptionSourceError
+from synthvlm.safe_text import without_secrets
 
 __all__ = ["MAX_CAPTION_CHARS", "OriginalImage", "read_captions", "read_images", "source_digest"]
 
@@ -242,7 +243,7 @@ class _Lines:
     """Passes on lines about files; what holds for many files is said of the first alone."""
 
     def __init__(self, say: Callable[[str], None], path: str) -> None:
-        self._say, self._path = say, path
+        self._say, self._path = say, without_secrets(path)
         self._files: Counter[str] = Counter()
 
     def add(self, file: str, line: str) -> None:
