@@ -17,7 +17,11 @@ __all__ = ["Results", "Row", "harness_rows", "local_rows"]
 
 #: Bad records that tables name; the JSON file has them all.
 _SHOWN_BAD = 5
-_WAYS = {"exact": "exactly yes or no", "llava": "LLaVA's script"}
+_WAYS = {
+    "read": "as a reader takes it",
+    "exact": "exactly yes or no",
+    "llava": "LLaVA's script",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ the question's wording.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,8 +13,10 @@ from typing import Any
 
 from synthvlm.errors import EvaluationError
 from synthvlm.estimates import Estimate, mean_interval, paired_difference, share_interval
+from synthvlm.evaluation.answers import chosen_letter, pope_exact, pope_llava, yes_or_no
 from synthvlm.evaluation.local import AnsweredQuestions
 from synthvlm.evaluation.questions import Question
+from synthvlm.evaluation.vqa import exact_match, normalize_answer, vqa_accuracy
 
 __all__ = [
     "ALL",
@@ -23,130 +24,15 @@ __all__ = [
     "QuestionOnly",
     "YesNo",
     "answer_scores",
-    "chosen_letter",
-    "exact_match",
     "majority_answer",
-    "normalize_answer",
-    "pope_exact",
-    "pope_llava",
     "score",
     "score_groups",
-    "vqa_accuracy",
     "yes_no",
 ]
 
-_NUMBERS = {
-    "none": "0",
-    **{
-        word: str(number)
-        for number, word in enumerate(
-            ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-        )
-    },
-}
-_ARTICLES = {"a", "an", "the"}
-_AUXILIARIES = (
-    "ai are ca could did does do had has have is might must need ought sha should was were wo would"
-)
-#: Contractions that are no other word without their apostrophe ("its" and "were" are).
-_ENDINGS = {
-    "n't": _AUXILIARIES,
-    "'ve": "could I might must should they we what who would you",
-    "'s": "he how she that there what when where who why somebody someone",
-    "'re": "they what why you",
-    "'ll": "how it that they what who why you",
-    "'d": "how it that there they where who you",
-    "": "I'm y'all 'twas o'clock ma'am",
-}
-_CONTRACTIONS = {
-    f"{word}{ending}".replace("'", "").lower(): f"{word}{ending}".lower()
-    for ending, words in _ENDINGS.items()
-    for word in words.split()
-}
-#: A period that is no decimal point ("1.5" and ".5" have one, "v.2" has none); a comma between
-#: digits.
-_PERIOD = re.compile(r"\.(?!\d)|(?<=[^\W\d_])\.")
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d)")
-#: Punctuation but for the apostrophe, the colon, and the decimal points that are left.
-_PUNCTUATION = re.compile(r"[!\"#$%&()*+,\-/;<=>?@\[\\\]^_`{|}~]")
-#: A letter alone, or one that begins the answer with a mark behind it: "B", "(B)", "B. a dog".
-_LETTER = re.compile(r"\(?([A-Za-z])\)?(?:[.:),].*)?", re.DOTALL)
-
-
-def normalize_answer(text: str) -> str:
-    """An answer as VQA compares it.
-
-    By the description of the VQA challenge (visualqa.org, "Evaluation code"): lower case, periods
-    gone but in decimals, number words (none, zero to ten) to digits, articles gone, missing
-    apostrophes of contractions added, punctuation but apostrophe and colon to spaces, no space
-    for a comma between digits.
-    """
-    text = _PERIOD.sub("", _THOUSANDS.sub("", text.lower()))
-    words = [_NUMBERS.get(word, word) for word in _PUNCTUATION.sub(" ", text).split()]
-    return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
-
-
-def exact_match(answer: str, truth: str) -> float:
-    """1 if both are the same after ``normalize_answer``, else 0; an empty answer is wrong.
-
-    Articles and punctuation alone are compared as they are, in any case: nothing is left of them.
-    """
-    return float(bool(answer.strip()) and _comparable(answer) == _comparable(truth))
-
-
-def vqa_accuracy(answer: str, annotators: Sequence[str]) -> float:
-    """VQA accuracy (0 .. 1): mean over annotators of min(1, agreeing others / 3).
-
-    Antol et al., "VQA: Visual Question Answering", and its evaluation code: each annotator is
-    left out once, and the answer is right by a third for each of the others who gave it. An
-    empty answer is wrong; see ``exact_match`` for articles alone.
-    """
-    agree = [bool(exact_match(answer, other)) for other in annotators]
-    agreeing = sum(agree)
-    return sum(min(1.0, (agreeing - own) / 3) for own in agree) / len(agree)
-
-
-def pope_llava(answer: str) -> str:
-    """``yes`` or ``no`` as LLaVA's script for POPE reads it.
-
-    In the first sentence, without commas, one of the words "No", "no", "not" is a no; anything
-    else, an empty answer too, is a yes.
-    """
-    words = answer.split(".")[0].replace(",", "").split(" ")
-    return "no" if {"No", "no", "not"} & set(words) else "yes"
-
-
-def pope_exact(answer: str) -> str:
-    """``yes``, ``no``, or "" where the answer is not exactly one of them, in any case."""
-    word = answer.strip().lower()
-    return word if word in ("yes", "no") else ""
-
-
-def chosen_letter(answer: str, choices: Sequence[str]) -> str:
-    """The letter of the choice that an answer means, by its letter or its text; "" for none.
-
-    By its very text first: normalised, "-5" and "5" are the same.
-    """
-    letter = _LETTER.fullmatch(answer.strip())
-    if letter is not None and ord(letter[1].upper()) - ord("A") < len(choices):
-        return letter[1].upper()
-    for form in (_plain, normalize_answer):
-        text, texts = form(answer), [form(choice) for choice in choices]
-        if text and texts.count(text) == 1:
-            return chr(ord("A") + texts.index(text))
-    return ""
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().split())
-
-
-def _comparable(text: str) -> str:
-    return normalize_answer(text) or _plain(text)
-
 
 def score(answer: str, question: Question) -> float:
-    """Score (0 .. 1) of an answer: by choice, by VQA accuracy, or by exact match.
+    """Score (0 .. 1) of an answer: by choice, by VQA accuracy, as yes or no, or by exact match.
 
     Which of them follows from the question: it has choices, the answers of annotators, or one.
     """
@@ -154,6 +40,9 @@ def score(answer: str, question: Question) -> float:
         return float(chosen_letter(answer, question.choices) == question.answers[0])
     if len(question.answers) > 1:
         return vqa_accuracy(answer, question.answers)
+    truth = pope_exact(question.answers[0])
+    if truth:
+        return float(yes_or_no(answer) == truth)
     return exact_match(answer, question.answers[0])
 
 
@@ -366,6 +255,7 @@ def _yes_no(questions: Sequence[Question], answers: Sequence[str]) -> dict[str, 
     if not all(truth) or any(len(one.answers) > 1 or one.choices for one in questions):
         return None
     return {
+        "read": yes_no([yes_or_no(text) for text in answers], truth),
         "exact": yes_no([pope_exact(text) for text in answers], truth),
         "llava": yes_no([pope_llava(text) for text in answers], truth),
     }
