@@ -246,8 +246,8 @@ def yes_or_no(answer: str) -> str:
     """``yes`` or ``no`` as a reader takes an answer, or "" where it is neither.
 
     It begins with such a word, or else it denies something ("There is no cat"), or says something
-    ("A cat"). Neither is an empty answer, both words, one that is not sure, and a sentence in
-    another script than Latin.
+    ("A cat"). Neither is an empty answer, both words, another word alone, one that is not sure, and
+    a sentence in another script than Latin.
     """
     text = _unwrapped(answer).casefold()
     words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text)
@@ -263,4 +263,4 @@ def yes_or_no(answer: str) -> str:
     denied = bool(_NO_INSIDE.search(text)) or words[-1] in _NO
     if "yes" in words:
         return "" if denied else "yes"
-    return "no" if denied else "yes"
+    return "no" if denied else "yes" if len(words) > 1 else ""
