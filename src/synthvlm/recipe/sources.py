@@ -75,10 +75,10 @@ class SourceSettings(Settings):
         InHash.ALWAYS,
     ] = Field("auto", description="auto: by the ending of the path.")  # fmt: skip
     text_field: Annotated[str, InHash.ALWAYS] = Field(
-        "caption", description="Column or key of the caption."
+        "caption", description="Column or key of the caption; inside of another: `row.caption`."
     )
-    id_field: Annotated[str, InHash.ALWAYS] = Field(
-        "id", description="Column or key of the id; optional in the data."
+    id_field: Annotated[str | None, InHash.ALWAYS] = Field(
+        "id", description="Column or key of the id; `id` is optional. null: rows are numbered."
     )
     image_field: Annotated[str | None, InHash.NEVER] = Field(
         None, description="Column or key of the original image."
@@ -108,6 +108,8 @@ class SourceSettings(Settings):
                 self.format == "auto"
                 and re.search(r"\.tar(\.(gz|bz2|xz|zst))?$", self.path) is not None
             )
+            # COCO captions and LLaVA conversations, which are known by their content.
+            or (self.format in ("auto", "json") and self.image_root is not None)
         )
 
     @model_validator(mode="after")

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO, Literal
 
 import orjson
 
-from synthvlm.captions.readers.json_files import items_of_list
+from synthvlm.captions.readers.json_stream import items_of_list
+from synthvlm.captions.readers.objects import is_utf8
 from synthvlm.errors import CaptionSourceError
 
 __all__ = ["IMAGE_MARK", "BadRecord", "Conversation", "Turn", "read_conversations"]
@@ -118,7 +119,7 @@ def _lines(file: BinaryIO, path: str) -> Iterator[Any]:
 
 def _record(value: Any, path: str, number: int) -> Conversation | BadRecord:
     identity = value.get("id") if isinstance(value, dict) else None
-    name = str(identity) if isinstance(identity, str | int) else ""
+    name = str(identity) if isinstance(identity, str | int) and is_utf8(str(identity)) else ""
     shown = " ".join(name[:80].split())  # a line break would forge lines of ours
     where = f"{path}, record {number}" + (f" (id {shown})" if shown else "")
     problem = _problem(value)
@@ -152,7 +153,7 @@ def _talk(turns: list[Any]) -> list[Any]:
 def _image_problem(image: Any, marks: int) -> str | None:
     if image is None:
         return _NO_IMAGE if marks else None
-    if not isinstance(image, str) or not _is_inside(image):
+    if not isinstance(image, str) or not is_utf8(image) or not _is_inside(image):
         return _IMAGE_NAME
     if marks != 1:
         return _MARKS if marks else _NO_MARK
@@ -164,6 +165,7 @@ def _is_turn(turn: Any) -> bool:
         isinstance(turn, dict)
         and turn.get("from") in ("human", "gpt")
         and isinstance(turn.get("value"), str)
+        and is_utf8(turn["value"])
     )
 
 

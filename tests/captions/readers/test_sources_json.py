@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peak_memory import growth
-from synthvlm.captions.readers import json_files
+from synthvlm.captions.readers import json_stream
 from synthvlm.captions.readers.sources import read_captions, read_images
 from synthvlm.data import Caption
 from synthvlm.errors import CaptionSourceError
@@ -33,14 +33,14 @@ lists = st.lists(values, max_size=8)
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    before = json_files._CHUNK_BYTES
+    before = json_stream._CHUNK_BYTES
     yield
-    json_files._CHUNK_BYTES = before
+    json_stream._CHUNK_BYTES = before
 
 
 def items(content: bytes, chunk: int) -> list[Any]:
-    json_files._CHUNK_BYTES = chunk
-    return list(json_files.items_of_list(io.BytesIO(content), "a.json"))
+    json_stream._CHUNK_BYTES = chunk
+    return list(json_stream.items_of_list(io.BytesIO(content), "a.json"))
 
 
 def read(path: Path, **options: Any) -> list[Caption]:
@@ -64,7 +64,7 @@ def test_any_list_in_any_chunks(
     st.lists(st.tuples(st.integers(0, 200), st.sampled_from('\\"{}[],:1 \x00\xff')), max_size=3),
     st.integers(0, 200),
 )
-def test_damaged_where_orjson_finds_damage(
+def test_damaged_where_pythons_own_parser_finds_damage(
     value: list[Any], chunk: int, changes: list[tuple[int, str]], cut: int
 ) -> None:
     content = bytearray(json.dumps(value).encode())
@@ -72,8 +72,8 @@ def test_damaged_where_orjson_finds_damage(
         content[place % len(content)] = ord(byte)
     damaged = bytes(content[: len(content) - cut] if cut < len(content) // 4 else content)
     try:
-        expected = orjson.loads(damaged)
-    except orjson.JSONDecodeError:
+        expected = json.loads(damaged.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError):
         expected = None
     if isinstance(expected, list):
         assert items(damaged, chunk) == expected
@@ -84,26 +84,33 @@ def test_damaged_where_orjson_finds_damage(
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from(["a", "b", 'c"\\', "info"]), values), max_size=6),
+    st.lists(
+        st.tuples(st.sampled_from(["a", "b", 'c"\\', "info"]), values),
+        max_size=4,
+        unique_by=lambda member: member[0],
+    ),
     layouts,
     st.integers(3, 40),
 )
 def test_lists_of_any_object(
     members: list[tuple[str, Any]], layout: dict[str, Any], chunk: int
 ) -> None:
-    json_files._CHUNK_BYTES = chunk
+    json_stream._CHUNK_BYTES = chunk
     separators = layout.get("separators", (",", ":"))
     content = separators[0].join(
         f"{json.dumps(key)}{separators[1]}{json.dumps(value, **layout)}" for key, value in members
     )
     file = io.BytesIO(b"{" + content.encode() + b"}")
+    # What is not taken is read over.
     expected = [
-        (key, item)
-        for key, value in members
-        if key in ("a", 'c"\\') and isinstance(value, list)
-        for item in value
+        (key, value if isinstance(value, list) else None) for key, value in members if key != "b"
     ]
-    assert list(json_files.items_of_lists(file, "a.json", {"a", 'c"\\'})) == expected
+    found = [
+        (member.key, [*member.items()] if member.kind == "list" else None)
+        for member in json_stream.members(file, "a.json")
+        if member.key != "b"
+    ]
+    assert found == expected
 
 
 @pytest.mark.parametrize(
@@ -111,7 +118,7 @@ def test_lists_of_any_object(
     [
         (b"[1,\n 2,\n  \xc3\xa9]", "line 3, column 3: invalid JSON: "),
         (b'["\xc3\xa9", x]', "line 1, column 8: invalid JSON: "),
-        (b'["a",\n"b\xff"]', "line 2, column 3: invalid JSON: invalid UTF-8"),
+        (b'["a\xff",\n"b" 1]', "line 2, column 5: invalid JSON: "),
         (b"[1]\n\n  x", "line 3, column 3: invalid JSON: unexpected content after the end"),
         (b"[1,\n", "line 2, column 1: invalid JSON: unexpected end of data"),
         (b"[1\n}", "line 2, column 1: invalid JSON: expected , or ]"),
@@ -140,7 +147,7 @@ def test_an_integer_of_any_length() -> None:
 
 
 def test_what_never_ends_is_not_read_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_files, "MAX_ITEM_BYTES", 1 << 20)
+    monkeypatch.setattr(json_stream, "MAX_ITEM_BYTES", 1 << 20)
 
     class Endless(io.RawIOBase):
         count = 0
@@ -151,7 +158,7 @@ def test_what_never_ends_is_not_read_on_for_ever(monkeypatch: pytest.MonkeyPatch
 
     file = Endless()
     with pytest.raises(CaptionSourceError, match=r"line 1, column 2: .* or never ends"):
-        list(json_files.items_of_list(file, "a.json"))  # type: ignore[arg-type]
+        list(json_stream.items_of_list(file, "a.json"))  # type: ignore[arg-type]
     assert file.count < 4 << 20
 
 
@@ -340,7 +347,4 @@ def test_an_object_with_one_list_is_read_as_that_list(tmp_path: Path) -> None:
     captions = list(read_captions(path, name="v", text_field="question", normalize=str))
     assert [caption.text for caption in captions] == ["a", "b"]
     path.write_text('{"images": [{"id": 1}], "annotations": [{"caption": "a"}]}')
-    with pytest.raises(
-        CaptionSourceError, match=r"several lists, 'images' and 'annotations'; .*coco"
-    ):
-        list(read_captions(path, name="v", normalize=str))
+    assert [caption.text for caption in read(path)] == ["a"]

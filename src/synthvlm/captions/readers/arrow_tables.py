@@ -13,6 +13,7 @@ from synthvlm.captions.readers.files import (
     reason_of,
     sampled_digest,
 )
+from synthvlm.captions.readers.objects import records_of_object
 from synthvlm.captions.readers.records import Fields, Record
 from synthvlm.data import fingerprint
 from synthvlm.errors import CaptionSourceError, MissingExtraError, SynthVLMError
@@ -43,13 +44,13 @@ def read_parquet(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     try:
         # Buffered: else a column chunk is read as a whole, and one of images can be large.
         table = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
-        names = table.schema_arrow.names
-        fields.check(names)
-        columns = [name for name in fields.asked if name in names]
+        columns = _columns(table.schema_arrow, fields)
+        has_lists = _has_lists(table.schema_arrow, columns, fields)
         start = 0
         for group in range(table.num_row_groups):
             end = start + table.metadata.row_group(group).num_rows
-            if fields.image is not None and (not columns or not fields.wants(end - 1)):
+            is_wanted = bool(columns) and (has_lists or fields.wants(end - 1))
+            if fields.image is not None and not is_wanted:
                 yield from map(Record, range(start + 1, end + 1))
             else:
                 size = _rows_at_a_time(table, group, columns, fields)
@@ -61,6 +62,110 @@ def read_parquet(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     except pa.ArrowException as error:
         reason = " ".join(str(error).split())
         raise CaptionSourceError(f"{fields.path}: not a usable Parquet file: {reason}") from error
+
+
+def _columns(schema: pa.Schema, fields: Fields) -> list[str]:
+    """The columns that hold what is asked for, in themselves or in lists and objects of theirs."""
+    names = schema.names
+    texts = [place for field in schema for place in _texts_of(field)]
+    columns = {name: _column_of(schema, name) for name in (fields.text, fields.id, fields.image)}
+    asked = [name for name in fields.asked if name]
+    fields.check(names + [name for name in asked if columns[name] not in (None, name)], texts)
+    if fields.image is None:
+        _check_text(schema, columns[fields.text], fields, texts)
+    found = [columns[name] for name in asked]
+    if fields.image is not None and fields.text:
+        column = columns[fields.text]
+        found += [column] if column is not None and _is_nested(schema.field(column).type) else []
+    return [*dict.fromkeys(column for column in found if column is not None)]
+
+
+def _check_text(schema: pa.Schema, column: str | None, fields: Fields, texts: list[str]) -> None:
+    import pyarrow as pa
+
+    kind = pa.null() if column is None else schema.field(column).type
+    if not (_is_text(kind) or _is_binary(kind) or _is_nested(kind) or pa.types.is_null(kind)):
+        advice = fields.advice_for(fields.text, texts)
+        raise CaptionSourceError(
+            f"{fields.path}: column {column!r} is {kind}, expected text{advice}"
+        )
+
+
+def _column_of(schema: pa.Schema, name: str | None) -> str | None:
+    """The column that is, or holds, a field; None: there is no such one, or several."""
+    names = schema.names
+    if name is None or name in names:
+        return name
+    first, dot, rest = name.replace("[]", "").partition(".")
+    if dot:
+        return first if names.count(first) == 1 and _holds(schema.field(first).type, rest) else None
+    holders = [field.name for field in schema if _holds(field.type, name)]
+    return holders[0] if len(holders) == 1 and name != "id" else None
+
+
+def _has_lists(schema: pa.Schema, columns: list[str], fields: Fields) -> bool:
+    """Whether rows are read as objects: a row may hold several captions, or fields inside."""
+    places = [(name, _column_of(schema, name)) for name in (fields.text, fields.id, fields.image)]
+    return any(
+        column != name or (name != fields.image and _is_nested(schema.field(column).type))
+        for name, column in places
+        if column in columns
+    )
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_nested(kind))
+
+
+def _inner(kind: pa.DataType) -> pa.DataType:
+    """The type of a list's items, else the type itself."""
+    from pyarrow import types
+
+    while not types.is_dictionary(kind) and hasattr(kind, "value_type"):
+        kind = kind.value_type
+    return kind
+
+
+def _holds(kind: pa.DataType, path: str) -> bool:
+    import pyarrow as pa
+
+    kind = _inner(kind)
+    if not pa.types.is_struct(kind):
+        return False
+    if kind.get_field_index(path) >= 0:
+        return True
+    first, _, rest = path.partition(".")
+    return bool(rest) and kind.get_field_index(first) >= 0 and _holds(kind.field(first).type, rest)
+
+
+def _texts_of(field: pa.Field, place: str = "") -> Iterator[str]:
+    """The places of text in a column."""
+    import pyarrow as pa
+
+    kind = _inner(field.type)
+    if _is_text(kind):
+        yield place + field.name
+    elif pa.types.is_struct(kind):
+        for part in kind:
+            yield from _texts_of(part, f"{place}{field.name}.")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    tests = (types.is_string, types.is_large_string, types.is_string_view)
+    return any(test(kind) for test in tests)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    views = (types.is_binary_view, types.is_fixed_size_binary)
+    return any(test(kind) for test in (types.is_binary, types.is_large_binary, *views))
 
 
 def batch_rows(fields: Fields) -> int:
@@ -82,24 +187,34 @@ def _rows_at_a_time(table: pq.ParquetFile, group: int, columns: list[str], field
 
 
 def records_of_batch(batch: pa.RecordBatch, start: int, fields: Fields) -> Iterator[Record]:
-    """The records of a batch whose first row is row ``start`` (from 0) of the file."""
-    names = batch.schema.names
-    if fields.image is not None:
-        column = batch.column(names.index(fields.image)) if fields.image in names else None
+    """The records of a batch whose first row is row ``start`` (from 0) of the file.
+
+    The batch has the columns that are asked for, and may have others.
+    """
+    columns = _columns(batch.schema, fields)
+    if _has_lists(batch.schema, columns, fields):
+        values = [_decoded(batch.column(name)) for name in columns]
+        for number, row in enumerate(zip(*values, strict=True), start + 1):
+            if UNDECODABLE in row:
+                yield Record(number, problem="invalid UTF-8")
+            else:
+                yield from records_of_object(number, dict(zip(columns, row, strict=True)), fields)
+    elif fields.image is not None:
+        column = batch.column(fields.image) if fields.image in columns else None
         for index in range(len(batch)):
             number = start + index
             if column is not None and fields.wants(number):
                 yield _image_record(number + 1, column, index)
             else:
                 yield Record(number + 1)
-        return
-    texts = _values(batch, fields.text, fields)
-    identities = _values(batch, fields.id, fields) if fields.id in names else [None] * len(texts)
-    for number, (text, identity) in enumerate(zip(texts, identities, strict=True), start + 1):
-        if isinstance(text, bytes) or isinstance(identity, bytes):
-            yield Record(number, problem="invalid UTF-8")
-        else:
-            yield Record(number, text, identity)
+    else:
+        texts = _texts(batch, fields)
+        ids = _decoded(batch.column(fields.id)) if fields.id in columns else [None] * len(texts)
+        for number, (text, identity) in enumerate(zip(texts, ids, strict=True), start + 1):
+            if text is UNDECODABLE or identity is UNDECODABLE:
+                yield Record(number, problem="invalid UTF-8")
+            else:
+                yield Record(number, text, identity)
 
 
 def _image_record(number: int, column: pa.Array, index: int) -> Record:
@@ -109,36 +224,37 @@ def _image_record(number: int, column: pa.Array, index: int) -> Record:
         return Record(number, problem="invalid UTF-8")
 
 
-def _values(batch: pa.RecordBatch, name: str, fields: Fields) -> list[object]:
-    """Values of a column of text (or, for ids, of integers); bytes where they are not UTF-8."""
-    import pyarrow as pa
+def _texts(batch: pa.RecordBatch, fields: Fields) -> list[object]:
+    """The values of the column of captions; binary ones are text if they are UTF-8."""
+    column = batch.column(fields.text)
+    if _is_binary(column.type):
+        return [_as_text(value) for value in column.to_pylist()]
+    return _decoded(column)
 
-    column = batch.column(batch.schema.get_field_index(name))
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    kind = column.type
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    if is_text or pa.types.is_string_view(kind):
-        return _decoded(column)
-    if (name == fields.id and pa.types.is_integer(kind)) or pa.types.is_null(kind):
-        return list(column.to_pylist())
-    allowed = "text or integers" if name == fields.id else "text"
-    raise CaptionSourceError(f"{fields.path}: column {name!r} is {kind}, expected {allowed}")
+
+#: Stands for a value that is not UTF-8.
+UNDECODABLE = object()
+
+
+def _as_text(value: bytes | None) -> object:
+    try:
+        return None if value is None else value.decode("utf-8")
+    except UnicodeDecodeError:
+        return UNDECODABLE
 
 
 def _decoded(column: pa.Array) -> list[object]:
-    import pyarrow as pa
-
     try:
         return list(column.to_pylist())
     except UnicodeDecodeError:
-        values: list[object] = []
-        for value in column.cast(pa.large_binary()).to_pylist():
-            try:
-                values.append(None if value is None else value.decode("utf-8"))
-            except UnicodeDecodeError:
-                values.append(value)
-        return values
+        return [_one_decoded(value) for value in column]
+
+
+def _one_decoded(value: pa.Scalar) -> object:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return UNDECODABLE
 
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -154,8 +270,6 @@ def read_hub(
         data = _streamed(fields, split, subset, revision)
         # Arrow batches, since rows as dictionaries cost far more, and would decode images.
         for table in data.with_format("arrow").iter(batch_rows(fields)):
-            if not number:
-                fields.check(table.column_names)
             for batch in table.combine_chunks().to_batches():
                 yield from records_of_batch(batch, number, fields)
                 number += len(batch)

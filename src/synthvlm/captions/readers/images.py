@@ -54,7 +54,17 @@ class OriginalImage:
 
 
 class ImageProblem(Exception):
-    """Why the image of a row cannot be had."""
+    """Why the image of a row cannot be had.
+
+    Attributes:
+        is_missing: Whether there is no such file.
+    """
+
+    is_missing = False
+
+
+class _MissingImage(ImageProblem):
+    is_missing = True
 
 
 class ImageFolder:
@@ -113,9 +123,7 @@ class ImageFolder:
                 raise _outside(path, self._url)
             return read_image(real, f"image {_shown(path)}")
         except (OSError, ValueError) as error:  # ValueError: NUL, lone surrogates
-            raise ImageProblem(
-                f"image {_shown(path)} cannot be read: {reason_of(error)}"
-            ) from error
+            raise _unreadable(path, error) from error
 
     def _read_remote(self, path: str) -> bytes:
         inside = path.removeprefix(self._url.rstrip("/") + "/")
@@ -130,9 +138,7 @@ class ImageFolder:
         except ImageProblem:
             raise
         except Exception as error:  # each file system has errors of its own
-            raise ImageProblem(
-                f"image {_shown(path)} cannot be read: {reason_of(error)}"
-            ) from error
+            raise _unreadable(path, error) from error
 
 
 def read_image(path: str, name: str = "it") -> bytes:
@@ -166,6 +172,11 @@ def _checked(data: bytes) -> bytes:
         raise ImageProblem("the image is empty")
     _check_size(len(data))
     return data
+
+
+def _unreadable(path: str, error: Exception) -> ImageProblem:
+    kind = _MissingImage if isinstance(error, FileNotFoundError) else ImageProblem
+    return kind(f"image {_shown(path)} cannot be read: {reason_of(error)}")
 
 
 def _outside(path: str, root: str) -> ImageProblem:

@@ -1,62 +1,271 @@
-"""Captions in one JSON document: a list of objects, COCO captions, LLaVA conversations.
-
-Large lists are read as a stream: cut between items by their brackets, parsed by ``orjson``. Not by
-``ijson``: its default backend crashes the process on an integer of more than 4,300 digits, takes
-memory quadratic in the depth of nesting, and turns a lone surrogate into a question mark.
-"""
+"""Captions in one JSON document, whatever its shape: lists, COCO, conversations, columns, by id."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Container, Iterator
+import json
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, BinaryIO
+from itertools import islice
+from typing import Any, BinaryIO, NamedTuple
 
-import orjson
-
+from synthvlm.captions.readers.json_stream import (
+    MAX_KEYS,
+    SPACE,
+    Member,
+    items_of_list,
+    members,
+    pairs_of_object,
+)
+from synthvlm.captions.readers.json_values import parse_json
+from synthvlm.captions.readers.objects import holds_text, records_of_object, text_fields
 from synthvlm.captions.readers.records import (
+    DEFAULT_TEXT,
     MAX_ITEM_BYTES,
     Fields,
+    MissingColumnError,
     Record,
-    record_of_object,
+    usual_name,
     without_mark,
 )
+from synthvlm.captions.readers.text_files import read_jsonl
 from synthvlm.errors import CaptionSourceError
 
-__all__ = [
-    "items_of_document",
-    "items_of_list",
-    "items_of_lists",
-    "read_coco",
-    "read_json",
-    "read_llava",
-]
+__all__ = ["IMAGE_OF_SHAPE", "read_coco", "read_json", "read_json_lines", "read_llava"]
+
+#: Stands for the field in which a document of a known shape names its images.
+IMAGE_OF_SHAPE = "*"
+
+_CONVERSATIONS = "conversations"
+_ANNOTATIONS = "annotations"
+_SNIFF_BYTES = 1 << 16
+#: Captions of one image; a longer list is a column.
+_MOST_OF_AN_ID = 100
 
 
 def read_json(file: BinaryIO, fields: Fields) -> Iterator[Record]:
-    """A list of objects, or an object with one such list, as VQAv2's files of questions are."""
-    for number, value in enumerate(items_of_document(file, fields.path), 1):
-        yield record_of_object(number, value, fields)
+    """The captions of a JSON document, by its shape.
+
+    A list of objects, of texts or of lists of texts; an object with such a list; an object of
+    parallel lists, one of them the captions'; an object of captions, or lists of them, by id; COCO
+    captions; LLaVA conversations; a single object; or an object a line.
+    """
+    start = _start(file, fields.path)
+    if start.byte != b"{":
+        first = next(items_of_list(file, fields.path), None)
+        file.seek(0)
+        yield from _read_list(file, _by_first(first, fields))
+    elif start.has_lines:
+        yield from read_jsonl(file, _by_first(start.value, fields))
+    else:
+        yield from _read_object(file, fields)
+
+
+def read_json_lines(file: BinaryIO, fields: Fields) -> Iterator[Record]:
+    """An object a line; or, in such a file all the same, one JSON document."""
+    start = _start(file, fields.path)
+    is_document = start.byte == b"[" or (start.byte == b"{" and start.is_open)
+    if is_document and not start.has_lines:
+        if fields.image is None:
+            fields.note("read as one JSON document, not as an object a line")
+        return read_json(file, fields)
+    return read_jsonl(file, _by_first(start.value, fields))
 
 
 def read_llava(file: BinaryIO, fields: Fields) -> Iterator[Record]:
-    """A list of LLaVA conversations; the caption is the first answer (``from: gpt``)."""
-    fields = replace(fields, text="conversations")
-    for number, value in enumerate(items_of_list(file, fields.path), 1):
-        record = record_of_object(number, value, fields)
-        if record.problem is None and fields.image is None:
-            record = record._replace(**_first_answer(record.text))
-        yield record
+    """LLaVA conversations, a list or one a line; the caption is the first answer of ``gpt``."""
+    fields = replace(fields, text=_CONVERSATIONS, turns=True)
+    start = _start(file, fields.path)
+    return (_read_list if start.byte != b"{" else read_jsonl)(file, fields)
 
 
-def _first_answer(conversations: object) -> dict[str, Any]:
-    for turn in conversations if isinstance(conversations, list) else ():
-        if isinstance(turn, dict) and turn.get("from") == "gpt":
-            text = turn.get("value")
-            if isinstance(text, str):
-                return {"text": text}
-            return {"text": None, "problem": "the first turn from 'gpt' has no text"}
-    return {"text": None, "problem": "'conversations' has no turn from 'gpt'"}
+class _Start(NamedTuple):
+    """How a JSON file starts.
+
+    Attributes:
+        byte: Its first byte that is no white space; b"" of an empty file.
+        is_open: Whether the first line is no value by itself.
+        has_lines: Whether it seems to hold a value a line, and more than one.
+        value: That of the first line, if it is one.
+    """
+
+    byte: bytes
+    is_open: bool
+    has_lines: bool
+    value: Any = None
+
+
+def _start(file: BinaryIO, path: str) -> _Start:
+    data = without_mark(file.read(_SNIFF_BYTES), path).lstrip(SPACE)
+    while b"\n" not in data[:-1] and 0 < len(data) <= MAX_ITEM_BYTES:
+        chunk = file.read(len(data))
+        if not chunk:
+            break
+        data += chunk
+    data += file.read(_SNIFF_BYTES)
+    file.seek(0)
+    line, _, rest = data.replace(b"\r", b"\n").partition(b"\n")
+    line, following = line.rstrip(SPACE), rest.lstrip(SPACE)
+    try:
+        value = parse_json(line if len(line) <= MAX_ITEM_BYTES else b"")
+    except json.JSONDecodeError:
+        # A damaged first line, and not the start of a longer value.
+        has_lines = following[:1] == b"{" and not line.endswith((b"[", b"{", b",", b":"))
+        return _Start(data[:1], True, has_lines)
+    return _Start(data[:1], False, bool(following), value)
+
+
+def _read_list(file: BinaryIO, fields: Fields) -> Iterator[Record]:
+    for number, value in enumerate(items_of_list(file, fields.path, fields.names), 1):
+        yield from records_of_object(number, value, fields)
+
+
+def _by_first(first: object, fields: Fields) -> Fields:
+    """What to read from objects like the first one, by which LLaVA's are known."""
+    if not _is_conversation(first, fields):
+        return _with_image(fields, None)
+    if fields.image is None:
+        fields.note("read as LLaVA conversations; captions are the first answers")
+    return _with_image(replace(fields, text=_CONVERSATIONS, turns=True), "image")
+
+
+def _is_conversation(value: object, fields: Fields) -> bool:
+    turns = value.get(_CONVERSATIONS) if isinstance(value, dict) else None
+    if not isinstance(turns, list) or not turns or fields.text not in ("", DEFAULT_TEXT):
+        return False
+    is_turn = isinstance(turns[0], dict) and "from" in turns[0]
+    return is_turn and not holds_text(value, replace(fields, text=DEFAULT_TEXT))
+
+
+def _with_image(fields: Fields, name: str | None) -> Fields:
+    """The fields, with the one in which a known shape names its images."""
+    if fields.image != IMAGE_OF_SHAPE:
+        return fields
+    if name is None:
+        raise fields.no_image_field()
+    return replace(fields, image=name)
+
+
+class _Shape(NamedTuple):
+    """What an object is.
+
+    Attributes:
+        kind: A ``list`` of objects, ``columns``, captions by ``id``, or ``one`` caption.
+        key: Of the list, or of the captions' column.
+        fields: What to read.
+    """
+
+    kind: str
+    key: str
+    fields: Fields
+
+
+def _read_object(file: BinaryIO, fields: Fields) -> Iterator[Record]:
+    shape = _shape(file, fields)
+    file.seek(0)
+    fields = shape.fields
+    if shape.kind == "list" and shape.key == _ANNOTATIONS and fields.image is not None:
+        yield from read_coco(file, fields)
+    elif shape.kind == "list":
+        yield from _read_list_of_object(file, shape.key, fields)
+    elif shape.kind == "columns":
+        yield from _read_columns(file, shape.key, fields)
+    elif shape.kind == "id":
+        yield from _read_by_id(file, fields)
+    else:
+        value = {member.key: member.value() for member in members(file, fields.path, fields.names)}
+        yield from records_of_object(1, value, fields)
+
+
+def _shape(file: BinaryIO, fields: Fields) -> _Shape:
+    """The shape of a JSON object, by its members up to the first that holds captions.
+
+    Raises:
+        MissingColumnError: None does; the message names what may be meant.
+    """
+    asked = fields.text or DEFAULT_TEXT
+    keys: list[str] = []
+    texts: list[str] = []
+    is_by_id = asked == DEFAULT_TEXT
+    for member in members(file, fields.path, fields.names):
+        keys.append(member.key)
+        if member.key == asked:
+            kind = "one" if member.kind == "value" else "columns"
+            return _Shape(kind, member.key, _with_image(fields, None))
+        if member.kind == "list":
+            items = [*islice(member.items(), _MOST_OF_AN_ID + 1)]
+            first = items[0] if items else None
+            if _is_conversation(first, fields):
+                return _Shape("list", member.key, _by_first(first, fields))
+            inner = replace(fields, text=asked.removeprefix(f"{member.key}."))
+            if holds_text(first, inner):
+                name = "file_name" if member.key == _ANNOTATIONS else None
+                inner = inner if fields.text else fields
+                return _Shape("list", member.key, _with_image(inner, name))
+            is_texts = all(isinstance(item, str) for item in items)
+            is_by_id &= 0 < len(items) <= _MOST_OF_AN_ID and is_texts
+            texts += [member.key] if isinstance(first, str) else text_fields(first)
+        else:
+            value = member.value()
+            is_by_id &= isinstance(value, str) or holds_text(value, fields)
+            texts += [member.key] if isinstance(value, str) else []
+        if len(keys) == MAX_KEYS:
+            break
+    if not keys or (is_by_id and len(keys) > 1 and usual_name(keys) is None):
+        return _Shape("id", "", fields)
+    problem = f"this JSON object holds no {asked!r}"
+    raise MissingColumnError(fields.path, problem, fields.advice_for(fields.text, texts))
+
+
+def _read_list_of_object(file: BinaryIO, key: str, fields: Fields) -> Iterator[Record]:
+    """The items of one list of an object, which must be the only one with captions."""
+    is_behind = False
+    for member in members(file, fields.path, fields.names):
+        if member.kind != "list":
+            continue
+        if member.key == key:
+            is_behind = True
+            for number, value in enumerate(member.items(), 1):
+                yield from records_of_object(number, value, fields)
+        elif is_behind and holds_text(next(member.items(), None), fields):
+            raise CaptionSourceError(
+                f"{fields.path}: two lists hold {fields.text!r}, {key!r} and {member.key!r}"
+                + fields.advice("text_field", f"{key}.{fields.text}", "; name one of them: ")
+            )
+
+
+def _read_columns(file: BinaryIO, key: str, fields: Fields) -> Iterator[Record]:
+    """Parallel lists, or objects of one set of keys; all but the captions' are held in memory."""
+    others: dict[str, list[Any]] = {}
+    for member in members(file, fields.path, fields.names):
+        if member.kind != "value" and member.key in (fields.id, fields.image):
+            others[member.key] = [*_column(member)]
+    file.seek(0)
+    count = 0
+    for member in members(file, fields.path, fields.names):
+        if member.key == key:
+            for count, text in enumerate(_column(member), 1):
+                row = {name: values[count - 1 : count] for name, values in others.items()}
+                row = {name: value[0] for name, value in row.items() if value}
+                yield from records_of_object(count, {**row, key: text}, fields)
+    for name, values in others.items():
+        if len(values) != count:
+            raise CaptionSourceError(
+                f"{fields.path}: {key!r} has {count:,} values and {name!r} has {len(values):,}"
+            )
+
+
+def _column(member: Member) -> Iterator[Any]:
+    return member.items() if member.kind == "list" else (value for _, value in member.pairs())
+
+
+def _read_by_id(file: BinaryIO, fields: Fields) -> Iterator[Record]:
+    """A caption, a list of captions or an object of each id."""
+    if fields.image is None:
+        fields.note("read as captions by their ids")
+    fields = _with_image(fields, None)
+    for number, (key, value) in enumerate(pairs_of_object(file, fields.path), 1):
+        row = value if isinstance(value, dict) else {DEFAULT_TEXT: value}
+        yield from records_of_object(number, {"id": key, **row}, fields)
 
 
 def read_coco(file: BinaryIO, fields: Fields) -> Iterator[Record]:
@@ -70,264 +279,35 @@ def read_coco(file: BinaryIO, fields: Fields) -> Iterator[Record]:
         images = _coco_images(file, fields)
         file.seek(0)
     number = 0
-    for _, annotation in items_of_lists(file, fields.path, {"annotations"}):
+    for annotation in _list_named(_ANNOTATIONS, file, fields):
         number += 1
+        captions = records_of_object(number, annotation, replace(fields, image=None))
         if fields.image is None or not isinstance(annotation, dict):
-            yield record_of_object(number, annotation, fields)
-        elif fields.wants(number - 1):
-            key = annotation.get("image_id")
-            image = images.get(key) if isinstance(key, int | str) else None
-            missing = Record(0, problem=f"there is no image with the id {str(key)[:80]!r}")
-            yield (image or missing)._replace(where=number)
-        else:
-            yield Record(number)
+            yield from captions
+            continue
+        key = annotation.get("image_id")
+        image = images.get(key) if isinstance(key, int | str) else None
+        missing = Record(0, problem=f"there is no image with the id {str(key)[:80]!r}")
+        yield from [(image or missing)._replace(where=number)] * len(captions)
     if not number:
         raise CaptionSourceError(f"{fields.path}: there is no list 'annotations' of COCO captions")
+
+
+def _list_named(key: str, file: BinaryIO, fields: Fields) -> Iterator[Any]:
+    for member in members(file, fields.path, fields.names):
+        if member.key == key and member.kind == "list":
+            yield from member.items()
 
 
 def _coco_images(file: BinaryIO, fields: Fields) -> dict[Any, Record]:
     """For each image id, a record of its image or of the problem with it."""
     images: dict[Any, Record] = {}
-    for _, image in items_of_lists(file, fields.path, {"images"}):
+    fields = replace(fields, text="")
+    for image in _list_named("images", file, fields):
         if not isinstance(image, dict) or not isinstance(key := image.get("id"), int | str):
             continue  # no annotation can name it
-        record = record_of_object(0, image, fields)
+        (record,) = records_of_object(0, image, fields)
         if images.setdefault(key, record) != record:
             problem = f"there are several images with the id {str(key)[:80]!r}"
             images[key] = Record(0, problem=problem)
     return images
-
-
-_CHUNK_BYTES = 1 << 18
-#: Of an object of lists; one of millions of keys is something else, and would take hours.
-_MAX_KEYS = 1000
-_SPACE = b" \t\r\n"
-#: A key of an object, to the first byte of its value.
-_KEY = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*(?=[^ \t\r\n])', re.DOTALL)
-
-
-def items_of_list(file: BinaryIO, path: str) -> Iterator[Any]:
-    """The items of a file that is one JSON list.
-
-    Raises:
-        CaptionSourceError: It is not, or not to its end; the message names line and column.
-    """
-    buffer = _Buffer(file, path)
-    buffer.expect_start(b"[", "a JSON list of objects")
-    yield from _items(buffer)
-    buffer.expect_end()
-
-
-def items_of_document(file: BinaryIO, path: str) -> Iterator[Any]:
-    """The items of a file that is one JSON list, or one JSON object with one list in it.
-
-    Raises:
-        CaptionSourceError: It is neither, or not to its end; the message names line and column.
-    """
-    start = file.read(_CHUNK_BYTES)
-    file.seek(0)
-    if without_mark(start, path).lstrip(_SPACE)[:1] != b"{":
-        yield from items_of_list(file, path)
-        return
-    list_key: str | None = None
-    for key, item in items_of_lists(file, path, _Everything()):
-        if list_key is not None and key != list_key:
-            raise CaptionSourceError(
-                f"{path}: the object holds several lists, {list_key!r} and {key!r}; if these are "
-                f"COCO captions, set format to coco"
-            )
-        list_key = key
-        yield item
-    if list_key is None:
-        raise CaptionSourceError(
-            f"{path}: expected a JSON list of objects, or an object with one; if it is an object a "
-            f"line, set format to jsonl"
-        )
-
-
-class _Everything:
-    """Holds any key."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-
-def items_of_lists(file: BinaryIO, path: str, keys: Container[str]) -> Iterator[tuple[str, Any]]:
-    """The items of some lists of a file that is one JSON object, in order, each with its key.
-
-    Values of other keys are read over; a value that is no list counts as one without items.
-
-    Raises:
-        CaptionSourceError: It is not, or not to its end; the message names line and column.
-    """
-    buffer = _Buffer(file, path)
-    buffer.expect_start(b"{", "a JSON object")
-    number = 0
-    while buffer.peek() != b"}":
-        key = _key(buffer)
-        number += 1
-        if number > _MAX_KEYS:
-            raise CaptionSourceError(f"{path}: the JSON object has more than {_MAX_KEYS:,} keys")
-        if buffer.peek() == b"[":
-            buffer.consume(1)
-            for item in _items(buffer):
-                if key in keys:
-                    yield key, item
-        else:
-            _skip_value(buffer)
-        if buffer.peek() == b",":
-            buffer.consume(1)
-            if buffer.peek() == b"}":
-                raise buffer.damaged("trailing comma")
-        elif buffer.peek() != b"}":
-            raise buffer.damaged("expected , or }")
-    buffer.consume(1)
-    buffer.expect_end()
-
-
-class _Buffer:
-    """The part of a file that is not consumed yet, and the place where it starts."""
-
-    def __init__(self, file: BinaryIO, path: str) -> None:
-        self._file, self._path = file, path
-        self._line, self._column = 1, 1
-        self.data = without_mark(file.read(_CHUNK_BYTES), path)
-
-    def more(self) -> None:
-        """Read on; the amount doubles, so that looking again from the start costs little."""
-        if len(self.data) > MAX_ITEM_BYTES:
-            raise self.damaged(f"an item is longer than {MAX_ITEM_BYTES >> 20} MiB, or never ends")
-        chunk = self._file.read(max(_CHUNK_BYTES, len(self.data)))
-        if not chunk:
-            self.consume(len(self.data))
-            raise self.damaged("unexpected end of data")
-        self.data += chunk
-
-    def consume(self, count: int) -> None:
-        self._line, self._column = self._place(count)
-        self.data = self.data[count:]
-
-    def peek(self) -> bytes:
-        """The first byte that is no white space; b"" at the end of the file."""
-        while True:
-            self.consume(len(self.data) - len(self.data.lstrip(_SPACE)))
-            if self.data:
-                return self.data[:1]
-            self.data = self._file.read(_CHUNK_BYTES)
-            if not self.data:
-                return b""
-
-    def expect_start(self, bracket: bytes, kind: str) -> None:
-        if not self.peek():
-            raise self.damaged("the file is empty")
-        if self.peek() != bracket:
-            hint = "; if it is an object a line, set format to jsonl, if COCO captions, to coco"
-            raise CaptionSourceError(
-                f"{self._path}: expected {kind}{hint if self.peek() == b'{' else ''}"
-            )
-        self.consume(1)
-
-    def expect_end(self) -> None:
-        if self.peek():
-            raise self.damaged("unexpected content after the end")
-
-    def damaged(self, problem: str, at: int = 0) -> CaptionSourceError:
-        line, column = self._place(at)
-        where = f"{self._path}, line {line}, column {column}"
-        return CaptionSourceError(f"{where}: invalid JSON: {problem}")
-
-    def _place(self, offset: int) -> tuple[int, int]:
-        """Line and column (in bytes) of an offset into the data, both from 1."""
-        lines = self.data.count(b"\n", 0, offset)
-        if not lines:
-            return self._line, self._column + offset
-        return self._line + lines, offset - self.data.rfind(b"\n", 0, offset)
-
-
-def _items(buffer: _Buffer) -> Iterator[Any]:
-    """The items of a list that starts behind its bracket; consumes its end."""
-    first = True
-    while True:
-        commas, end = _cuts(buffer.data)
-        if end is None and commas is None:
-            buffer.more()
-            continue
-        cut = end if end is not None else commas
-        assert cut is not None
-        items = _parsed(buffer, cut)
-        if not items and not (first and end is not None):
-            raise buffer.damaged("expected a value", cut)
-        yield from items
-        closing = buffer.data[cut : cut + 1]
-        if closing == b"}":
-            raise buffer.damaged("expected , or ]", cut)
-        buffer.consume(cut + 1)
-        if end is not None:
-            return
-        first = False
-
-
-def _parsed(buffer: _Buffer, end: int) -> list[Any]:
-    piece = buffer.data[:end]
-    try:
-        items: list[Any] = orjson.loads(b"[%b]" % piece)
-    except orjson.JSONDecodeError as error:
-        try:
-            text = piece.decode("utf-8")
-        except UnicodeDecodeError as not_text:
-            raise buffer.damaged("invalid UTF-8", not_text.start) from error
-        # Its position counts characters and our bracket.
-        offset = len(text[: max(error.pos - 1, 0)].encode())
-        raise buffer.damaged(error.msg, offset) from error
-    return items
-
-
-def _skip_value(buffer: _Buffer) -> None:
-    """Consume a value of an object that is no list, unparsed, up to the comma or brace behind."""
-    while True:
-        comma, end = _cuts(buffer.data, last=False)
-        ends = [cut for cut in (comma, end) if cut is not None]
-        if ends:
-            if not _parsed(buffer, min(ends)):
-                raise buffer.damaged("expected a value")
-            buffer.consume(min(ends))
-            return
-        buffer.more()
-
-
-def _key(buffer: _Buffer) -> str:
-    buffer.peek()
-    while not (match := _KEY.match(buffer.data)):
-        if not buffer.data.startswith(b'"'):
-            raise buffer.damaged("expected a key in double quotes")
-        buffer.more()
-    try:
-        key: str = orjson.loads(match[1])
-    except orjson.JSONDecodeError as error:
-        raise buffer.damaged(error.msg) from error
-    buffer.consume(match.end())
-    return key
-
-
-def _cuts(data: bytes, last: bool = True) -> tuple[int | None, int | None]:
-    """Where data that starts between two tokens of a list or object can be cut.
-
-    Returns:
-        Offset of the last (or first) comma of this level, and of the bracket that closes it.
-    """
-    import numpy as np
-
-    # A backslash takes the byte behind it along; there are none outside of strings.
-    if b"\\" in data:
-        data = data.replace(rb"\\", b"__").replace(rb"\"", b"__")
-    codes = np.frombuffer(data, np.uint8)
-    # In ASCII, the bit 32 is what square and curly brackets differ in.
-    outside = ~np.logical_xor.accumulate(codes == ord('"'))
-    opens = ((codes | 32) == ord("{")) & outside
-    closes = ((codes | 32) == ord("}")) & outside
-    depth = np.cumsum(opens.view(np.int8) - closes.view(np.int8), dtype=np.int32)
-    ends = np.flatnonzero(depth < 0)
-    end = int(ends[0]) if len(ends) else None
-    level = slice(end)
-    commas = np.flatnonzero((codes[level] == ord(",")) & (depth[level] == 0) & outside[level])
-    return (int(commas[-1 if last else 0]) if len(commas) else None), end

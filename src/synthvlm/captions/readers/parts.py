@@ -14,9 +14,15 @@ from synthvlm.captions.readers.arrow_tables import (
 )
 from synthvlm.captions.readers.files import SourceFile, file_system, find_files, reason_of
 from synthvlm.captions.readers.images import ImageFolder, read_image_file
-from synthvlm.captions.readers.json_files import read_coco, read_json, read_llava
+from synthvlm.captions.readers.json_files import (
+    IMAGE_OF_SHAPE,
+    read_coco,
+    read_json,
+    read_json_lines,
+    read_llava,
+)
 from synthvlm.captions.readers.records import Fields, Record
-from synthvlm.captions.readers.text_files import read_csv, read_jsonl, read_tsv, read_txt
+from synthvlm.captions.readers.text_files import read_csv, read_tsv, read_txt
 from synthvlm.captions.readers.webdataset import IMAGE_EXTENSIONS, read_webdataset
 from synthvlm.errors import CaptionSourceError
 
@@ -53,10 +59,10 @@ class FileFormat(NamedTuple):
 
 FORMATS: dict[str, FileFormat] = {
     "txt": FileFormat(read_txt, "line", ""),
-    "jsonl": FileFormat(read_jsonl, "line"),
+    "jsonl": FileFormat(read_json_lines, "line"),
     "csv": FileFormat(read_csv, "line"),
     "tsv": FileFormat(read_tsv, "line"),
-    "json": FileFormat(read_json, "item"),
+    "json": FileFormat(read_json, "item", IMAGE_OF_SHAPE),
     "parquet": FileFormat(read_parquet, "row"),
     "coco": FileFormat(read_coco, "annotation", "file_name"),
     "llava": FileFormat(read_llava, "item", "image"),
@@ -91,9 +97,23 @@ class Part(NamedTuple):
 
 
 def find_parts(
-    path: str, format: str, split: str, subset: str | None, revision: str | None
+    path: str,
+    format: str,
+    split: str,
+    subset: str | None,
+    revision: str | None,
+    place: str | None = None,
 ) -> list[Part]:
-    """The parts of a source, in order; raises where the source cannot be one."""
+    """The parts of a source, in order; raises where the source cannot be one.
+
+    Args:
+        path: As in ``read_captions``.
+        format: As there.
+        split: As there.
+        subset: As there.
+        revision: As there.
+        place: Of the source in a recipe, for advice.
+    """
     if format == HUGGINGFACE:
         check_hub_path(path)
         folder = partial(folder_at, path)
@@ -111,7 +131,7 @@ def find_parts(
         raise CaptionSourceError(f"{path}: unknown format {format!r}; set format to one of {known}")
     parts = []
     for file in find_files(path):
-        kind = FORMATS[_format_of(file) if format == "auto" else format]
+        kind = FORMATS[_format_of(file, place) if format == "auto" else format]
         parts.append(
             Part(
                 file.shown,
@@ -124,12 +144,13 @@ def find_parts(
     return parts
 
 
-def _format_of(file: SourceFile) -> str:
+def _format_of(file: SourceFile, place: str | None) -> str:
     if file.suffix not in SUFFIXES:
         ending = file.suffix and f".{file.suffix}"
+        advice = Fields(file.path, "", None, place=place).advice("format", "jsonl", ", as in ")
         raise CaptionSourceError(
             f"{file.path}: cannot tell the format of captions from the ending {ending!r}; "
-            f"set format to one of {', '.join([*FORMATS, HUGGINGFACE])}"
+            f"set format to one of {', '.join([*FORMATS, HUGGINGFACE])}{advice}"
         )
     return SUFFIXES[file.suffix]
 

@@ -8,17 +8,19 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from synthvlm.errors import CaptionSourceError
 
 __all__ = [
+    "DEFAULT_TEXT",
     "MAX_ITEM_BYTES",
     "Fields",
     "MissingColumnError",
     "Record",
-    "record_of_object",
+    "kind_of",
+    "usual_name",
     "without_mark",
 ]
 
@@ -28,7 +30,7 @@ MAX_ITEM_BYTES = 1 << 24
 
 
 class MissingColumnError(CaptionSourceError):
-    """A table lacks a column that was named.
+    """A table lacks a column, or a JSON object a field, that was named.
 
     Attributes:
         path: Of the file.
@@ -45,6 +47,10 @@ class MissingColumnError(CaptionSourceError):
         return f"{self.path}: {self.problem}{self.advice}"
 
 
+#: The field that is taken for the caption where none is named.
+DEFAULT_TEXT = "caption"
+
+
 def _never(number: int) -> bool:
     return False
 
@@ -58,14 +64,23 @@ _CAPTION_NAMES = (
     *("caption", "captions", "text", "prompt", "comment", "sentence", "raw", "description"),
     *("title", "phrase", "query", "label"),
 )
+#: Names of texts that are no captions.
+_OTHER_NAMES = re.compile(r"(^|[._])(id|url|key|path|split|image|license|file_?name)s?$", re.I)
 #: A text that YAML reads as that text.
 _PLAIN = re.compile(r"(?!(?i:true|false|yes|no|on|off|null|y|n)$)[A-Za-z_][\w.\-]*", re.ASCII)
 
 
-def _usual_name(names: Iterable[str]) -> str | None:
-    """The name among those of columns that is the likeliest for captions."""
-    usual = (name for wanted in _CAPTION_NAMES for name in names if name.lower() == wanted)
+def usual_name(names: Sequence[str]) -> str | None:
+    """The name, or end of a place, among those of columns that is the likeliest for captions."""
+    ends = {name: name.rpartition(".")[2].lower() for name in reversed(names)}
+    usual = (name for wanted in _CAPTION_NAMES for name in names if ends[name] == wanted)
     return next(usual, None)
+
+
+@lru_cache(maxsize=256)  # a million rows may lack the same field
+def _near_name(wanted: str, names: tuple[str, ...]) -> str | None:
+    same = (name for name in names if name.lower() == wanted.lower())
+    return next(same, None) or next(iter(difflib.get_close_matches(wanted, names, 1)), None)
 
 
 @dataclass(frozen=True)
@@ -74,8 +89,8 @@ class Fields:
 
     Attributes:
         path: The file.
-        text: Field of the caption.
-        id: Field of the id.
+        text: Field of the caption; "": captions are not counted.
+        id: Field of the id; None: there are none.
         image: Field of the original image; None where images are not asked for.
         image_required: Whether a row without that field is bad.
         wants: Whether the image of a row (counted from 0 in this file) may be wanted. It is asked
@@ -89,11 +104,12 @@ class Fields:
         place: The source's place in a recipe, as in ``sources.0``, for advice in messages; None:
             no setting can be advised.
         say: Takes a line for people; see ``note`` and ``warn``.
+        turns: Whether the field of the caption is a LLaVA conversation.
     """
 
     path: str
     text: str
-    id: str
+    id: str | None
     image: str | None = None
     image_required: bool = False
     wants: Callable[[int], bool] = _never
@@ -102,18 +118,31 @@ class Fields:
     quoting: bool | None = None
     place: str | None = None
     say: Callable[[str], None] = _unheard
+    turns: bool = False
 
     @cached_property
     def asked(self) -> tuple[str, ...]:
         """The fields to read: those of the caption, or that of the image."""
-        return (self.text, self.id) if self.image is None else (self.image,)
+        names = (self.text, self.id) if self.image is None else (self.image,)
+        return tuple(name for name in names if name is not None)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """All names of fields that are asked for, those of places in others apart."""
+        fields = [name.replace("[]", "") for name in (self.text, self.id, self.image) if name]
+        return frozenset(part for name in fields for part in (name, *name.split(".")) if part)
+
+    @cached_property
+    def nested(self) -> dict[str, str]:
+        """The places of fields that were found inside of others, by name; filled while reading."""
+        return {}
 
     @cached_property
     def required(self) -> tuple[str, ...]:
         """The fields that must be there: what a user has named, not the customary ``id``."""
         if self.image is not None:
             return (self.image,) if self.image_required else ()
-        return (self.text,) if self.id == "id" else (self.text, self.id)
+        return (self.text,) if self.id in (None, "id") else (self.text, self.id)
 
     def note(self, text: str) -> None:
         """Say how the file is read where that is not as usual."""
@@ -123,7 +152,7 @@ class Fields:
         """Say what is probably wrong with the file, or with how it is read."""
         self.say(f"warning: {self.path}: {text}")
 
-    def advice(self, name: str, value: str | bool, introduction: str = "; ") -> str:
+    def advice(self, name: str, value: str | bool | None, introduction: str = "; ") -> str:
         """What to add to the command, as it follows a problem; "" where nothing can be advised.
 
         Args:
@@ -133,26 +162,59 @@ class Fields:
         """
         if self.place is None:
             return ""
-        if isinstance(value, bool):
-            text = str(value).lower()
+        if value is None or isinstance(value, bool):
+            text = json.dumps(value)
         else:
             text = value if _PLAIN.fullmatch(value) or value.isdecimal() else json.dumps(value)
         return f"{introduction}--set {shlex.quote(f'{self.place}.{name}={text}')}"
 
     def advice_for(self, field: str, names: Sequence[str]) -> str:
-        """What to add to the command for a file that has other fields, or columns, than asked."""
+        """What to add to the command for a file that has other fields, or columns, than asked.
+
+        Args:
+            field: One that was asked for and is not there.
+            names: Those that may be meant.
+        """
         name = {self.text: "text_field", self.id: "id_field"}.get(field, "image_field")
-        same = (other for other in names if other.lower() == field.lower())
-        near = next(same, None) or next(iter(difflib.get_close_matches(field, names, 1)), None)
+        near = _near_name(field, tuple(names))
+        if name == "id_field":
+            numbers = self.advice(name, None, " (to number the rows: ")
+            return (f"; did you mean {near!r}?" if near else "") + (numbers and numbers + ")")
         if near is not None:
             return f"; did you mean {near!r}?" + self.advice(name, near, " Then add ")
-        usual = _usual_name(names) if name == "text_field" else None
-        if usual is not None:
-            return self.advice(name, usual, f"; if {usual!r} holds the captions, add ")
+        if name == "text_field":
+            texts = [one for one in names if not _OTHER_NAMES.search(one)]
+            usual = usual_name(names) or (texts[0] if len(texts) == 1 else None)
+            if usual is not None:
+                return self.advice(name, usual, f"; if {usual!r} holds the captions, add ")
         return self.advice(name, names[0], "; name one of them, as in ") if names else ""
 
-    def check(self, columns: list[str]) -> None:
+    def no_image_field(self) -> CaptionSourceError:
+        """The error of a file whose rows have no customary field of an original image."""
+        return CaptionSourceError(
+            f"{self.path}: set image_field to the column or key of the original image"
+            + self.advice("image_field", "image", ", as in ")
+        )
+
+    def missing(self, field: str, names: Sequence[str], texts: Sequence[str]) -> str:
+        """The problem of an object that lacks a field.
+
+        Args:
+            field: The field.
+            names: Those that it has.
+            texts: Those that hold text, also inside of others.
+        """
+        near = texts if field == self.text else names
+        found = _names(names) or "none"
+        advice = "" if self.place is None else self.advice_for(field, near)
+        return f"there is no field {field!r} (found: {found}){advice}"
+
+    def check(self, columns: list[str], texts: Sequence[str] | None = None) -> None:
         """Check that the columns hold the fields, each once.
+
+        Args:
+            columns: Their names.
+            texts: The names of those that hold text; None: all may.
 
         Raises:
             MissingColumnError: A field is not there.
@@ -161,7 +223,8 @@ class Fields:
         for field in self.required:
             if field not in columns:
                 problem = f"there is no column {field!r}, only {_names(columns)}"
-                raise MissingColumnError(self.path, problem, self.advice_for(field, columns))
+                near = columns if texts is None or field != self.text else texts
+                raise MissingColumnError(self.path, problem, self.advice_for(field, near))
         for field in self.asked:
             if columns.count(field) > 1:
                 raise CaptionSourceError(
@@ -190,20 +253,11 @@ class Record(NamedTuple):
     size: int = 1
 
 
-def record_of_object(where: int | str, value: object, fields: Fields) -> Record:
-    """The record of a JSON object."""
-    if not isinstance(value, dict):
-        return Record(where, problem="not a JSON object")
-    for field in fields.required:
-        if field not in value:
-            names = list(value)
-            problem = f"there is no field {field!r} (found: {_names(names) or 'none'})"
-            if fields.place is not None:
-                problem += fields.advice_for(field, names)
-            return Record(where, value.get(fields.text), value.get(fields.id), problem)
-    if fields.image is not None:
-        return Record(where, image=value.get(fields.image))
-    return Record(where, value.get(fields.text), value.get(fields.id))
+def kind_of(value: object) -> str:
+    """What JSON calls the type of a value."""
+    kinds = {dict: "an object", list: "a list", bool: "a boolean", int: "a number", str: "text"}
+    kinds |= {bytes: "bytes", float: "a number"}
+    return "null" if value is None else kinds.get(type(value), f"a {type(value).__name__}")
 
 
 def without_mark(start: bytes, path: str) -> bytes:

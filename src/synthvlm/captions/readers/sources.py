@@ -6,7 +6,7 @@ A source is one file or a glob of files, local or on any fsspec file system, com
 =============== =================================================================================
 ``txt``         a caption a line
 ``jsonl``       a JSON object a line
-``json``        a list of objects, or an object with one such list
+``json``        a list of objects, an object with such a list, and other shapes (``read_json``)
 ``csv``         comma-separated and quoted, with a header
 ``tsv``         tab-separated and never quoted, with a header
 ``parquet``     columns
@@ -32,6 +32,7 @@ from functools import partial
 from synthvlm.captions.readers.arrow_tables import hub_digest
 from synthvlm.captions.readers.files import READ_ERRORS, find_files
 from synthvlm.captions.readers.images import ImageFolder, ImageProblem, OriginalImage
+from synthvlm.captions.readers.objects import is_null, is_utf8, usable_id
 from synthvlm.captions.readers.parts import (
     HUGGINGFACE,
     SUFFIXES,
@@ -41,7 +42,7 @@ from synthvlm.captions.readers.parts import (
     place_of,
     unreadable,
 )
-from synthvlm.captions.readers.records import Fields, Record
+from synthvlm.captions.readers.records import DEFAULT_TEXT, Fields, Record, kind_of
 from synthvlm.data import Caption, fingerprint
 from synthvlm.errors import CaptionSourceError
 from synthvlm.safe_text import without_secrets
@@ -60,8 +61,8 @@ def read_captions(
     *,
     name: str,
     format: str = "auto",
-    text_field: str = "caption",
-    id_field: str = "id",
+    text_field: str = DEFAULT_TEXT,
+    id_field: str | None = "id",
     split: str = "train",
     subset: str | None = None,
     revision: str | None = None,
@@ -77,8 +78,9 @@ def read_captions(
     Nothing is skipped. A row that cannot be used (invalid JSON or CSV, a missing field, a
     caption that is not text, invalid UTF-8, NUL in CSV, more than ``MAX_CAPTION_CHARS``
     characters) is a caption with an empty text and a ``problem`` that names its place; of a
-    caption that is too long, ``text_raw`` holds the first 1,000 characters. A blank line is a row
-    with an empty text, which the rules reject. The newline that ends a file is no row.
+    caption that is too long, ``text_raw`` holds the first 1,000 characters. A blank line, or an
+    empty list of captions, is a row with an empty text, which the rules reject. The newline that
+    ends a file is no row. A list of captions is a row for each, with ids ``<id>-0``, ``<id>-1``...
 
     Args:
         path: A local path or fsspec URL, which may be a glob (files are read in the order of
@@ -86,9 +88,11 @@ def read_captions(
         name: Name of the source; the n-th row (from zero, counted over all files) without an id
             gets ``<name>-<n>``.
         format: A format of this module, or ``auto``.
-        text_field: Column or key of the caption; of no use to ``txt`` and ``llava``.
-        id_field: Column or key of the id, a string or an integer. ``id`` may be missing, any
-            other name must exist.
+        text_field: Column or key of the caption; of no use to ``txt`` and ``llava``. One inside
+            of another is ``row.caption``, or ``sentences.raw`` of each object of a list.
+        id_field: Column or key of the id: a text, or what stands for one exactly (``usable_id``).
+            ``id`` may be missing, and rows where it cannot serve are numbered; any other name must
+            exist and serve. None: all rows are numbered.
         split: Split of a Hugging Face data set.
         subset: Its subset (configuration), if it has several.
         revision: Branch, tag or commit on the hub.
@@ -118,7 +122,7 @@ def read_captions(
         place=place,
         say=say,
     )
-    parts = find_parts(os.fspath(path), format, split, subset, revision)
+    parts = find_parts(os.fspath(path), format, split, subset, revision, place)
     return _captions(parts, fields, os.fspath(path), name, normalize)
 
 
@@ -128,11 +132,14 @@ def read_images(
     rows: Iterable[int],
     to_end: bool = False,
     format: str = "auto",
+    text_field: str = "",
     image_field: str | None = None,
     image_root: str | os.PathLike[str] | None = None,
     split: str = "train",
     subset: str | None = None,
     revision: str | None = None,
+    place: str | None = None,
+    missing_ok: bool = False,
 ) -> Iterator[OriginalImage]:
     """Read the encoded original images of some rows of a source, one result per wanted row.
 
@@ -145,6 +152,8 @@ def read_images(
         rows: Row numbers (``Caption.row``), ascending.
         to_end: Rows beyond the end of the source are no error: the images end there.
         format: As in ``read_captions``.
+        text_field: As in ``read_captions``, so that rows count as there: those of a list of
+            captions have one image. "": an image, or object, is a row.
         image_field: Column or key of the image: a path, bytes, or ``{bytes, path}``. ``coco``: a
             field of the image's entry (default ``file_name``); ``llava``: default ``image``;
             ``webdataset``: extensions (default ``jpg;jpeg;png;webp``, the first that is there).
@@ -154,6 +163,8 @@ def read_images(
         split: As in ``read_captions``.
         subset: As in ``read_captions``.
         revision: As in ``read_captions``.
+        place: As in ``read_captions``.
+        missing_ok: A row whose image file does not exist has no image; else that is a problem.
 
     Raises:
         CaptionSourceError: As ``read_captions``; also: the format has no images, no field is
@@ -161,12 +172,12 @@ def read_images(
         ValueError: The rows do not ascend.
     """
     source = os.fspath(path)
-    parts = find_parts(source, format, split, subset, revision)
-    fields = [_image_fields(part, image_field) for part in parts]
+    parts = find_parts(source, format, split, subset, revision, place)
+    fields = [_image_fields(part, text_field, image_field, place) for part in parts]
     folder = None if image_root is None else folder_at(os.fspath(image_root))
     if folder is not None:
         folder.check()
-    return _images(parts, fields, folder, source, rows, to_end)
+    return _images(parts, fields, folder, source, rows, to_end, missing_ok)
 
 
 def source_digest(
@@ -226,6 +237,7 @@ def _captions(
                     and type(text) is str
                     and (given is None or type(given) is str)
                     and len(text) <= MAX_CAPTION_CHARS
+                    and (is_utf8(text) and (given is None or is_utf8(given)))
                 ):
                     yield Caption(given or f"{name}-{row}", name, row, text, normalize(text))
                 else:
@@ -266,16 +278,25 @@ def _odd_caption(
     place: Callable[[Record], str],
     normalize: Callable[[str], str],
 ) -> Caption:
-    """A caption with an integer for its id, or with a problem."""
+    """A caption with another id than a text, or with a problem."""
     text, given, problem = record.text, record.id, record.problem
-    identity = f"{name}-{row}"
-    if isinstance(given, str | int) and not isinstance(given, bool) and given != "":
-        identity = str(given)
-    elif given is not None and given != "" and problem is None:
-        problem = f"{fields.id!r} must be a string or a 64-bit integer, not {_kind(given)}"
+    identity = usable_id(given)
+    if identity is None and not is_null(given) and problem is None:
+        if fields.id == "id":
+            fields.say(
+                f"note: {place(record)}: {kind_of(given)} in 'id' cannot be an id: such rows are "
+                f"numbered"
+            )
+        else:
+            problem = f"{fields.id!r} must hold a text or an integer, not {kind_of(given)}"
+            problem += fields.advice("id_field", None, "; to number the rows: ")
+    identity = identity or f"{name}-{row}"
     raw = text if isinstance(text, str) else ""
     if problem is None and not isinstance(text, str):
-        problem = f"{fields.text!r} must be a string, not {_kind(text)}"
+        problem = f"{fields.text!r} must be a string, not {kind_of(text)}"
+    if not is_utf8(raw):
+        problem = f"the caption holds {_not_text(raw)}"
+        raw = raw.encode("utf-8", "replace").decode("utf-8")
     if len(raw) > MAX_CAPTION_CHARS:
         problem = f"the caption has {len(raw):,} characters, the limit is {MAX_CAPTION_CHARS:,}"
         raw = raw[:_EXCERPT_CHARS]
@@ -285,15 +306,22 @@ def _odd_caption(
     return Caption(identity, name, row, raw, normalize(raw))
 
 
-def _image_fields(part: Part, image_field: str | None) -> Fields:
+def _not_text(text: str) -> str:
+    """What a text holds that is no character: bytes that are not UTF-8 are carried so, too."""
+    is_byte = any("\udc80" <= character <= "\udcff" for character in text)
+    return "invalid UTF-8" if is_byte else "half of a surrogate pair (a character that was cut)"
+
+
+def _image_fields(
+    part: Part, text_field: str, image_field: str | None, place: str | None
+) -> Fields:
     if part.image_field == "":
         raise CaptionSourceError(f"{part.path}: this format has no original images")
     field = image_field or part.image_field
+    fields = Fields(part.path, text_field, "id", field, image_field is not None, place=place)
     if field is None:
-        raise CaptionSourceError(
-            f"{part.path}: set image_field to the column or key of the original image"
-        )
-    return Fields(part.path, "caption", "id", field, image_required=image_field is not None)
+        raise fields.no_image_field()
+    return fields
 
 
 class _RowCursor:
@@ -322,6 +350,7 @@ def _images(
     path: str,
     rows: Iterable[int],
     to_end: bool,
+    missing_ok: bool,
 ) -> Iterator[OriginalImage]:
     cursor = _RowCursor(rows)
     row = 0
@@ -335,7 +364,7 @@ def _images(
         try:
             for record in part.read(replace(asked, wants=cursor.may_need)):
                 if row == cursor.row:
-                    yield _image(record, row, place, images)
+                    yield _image(record, row, place, images, missing_ok)
                     cursor.advance()
                     if cursor.row is None:
                         return
@@ -351,18 +380,18 @@ def _images(
 
 
 def _image(
-    record: Record, row: int, place: Callable[[Record], str], folder: ImageFolder
+    record: Record,
+    row: int,
+    place: Callable[[Record], str],
+    folder: ImageFolder,
+    missing_ok: bool,
 ) -> OriginalImage:
     problem = record.problem
     if problem is None:
         try:
             return OriginalImage(row, folder.read(record.image))
         except ImageProblem as error:
+            if missing_ok and error.is_missing:
+                return OriginalImage(row, None)
             problem = str(error)
     return OriginalImage(row, None, f"{place(record)}: {problem}")
-
-
-def _kind(value: object) -> str:
-    """What JSON calls the type of a value."""
-    kinds = {dict: "an object", list: "a list", bool: "a boolean", int: "a number"}
-    return "null" if value is None else kinds.get(type(value), "a number")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
-import orjson
-
+from synthvlm.captions.readers.json_values import parse_json
+from synthvlm.captions.readers.objects import records_of_object
 from synthvlm.captions.readers.records import (
     MAX_ITEM_BYTES,
     Fields,
     Record,
-    record_of_object,
     without_mark,
 )
 from synthvlm.errors import CaptionSourceError
@@ -39,12 +39,11 @@ def read_txt(file: BinaryIO, fields: Fields) -> Iterator[Record]:
 
 def read_jsonl(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     """A JSON object a line."""
-    loads = orjson.loads
     for first, lines in _line_blocks(file, fields.path):
         for number, line in enumerate(lines, first):
             try:
-                yield record_of_object(number, loads(line or b""), fields)
-            except orjson.JSONDecodeError as error:
+                yield from records_of_object(number, parse_json(line or b"", fields.names), fields)
+            except json.JSONDecodeError as error:
                 if line is None:
                     yield Record(number, problem=_TOO_LONG)
                 elif not line.strip():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import BinaryIO
 
-import orjson
-
 from synthvlm.captions.readers.images import MAX_IMAGE_BYTES
-from synthvlm.captions.readers.records import MAX_ITEM_BYTES, Fields, Record, record_of_object
+from synthvlm.captions.readers.json_values import AmbiguousObject, parse_json
+from synthvlm.captions.readers.objects import records_of_object
+from synthvlm.captions.readers.records import DEFAULT_TEXT, MAX_ITEM_BYTES, Fields, Record
 from synthvlm.errors import CaptionSourceError
 
 __all__ = ["IMAGE_EXTENSIONS", "read_webdataset"]
@@ -44,8 +46,11 @@ def read_webdataset(file: BinaryIO, fields: Fields) -> Iterator[Record]:
             "", "r", fileobj=file, tarinfo=_Header, encoding="utf-8", errors="replace"
         ) as archive:
             samples = groupby(_members(archive), key=lambda member: member[0])
-            for row, (key, members) in enumerate(samples):
-                yield _read_sample(archive, key, members, row, fields)
+            row = 0
+            for key, members in samples:
+                records = _read_sample(archive, key, members, row, fields)
+                yield from records
+                row += len(records)
                 place = f"after {_where(key)}"
     # RecursionError: a chain of extended headers. The others: damaged attributes.
     except (tarfile.TarError, ValueError, IndexError, OverflowError, RecursionError) as error:
@@ -65,13 +70,16 @@ class _Header(tarfile.TarInfo):
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[_Member]:
-    """The members that belong to samples.
+    """The members that belong to samples, of all archives that the file holds one behind another.
 
-    ``tarfile`` itself keeps all members in memory and takes an archive that was cut off, or goes
-    on with garbage, for one that ends there.
+    ``tarfile`` itself keeps all members in memory, takes an archive that was cut off, or goes on
+    with garbage, for one that ends there, and sees no archive behind the first.
     """
     assert archive.fileobj is not None
     header = archive.next()
+    if header is None:
+        archive.fileobj.seek(archive.offset)
+        header = _next_archive(archive)
     while header is not None:
         if not header.isdir() and (name := _NAME.fullmatch(header.name)):
             yield name[1], name[2].lower(), header
@@ -85,38 +93,68 @@ def _members(archive: tarfile.TarFile) -> Iterator[_Member]:
         try:
             header = archive.tarinfo.fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            return
+            header = _next_archive(archive)
         except tarfile.EmptyHeaderError as error:  # type: ignore[attr-defined]
             raise tarfile.ReadError("it was cut off: the end marker is missing") from error
 
 
+def _next_archive(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+    """The first header behind the end of an archive: of one that was put behind it."""
+    assert archive.fileobj is not None
+    while block := archive.fileobj.read(tarfile.BLOCKSIZE):
+        if block.count(0) == len(block):
+            continue
+        archive.fileobj.seek(archive.fileobj.tell() - len(block))
+        try:
+            return archive.tarinfo.fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError("behind its end is something else than an archive") from error
+    return None
+
+
 def _read_sample(
     archive: tarfile.TarFile, key: str, members: Iterable[_Member], row: int, fields: Fields
-) -> Record:
+) -> Sequence[Record]:
     where = _where(key)
-    extensions = ["txt", "json"]
-    if fields.image is not None:
-        extensions = fields.image.lower().split(";") if fields.wants(row) else []
-    limit = MAX_ITEM_BYTES if fields.image is None else MAX_IMAGE_BYTES
+    texts = ["txt", "json"] if fields.image is None or fields.text else []
+    images: list[str] = []
+    if fields.image is not None and fields.wants(row):
+        images = fields.image.lower().split(";")
     files: dict[str, bytes] = {}
+    problems: dict[bool, str] = {}
     for _, extension, header in members:
-        if extension not in extensions:
+        is_image = extension in images
+        if is_image in problems or not (is_image or extension in texts):
             continue
-        if extension in files:
-            return Record(where, problem=f"it has two files .{extension}")
-        # Of a sparse file, the bytes in the archive are not those of the file.
-        if header.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or header.issparse():
-            return Record(where, problem=f"its .{extension} is not a regular file")
-        if header.size > limit:
-            problem = f"its .{extension} has {header.size:,} bytes, the limit is {limit:,}"
-            return Record(where, problem=problem)
-        files[extension] = _content(archive, header)
+        limit = MAX_IMAGE_BYTES if is_image else MAX_ITEM_BYTES
+        problem = _problem(extension, header, files, limit)
+        if problem is None:
+            files[extension] = _content(archive, header)
+        else:
+            problems[is_image] = problem
+    captions: Sequence[Record] = [Record(where, problem=problems.get(False))]
+    if texts and False not in problems:
+        captions = _caption_records(where, key, files, replace(fields, image=None))
     if fields.image is None:
-        return _caption_record(where, key, files, fields)
-    image = next((files[name] for name in extensions if name in files), None)
-    if image is None and fields.image_required and extensions:
-        return Record(where, problem=f"it has no .{fields.image}")
-    return Record(where, image=image)
+        return captions
+    image = next((files[name] for name in images if name in files), None)
+    problem = problems.get(True)
+    if image is None and problem is None and fields.image_required and images:
+        problem = f"it has no .{fields.image}"
+    return [Record(where, problem=problem, image=None if problem else image)] * len(captions)
+
+
+def _problem(
+    extension: str, header: tarfile.TarInfo, files: Container[str], limit: int
+) -> str | None:
+    if extension in files:
+        return f"it has two files .{extension}"
+    # Of a sparse file, the bytes in the archive are not those of the file.
+    if header.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or header.issparse():
+        return f"its .{extension} is not a regular file"
+    if header.size > limit:
+        return f"its .{extension} has {header.size:,} bytes, the limit is {limit:,}"
+    return None
 
 
 def _content(archive: tarfile.TarFile, header: tarfile.TarInfo) -> bytes:
@@ -128,22 +166,26 @@ def _content(archive: tarfile.TarFile, header: tarfile.TarInfo) -> bytes:
     return content
 
 
-def _caption_record(where: str, key: str, files: dict[str, bytes], fields: Fields) -> Record:
-    if not files:
-        return Record(where, problem="it has no .txt and no .json")
+def _caption_records(
+    where: str, key: str, files: dict[str, bytes], fields: Fields
+) -> Sequence[Record]:
+    if "txt" not in files and "json" not in files:
+        return [Record(where, problem="it has no .txt and no .json")]
     try:
-        value = orjson.loads(files["json"]) if "json" in files else {}
-    except orjson.JSONDecodeError as error:
-        return Record(where, problem=f"invalid JSON: {error.msg}")
+        value = parse_json(files["json"], fields.names) if "json" in files else {}
+    except json.JSONDecodeError as error:
+        return [Record(where, problem=f"invalid JSON: {error.msg}")]
+    if isinstance(value, AmbiguousObject):
+        return records_of_object(where, value, fields)
     if not isinstance(value, dict):
-        return Record(where, problem="its .json is not a JSON object")
+        return [Record(where, problem="its .json is not a JSON object")]
     value["__key__"] = key
-    if "txt" in files and fields.text == "caption":
+    if "txt" in files and fields.text == DEFAULT_TEXT:
         try:
             value[fields.text] = files["txt"].decode("utf-8-sig").rstrip("\r\n")
         except UnicodeDecodeError:
-            return Record(where, problem="its .txt is invalid UTF-8")
-    return record_of_object(where, value, fields)
+            return [Record(where, problem="its .txt is invalid UTF-8")]
+    return records_of_object(where, value, fields)
 
 
 def _where(key: str) -> str:

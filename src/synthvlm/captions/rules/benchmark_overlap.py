@@ -263,7 +263,7 @@ class _TextField(Fields):
     def required(self) -> tuple[str, ...]:
         return ()
 
-    def check(self, columns: list[str]) -> None:
+    def check(self, columns: list[str], texts: Sequence[str] | None = None) -> None:
         if self.text not in columns:
             raise _NoColumn
 
@@ -308,7 +308,7 @@ def _texts_of_field(part: Part, field: str) -> Iterator[str]:
                 kind = "a list" if isinstance(record.text, list) else "an object"
                 place = f"{part.path}, {place_of(record, part.unit)}"
                 raise _error(f"{place}: {field!r} must be a string, not {kind}")
-    except _NoColumn:
+    except (_NoColumn, MissingColumnError):
         return
     except READ_ERRORS as error:
         raise unreadable(part.path, error) from error
@@ -320,7 +320,7 @@ def _reason(part: Part, field: str) -> str:
         records = part.read(Fields(part.path, field, "id"))
         problem = next((record.problem for record in records if record.problem), None)
     except MissingColumnError as error:
-        problem = error.problem
+        problem = error.problem + error.advice
     return f": {problem}; set text_fields" if problem else ""
 
 

@@ -1,0 +1,216 @@
+"""The records of an object: one of a JSON file, or a row of a table whose columns hold lists."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from synthvlm.captions.readers.json_values import AmbiguousObject
+from synthvlm.captions.readers.records import DEFAULT_TEXT, Fields, Record, kind_of
+
+__all__ = ["holds_text", "is_null", "is_utf8", "records_of_object", "text_fields", "usable_id"]
+
+#: Stands for a field that is not there.
+_MISSING = object()
+
+#: Fields of an image's id, where an object holds several captions of it and no field ``id``.
+_IMAGE_IDS = ("imgid", "image_id")
+
+#: The largest integer up to which floats hold all of them.
+_EXACT = 2**53
+
+
+def records_of_object(where: int | str, value: object, fields: Fields) -> Sequence[Record]:
+    """The records of an object: a list of captions is as many, with ids ``<id>-0``, ``<id>-1``...
+
+    A field that is asked for may lie in another one: ``row.caption``, ``sentences.raw`` (of each
+    object of a list). Its last name alone is enough where one field holds such a one.
+    """
+    if type(value) is dict and fields.image is None and not fields.turns:
+        text = value.get(fields.text)
+        # The common case first: millions of objects come through here.
+        if type(text) is str and (fields.id in (None, "id") or fields.id in value):
+            return (Record(where, text, value.get(fields.id)),)
+    if isinstance(value, AmbiguousObject):
+        return (Record(where, problem=_twice(value)),)
+    if not isinstance(value, dict):
+        return _records_without_names(where, value, fields)
+    return _records(where, value, fields)
+
+
+def _records_without_names(where: int | str, value: object, fields: Fields) -> Sequence[Record]:
+    """A caption by itself, or a list of some."""
+    texts = value if isinstance(value, list) else [value]
+    if fields.text != DEFAULT_TEXT or not texts or not all(isinstance(one, str) for one in texts):
+        return (Record(where, problem="not a JSON object"),)
+    return [Record(where, text) for text in texts]
+
+
+def _records(where: int | str, value: dict[str, Any], fields: Fields) -> Sequence[Record]:
+    text = _lookup(value, fields.text, fields)
+    # A customary name that stands somewhere inside may be the id of something else.
+    identity = value.get("id") if fields.id == "id" else _lookup(value, fields.id, fields)
+    image = _MISSING if fields.image is None else _follow(value, fields.image)
+    problem = None
+    found = {fields.text: text, fields.id: identity, fields.image: image}
+    missing = next((name for name in fields.required if found[name] is _MISSING), None)
+    if missing is not None:
+        problem = fields.missing(missing, list(value), text_fields(value))
+    text, identity, image = (None if one is _MISSING else one for one in (text, identity, image))
+    if fields.turns and problem is None and fields.image is None:
+        text, problem = _first_answer(text)
+    if not isinstance(text, list) or fields.turns or problem is not None:
+        return (Record(where, text, identity, problem, image),)
+    if not text:
+        return (Record(where, "", _image_id(value, identity), image=image),)
+    return [
+        _of_list(where, one, given, image, value, fields)
+        for one, given in zip(text, _ids(value, identity, len(text)), strict=True)
+    ]
+
+
+def _of_list(
+    where: int | str, text: object, given: object, image: object, value: object, fields: Fields
+) -> Record:
+    if isinstance(text, AmbiguousObject):
+        return Record(where, None, given, _twice(text), image)
+    if isinstance(text, dict):
+        problem = f"{fields.text!r} holds {kind_of(text)}, not text"
+        problem += fields.advice_for(fields.text, text_fields(value))
+        return Record(where, None, given, problem, image)
+    return Record(where, text, given, image=image)
+
+
+def _twice(value: AmbiguousObject) -> str:
+    return f"two of its fields are named {value.name!r}"
+
+
+def _ids(value: dict[str, Any], identity: object, count: int) -> Sequence[object]:
+    """The ids of several captions of an object: their own, or its own and a number."""
+    if isinstance(identity, list):
+        return identity if len(identity) == count else [identity] * count
+    identity = _image_id(value, identity)
+    usable = usable_id(identity)
+    if usable is None:
+        return [identity] * count
+    return [f"{usable}-{number}" for number in range(count)]
+
+
+def _image_id(value: dict[str, Any], identity: object) -> object:
+    if identity is None:
+        return next((value[name] for name in _IMAGE_IDS if name in value), None)
+    return identity
+
+
+def usable_id(given: object) -> str | None:
+    """The text of an id, where it is one or stands for one exactly; None of any other value.
+
+    Text, integers, floats and decimals that are integers, UUIDs, and bytes that are UTF-8.
+    """
+    if isinstance(given, bytes):
+        try:
+            given = given.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+    if isinstance(given, str):
+        return given if given and is_utf8(given) else None
+    if isinstance(given, bool):
+        return None
+    if isinstance(given, float):
+        exact = given.is_integer() and abs(given) <= _EXACT
+        return str(int(given)) if exact else None
+    if isinstance(given, Decimal):
+        exact = given.is_finite() and given == given.to_integral_value()
+        return str(int(given)) if exact and given.adjusted() < 40 else None
+    return str(given) if isinstance(given, int | UUID) else None
+
+
+def is_null(given: object) -> bool:
+    """Whether a value stands for no id: null, NaN (as pandas writes it) or an empty text."""
+    return given is None or given in ("", b"") or (isinstance(given, float) and math.isnan(given))
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8: it holds no lone surrogate."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _first_answer(turns: object) -> tuple[object, str | None]:
+    """The caption of a LLaVA conversation, or the problem with it."""
+    for turn in turns if isinstance(turns, list) else ():
+        if isinstance(turn, dict) and turn.get("from") == "gpt":
+            text = turn.get("value")
+            if isinstance(text, str):
+                return text, None
+            return None, "the first turn from 'gpt' has no text"
+    return None, "'conversations' has no turn from 'gpt'"
+
+
+def _lookup(value: dict[str, Any], name: str | None, fields: Fields) -> object:
+    """The value of a field, of one inside of another, or a list of those of a list's objects."""
+    if name is None:
+        return None
+    if name in value:
+        return value[name]
+    path = fields.nested.get(name, name).replace("[]", "")
+    if "." not in path:
+        holders = [key for key, inner in value.items() if _holds(inner, name)]
+        if len(holders) != 1:
+            return _MISSING
+        # Objects that follow may have an empty list there.
+        path = fields.nested[name] = f"{holders[0]}.{name}"
+    return _follow(value, path)
+
+
+def _follow(value: object, path: str) -> object:
+    if isinstance(value, AmbiguousObject) or not path:
+        return value
+    if isinstance(value, list):
+        parts = [_follow(one, path) for one in value]
+        flat: list[object] = []
+        for part in parts:
+            if isinstance(part, list):
+                flat += part
+            else:
+                flat.append(None if part is _MISSING else part)
+        return flat
+    if not isinstance(value, dict):
+        return _MISSING
+    if path in value:
+        return value[path]
+    first, _, rest = path.partition(".")
+    return _follow(value[first], rest) if first in value else _MISSING
+
+
+def _holds(inner: object, name: str) -> bool:
+    if isinstance(inner, list):
+        return any(isinstance(one, dict) and name in one for one in inner)
+    return isinstance(inner, dict) and name in inner
+
+
+def holds_text(value: object, fields: Fields) -> bool:
+    """Whether an object holds the field of the caption, at any place of it."""
+    return isinstance(value, dict) and _lookup(value, fields.text, fields) is not _MISSING
+
+
+def text_fields(value: object) -> list[str]:
+    """The fields of an object that hold text, or lists of it, with the places of nested ones."""
+    return list(_text_fields(value, "", 3)) if isinstance(value, dict) else []
+
+
+def _text_fields(value: dict[str, Any], place: str, depth: int) -> Iterator[str]:
+    for name, inner in value.items():
+        one = inner[0] if isinstance(inner, list) and inner else inner
+        if isinstance(one, str):
+            yield place + name
+        elif isinstance(one, dict) and depth:
+            yield from _text_fields(one, f"{place}{name}.", depth - 1)
