@@ -28,9 +28,9 @@ from synthvlm import Pipeline, Recipe
 from synthvlm.data import candidate_seed
 from synthvlm.progress.display import SilentProgress
 from synthvlm.stages.generation.batch_generator import BatchGenerator
-from synthvlm.stages.generation.calibrate import choose_stopping
 from synthvlm.stages.generation.models import Models
 from synthvlm.stages.generation.requests import GenerationRequest
+from synthvlm.stages.generation.stopping import choose_stopping
 from synthvlm.tiny.captions import Claim
 from synthvlm.tiny.checker import check
 

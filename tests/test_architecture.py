@@ -33,8 +33,8 @@ ALLOWED = {
     "selectors": "components data errors",
     "exporters": "components data errors",
     "recipe": "captions components data endpoints errors exporters generators scorers selectors",
-    "stages": "captions components data endpoints engines errors exporters generators models "
-    "progress recipe run_folder scorers selectors tiny",
+    "stages": "captions components data endpoints engines errors estimates exporters generators "
+    "models progress recipe run_folder scorers selectors tiny",
     "report": "captions components data generators progress recipe run_folder scorers stages",
     "pipeline": "engines errors models progress recipe report run_folder stages",
     "publishing": "data errors estimates models progress run_folder",

@@ -6,6 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = [
     "Estimate",
@@ -16,6 +20,7 @@ __all__ = [
     "paired_difference",
     "quantity",
     "range_of",
+    "ratio_interval",
     "share_interval",
     "share_of",
 ]
@@ -152,6 +157,39 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Estimat
     )
     low, high = np.quantile(means / total, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return Estimate(float(differences.mean()), float(low), float(high))
+
+
+def ratio_interval(parts: npt.ArrayLike, wholes: npt.ArrayLike) -> Estimate:
+    """Sum of the parts over the sum of the wholes, with the 95 % percentile bootstrap interval.
+
+    Args:
+        parts: A value per item.
+        wholes: Of the same items, 0 or more each.
+
+    Returns:
+        The ratio, without an interval where there are fewer than two items; 1 where the wholes
+        are all 0.
+    """
+    import numpy as np
+
+    table = np.stack([np.asarray(parts, float), np.asarray(wholes, float)], axis=1)
+    if not table[:, 1].any():
+        return Estimate(1.0, None, None)
+    value = float(table[:, 0].sum() / table[:, 1].sum())
+    total, random = len(table), np.random.default_rng(_SEED)
+    if total < 2:
+        return Estimate(value, None, None)
+    at_once = max(1, _HELD // total)
+    sums = np.concatenate(
+        [
+            random.multinomial(total, np.full(total, 1 / total), min(at_once, _RESAMPLES - start))
+            @ table
+            for start in range(0, _RESAMPLES, at_once)
+        ]
+    )
+    sums = sums[sums[:, 1] > 0]
+    low, high = np.quantile(sums[:, 0] / sums[:, 1], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return Estimate(value, float(low), float(high))
 
 
 def combine(function: Callable[..., float], *parts: Estimate) -> Estimate:

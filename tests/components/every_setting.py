@@ -41,8 +41,8 @@ from synthvlm.stages.fingerprints import (
     verdicts_fingerprint,
     written_fingerprint,
 )
-from synthvlm.stages.generation.calibrate import falling_thresholds
 from synthvlm.stages.generation.prompts import Prompt
+from synthvlm.stages.generation.stopping import falling_thresholds
 
 __all__ = [
     "PLUG_INS",

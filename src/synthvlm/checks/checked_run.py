@@ -22,8 +22,9 @@ from synthvlm.stages.fingerprints import (
     text_rule_fingerprints,
     written_fingerprint,
 )
-from synthvlm.stages.generation.calibrate import falling_thresholds
+from synthvlm.stages.generation.calibrate import sample_of
 from synthvlm.stages.generation.prompts import prompts_of
+from synthvlm.stages.generation.stopping import falling_thresholds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,7 +86,11 @@ class ExpectedFingerprints:
     def candidates(self, captions: pa.Table, calibration: Marker | None) -> str:
         """Of the candidates of a shard of captions."""
         prompts = prompts_of(captions, self.shared)
-        return shard_fingerprint(self._recipe, self.shared, self._thresholds(calibration), prompts)
+        thresholds, sample = self._thresholds(calibration), frozenset[str]()
+        if calibration is not None and calibration.fingerprint == self.calibration():
+            sample = sample_of(calibration)
+        sampled = [prompt.id for prompt in prompts if prompt.id in sample]
+        return shard_fingerprint(self._recipe, self.shared, thresholds, prompts, sampled)
 
     def _thresholds(self, calibration: Marker | None) -> tuple[float, ...] | None:
         """Thresholds of adaptive best-of-k, from the recipe or the calibration."""

@@ -71,11 +71,11 @@ def _keep_intact_files(
         return None
     intact = [file for file in marker.files if file.path not in bad]
     if stage == "calibrate":
-        if intact:
-            run.commit(stage, shard, DISCARDED, intact)
+        if any(file.folder == "calibrate" for file in intact):
+            run.commit(stage, shard, DISCARDED, intact, marker.facts)
             return "its candidates are kept, its thresholds are computed again"
         if set(marker.facts) >= {"threshold", "decay"}:
-            run.commit(stage, shard, marker.fingerprint, (), marker.facts)
+            run.commit(stage, shard, marker.fingerprint, intact, marker.facts)
             return "its thresholds are kept, the scores they were computed from are lost"
         return None
     if not any(file.folder == "candidates" for file in intact):

@@ -37,8 +37,8 @@ from synthvlm.stages.fingerprints import (
     sources_fingerprint,
     verdicts_fingerprint,
 )
-from synthvlm.stages.generation.calibrate import choose_stopping
 from synthvlm.stages.generation.pixels import encoding_fact
+from synthvlm.stages.generation.stopping import choose_stopping
 from synthvlm.stages.select import SELECTION_FILE
 
 if TYPE_CHECKING:

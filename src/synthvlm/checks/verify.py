@@ -41,7 +41,7 @@ _ATTEMPTS = 5
 _FOLDERS = {
     "measure": ["measures"],
     "curate": ["captions"],
-    "calibrate": ["calibrate"],
+    "calibrate": ["calibrate", "calibrate-pairs"],
     "generate": ["candidates", "pairs", "previews"],
     _EXPORT: [PARTS_FOLDER],
 }

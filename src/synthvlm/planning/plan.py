@@ -216,10 +216,10 @@ def _captions_like(trial: Trial, count: int) -> Estimate:
 
 
 def _images(recipe: Recipe, kept_captions: Estimate, each: Estimate) -> Estimate:
-    """Images to generate: to calibrate thresholds, all of the sample, and its winners once more."""
+    """Images to generate: to calibrate thresholds, all candidates of the sample."""
     adaptive, count = recipe.generation.adaptive, recipe.generation.candidates
     calibrated = 0 if adaptive is None or adaptive.threshold is not None else adaptive.sample
-    return combine(lambda n, k: n * k + min(n, calibrated) * (count - k + 1), kept_captions, each)
+    return combine(lambda n, k: n * k + min(n, calibrated) * (count - k), kept_captions, each)
 
 
 def _rule_hours(trial: Trial) -> Iterator[Estimate]:

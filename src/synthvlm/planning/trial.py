@@ -20,8 +20,8 @@ from synthvlm.planning.clock import StageClock, TimedBatch, full_batches
 from synthvlm.planning.sample_captions import CURATION, curate_sample, read_pool, recipe_for
 from synthvlm.run_folder.folder import RunFolder, table_bytes
 from synthvlm.stages.curation.rules import model_rules_on
-from synthvlm.stages.generation.calibrate import choose_stopping, falling_thresholds
 from synthvlm.stages.generation.candidate_plan import CandidatePlan
+from synthvlm.stages.generation.stopping import choose_stopping, falling_thresholds
 
 if TYPE_CHECKING:
     import pyarrow as pa

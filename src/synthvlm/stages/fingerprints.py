@@ -292,10 +292,22 @@ def candidate_fingerprint(image_fingerprint: str, caption_id: str, text: str) ->
 
 
 def shard_fingerprint(
-    recipe: Recipe, shared: str, thresholds: tuple[float, ...] | None, prompts: Sequence[_Prompt]
+    recipe: Recipe,
+    shared: str,
+    thresholds: tuple[float, ...] | None,
+    prompts: Sequence[_Prompt],
+    sample: Sequence[str] = (),
 ) -> str:
-    """What a whole shard depends on: its prompts, and the choice among their candidates."""
-    choice = (*_choice(recipe), thresholds)
+    """What a whole shard depends on: its prompts, and the choice among their candidates.
+
+    Args:
+        recipe: The recipe.
+        shared: ``image_fingerprint``.
+        thresholds: With which captions are done; None where all candidates are generated.
+        prompts: The shard's captions.
+        sample: Ids of those on which thresholds were found, all of whose candidates count.
+    """
+    choice = (*_choice(recipe), thresholds, *([tuple(sample)] if sample else []))
     return fingerprint("generate", shared, choice, [p.fingerprint for p in prompts])
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from synthvlm.stages.generation.calibrate import Sample, choose_stopping
+from synthvlm.stages.generation.calibrate import Sample
 from synthvlm.stages.generation.prompts import Prompt
+from synthvlm.stages.generation.stopping import choose_stopping, held_out_gain
 
 SCORES = arrays(
     np.float64,
@@ -65,3 +66,32 @@ def test_a_sample_does_not_depend_on_the_order() -> None:
     backward.add(reversed(prompts))
     assert forward.prompts() == backward.prompts()
     assert len(forward.prompts()) == 10
+    assert forward.seen == 50
+
+
+def test_the_gain_held_out_is_that_of_captions_on_which_no_threshold_was_found() -> None:
+    """On 20,000 other captions of the same kind the gain lies in the interval; in sample it is
+    above."""
+    random = np.random.default_rng(0)
+    inside, optimism = 0, []
+    for _ in range(20):
+        sample = random.normal(random.normal(0, 1, (40, 1)), 0.5, (40, 4))
+        found = choose_stopping(sample, 0.8)
+        others = random.normal(random.normal(0, 1, (4000, 1)), 0.5, (4000, 4))
+        best = np.maximum.accumulate(others, axis=1)
+        reached = best >= found.threshold - found.decay * np.arange(4)
+        stops = np.where(reached.any(axis=1), reached.argmax(axis=1), 3)
+        kept = best[np.arange(4000), stops].mean() - others.mean()
+        truth = kept / (best[:, -1].mean() - others.mean())
+        told = held_out_gain(sample, 0.8)
+        assert told.low is not None
+        assert told.high is not None
+        inside += told.low <= truth <= told.high
+        optimism.append(told.value - found.gain)
+    assert inside >= 16
+    assert np.mean(optimism) < 0.01
+
+
+@pytest.mark.parametrize("scores", [np.ones((12, 3)), np.array([[0.1, 0.9]]), np.zeros((0, 4))])
+def test_where_nothing_can_be_held_out_or_gained_there_is_no_interval(scores: np.ndarray) -> None:
+    assert held_out_gain(scores, 0.9).low is None

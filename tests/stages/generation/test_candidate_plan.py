@@ -67,14 +67,19 @@ def test_the_outcome_depends_on_scores_alone(
     st.none() | st.integers(0, 9).map(float),
     st.sets(st.tuples(st.sampled_from([f"c{n}" for n in range(6)]), st.integers(0, 3))),
 )
-def test_what_is_known_is_not_drawn_and_changes_nothing(
+def test_what_is_known_is_not_drawn_and_counts(
     scores: list[list[float | None]], size: int, threshold: float | None, known: set[Key]
 ) -> None:
+    """Nothing that is paid for is lost: the best of what is known and of what is needed wins."""
     plan, asked = generated(scores, size, threshold, known)
-    fresh, _ = generated(scores, 1, threshold, set())
+    fresh, needed = generated(scores, 1, threshold, set())
     assert not known & set(asked)
-    for n in range(len(scores)):
-        assert plan.winner(f"c{n}") == fresh.winner(f"c{n}")
+    assert set(asked) == set(needed) - known
+    for n, of_caption in enumerate(scores):
+        there = {i for id, i in known | set(needed) if id == f"c{n}"}
+        usable = [(-score, i) for i, score in enumerate(of_caption)
+                  if i in there and score is not None]  # fmt: skip
+        assert plan.winner(f"c{n}") == (min(usable)[1] if usable else None)
         assert plan.unneeded(f"c{n}") == fresh.unneeded(f"c{n}")
 
 

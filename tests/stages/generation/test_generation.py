@@ -106,45 +106,121 @@ def test_adaptive_depends_on_neither_batches_nor_shards(
 def test_a_higher_threshold_draws_what_it_needs_and_a_lower_one_nothing(
     tmp_path: Path, generator: Generator
 ) -> None:
+    before: dict[Any, Any] = {}
     for turn, threshold in enumerate((0.6, 1.0, 0.6, 1.2)):
         adaptive = f"generation.adaptive={{threshold: {threshold}}}"
-        before = generator.generated
+        start = generator.generated
         rows = generate(tmp_path / "run", adaptive)
-        generated = generator.generated - before
+        generated = generator.generated - start
         fresh = generate(tmp_path / f"fresh-{turn}", adaptive)
-        generated_afresh = generator.generated - before - generated
-        assert [r["chosen"] for r in rows.values()] == [r["chosen"] for r in fresh.values()]
-        surplus = [r for r in rows.values() if r["status"] == "surplus"]
+        generated_afresh = generator.generated - start - generated
+        # What was generated before counts, too, and nothing that is paid for is lost.
+        there = {key for key, row in [*before.items(), *fresh.items()] if row["status"] == "ok"}
+        assert {key for key, row in rows.items() if row["status"] == "ok"} == there
+        assert all_best_are_chosen(rows)
         if turn == 2:
-            # What a higher threshold needed does not count; new winners are regenerated.
-            assert surplus
-            assert generated < 40
+            assert generated == 0
         elif turn:
             assert generated < generated_afresh
+        before = rows
+
+
+def all_best_are_chosen(rows: dict[Any, Any]) -> bool:
+    """Whether of every caption the best image that there is was chosen."""
+    best: dict[str, Any] = {}
+    for (id, index), row in rows.items():
+        if row["status"] == "ok":
+            best[id] = min(best.get(id, (0.0, 0)), (-row["score"], index))
+    chosen = {(id, index) for (id, index), row in rows.items() if row["chosen"]}
+    return chosen == {(id, index) for id, (_, index) in best.items()}
+
+
+CALIBRATED = ["generation.adaptive={sample: 8, keep_gain: 0.8}", "generation.candidates=6"]
 
 
 def test_a_threshold_is_calibrated_once_and_kept(tmp_path: Path, generator: Generator) -> None:
-    adaptive = "generation.adaptive={sample: 8, keep_gain: 0.8}"
-    generate(tmp_path / "run", adaptive, "generation.candidates=6", captions=20)
+    generate(tmp_path / "run", *CALIBRATED, captions=20)
     marker = RunFolder(tmp_path / "run").markers("calibrate")[0]
     threshold, decay = marker.facts["threshold"], marker.facts["decay"]
     assert marker.facts["captions"] == 8
     assert marker.facts["gain_kept"] >= 0.8
     before = generator.generated
-    rows = generate(tmp_path / "run", adaptive, "generation.candidates=6", captions=40)
+    rows = generate(tmp_path / "run", *CALIBRATED, captions=40)
     assert RunFolder(tmp_path / "run").markers("calibrate")[0].facts["threshold"] == threshold
     fixed = f"generation.adaptive={{threshold: {threshold!r}, decay: {decay!r}}}"
     after = generator.generated
     same = generate(tmp_path / "other", fixed, "generation.candidates=6")
-    assert [row["chosen"] for row in rows.values()] == [row["chosen"] for row in same.values()]
+    sample = set(marker.facts["sample"])
+    assert {key: row["chosen"] for key, row in rows.items() if key[0] not in sample} == {
+        key: row["chosen"] for key, row in same.items() if key[0] not in sample
+    }
     assert after - before < generator.generated - after
 
 
-def test_what_calibration_drew_is_not_drawn_again(tmp_path: Path, generator: Generator) -> None:
-    adaptive = "generation.adaptive={sample: 40, keep_gain: 1.0}"
-    generate(tmp_path / "run", adaptive, "generation.candidates=5")
-    # All candidates of all captions, and each winner once more, for its pixels.
-    assert generator.generated == 40 * 5 + 40
+def test_of_a_calibrated_run_nothing_that_is_paid_for_is_lost(
+    tmp_path: Path, generator: Generator
+) -> None:
+    """Whatever the batches and shards: of the sample all candidates count, none is made twice."""
+    whole = generate(tmp_path / "whole", "generation.candidates=6")
+    found = []
+    for n, changes in enumerate(
+        [("run.batch_size=1",), ("run.batch_size=7",), ("run.batch_size=8", "run.shard_size=5")]
+    ):
+        start = generator.generated
+        rows = generate(tmp_path / f"{n}", *CALIBRATED, *changes)
+        there = [row for row in rows.values() if row["status"] == "ok"]
+        assert generator.generated - start == len(there) < 200
+        assert {row["status"] for row in rows.values()} == {"ok", "skipped"}
+        assert all_best_are_chosen(rows)
+        found.append(essence(rows))
+    assert found[0] == found[1] == found[2]
+    sample = RunFolder(tmp_path / "0").markers("calibrate")[0].facts["sample"]
+    for id in sample:
+        for n in range(6):
+            assert found[0][id, n] == essence(whole)[id, n]
+
+
+def test_calibration_is_off_where_it_would_take_all_captions(
+    tmp_path: Path, generator: Generator
+) -> None:
+    notes = Notes()
+    adaptive = ["generation.adaptive={sample: 23}", "generation.candidates=5"]
+    rows = generate(tmp_path / "run", *adaptive, captions=23, progress=notes)
+    assert generator.generated == 23 * 5
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    note = "calibration generates all candidates of 23 captions, and there are 23"
+    assert len([line for line in notes.lines if note in line]) == 1
+    assert not RunFolder(tmp_path / "run").markers("calibrate")
+    # With more captions it pays; what there is already is not generated again.
+    rows = generate(tmp_path / "run", *adaptive, captions=40)
+    assert RunFolder(tmp_path / "run").markers("calibrate")
+    assert generator.generated == sum(row["status"] == "ok" for row in rows.values()) < 40 * 5
+    assert all_best_are_chosen(rows)
+
+
+def test_what_calibration_drew_counts_when_it_is_switched_off(
+    tmp_path: Path, generator: Generator
+) -> None:
+    generate(tmp_path / "run", *CALIBRATED)
+    rows = generate(tmp_path / "run", "generation.candidates=6")
+    assert generator.generated == 40 * 6
+    assert essence(rows) == essence(generate(tmp_path / "fresh", "generation.candidates=6"))
+
+
+def test_the_gain_of_a_calibration_is_told_with_an_interval(
+    tmp_path: Path, generator: Generator
+) -> None:
+    finished: list[str] = []
+
+    class Finished(Notes):
+        def finish(self, stage: str, line: str = "", *ignored: Any) -> None:
+            finished.append(line)
+
+    generate(tmp_path / "run", *CALIBRATED, progress=Finished())
+    value, low, high = RunFolder(tmp_path / "run").markers("calibrate")[0].facts["gain_held_out"]
+    assert low < value < high
+    text = f"on captions held out {value:.0%} (95% interval {low:.0%} to {high:.0%})"
+    assert [line for line in finished if text in line]
 
 
 @pytest.mark.parametrize("changes", [[], ["generation.adaptive={sample: 8, keep_gain: 0.8}"]])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from synthvlm.components.contract import contract
+from synthvlm.data import candidate_seed
 from synthvlm.errors import (
     GenerationError,
     OutOfMemoryError,
@@ -131,8 +132,8 @@ class BatchGenerator:
             self._try_plain_caption()
 
     def _try_plain_caption(self) -> None:
-        for seed in range(_TRIES):
-            problem = self._plain_problem(seed)
+        for index in range(_TRIES):
+            problem = self._plain_problem(index)
             if problem is None:
                 break
         else:
@@ -142,10 +143,11 @@ class BatchGenerator:
             )
         self._has_succeeded, self._failed_in_a_row = True, 0
 
-    def _plain_problem(self, seed: int) -> str | None:
+    def _plain_problem(self, index: int) -> str | None:
         """Why there is no image of the plain caption, or None."""
+        seed = candidate_seed(self._recipe.seed, "", index)
         try:
-            part = self._generate_batch([GenerationRequest("", 0, PLAIN_CAPTION, seed)])
+            part = self._generate_batch([GenerationRequest("", index, PLAIN_CAPTION, seed)])
         except GenerationError as error:
             return str(error)
         return self._scoring.submit(self._score, [part]).result()[0].problem

@@ -7,60 +7,71 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthvlm.data import Candidate, candidate_seed, candidate_table, fingerprint
+from synthvlm.data import (
+    Candidate,
+    Pair,
+    candidate_seed,
+    candidate_table,
+    fingerprint,
+    pair_schema,
+    table_of,
+)
 from synthvlm.engines.base import LostShard, ShardResult
 from synthvlm.errors import EngineError, SynthVLMError, TooManyFailuresError
+from synthvlm.estimates import Estimate
 from synthvlm.stages.fingerprints import calibration_fingerprint
 from synthvlm.stages.generation.batch_generator import BatchGenerator
-from synthvlm.stages.generation.candidate_plan import reusable_row, row_of
+from synthvlm.stages.generation.candidate_plan import rank, reusable_row, row_of
+from synthvlm.stages.generation.pixels import encoding_fact, pair_of
 from synthvlm.stages.generation.prompts import Prompt
 from synthvlm.stages.generation.requests import GenerationRequest
+from synthvlm.stages.generation.stopping import (
+    choose_stopping,
+    falling_thresholds,
+    held_out_gain,
+)
 from synthvlm.stages.summary import record_update
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from synthvlm.engines.base import Engine, Reporter
     from synthvlm.progress.display import Progress
-    from synthvlm.run_folder.folder import Marker
+    from synthvlm.run_folder.folder import Marker, RunFolder, StoredFile
     from synthvlm.stages.generation.candidate_plan import Key
     from synthvlm.stages.generation.models import GenerationContext
+    from synthvlm.stages.generation.requests import ScoredImage
 
-__all__ = [
-    "STAGE",
-    "Calibration",
-    "Sample",
-    "Stopping",
-    "calibrate",
-    "choose_stopping",
-    "falling_thresholds",
-]
+__all__ = ["PAIRS", "STAGE", "Calibration", "Sample", "calibrate", "sample_of"]
 
 STAGE = "calibrate"
+
+#: The folder of the best images of the sample; the table of its candidates has the stage's name.
+PAIRS = "calibrate-pairs"
 
 #: Images of the sample after which those that are finished are committed, for the next run.
 _COMMIT_EVERY = 64
 
-#: The decays that are tried, in standard deviations of the scores of a caption's candidates.
-_DECAYS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
-
 
 class Sample:
-    """The captions with the smallest hashes of their ids."""
+    """The captions with the smallest hashes of their ids.
+
+    Attributes:
+        seen: How many captions there are.
+    """
 
     def __init__(self, size: int) -> None:
         """Begin with none."""
-        self._size = size
+        self._size, self.seen = size, 0
         self._smallest: list[tuple[int, str, Prompt]] = []
 
     def add(self, prompts: Iterable[Prompt]) -> None:
         """Consider captions."""
         for prompt in prompts:
+            self.seen += 1
             key = -int(fingerprint("calibrate", prompt.id)[:12], 16)
             if len(self._smallest) < self._size:
                 heapq.heappush(self._smallest, (key, prompt.id, prompt))
@@ -79,28 +90,58 @@ class Calibration:
     Attributes:
         thresholds: For each candidate's number, 0 .. k - 1, the best score so far with which a
             caption is done; None without adaptive best-of-k: all candidates are generated.
-        candidates: The scored candidates of the sample on which thresholds were found.
+        sample: Ids of the captions on which thresholds were found; all their candidates count.
+        candidates: The scored candidates of the sample.
+        pairs: Name of the file of their best images, encoded as ``encoding`` says, or None.
+        encoding: See ``pixels.encoding_fact``.
     """
 
     thresholds: tuple[float, ...] | None = None
+    sample: frozenset[str] = frozenset()
     candidates: Mapping[Key, Candidate] = field(default_factory=dict)
+    pairs: str | None = None
+    encoding: object = None
+
+    @classmethod
+    def stored(
+        cls, run: RunFolder, marker: Marker | None, thresholds: tuple[float, ...] | None
+    ) -> Calibration:
+        """What a calibration left in the run folder; its images count whatever they were for."""
+        if marker is None:
+            return cls(thresholds)
+        name = marker.file(STAGE)
+        rows = [] if name is None else run.read_table(name).to_pylist()
+        candidates = [Candidate.of_row(row) for row in rows]
+        return cls(
+            thresholds,
+            frozenset() if thresholds is None else sample_of(marker),
+            {(c.caption_id, c.index): c for c in candidates},
+            marker.file(PAIRS),
+            marker.facts.get("encoding"),
+        )
+
+
+def sample_of(marker: Marker) -> frozenset[str]:
+    """Ids of the captions of a calibration; none where an earlier version made it."""
+    return frozenset(marker.facts.get("sample", ()))
 
 
 def calibrate(
     context: GenerationContext,
     engine: Engine,
-    read_sample: Callable[[int], list[Prompt]],
+    read_sample: Callable[[int], tuple[Sample, Mapping[Key, Candidate]]],
     progress: Progress,
 ) -> Calibration:
     """Find the scores with which a caption is done, where the recipe asks for it.
 
-    Thresholds are fixed once in a run: more captions do not change them.
+    Thresholds are fixed once in a run: more captions do not change them. Where the sample would be
+    all captions, there is nothing to gain, and every caption gets all its candidates.
 
     Args:
         context: What all work of generation shares.
         engine: Where the sample is generated.
-        read_sample: Reads the captions to calibrate on, given how many; called where they are
-            needed.
+        read_sample: Reads the captions to calibrate on, given how many, and what there is of their
+            candidates; called where they are needed.
         progress: Shows candidates done.
 
     Raises:
@@ -110,25 +151,28 @@ def calibrate(
     """
     run, recipe = context.run, context.recipe
     adaptive, count = recipe.generation.adaptive, recipe.generation.candidates
-    if adaptive is None:
-        return Calibration()
-    if adaptive.threshold is not None:
-        return Calibration(falling_thresholds(adaptive.threshold, adaptive.decay, count))
-    expected = calibration_fingerprint(recipe, adaptive, context.image_fingerprint)
     marker = run.marker(STAGE, 0)
+    if adaptive is None:
+        return Calibration.stored(run, marker, None)
+    if adaptive.threshold is not None:
+        thresholds = falling_thresholds(adaptive.threshold, adaptive.decay, count)
+        return replace(Calibration.stored(run, marker, None), thresholds=thresholds)
+    expected = calibration_fingerprint(recipe, adaptive, context.image_fingerprint)
     if marker is None or marker.fingerprint != expected:
-        prompts = read_sample(adaptive.sample)
-        if not prompts:
-            return Calibration()
-        marker = _calibrate_on(_Job(context, prompts, expected), engine, progress)
-    run.sweep(STAGE, [STAGE], {0: marker})
-    name = marker.file(STAGE)
-    rows = [] if name is None else run.read_table(name).to_pylist()
-    candidates = [Candidate.of_row(row) for row in rows]
-    return Calibration(
-        falling_thresholds(marker.facts["threshold"], marker.facts["decay"], count),
-        {(c.caption_id, c.index): c for c in candidates},
-    )
+        sample, known = read_sample(adaptive.sample)
+        if sample.seen <= adaptive.sample:
+            progress.note(
+                f"note: adaptive best-of-k is off, for it cannot save images here: its calibration "
+                f"generates all candidates of {adaptive.sample} captions, and there are "
+                f"{sample.seen} (`--set generation.adaptive.sample=N` takes fewer, 8 or more)"
+            )
+            return Calibration.stored(run, marker, None)
+        job = _Job(context, sample.prompts(), known, expected)
+        marker = _calibrate_on(job, engine, progress)
+    run.sweep(STAGE, [STAGE, PAIRS], {0: marker})
+    facts = marker.facts
+    thresholds = falling_thresholds(facts["threshold"], facts["decay"], count)
+    return Calibration.stored(run, marker, thresholds)
 
 
 def _calibrate_on(job: _Job, engine: Engine, progress: Progress) -> Marker:
@@ -147,85 +191,18 @@ def _calibrate_on(job: _Job, engine: Engine, progress: Progress) -> Marker:
     marker = run.marker(STAGE, 0)
     assert marker is not None
     facts = marker.facts
+    held_out = Estimate(*facts["gain_held_out"])
+    interval = ""
+    if held_out.low is not None and held_out.high is not None:
+        interval = f" (95% interval {held_out.low:.0%} to {held_out.high:.0%})"
     progress.finish(
         STAGE,
         f"captions are done at score {facts['threshold']:.4f}, less {facts['decay']:.4f} for "
         f"each candidate more: on {len(job.prompts)} captions {facts['images_per_caption']:.2f} "
-        f"of {count} images each keep {facts['gain_kept']:.0%} of the gain",
+        f"of {count} images each keep {facts['gain_kept']:.0%} of the gain; on captions held out "
+        f"{held_out.value:.0%}{interval}",
     )
     return marker
-
-
-@dataclass(frozen=True, slots=True)
-class Stopping:
-    """When a caption is done, and what that costs and gains on the captions it was found on.
-
-    Attributes:
-        threshold: Best score so far with which a caption is done at its first candidate.
-        decay: How much lower that is for every further one.
-        images: Images per caption.
-        gain: Share of what best-of-k gains in mean score over one candidate.
-    """
-
-    threshold: float
-    decay: float
-    images: float
-    gain: float
-
-
-def choose_stopping(scores: np.ndarray, keep_gain: float) -> Stopping:
-    """The thresholds that need the fewest images to keep a share of best-of-k's gain.
-
-    They fall from candidate to candidate: low scores mean that a caption is hard, and that further
-    candidates gain little. A caption's candidates could have come in any order, so all
-    rotations of their order count.
-
-    Args:
-        scores: float64, shape (captions, k), in the order of generation; NaN for a failure.
-        keep_gain: Share (above 0, at most 1) of the gain in mean score.
-
-    Raises:
-        ValueError: No candidate has a score.
-    """
-    usable = scores[~np.isnan(scores).all(axis=1)]
-    if not len(usable):
-        raise ValueError("no candidate has a score")
-    count = usable.shape[1]
-    # A failure counts as the worst score there is: it never wins, and stops nothing.
-    filled = np.where(np.isnan(usable), np.nanmin(usable), usable)
-    rotations = np.concatenate([np.roll(filled, turn, axis=1) for turn in range(count)])
-    first, best = float(filled.mean()), float(filled.max(axis=1).mean())
-    choices = []
-    for share in _DECAYS:
-        decay = share * float(filled.std(axis=1).mean())
-        values = np.unique(filled)
-        levels = np.unique(np.concatenate([values + decay * index for index in range(count)]))
-        low, high = 0, len(levels) - 1
-        while low < high:  # bisection: the gain grows with the threshold
-            middle = (low + high) // 2
-            score, _ = _outcome(rotations, levels[middle], decay)
-            if score >= first + keep_gain * (best - first):
-                high = middle
-            else:
-                low = middle + 1
-        score, images = _outcome(rotations, levels[low], decay)
-        gain = (score - first) / (best - first) if best > first else 1.0
-        choices.append(Stopping(float(levels[low]), decay, images, gain))
-    return min(choices, key=lambda stopping: stopping.images)
-
-
-def _outcome(scores: np.ndarray, threshold: float, decay: float) -> tuple[float, float]:
-    """Mean score of the winners, and images per caption."""
-    count = scores.shape[1]
-    so_far = np.maximum.accumulate(scores, axis=1)
-    reached = so_far >= np.array(falling_thresholds(threshold, decay, count))
-    stops = np.where(reached.any(axis=1), reached.argmax(axis=1), count - 1)
-    return float(so_far[np.arange(len(scores)), stops].mean()), float((stops + 1).mean())
-
-
-def falling_thresholds(threshold: float, decay: float, count: int) -> tuple[float, ...]:
-    """The threshold of each candidate's number, 0 .. count - 1: ``threshold - decay * number``."""
-    return tuple(threshold - decay * index for index in range(count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +211,7 @@ class _Job:
 
     context: GenerationContext
     prompts: Sequence[Prompt]
+    known: Mapping[Key, Candidate]
     fingerprint: str
 
     def __call__(self, progress: Reporter) -> _Worker:
@@ -247,14 +225,17 @@ class _Job:
 
 
 class _Worker:
-    """Generates all candidates of the sample, and commits their scores and the thresholds."""
+    """Generates all candidates of the sample; commits their scores, best images and thresholds."""
 
     def __init__(self, job: _Job, progress: Reporter) -> None:
         self._context, self._progress = job.context, progress
         self._run, self._recipe = job.context.run, job.context.recipe
         self._prompts = {prompt.id: prompt for prompt in job.prompts}
-        self._fingerprint = job.fingerprint
+        self._known, self._fingerprint = job.known, job.fingerprint
+        self._encoding = encoding_fact(self._recipe.generation.image)
         self._rows: dict[Key, Candidate] = {}
+        self._pairs: dict[Key, Pair] = {}
+        self._best: dict[str, ScoredImage] = {}
 
     def close(self) -> None:
         """Nothing is held between shards."""
@@ -262,7 +243,7 @@ class _Worker:
     def __call__(self, shards: Iterable[int]) -> Iterator[ShardResult]:
         for shard in shards:
             began = time.monotonic()
-            self._rows = self._previous_rows(shard)
+            self._read_previous(shard)
             self._progress.advance(len(self._rows))
             batch_generator = BatchGenerator(
                 self._recipe, self._progress, self._context.load_models
@@ -281,20 +262,21 @@ class _Worker:
                 round(batch_generator.generation_seconds, 3),
             )
 
-    def _previous_rows(self, shard: int) -> dict[Key, Candidate]:
-        """What a calibration that was stopped, or had other settings, left of the sample."""
-        marker = self._run.marker(STAGE, shard)
-        name = None if marker is None else marker.file(STAGE)
-        rows = {}
-        for values in [] if name is None else self._run.read_table(name).to_pylist():
-            row = Candidate.of_row(values)
+    def _read_previous(self, shard: int) -> None:
+        """Read what an earlier calibration left of the sample, and shards that were generated."""
+        stored = Calibration.stored(self._run, self._run.marker(STAGE, shard), None)
+        for key, row in [*stored.candidates.items(), *self._known.items()]:
             prompt = self._prompts.get(row.caption_id)
             if prompt is None or row.fingerprint != prompt.fingerprint:
                 continue
             reusable = reusable_row(row, self._recipe)
             if reusable is not None and row.index < self._recipe.generation.candidates:
-                rows[row.caption_id, row.index] = reusable
-        return rows
+                self._rows.setdefault(key, reusable)
+        if stored.pairs is not None and stored.encoding == self._encoding:
+            for values in self._run.read_table(stored.pairs).to_pylist():
+                pair = Pair(**values)
+                if (pair.caption_id, pair.index) in self._rows:
+                    self._pairs[pair.caption_id, pair.index] = pair
 
     def _generate(self, shard: int, batch_generator: BatchGenerator) -> int:
         """Generate missing candidates; returns how many there were."""
@@ -308,23 +290,55 @@ class _Worker:
         while start < len(requests):
             batch = requests[start : start + batch_generator.sizer.size]
             for image in batch_generator.generate(batch).result():
-                fingerprint = self._prompts[image.request.id].fingerprint
-                row = row_of(image, fingerprint, self._recipe)
-                self._rows[row.caption_id, row.index] = row
+                self._record(image)
+            self._encode_best(but=batch[-1].id)
             if start // _COMMIT_EVERY < (start + len(batch)) // _COMMIT_EVERY:
                 self._commit_unfinished(shard)
             start += len(batch)
             self._progress.advance(len(batch))
         return len(requests)
 
+    def _record(self, image: ScoredImage) -> None:
+        id = image.request.id
+        row = row_of(image, self._prompts[id].fingerprint, self._recipe)
+        self._rows[id, row.index] = row
+        best = self._best.get(id)
+        if image.pixels is not None and (
+            best is None or rank(row) < rank(self._rows[id, best.request.index])
+        ):
+            self._best[id] = image
+
+    def _encode_best(self, but: str | None = None) -> None:
+        """Encode the best images of captions that are complete, which is all but one."""
+        for id in self._best.keys() - {but}:
+            image = self._best.pop(id)
+            self._pairs[id, image.request.index] = pair_of(image, self._recipe.generation.image)
+
     def _commit_unfinished(self, shard: int) -> None:
         """Commit finished candidates for the next run, not as a calibration."""
         if self._rows:
-            file = self._run.write_table(STAGE, shard, self._table(list(self._rows.values())))
-            self._run.commit(STAGE, shard, f"unfinished {self._fingerprint}", [file])
+            files = self._files(shard, list(self._rows.values()))
+            facts = {"encoding": self._encoding}
+            self._run.commit(STAGE, shard, f"unfinished {self._fingerprint}", files, facts)
 
-    def _table(self, rows: list[Candidate]) -> pa.Table:
-        return candidate_table(rows, list(self._recipe.scorers))
+    def _files(self, shard: int, rows: list[Candidate]) -> list[StoredFile]:
+        """Write the candidates, and the best image of each caption."""
+        self._encode_best()
+        best: dict[str, Candidate] = {}
+        for row in rows:
+            if row.status == "ok" and (
+                row.caption_id not in best or rank(row) < rank(best[row.caption_id])
+            ):
+                best[row.caption_id] = row
+        self._pairs = {
+            key: self._pairs[key]
+            for key in ((row.caption_id, row.index) for row in best.values())
+            if key in self._pairs
+        }
+        tables = {STAGE: candidate_table(rows, list(self._recipe.scorers))}
+        if self._pairs:
+            tables[PAIRS] = table_of(list(self._pairs.values()), pair_schema())
+        return [self._run.write_table(name, shard, table) for name, table in tables.items()]
 
     def _commit(self, shard: int) -> None:
         adaptive, count = self._recipe.generation.adaptive, self._recipe.generation.candidates
@@ -340,13 +354,17 @@ class _Worker:
                 + (f"; the first: {failed[0].problem}" if failed else "; none has a score")
             )
         scores = np.array([np.nan if r.score is None else r.score for r in rows])
-        stopping = choose_stopping(scores.reshape(-1, count), adaptive.keep_gain)
-        file = self._run.write_table(STAGE, shard, self._table(rows))
+        scores = scores.reshape(-1, count)
+        stopping = choose_stopping(scores, adaptive.keep_gain)
+        held_out = held_out_gain(scores, adaptive.keep_gain)
         facts = {
             "threshold": stopping.threshold,
             "decay": stopping.decay,
             "images_per_caption": round(stopping.images, 3),
             "gain_kept": round(stopping.gain, 4),
+            "gain_held_out": [held_out.value, held_out.low, held_out.high],
             "captions": len(self._prompts),
+            "sample": list(self._prompts),
+            "encoding": self._encoding,
         }
-        self._run.commit(STAGE, shard, self._fingerprint, [file], facts)
+        self._run.commit(STAGE, shard, self._fingerprint, self._files(shard, rows), facts)

@@ -24,9 +24,10 @@ class CandidatePlan:
 
     Without thresholds every caption gets all its candidates. With a threshold for each number, a
     caption is done with the first candidate, in the order of their numbers, with which the best
-    score so far reaches its threshold: later ones are not generated, and do not count if an earlier
-    attempt has generated them. So which candidate wins depends on neither the batch size, nor the
-    shards, nor on what was generated before.
+    score so far reaches its threshold: later ones are not generated. At most one candidate of such
+    a caption is in work at a time, so which ones are generated depends on neither the batch size
+    nor the shards. Later ones that there are nevertheless, of the calibration or of an earlier
+    run with other thresholds, are paid for: the best candidate of all that there are wins.
     """
 
     def __init__(
@@ -87,11 +88,7 @@ class CandidatePlan:
 
     def eligible(self, id: str) -> Iterator[Candidate]:
         """The usable candidates of a caption among which the best wins."""
-        last = self._stopping_index(id)
-        for index in range(self._count if last is None else last + 1):
-            row = self.rows[id].get(index)
-            if row is not None and row.status == "ok":
-                yield row
+        return (row for row in self.rows[id].values() if row.status == "ok")
 
     def winner(self, id: str) -> int | None:
         """Number of the best candidate of a caption; None where none is usable."""

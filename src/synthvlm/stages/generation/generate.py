@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from synthvlm.data import Candidate, Pair
 from synthvlm.engines.base import LostShard, Reporter, ShardResult
 from synthvlm.errors import SynthVLMError, TooManyFailuresError
 from synthvlm.stages.fingerprints import image_dependencies, shard_fingerprint
 from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.calibrate import Calibration, Sample, calibrate
 from synthvlm.stages.generation.models import GenerationContext
+from synthvlm.stages.generation.pixels import encoding_fact
 from synthvlm.stages.generation.prompts import STAGE, read_prompts
 from synthvlm.stages.generation.shard_attempt import COUNTS, PreviousShard, ShardAttempt
 from synthvlm.stages.summary import StageSummary, record_update
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
+    from synthvlm.stages.generation.candidate_plan import Key
     from synthvlm.stages.generation.models import Models
-    from synthvlm.stages.generation.prompts import Prompt
 
 __all__ = ["GenerationJob", "GenerationWorker", "generate"]
 
@@ -65,7 +67,7 @@ def generate(
     began = time.monotonic()
     context = GenerationContext(run, recipe, load_models, image_dependencies(recipe))
     done = run.markers(STAGE)
-    calibration = calibrate(context, engine, partial(_sample, context, captions), progress)
+    calibration = calibrate(context, engine, partial(_sample, context, captions, done), progress)
     # Candidates of each shard, and the shards that are as they should be.
     sizes: dict[int, int] = {}
     current: set[int] = set()
@@ -73,7 +75,11 @@ def generate(
         prompts = read_prompts(run, marker, context.image_fingerprint)
         sizes[shard] = len(prompts) * recipe.generation.candidates
         expected = shard_fingerprint(
-            recipe, context.image_fingerprint, calibration.thresholds, prompts
+            recipe,
+            context.image_fingerprint,
+            calibration.thresholds,
+            prompts,
+            [prompt.id for prompt in prompts if prompt.id in calibration.sample],
         )
         if _is_current(done.get(shard), expected):
             current.add(shard)
@@ -101,12 +107,24 @@ def generate(
     )
 
 
-def _sample(context: GenerationContext, captions: Mapping[int, Marker], size: int) -> list[Prompt]:
-    """The captions to calibrate on."""
+def _sample(
+    context: GenerationContext,
+    captions: Mapping[int, Marker],
+    done: Mapping[int, Marker],
+    size: int,
+) -> tuple[Sample, dict[Key, Candidate]]:
+    """The captions to calibrate on, and what earlier runs generated of their candidates."""
     sample = Sample(size)
     for marker in captions.values():
         sample.add(read_prompts(context.run, marker, context.image_fingerprint))
-    return sample.prompts()
+    ids = {prompt.id for prompt in sample.prompts()}
+    known = {}
+    for marker in done.values():
+        name = marker.file("candidates")
+        for row in () if name is None else context.run.iter_rows(name, "caption_id", ids):
+            candidate = Candidate.of_row(row)
+            known[candidate.caption_id, candidate.index] = candidate
+    return sample, known
 
 
 class _Totals:
@@ -302,13 +320,27 @@ class GenerationWorker:
 
     def _attempt(self, shard: int, batch_generator: BatchGenerator) -> ShardAttempt:
         context, job = self._job.context, self._job
-        run = context.run
+        run, calibration = context.run, job.calibration
+        prompts = read_prompts(run, job.captions[shard], context.image_fingerprint)
         return ShardAttempt(
             context,
-            read_prompts(run, job.captions[shard], context.image_fingerprint),
+            prompts,
             # Read now: a worker that died may have left more than there was when the run began.
             PreviousShard.read(run, run.marker(STAGE, shard)),
-            job.calibration,
+            calibration,
+            _calibrated_pairs(context, calibration, {prompt.id for prompt in prompts}),
             batch_generator,
             self._progress,
         )
+
+
+def _calibrated_pairs(
+    context: GenerationContext, calibration: Calibration, ids: set[str]
+) -> dict[Key, Pair]:
+    """The best images that calibration generated of some captions, encoded as the recipe asks."""
+    if calibration.pairs is None or not ids & {id for id, _ in calibration.candidates}:
+        return {}
+    if calibration.encoding != encoding_fact(context.recipe.generation.image):
+        return {}
+    rows = context.run.iter_rows(calibration.pairs, "caption_id", ids)
+    return {(row["caption_id"], row["index"]): Pair(**row) for row in rows}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from synthvlm.data import Pair
+
 if TYPE_CHECKING:
     import numpy as np
 
     from synthvlm.recipe.generation import ImageSettings
+    from synthvlm.stages.generation.requests import ScoredImage
 
-__all__ = ["decode", "encode", "encoding_fact", "encoding_of", "thumbnail"]
+__all__ = ["decode", "encode", "encoding_fact", "encoding_of", "pair_of", "thumbnail"]
 
 #: Longest side of a thumbnail in pixels.
 _THUMBNAIL_SIDE = 192
@@ -24,6 +27,28 @@ def encode(pixels: np.ndarray, settings: ImageSettings) -> bytes:
     sink = io.BytesIO()
     Image.fromarray(pixels).save(sink, settings.format, **options)
     return sink.getvalue()
+
+
+def pair_of(image: ScoredImage, settings: ImageSettings) -> Pair:
+    """A winner, encoded as the recipe asks; it must have pixels."""
+    assert image.pixels is not None
+    height, width = image.pixels.shape[:2]
+    return Pair(
+        caption_id=image.request.id,
+        index=image.request.index,
+        image=encode(image.pixels, settings),
+        format=settings.format,
+        width=width,
+        height=height,
+        image_embedding=_half(image.image_embedding),
+        text_embedding=_half(image.text_embedding),
+    )
+
+
+def _half(embedding: np.ndarray | None) -> np.ndarray | None:
+    import numpy as np
+
+    return None if embedding is None else embedding.astype(np.float16)
 
 
 def encoding_fact(settings: ImageSettings) -> str:

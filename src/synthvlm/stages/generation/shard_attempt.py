@@ -26,12 +26,11 @@ from synthvlm.stages.fingerprints import shard_fingerprint
 from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.calibrate import Calibration
 from synthvlm.stages.generation.candidate_plan import CandidatePlan, Key, rank, reusable_row, row_of
-from synthvlm.stages.generation.pixels import decode, encode, encoding_fact, thumbnail
+from synthvlm.stages.generation.pixels import decode, encoding_fact, pair_of, thumbnail
 from synthvlm.stages.generation.prompts import STAGE, Prompt
 from synthvlm.stages.generation.requests import GenerationRequest, ScoredImage
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
     from synthvlm.engines.base import Reporter
@@ -98,6 +97,7 @@ class ShardAttempt:
         prompts: Sequence[Prompt],
         previous: PreviousShard,
         calibration: Calibration,
+        calibrated_pairs: Mapping[Key, Pair],
         batch_generator: BatchGenerator,
         progress: Reporter,
     ) -> None:
@@ -107,7 +107,8 @@ class ShardAttempt:
             context: What all work of generation shares.
             prompts: The shard's kept captions.
             previous: What an earlier attempt left.
-            calibration: When a caption is done; its candidates come without their pixels.
+            calibration: When a caption is done, and the candidates of its sample.
+            calibrated_pairs: Best images of the sample, those that are encoded as they should be.
             batch_generator: Generates and scores.
             progress: Shows candidates done.
         """
@@ -117,10 +118,11 @@ class ShardAttempt:
         self._prompts = {prompt.id: prompt for prompt in prompts}
         share = recipe.report.preview_share
         self._previewed = {prompt.id for prompt in prompts if is_sampled(prompt.id, share)}
-        self._thresholds = calibration.thresholds
+        self._thresholds, self._sample = calibration.thresholds, calibration.sample
+        self._calibrated, self._calibrated_pairs = calibration.candidates, calibrated_pairs
         self._count = recipe.generation.candidates
         self._encoding = encoding_fact(recipe.generation.image)
-        known = self._known_rows(calibration)
+        known = self._known_rows()
         self._plan = CandidatePlan(list(self._prompts), self._count, self._thresholds, known)
         self._best: dict[str, ScoredImage] = {}
         self._pairs: dict[str, Future[Pair]] = {}
@@ -173,7 +175,7 @@ class ShardAttempt:
         rows = [row for id in self._prompts for row in self._final_rows(id)]
         for status in ("failed", "unsafe"):
             self.counts[status] = sum(row.status == status for row in rows)
-        self.counts["skipped"] = sum(row.status in ("skipped", "surplus") for row in rows)
+        self.counts["skipped"] = sum(row.status == "skipped" for row in rows)
         pairs = [self._pairs[id] for id in self._prompts if id in self._pairs]
         tables = {
             "candidates": candidate_table(rows, list(self._recipe.scorers)),
@@ -187,7 +189,11 @@ class ShardAttempt:
         ]
         prompts = list(self._prompts.values())
         fingerprint = shard_fingerprint(
-            self._recipe, self._context.image_fingerprint, self._thresholds, prompts
+            self._recipe,
+            self._context.image_fingerprint,
+            self._thresholds,
+            prompts,
+            [id for id in self._prompts if id in self._sample],
         )
         run.commit(STAGE, shard, fingerprint, files, self._facts(rows))
 
@@ -206,11 +212,11 @@ class ShardAttempt:
             "depends": dict(self._context.image_dependencies),
         }
 
-    def _known_rows(self, calibration: Calibration) -> dict[Key, Candidate]:
+    def _known_rows(self) -> dict[Key, Candidate]:
         """Rows that need no new image; those of an earlier attempt before those of calibration."""
         known: dict[Key, Candidate] = {}
         for key in ((id, index) for id in self._prompts for index in range(self._count)):
-            for rows in (self._previous.candidates, calibration.candidates):
+            for rows in (self._previous.candidates, self._calibrated):
                 row = rows.get(key)
                 if row is None or row.fingerprint != self._prompts[row.caption_id].fingerprint:
                     continue
@@ -287,14 +293,24 @@ class ShardAttempt:
             winner = self._plan.winner(id)
             if winner is None or id in self._pairs:
                 continue
-            previous_pair = self._previous.pairs.get((id, winner))
-            if previous_pair is not None and self._previous.encoding == self._encoding:
+            stored_pair = self._stored_pair((id, winner))
+            if stored_pair is not None:
                 self._pairs[id] = Future()
-                self._pairs[id].set_result(previous_pair)
+                self._pairs[id].set_result(stored_pair)
                 self._best.pop(id, None)
             else:
                 missing.append((id, winner))
         return missing
+
+    def _stored_pair(self, key: Key) -> Pair | None:
+        """The image of a winner that an earlier attempt, or the calibration, has encoded."""
+        if key in self._previous.pairs and self._previous.encoding == self._encoding:
+            return self._previous.pairs[key]
+        calibrated = self._calibrated.get(key)
+        # Where the seed does not determine the image, its scores tell whether it is the same.
+        if calibrated is None or calibrated.scores != self._plan.rows[key[0]][key[1]].scores:
+            return None
+        return self._calibrated_pairs.get(key)
 
     def _mark_winners(self) -> None:
         for id in self._prompts:
@@ -320,13 +336,10 @@ class ShardAttempt:
                 self._previews[id, index] = Preview(id, index, thumbnail(decode(pair.image)))
 
     def _final_rows(self, id: str) -> list[Candidate]:
-        """All rows of a caption; candidates that were not needed are ``surplus`` or ``skipped``."""
+        """All rows of a caption; candidates that were not needed and are not there, ``skipped``."""
         rows, unneeded = self._plan.rows[id], self._plan.unneeded(id)
         for index in unneeded:
-            status = rows[index].status if index in rows else "failed"
-            if status == "ok":
-                rows[index] = replace(rows[index], status="surplus")
-            elif status != "unsafe":
+            if index not in rows or rows[index].status == "failed":
                 request = self._request((id, index))
                 rows[index] = Candidate(
                     id, index, request.seed, "skipped", self._prompts[id].fingerprint
@@ -334,19 +347,7 @@ class ShardAttempt:
         return [rows[index] for index in range(self._count)]
 
     def _encode(self, image: ScoredImage) -> Pair:
-        assert image.pixels is not None
-        settings = self._recipe.generation.image
-        height, width = image.pixels.shape[:2]
-        return Pair(
-            caption_id=image.request.id,
-            index=image.request.index,
-            image=encode(image.pixels, settings),
-            format=settings.format,
-            width=width,
-            height=height,
-            image_embedding=_half(image.image_embedding),
-            text_embedding=_half(image.text_embedding),
-        )
+        return pair_of(image, self._recipe.generation.image)
 
     def _report_progress(self) -> None:
         """Report how many candidates need no more work."""
@@ -356,9 +357,3 @@ class ShardAttempt:
             done += sum(n not in rows[id] for id in self._prompts for n in plan.unneeded(id))
         self._progress.advance(done - self._shown)
         self._shown = done
-
-
-def _half(embedding: np.ndarray | None) -> np.ndarray | None:
-    import numpy as np
-
-    return None if embedding is None else embedding.astype(np.float16)
