@@ -17,12 +17,14 @@ import numpy as np
 from synthvlm.captions.rules import RULES
 from synthvlm.captions.rules.base import TextRule
 from synthvlm.data import caption_schema, measure_schema
+from synthvlm.recipe import source_name
 from synthvlm.run_folder.marker import model_measure_stage
 from synthvlm.stages.curation.model_measure import measure_by_model, measured_values
 from synthvlm.stages.curation.rules import (
     ALIGNMENT,
     bounds_of,
     model_rules_on,
+    rules_without_images,
     text_rules_on,
 )
 from synthvlm.stages.curation.verdicts import (
@@ -83,7 +85,7 @@ def curate(
     markers = {} if stale else {s: m for s, m in done.items() if s in measures}
     if stale:
         verdicts = Verdicts(run, measures)
-        refuse_equal_ids(verdicts)
+        refuse_equal_ids(verdicts, [source_name(source) for source in recipe.sources])
         _decide(run, recipe, verdicts, progress)
         progress.start(STAGE, len(measures), "shards")
         models = {name: run.markers(model_measure_stage(name)) for name in model_rules_on(recipe)}
@@ -135,6 +137,12 @@ def _decide(run: RunFolder, recipe: Recipe, verdicts: Verdicts, progress: Progre
         reject_duplicates(verdicts)
     if curation.near_duplicates is not None:
         reject_near_duplicates(run, verdicts, curation.near_duplicates, progress)
+    left_out = rules_without_images(recipe)
+    if left_out:
+        progress.note(
+            f"note: {', '.join(left_out)}: no source names original images (sources.N.image_root, "
+            f"sources.N.image_field), so all captions pass"
+        )
     for name in model_rules_on(recipe):
         bounds = bounds_of(recipe, [name]).get(name, (None, None))
         measure_by_model(run, recipe, name, bounds, verdicts, progress)

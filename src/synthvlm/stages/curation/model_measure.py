@@ -62,7 +62,7 @@ def measure_by_model(
     total = verdicts.remaining()
     progress.start(name, total, "captions")
     allowed = math.ceil(recipe.run.max_failed_share * total)
-    failed = 0
+    failed = without_image = 0
     first: str | None = None
     with ExitStack() as resources:
         work = _RulePass(run, recipe, name, resources)
@@ -71,6 +71,8 @@ def measure_by_model(
             known = work.shard(shard, rows, verdicts)
             problems = _decide(shard, rows, known, name, bounds, verdicts)
             failed += len(problems)
+            # Where there is no problem, the rule does not apply.
+            without_image += sum(math.isnan(one.value) for one in known) - len(problems)
             first = first or next(iter(problems), None)
             if failed > allowed:
                 raise TooManyFailuresError(
@@ -81,6 +83,11 @@ def measure_by_model(
             progress.advance(len(rows))
     stage = model_measure_stage(name)
     run.sweep(stage, [stage], run.markers(stage))
+    if without_image and looks_at_images(name):
+        progress.note(
+            f"note: {name}: {without_image} of {total} captions have no original image at hand, "
+            f"and pass; if they have some: --set sources.N.image_root=FOLDER"
+        )
     if failed:
         progress.note(f"warning: {name}: {failed} captions could not be measured: {first}")
     if work.measured:

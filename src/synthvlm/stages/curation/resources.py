@@ -111,7 +111,9 @@ class OriginalImages:
     def __init__(self, recipe: Recipe) -> None:
         """Nothing is read yet."""
         self._streams = {
-            source_name(source): _Stream(source) for source in recipe.sources if source.has_images
+            source_name(source): _Stream(source, f"sources.{number}")
+            for number, source in enumerate(recipe.sources)
+            if source.has_images
         }
 
     def of(self, captions: Sequence[tuple[str, int]]) -> list[OriginalImage]:
@@ -132,8 +134,11 @@ class OriginalImages:
 
 
 class _Stream:
-    def __init__(self, source: SourceSettings) -> None:
-        self._source = source
+    def __init__(self, source: SourceSettings, place: str) -> None:
+        self._source, self._place = source, place
+        # Formats such as COCO name images, whether or not they are at hand.
+        is_asked = source.image_field or source.image_root or source.image_captioner
+        self._missing_ok = is_asked is None
         self._wanted: deque[int] = deque()
         self._images: Iterator[OriginalImage] | None = None
 
@@ -148,8 +153,11 @@ class _Stream:
                 source_path(self._source),
                 rows=self._rows(),
                 format=self._source.format,
+                text_field="" if is_written(self._source) else self._source.text_field,
                 image_field=self._source.image_field,
                 image_root=self._source.image_root,
+                place=self._place,
+                missing_ok=self._missing_ok,
                 **hub_arguments(self._source),
             )
         return next(self._images)

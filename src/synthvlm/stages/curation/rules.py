@@ -32,6 +32,7 @@ __all__ = [
     "looks_at_images",
     "model_rules_on",
     "rules_on",
+    "rules_without_images",
     "text_rules_on",
 ]
 
@@ -57,11 +58,20 @@ def model_rules_on(recipe: Recipe) -> list[str]:
 
     Those on original images are left out where no source has any: they would let all pass.
     """
+    left_out = rules_without_images(recipe)
+    return [name for name in _model_rules(recipe) if name not in left_out]
+
+
+def rules_without_images(recipe: Recipe) -> list[str]:
+    """The rules on original images that are on, where no source has any."""
+    if any(source.has_images for source in recipe.sources):
+        return []
+    return [name for name in _model_rules(recipe) if looks_at_images(name)]
+
+
+def _model_rules(recipe: Recipe) -> list[str]:
     names = [name for name in rules_on(recipe) if issubclass(RULES[name], ModelRule)]
-    if recipe.curation.alignment is not None:
-        names.append(ALIGNMENT)
-    illustrated = any(source.has_images for source in recipe.sources)
-    return [name for name in names if illustrated or not looks_at_images(name)]
+    return names if recipe.curation.alignment is None else [*names, ALIGNMENT]
 
 
 def looks_at_images(name: str) -> bool:

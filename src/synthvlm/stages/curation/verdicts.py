@@ -245,8 +245,12 @@ def balance_concepts(verdicts: Verdicts, settings: ConceptSettings, reason: str)
     positions.reject(kept, reason)
 
 
-def refuse_equal_ids(verdicts: Verdicts) -> None:
+def refuse_equal_ids(verdicts: Verdicts, sources: Sequence[str]) -> None:
     """Check that no id occurs twice.
+
+    Args:
+        verdicts: Their measures hold the ids.
+        sources: The names of the recipe's sources, in their order.
 
     Raises:
         CaptionSourceError: One does; the message names both rows.
@@ -259,19 +263,19 @@ def refuse_equal_ids(verdicts: Verdicts) -> None:
     if not twins:
         return
 
-    def name(position: int) -> tuple[str, str]:
+    def name(position: int) -> tuple[str, str, str]:
         part = bisect_right(starts, position) - 1
         table = verdicts.table(places[part], ["id", "source", "row"])
         row = table.slice(position - starts[part], 1).to_pylist()[0]
-        return row["id"], f"row {row['row']} of source {row['source']!r}"
+        return row["id"], row["source"], f"row {row['row']} of source {row['source']!r}"
 
     position = min(twins)
-    id, second = name(position)
-    _, first = name(twins[position])
+    id, source, second = name(position)
+    _, _, first = name(twins[position])
     more = f" (and {len(twins) - 1} more)" if len(twins) > 1 else ""
     raise CaptionSourceError(
         f"two captions have the id {id!r}: {first} and {second}{more}; make the ids unique, or "
-        f"leave them out by naming another column in sources.N.id_field"
+        f"number the rows instead: --set sources.{sources.index(source)}.id_field=null"
     )
 
 

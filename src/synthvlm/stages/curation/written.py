@@ -145,6 +145,7 @@ def _of_images(
         format=source.format,
         image_field=source.image_field,
         image_root=source.image_root,
+        place=f"sources.{recipe.sources.index(source)}",
         **hub_arguments(source),
     )
     writer = _LazyWriter(run, recipe, source, settings, resources)
