@@ -46,9 +46,9 @@ ALLOWED = {
     "evaluation": "captions errors estimates models progress",
     "comparison": "captions components data errors estimates models progress recipe report "
     "run_folder scorers training",
-    "doctor": "components errors models recipe",
-    "cli": "checks comparison components doctor engines errors estimates evaluation pipeline "
-    "planning progress publishing recipe training",
+    "doctor": "components errors evaluation models recipe training",
+    "cli": "checks comparison components doctor engines errors estimates evaluation models "
+    "pipeline planning progress publishing recipe training",
     "__init__": "components errors pipeline recipe",
     "__main__": "cli",
 }

@@ -57,6 +57,45 @@ def test_every_model_that_a_recipe_runs_here_is_listed(tmp_path: Path) -> None:
     assert models[str(lora)] == "v2"
 
 
+def test_models_of_training_and_the_judge_are_listed(
+    no_hub: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    found = {finding.what: finding for finding in findings()}
+    assert found["model lmsys/vicuna-7b-v1.5"].state in ("ok", "missing")
+    assert "model openai/clip-vit-large-patch14-336" in found
+    assert found["judge of mm-vet"].state == "missing"
+    assert "OPENAI_API_KEY" in found["judge of mm-vet"].detail
+
+
+def test_a_long_name_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Finding("ok", "short", "fine"), Finding("missing", "model org/" + "x" * 40, "gone")]
+    monkeypatch.setattr(doctor, "findings", lambda: iter(rows))
+    lines: list[str] = []
+    diagnose(lines.append)
+    assert [line.split() for line in lines] == [
+        ["ok", "short", "fine"],
+        ["missing", "model", "org/" + "x" * 40],
+        ["gone"],
+    ]
+    assert lines[0].index("fine") == lines[2].index("gone")
+
+
+def test_a_cached_model_without_safetensors_is_not_ready(tmp_path: Path) -> None:
+    from huggingface_hub import scan_cache_dir
+
+    for name, file in (("a", "pytorch_model.bin"), ("b", "model.safetensors")):
+        folder = tmp_path / f"models--org--{name}"
+        (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
+        (folder / "snapshots" / ("0" * 40) / file).touch()
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text("0" * 40)
+    cached = {
+        repo.repo_id: doctor._has_safetensors(repo) for repo in scan_cache_dir(tmp_path).repos
+    }
+    assert cached == {"org/a": False, "org/b": True}
+
+
 def test_models_of_endpoints_are_not_looked_for_here() -> None:
     recipe = Recipe.load(
         captions=["captions.txt"],

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from synthvlm.components.settings import named_models
 from synthvlm.errors import first_line
 from synthvlm.recipe import RECIPES, TINY, Recipe
 from synthvlm.safe_text import printable
+from synthvlm.training.recipe import TRAINING_RECIPES, TrainingRecipe
 
 __all__ = ["Finding", "diagnose", "findings"]
 
@@ -37,6 +39,7 @@ _EXTRAS = {
     "endpoint": ("httpx2", "an LLM judge behind an endpoint"),
 }
 _HUB_TIMEOUT_S = 3.0
+_WHAT_WIDTH = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,11 @@ def diagnose(show: Callable[[str], None] = print) -> bool:
     signs = {"ok": "ok     ", "missing": "missing", "broken": "BROKEN "}
     healthy = True
     for finding in findings():
-        show(printable(f"{signs[finding.state]}  {finding.what:<22}  {finding.detail}"))
+        sign, what = signs[finding.state], finding.what
+        if len(what) > _WHAT_WIDTH:  # it has a line of its own
+            show(printable(f"{sign}  {what}"))
+            sign, what = " " * len(sign), ""
+        show(printable(f"{sign}  {what:<{_WHAT_WIDTH}}  {finding.detail}"))
         healthy = healthy and finding.state != "broken"
     return healthy
 
@@ -71,6 +78,7 @@ def findings() -> Iterator[Finding]:
             advice = f"{purpose}: pip install 'synthvlm[{extra}]'"
             yield Finding("missing", f"extra {extra}", advice)
     yield _embedded()
+    yield from _judges()
     yield from _hub_models()
 
 
@@ -126,18 +134,28 @@ def _embedded() -> Finding:
     return Finding("ok", "model tiny", "shipped with the package")
 
 
+def _judges() -> Iterator[Finding]:
+    from synthvlm.evaluation.benchmarks import PAPER
+    from synthvlm.evaluation.harness import judge_problem
+
+    for benchmark in PAPER:
+        if benchmark.needs_judge:
+            problem = judge_problem(benchmark)
+            detail = problem or "its API key is set; synthvlm eval --benchmarks uses it"
+            yield Finding("missing" if problem else "ok", f"judge of {benchmark.name}", detail)
+
+
 def _hub_models() -> Iterator[Finding]:
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        cached = {repo.repo_id for repo in scan_cache_dir().repos}
+        cached = {repo.repo_id for repo in scan_cache_dir().repos if _has_safetensors(repo)}
     except CacheNotFound:
         cached = set()
+    recipes = [Recipe.load(recipe, captions=["captions.txt"]) for recipe in RECIPES.lines()]
     models = dict.fromkeys(
-        model
-        for recipe in RECIPES.lines()
-        for model in _models_of(Recipe.load(recipe, captions=["captions.txt"]))
+        [model for recipe in recipes for model in _models_of(recipe)] + list(_training_models())
     )
     reachable = True
     for name, revision in models:
@@ -150,6 +168,24 @@ def _hub_models() -> Iterator[Finding]:
         else:
             reachable = "not reachable" not in problem
             yield Finding("missing", f"model {name}", problem)
+
+
+def _has_safetensors(repo: Any) -> bool:
+    """Whether a model of the local cache has weights that are loaded here."""
+    files = (file.file_name for revision in repo.revisions for file in revision.files)
+    return any(name.endswith(".safetensors") for name in files)
+
+
+def _training_models() -> Iterator[tuple[str, str | None]]:
+    """The models that the built-in training recipes start from, with their revisions."""
+    for name in TRAINING_RECIPES.lines():
+        model = TrainingRecipe.load(name, data=["run"]).model
+        for part, revision in (
+            (model.vision_tower, model.vision_tower_revision),
+            (model.language_model, model.language_model_revision),
+        ):
+            if part != TINY:
+                yield part, revision
 
 
 def _models_of(recipe: Recipe) -> Iterator[tuple[str, str | None]]:
@@ -188,7 +224,8 @@ def _hub_problem(name: str, revision: str | None = None) -> str | None:
     files = [sibling.rfilename for sibling in info.siblings or []]
     if not any(file.endswith(".safetensors") for file in files):
         return (
-            f"no safetensors in its {revision or 'main'} revision: set `revision` to a converted "
-            f"one (e.g. refs/pr/N; the hub's converter opens such a pull request)"
+            f"no safetensors in its {revision or 'main'} revision: `hf download {name} --local-dir "
+            f"FOLDER` and `synthvlm convert-weights FOLDER NEW` make them; name NEW in the recipe. "
+            f"Or set its revision to a converted one (refs/pr/N, by the hub's converter)"
         )
     return None

@@ -51,6 +51,22 @@ def train(
         train_command(recipe, out, data=data, changes=overrides)
 
 
+@app.command("convert-weights")
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="Model folder with pytorch_model*.bin.", metavar="SRC")
+    ],
+    target: Annotated[str, typer.Argument(help="A new folder.", metavar="DEST")],
+    debug: DebugOption = False,
+) -> None:
+    """Convert pickled weights to safetensors, in a process without network or other rights."""
+    with explained(debug):
+        from synthvlm.models.convert_weights import convert_weights
+
+        convert_weights(source, target, lambda line: print(printable(line)))
+        print(printable(f"model:  {target}"))
+
+
 @app.command("eval")
 def evaluate(
     model: Annotated[

@@ -16,6 +16,7 @@ __all__ = [
     "clip_path",
     "identify",
     "language_path",
+    "loaded_files",
     "located",
     "model_identity",
     "pipeline_path",
@@ -101,15 +102,18 @@ def model_identity(path: str) -> str:
             return file_hash(model)
         if not model.is_dir():
             return path
-        loaded = {os.fsencode(file.relative_to(model)): file for file in _loadable(model, ())}
+        loaded = {os.fsencode(file.relative_to(model)): file for file in loaded_files(model)}
         parts = [b"%s\0%s\0" % (name, file_hash(loaded[name]).encode()) for name in sorted(loaded)]
         return digest(parts)
     except OSError as error:
         raise ModelError(f"{error.filename or path} cannot be read: {error.strerror}") from error
 
 
-def _loadable(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """The files beneath a folder that count; links are followed, but not in circles."""
+def loaded_files(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
+    """The files beneath a model's folder that count; see ``model_identity``.
+
+    Links are followed, but not in circles: ``above`` are the folders that this one is in.
+    """
     info = folder.stat()
     here = (info.st_dev, info.st_ino)
     if here in above:
@@ -119,7 +123,7 @@ def _loadable(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path
         if name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _loadable(entry, (*above, here))
+            yield from loaded_files(entry, (*above, here))
         elif entry.is_file() and not (
             name.endswith(_NOT_LOADED) or name.split(".")[0] in _DOCUMENTS
         ):

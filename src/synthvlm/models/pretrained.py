@@ -105,7 +105,8 @@ def _check_folder(kind: str, model: str) -> None:
 def _cannot_load(kind: str, model: str, error: Exception) -> ModelError:
     return ModelError(
         f"cannot load the {kind} model {model}: {first_line(error)} "
-        f"(`synthvlm doctor` checks what is reachable; weights must be safetensors)"
+        f"(`synthvlm doctor` checks what is reachable; weights must be safetensors: `synthvlm "
+        f"convert-weights` makes them of .bin files)"
     )
 
 
