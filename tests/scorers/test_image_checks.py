@@ -176,6 +176,15 @@ def test_probabilities_are_those_of_the_pipeline_of_transformers(
         assert reason == f"{best['label']} {best['score']:.2f} (limit 0)"
 
 
+@pytest.mark.parametrize("rows", [1, 3, 4])
+def test_an_image_of_a_few_rows_has_its_channels_last(classifier: Path, rows: int) -> None:
+    image = varied(rows)[:rows]
+    classify = pipeline("image-classification", str(classifier), device="cpu", top_k=None)
+    golden = {entry["label"]: entry["score"] for entry in classify(Image.fromarray(image))}
+    check = ImageClassifierCheck(str(classifier), labels=["nsfw"], max_probability=0.0)
+    assert check.check(pictures(image)) == [f"nsfw {golden['nsfw']:.2f} (limit 0)"]
+
+
 def test_labels_that_the_model_does_not_have_are_refused(classifier: Path) -> None:
     with pytest.raises(ModelError, match=r"no label .nude.*some of normal, nsfw"):
         ImageClassifierCheck(str(classifier), labels=["nsfw", "nude"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from skimage.metrics import structural_similarity
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 import random_models
+from synthvlm.components.component import LoadContext
 from synthvlm.errors import ModelError
 from synthvlm.scorers.base import Scorer, Scores
-from synthvlm.scorers.clip import ClipScorer
+from synthvlm.scorers.clip import ClipScorer, ClipSettings
 from synthvlm.scorers.ssim import SsimScorer, ssim_score
 
 
@@ -104,33 +106,109 @@ def test_a_flat_image_survives_and_noise_does_not() -> None:
     assert ssim_score(np.asarray(noise), 64, 28) < 0.5
 
 
-def test_clip_score_equals_a_direct_computation(clip_folder: Path) -> None:
+@pytest.fixture(scope="module")
+def aligned_clip(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with its text embeddings turned round: most of its cosines are above 0."""
+    folder = tmp_path_factory.mktemp("aligned") / "clip"
+    shutil.copytree(clip_folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["text_projection.weight"] = -weights["text_projection.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@functools.cache
+def parts_of(folder: Path) -> tuple[CLIPModel, CLIPImageProcessorPil, CLIPTokenizer]:
+    model = CLIPModel.from_pretrained(folder).eval()
+    processor = CLIPImageProcessorPil.from_pretrained(folder)
+    return model, processor, CLIPTokenizer.from_pretrained(folder)
+
+
+def by_transformers(folder: Path, image: Image.Image, text: str) -> tuple[torch.Tensor, float]:
+    """The embedding of an image and its cosine with a text's, as transformers computes them."""
+    model, processor, tokenizer = parts_of(folder)
+    with torch.inference_mode():
+        pixels = processor(images=image, return_tensors="pt")
+        image_features = model.get_image_features(**pixels).pooler_output
+        tokens = tokenizer(text, return_tensors="pt")
+        text_features = model.get_text_features(**tokens).pooler_output
+    cosine = torch.nn.functional.cosine_similarity(image_features, text_features).item()
+    return torch.nn.functional.normalize(image_features)[0], cosine
+
+
+CAPTIONS = [f"{n} things, of which {n} are round" for n in range(12)]
+
+
+def test_clip_score_equals_a_direct_computation(aligned_clip: Path) -> None:
     images = varied_images(12, 70)
-    captions = [f"{n} things, of which {n} are round" for n in range(12)]
-    scores = ClipScorer(str(clip_folder)).score(as_batch(images), captions)
-    model = CLIPModel.from_pretrained(clip_folder).eval()
-    processor = CLIPImageProcessorPil.from_pretrained(clip_folder)
-    tokenizer = CLIPTokenizer.from_pretrained(clip_folder)
-    for n, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        with torch.inference_mode():
-            text = tokenizer("A photo depicts " + caption, return_tensors="pt")
-            pixels = processor(images=image, return_tensors="pt")
-            expected = torch.nn.functional.cosine_similarity(
-                model.get_image_features(**pixels).pooler_output,
-                model.get_text_features(**text).pooler_output,
-            ).item()
-        assert scores.values[n] == pytest.approx(max(expected, 0.0), abs=1e-5)
+    scores = ClipScorer(str(aligned_clip)).score(as_batch(images), CAPTIONS).values
+    pairs = list(zip(images, CAPTIONS, strict=True))
+    expected = [by_transformers(aligned_clip, i, "A photo depicts " + c)[1] for i, c in pairs]
+    np.testing.assert_allclose(scores, np.maximum(expected, 0), atol=1e-5)
+    # The comparison could tell: no two values are the same, nor those without the prefix.
+    assert len({round(value, 4) for value in expected if value > 0.01}) >= 10
+    plain = ClipScorer(str(aligned_clip), prefix="").score(as_batch(images), CAPTIONS).values
+    expected = [by_transformers(aligned_clip, image, caption)[1] for image, caption in pairs]
+    np.testing.assert_allclose(plain, np.maximum(expected, 0), atol=1e-5)
+    assert np.abs(plain - scores).min() > 1e-4
+
+
+def circle(n: int) -> np.ndarray:
+    """A red, blue or green circle on light grey."""
+    y, x = np.mgrid[:64, :64]
+    image = np.full((64, 64, 3), 235, np.uint8)
+    image[(x - 20 - 4 * n) ** 2 + (y - 32) ** 2 < 14**2] = (
+        (200, 30, 30), (30, 60, 200), (30, 150, 60),
+    )[n]  # fmt: skip
+    return image
+
+
+def test_clip_score_is_what_it_was() -> None:
+    """Computed by `CLIPModel` of transformers 5.23, its tokenizer and processor alone."""
+    images = as_batch([Image.fromarray(circle(n)) for n in range(3)])
+    captions = ["a red circle", "a blue circle", "a green circle"]
+    scorer = ClipScorer.load(ClipSettings(), LoadContext())
+    golden = [0.3682440, 0.3976656, 0.2608145]
+    np.testing.assert_allclose(scorer.score(images, captions).values, golden, atol=2e-5)
+    without = ClipScorer.load(ClipSettings(prefix=""), LoadContext())
+    golden = [0.3709563, 0.3927992, 0.2446756]
+    np.testing.assert_allclose(without.score(images, captions).values, golden, atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 40), (3, 40), (4, 40), (3, 3), (40, 3)])
+def test_an_image_of_a_few_rows_has_its_channels_last(
+    clip_folder: Path, size: tuple[int, int]
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    (found,) = ClipScorer(str(clip_folder)).embed_images(as_batch([image]))
+    expected, _ = by_transformers(clip_folder, image, "stripes")
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_clip_scores_are_clipped_at_zero(clip_folder: Path) -> None:
     scorer = ClipScorer(str(clip_folder))
-    images, captions = as_batch(varied_images(10, 64)), [f"{n}" * n for n in range(10)]
+    images = as_batch(varied_images(10, 64))
+    captions = [f"{n}" * n for n in range(9)] + ["x"]
     scores = scorer.score(images, captions)
     assert scores.image_embeddings is not None
     assert scores.text_embeddings is not None
     raw = (scores.image_embeddings * scores.text_embeddings).sum(axis=1)
+    assert raw.min() < -0.01
     np.testing.assert_allclose(scores.values, np.maximum(raw, 0), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(scores.image_embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_a_caption_is_embedded_once_for_all_its_candidates(clip_folder: Path) -> None:
+    """In one batch or in several."""
+    scorer, embedded = ClipScorer(str(clip_folder)), list[int]()
+    text_model = scorer._model.text_model
+    text_model.register_forward_hook(lambda _, args, kwargs, out: embedded.append(
+        len(kwargs["input_ids"])), with_kwargs=True)  # fmt: skip
+    images = as_batch(varied_images(4, 32))
+    for captions in (["a", "a", "a", "b"], ["b", "b", "b", "c"], ["c", "a", "b", "d"]):
+        scorer.score(images, captions)
+    assert sum(embedded) == 4
 
 
 def test_a_caption_longer_than_the_text_tower_is_marked(clip_folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import (
     AutoTokenizer,
     Siglip2Config,
@@ -89,9 +90,8 @@ def by_transformers(folder: Path, images: torch.Tensor, captions: list[str]) -> 
     tokens = AutoTokenizer.from_pretrained(folder)(
         captions, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
     )
-    pixels = kind[1].from_pretrained(folder)(
-        images=list(images.permute(0, 2, 3, 1).numpy()), return_tensors="pt"
-    )
+    pictures = [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).numpy()]
+    pixels = kind[1].from_pretrained(folder)(images=pictures, return_tensors="pt")
     with torch.no_grad():
         logits = model(input_ids=tokens["input_ids"], **pixels).logits_per_image
     return [float(value) for value in torch.sigmoid(logits).diagonal()]
@@ -112,6 +112,15 @@ def test_it_is_what_transformers_computes(
         assert vectors.shape == (4, WIDTH)
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert scores.truncated == (False,) * 4
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4])
+def test_an_image_of_a_few_rows_has_its_channels_last(
+    folder: Path, scorer: SiglipScorer, images: torch.Tensor, rows: int
+) -> None:
+    narrow, caption = images[:1, :, :rows], CAPTIONS[:1]
+    (golden,) = by_transformers(folder, narrow, caption)
+    assert scorer.score(narrow, caption).values[0] == pytest.approx(golden, abs=1e-6)
 
 
 def test_the_batch_and_the_case_do_not_matter(scorer: SiglipScorer, images: torch.Tensor) -> None:

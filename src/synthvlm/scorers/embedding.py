@@ -57,7 +57,10 @@ class EmbeddingScorer(Scorer):
         import torch
 
         pixels = list(images.permute(0, 2, 3, 1).cpu().numpy())
-        inputs = self._processor(images=pixels, return_tensors="pt").to(self._device)
+        # Said, for an image of 1, 3 or 4 rows could be one with its channels first.
+        inputs = self._processor(
+            images=pixels, return_tensors="pt", input_data_format="channels_last"
+        ).to(self._device)
         with torch.inference_mode():
             return _unit(self._model.get_image_features(**inputs).pooler_output)
 

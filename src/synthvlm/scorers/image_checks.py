@@ -119,7 +119,9 @@ class ImageClassifierCheck:
         import torch
 
         pixels = list(images.permute(0, 2, 3, 1).cpu().numpy())
-        inputs = self._processor(images=pixels, return_tensors="pt").to(self._model.device)
+        inputs = self._processor(
+            images=pixels, return_tensors="pt", input_data_format="channels_last"
+        ).to(self._model.device)
         with torch.inference_mode():
             logits = self._model(**inputs).logits
         rows = logits.softmax(-1) if self._exclusive else logits.sigmoid()
@@ -173,7 +175,9 @@ class StableDiffusionCheck:
 
         model = self._model
         pixels = list(images.permute(0, 2, 3, 1).cpu().numpy())
-        inputs = self._processor(images=pixels, return_tensors="pt").to(model.device)
+        inputs = self._processor(
+            images=pixels, return_tensors="pt", input_data_format="channels_last"
+        ).to(model.device)
         with torch.inference_mode():
             embeddings = model.visual_projection(model.vision_model(inputs["pixel_values"])[1])
             special = _beyond(
