@@ -218,7 +218,8 @@ def keep_best_aligned(
         measures += [known[id] for id in part]
     scores = np.array(measures, np.float64)
     measured = np.flatnonzero(~np.isnan(scores))
-    count = math.ceil(top_fraction * len(measured))
+    # Rounded first: 0.55 * 20 is 11.000000000000002 and must not become 12.
+    count = math.ceil(round(top_fraction * len(measured), 6))
     order = np.lexsort((ids[measured], -scores[measured])) if len(measured) else measured
     kept = np.isnan(scores)
     kept[measured[order[:count]]] = True
