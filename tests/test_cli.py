@@ -19,6 +19,7 @@ import synthvlm
 from commands import run
 from fake_models import FakeGenerator, use_fake_models
 from synthvlm.captions.rules import METHOD_RULES
+from synthvlm.cli import app
 from synthvlm.cli.errors import explained
 
 CAPTIONS = [
@@ -127,7 +128,7 @@ def test_printed_recipe_can_be_edited_and_given_back(tmp_path: Path, captions: P
         (["run", "gone.yaml", "--out", "x"], "error: recipe gone.yaml does not exist"),
         (["run", "sdxl", "--out", "x"], "error: sdxl: sources: no captions are named"),
         (
-            ["run", "--out", "x", "--set", "generation.stesp=3"],
+            ["run", "tiny", "--out", "x", "--set", "generation.stesp=3"],
             "error: tiny: generation.stesp: unknown key, did you mean 'steps'?",
         ),
         (["run", "--out", "x", "--captions", "gone.txt"], "error: gone.txt: no such file"),
@@ -172,7 +173,7 @@ def test_wrong_usage_is_exit_status_two(tmp_path: Path, arguments: list[str]) ->
 def break_pipeline() -> None:
     from synthvlm import Pipeline
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ValueError("two\nlines")
 
     Pipeline.run = fail  # type: ignore[method-assign, assignment]
@@ -244,6 +245,39 @@ def test_the_same_folder_resumes_without_naming_anything_again(
     assert "12 candidates generated" in result.out
     again = run(["run", "--out", folder], tmp_path, use_fake_models)
     assert again.out.count("(up to date, nothing to do)") == 5
+
+
+@pytest.mark.parametrize("command", ["run", "curate", "generate", "select", "export", "report"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_new_folder_needs_a_recipe_or_captions(
+    tmp_path: Path, command: str, is_there: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "typo"
+    if is_there:
+        folder.mkdir()
+    line = f"error: {folder} holds no run yet: correct --out, or begin one with a recipe or"
+    for more in ([], ["--limit", "3"], ["--set", "seed=1"]):
+        with pytest.raises(SystemExit) as ended:
+            app([command, "--out", str(folder), *more])
+        assert ended.value.code == 1
+        assert one_line(capsys.readouterr().err).startswith(line)
+    assert folder.exists() == is_there
+    assert not is_there or not any(folder.iterdir())
+
+
+def test_images_are_replaced_by_agreement_only(tmp_path: Path, captions: Path) -> None:
+    folder, other = tmp_path / "run", tmp_path / "other.txt"
+    other.write_text("A white fish over a brown stone, near a boat.\n")
+    command = ["run", "--out", folder, *FAKE_MODELS, "--captions"]
+    assert run([*command, captions], tmp_path, use_fake_models).code == 0
+    recipe = (folder / "recipe.yaml").read_bytes()
+    refused = run([*command, other], tmp_path, use_fake_models)
+    assert refused.code == 1
+    assert "holds 3 images that would be lost: 3 captions changed" in one_line(refused.err)
+    assert "--replace-images" in refused.err
+    assert (folder / "recipe.yaml").read_bytes() == recipe
+    assert run(["run", "--out", folder], tmp_path, use_fake_models).code == 0
+    assert run([*command, other, "--replace-images"], tmp_path, use_fake_models).code == 0
 
 
 def test_limit_and_several_sources(tmp_path: Path, captions: Path) -> None:

@@ -100,7 +100,10 @@ def test_an_image_of_it_can_be_made_again(run: Path) -> None:
 
 
 def test_it_is_finished_and_says_first_what_is_made_again(run: Path, tmp_path: Path) -> None:
-    done = command(["run", "--out", run], tmp_path)
+    refused = command(["run", "--out", run], tmp_path)
+    assert refused.code == 1
+    assert "holds 4 images that would be lost: the folder is of an earlier version" in refused.err
+    done = command(["run", "--out", run, "--replace-images"], tmp_path)
     assert done.code == 0, done.err
     output = done.out + done.err
     note = "note: 16 images are made again: the folder is of an earlier version of synthvlm"

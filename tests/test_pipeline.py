@@ -77,11 +77,17 @@ class Job:
             "run.threads=1",
         ]
 
-    def run(self, *changes: str, until: str = "export", **options: Any) -> list[StageSummary]:
+    def run(
+        self,
+        *changes: str,
+        until: str = "export",
+        replace_images: bool = False,
+        **options: Any,
+    ) -> list[StageSummary]:
         recipe = Recipe.load(
             "tiny", captions=[self.file], overrides=[*self.base, *changes], **options
         )
-        return Pipeline(recipe, self.out).run(until)
+        return Pipeline(recipe, self.out).run(until, replace_images=replace_images)
 
     def rows(self, folder: str) -> list[dict[str, Any]]:
         files = sorted((self.out / folder).glob("*.parquet"))
@@ -250,7 +256,7 @@ def test_another_image_format_redraws_the_winners(job: Job, calls: Calls) -> Non
 def test_another_model_setting_generates_everything(job: Job, calls: Calls) -> None:
     job.run()
     calls.clear()
-    job.run("generation.guidance_scale=5.0")
+    job.run("generation.guidance_scale=5.0", replace_images=True)
     assert calls["generated"] == 3 * len(CAPTIONS)
 
 

@@ -75,9 +75,9 @@ class Candidate:
         caption_id: The caption's id.
         index: Zero-based number among the candidates of the caption.
         seed: The image generator's seed (0 .. 2**63 - 1).
-        status: ``ok``; ``failed``; ``unsafe``, by the image check; or ``skipped``, because the
-            caption was done before. Early versions also stored ``surplus``, for ``ok`` candidates
-            that did not count.
+        status: ``ok``; ``failed``; ``pending``, because the run was stopped before; ``unsafe``, by
+            the image check; or ``skipped``, because the caption was done before. Early versions
+            also stored ``surplus``, for ``ok`` candidates that did not count.
         fingerprint: What the image and its scores depend on.
         scores: The value of each scorer, by its name; empty where there is no image.
         score: The weighted sum; None unless ok.
@@ -85,7 +85,7 @@ class Candidate:
         reproducible: Whether the seed determines the image.
         prompt_truncated: Whether the text encoders of the generator cut it off.
         chosen: Whether this is the caption's best candidate.
-        problem: Why it failed or is unsafe, or None.
+        problem: Why it failed, is pending or is unsafe, or None.
     """
 
     caption_id: str

@@ -6,6 +6,7 @@ captions -> measure -> curate -> generate, score, choose -> select -> export -> 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
@@ -64,11 +65,13 @@ class Pipeline:
         self._engine = engine or LocalEngine()
         self._progress = progress or SilentProgress()
 
-    def run(self, until: str = "report") -> list[StageSummary]:
+    def run(self, until: str = "report", *, replace_images: bool = False) -> list[StageSummary]:
         """Run the stages up to and including one. Results that are up to date are reused.
 
         Args:
             until: The last stage, one of ``STAGES``.
+            replace_images: Whether images of an earlier run may be lost, because captions, seed,
+                models or scorers changed; otherwise the run stops before anything changes.
 
         Returns:
             A summary of each stage, except the report.
@@ -77,15 +80,22 @@ class Pipeline:
             SynthVLMError: Something went wrong. Finished work is kept, and the same call resumes
                 the run.
         """
+        from synthvlm.stages.fingerprints import content_digest
+        from synthvlm.stages.generation.stored_images import refuse_lost_images
+
         if until not in STAGES:
             raise RecipeError(f"unknown stage {until!r} (valid: {', '.join(STAGES)})")
         self.folder.prepare()
         state = self._progress.snapshot if isinstance(self._progress, Tracker) else None
         with self.folder.held(state, self._progress.note):
             self._fix_settings()
+            digests = [content_digest(source) for source in self.recipe.sources]
+            if until != "curate" and not replace_images:
+                refuse_lost_images(self.folder, self.recipe, digests)
+            self._write_recipe()
             self.folder.event("run", until=until, version=version("synthvlm"))
             try:
-                summaries = self._stages(until)
+                summaries = self._stages(until, digests, replace_images=replace_images)
             except BaseException:
                 with suppress(RunFolderError):  # a full disk must not hide the first error
                     self.folder.flush_events()
@@ -97,21 +107,25 @@ class Pipeline:
                 write_report(self.folder, self.recipe, self._progress)
         return summaries
 
-    def _stages(self, until: str) -> list[StageSummary]:
+    def _stages(
+        self, until: str, digests: Sequence[str], *, replace_images: bool
+    ) -> list[StageSummary]:
         from synthvlm.stages.curation.curate import curate, funnel_lines
         from synthvlm.stages.curation.measure import measure
 
         run = self.folder
-        summaries = [self._finished(measure(run, self.recipe, self._progress))]
+        summaries = [self._finished(measure(run, self.recipe, self._progress, digests))]
         measures = run.markers("measure")
         curated = curate(run, self.recipe, measures, self._progress)
         details = funnel_lines(run, self.recipe, curated.counts)
         summaries.append(self._finished(curated, details))
         if until != "curate":
-            self._after_curation(until, summaries)
+            self._after_curation(until, summaries, replace_images=replace_images)
         return summaries
 
-    def _after_curation(self, until: str, summaries: list[StageSummary]) -> None:
+    def _after_curation(
+        self, until: str, summaries: list[StageSummary], *, replace_images: bool
+    ) -> None:
         from synthvlm.stages.export import export
         from synthvlm.stages.generation.generate import generate
         from synthvlm.stages.generation.models import Models
@@ -122,7 +136,15 @@ class Pipeline:
         captions = run.markers("curate")
         load = self._load_models or Models.load
         generated_summary = self._finished(
-            generate(run, self.recipe, self._engine, captions, progress, load)
+            generate(
+                run,
+                self.recipe,
+                self._engine,
+                captions,
+                progress,
+                load,
+                replace_images=replace_images,
+            )
         )
         summaries.append(generated_summary)
         if until == "generate":
@@ -141,7 +163,7 @@ class Pipeline:
         return summary
 
     def _fix_settings(self) -> None:
-        """Fix the settings that must not change within a run, and write the recipe.
+        """Fix the settings that must not change within a run.
 
         Shards are ranges of rows, so their size cannot change. The number of threads changes the
         rounding of results. The dtype does too, unless the model is another one anyway.
@@ -176,6 +198,7 @@ class Pipeline:
                 device = "cuda"  # of the workers; the driver may have none
             dtype = resolve_dtype("auto", device)
             self._update_recipe({"generation": {"dtype": dtype}})
+            self._write_recipe()
 
     def _update_recipe(self, changes: dict[str, dict[str, object]]) -> None:
         sections = {
@@ -183,6 +206,8 @@ class Pipeline:
             for name, values in changes.items()
         }
         self.recipe = self.recipe.model_copy(update=sections)
+
+    def _write_recipe(self) -> None:
         text = self.recipe.to_yaml().encode("utf-8")
         if not self.folder.exists(RECIPE_FILE) or self.folder.read(RECIPE_FILE) != text:
             self.folder.write(RECIPE_FILE, text)
@@ -244,8 +269,17 @@ def resumed_recipe(
     overrides: Sequence[str] = (),
     limit: int | None = None,
 ) -> Recipe:
-    """The recipe of an existing run with changes, or the default one if there is no run yet."""
+    """The recipe of an existing run with changes, or the default one with captions for a new run.
+
+    Raises:
+        RunFolderError: There is no run yet, and no captions are named for a new one.
+    """
     old = earlier_recipe(RunFolder(out))
     if old is None:
+        if not captions and not any(change.startswith("sources") for change in overrides):
+            raise RunFolderError(
+                f"{out} holds no run yet: correct --out, or begin one with a recipe or captions: "
+                f"synthvlm run RECIPE --out {shlex.quote(str(out))}, or --captions FILE"
+            )
         return Recipe.load(captions=captions, overrides=overrides, limit=limit)
     return old.changed(captions=captions, overrides=overrides, limit=limit)

@@ -165,9 +165,8 @@ def test_another_version_is_made_again(tmp_path: Path) -> None:
     recipe, out = write_recipe(tmp_path), tmp_path / "run"
     good(environment.commands(["run", recipe, "--out", out]))
     environment.install("0.4.0")
-    again, stale = good(
-        environment.commands(["run", recipe, "--out", out], ["run", recipe, "--out", out])
-    )
+    command = ["run", recipe, "--out", out]
+    again, stale = good(environment.commands([*command, "--replace-images"], command))
     assert "18 images are made again: the scorer colourfulness changed" in again.text
     assert "generate: 18 candidates generated" in again.text
     assert "generate: 0 candidates generated" in stale.text

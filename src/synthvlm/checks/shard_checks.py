@@ -222,8 +222,11 @@ class CandidateChecks:
             )
         if shard.marker.fingerprint == DISCARDED:
             problem = "its damaged files were discarded"
+        failed, pending = (shard.marker.facts.get(name) for name in ("failed", "pending"))
+        if pending:
+            shard.add_for_marker("stale", f"{pending} candidates are pending: the run was stopped")
+            return False
         is_current = shard.is_current(expected, problem)
-        failed = shard.marker.facts.get("failed")
         if is_current and failed:
             shard.add_for_marker("stale", f"{failed} candidates that failed will be retried")
         return is_current
@@ -244,11 +247,13 @@ class CandidateChecks:
             "truncated": captions("truncated"),
             "prompt_truncated": captions("prompt_truncated"),
             "irreproducible": sum(r["score"] is not None and not r["reproducible"] for r in rows),
-            # The fact also counts winners whose image could not be generated again.
+            # In old folders it also counts winners whose image was still to be generated again.
             "failed": recorded
             if isinstance(recorded, int) and recorded >= states["failed"]
             else states["failed"],
         }
+        if states["pending"] and not marker.facts.get("pending", 0) >= states["pending"]:
+            expected["pending"] = states["pending"]
         if is_current:
             expected["encoding"] = encoding_fact(self._run.recipe.generation.image)
         return expected

@@ -324,7 +324,7 @@ class _DoneMarkers:
             "measure": self._whole["measure"],
             "curate": done["curate"] >= done["measure"],
             "generate": done["generate"] >= done["curate"]
-            and (candidates is None or not candidates.failed),
+            and (candidates is None or candidates.done >= candidates.total),
             "select": done["select"] > 0,
             "export": self._whole["export"],
             "report": self._run.exists(_REPORT),
@@ -341,9 +341,12 @@ class _DoneMarkers:
             expected = int(facts.get("kept", 0)) * self._recipe.generation.candidates
             total += expected
             if shard in generated:
-                lost = int(generated[shard].get("failed", 0))
+                rows, lost, pending = (
+                    int(generated[shard].get(name, 0))
+                    for name in ("candidates", "failed", "pending")
+                )
                 # There are more if the recipe has asked for more candidates before.
-                done += max(0, min(int(generated[shard].get("candidates", 0)) - lost, expected))
+                done += max(0, min(rows - lost - pending, expected))
                 failed += lost
         return Candidates(done, total, failed)
 

@@ -25,6 +25,7 @@ from synthvlm.run_folder.folder import RECIPE_FILE
 from synthvlm.run_folder.marker import marker_name, rule_of_stage, source_of_stage
 from synthvlm.stages.export import PARTS_FOLDER
 from synthvlm.stages.fingerprints import selection_fingerprint
+from synthvlm.stages.generation.generate import FOLDERS as GENERATE_FOLDERS
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -42,7 +43,7 @@ _FOLDERS = {
     "measure": ["measures"],
     "curate": ["captions"],
     "calibrate": ["calibrate", "calibrate-pairs"],
-    "generate": ["candidates", "pairs", "previews"],
+    "generate": GENERATE_FOLDERS,
     _EXPORT: [PARTS_FOLDER],
 }
 

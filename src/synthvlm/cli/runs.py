@@ -44,6 +44,13 @@ def _stage_command(until: str, name: str, text: str) -> None:
         workers: WorkersOption = None,
         metrics: MetricsOption = None,
         plugins: PluginOption = [],  # noqa: B006
+        replace_images: Annotated[
+            bool,
+            typer.Option(
+                "--replace-images",
+                help="Let images of an earlier run be lost if captions, seed or models changed.",
+            ),
+        ] = False,
         debug: DebugOption = False,
     ) -> None:
         with explained(debug):
@@ -56,7 +63,7 @@ def _stage_command(until: str, name: str, text: str) -> None:
                 settings = load_recipe(
                     recipe, captions=captions, overrides=overrides, limit=limit, plugins=plugins
                 )
-            _run(settings, out, until, engine, workers, metrics)
+            _run(settings, out, until, engine, workers, metrics, replace_images=replace_images)
 
     app.command(name, help=text)(command)
 
@@ -267,6 +274,8 @@ def _run(
     engine: str,
     workers: int | None,
     metrics: str | None,
+    *,
+    replace_images: bool,
 ) -> None:
     from synthvlm.engines import make_engine
     from synthvlm.pipeline import Pipeline
@@ -279,7 +288,7 @@ def _run(
         progress = Tracker(shown)
         pipeline = Pipeline(recipe, out, engine=used, progress=progress)
         with _serving(progress, metrics):
-            pipeline.run(until)
+            pipeline.run(until, replace_images=replace_images)
     if until in ("export", "report"):
         progress.note(f"data set: {pipeline.folder.path('dataset')}")
 

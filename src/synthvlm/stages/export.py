@@ -246,7 +246,7 @@ class SelectedPairs:
             for shard in sorted(set(part["shard"].to_pylist()))
             for marker in (self._captions[shard], self._generated[shard])
             for file in marker.files
-            if file.folder != "previews"
+            if file.folder in ("captions", "candidates", "pairs")
         ]
 
     def pairs(self, part: pa.Table) -> Iterator[ExportedPair]:

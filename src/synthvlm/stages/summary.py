@@ -52,6 +52,7 @@ def describe(summary: StageSummary) -> str:
             "unsafe": "unsafe",
             "skipped": "not needed",
             "failed": "failed",
+            "pending": "pending",
         }
         parts = [f"{counts[name]:,} {words}" for name, words in more.items() if counts[name]]
         if summary.waited is not None:

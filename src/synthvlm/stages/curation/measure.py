@@ -38,25 +38,50 @@ if TYPE_CHECKING:
     from synthvlm.recipe.sources import SourceSettings
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["measure"]
+__all__ = ["captions_changed", "measure"]
 
 STAGE = "measure"
 #: Its only marker means that all sources were read to their end.
 TOTAL = "sources"
 
 
-def measure(run: RunFolder, recipe: Recipe, progress: Progress) -> StageSummary:
+def captions_changed(run: RunFolder, recipe: Recipe, digests: Sequence[str]) -> bool:
+    """Whether captions are others than those that the folder measured, whatever the limit.
+
+    Args:
+        run: The run folder.
+        recipe: The recipe; no model writes its captions.
+        digests: ``content_digest`` of each source.
+    """
+    marker = run.marker(STAGE, 0)
+    if marker is None:
+        return True
+    rows = [("", None)] * int(marker.facts["captions"])
+    content = content_fingerprint(recipe, digests)
+    return marker.fingerprint != measured_fingerprint(recipe, content, 0, rows)
+
+
+def measure(
+    run: RunFolder, recipe: Recipe, progress: Progress, digests: Sequence[str] | None = None
+) -> StageSummary:
     """Bring ``measures/`` up to date with the sources and the model-free rules.
 
     The sources are read again where they, or how they are read, changed; a rule that is new or
     changed measures the texts that are already there.
+
+    Args:
+        run: The run folder.
+        recipe: The recipe.
+        progress: Shows captions done.
+        digests: ``content_digest`` of each source, where they are known.
 
     Raises:
         CaptionSourceError: A source is missing or not what it should be.
         TooManyFailuresError: More rows are unreadable than ``run.max_failed_share`` allows.
     """
     began = time.monotonic()
-    digests = [content_digest(source) for source in recipe.sources]
+    if digests is None:
+        digests = [content_digest(source) for source in recipe.sources]
     content = content_fingerprint(recipe, digests)
     all_sources = sources_fingerprint(recipe, content)
     done = run.markers(STAGE)

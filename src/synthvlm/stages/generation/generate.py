@@ -23,8 +23,15 @@ from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.calibrate import Calibration, Sample, calibrate
 from synthvlm.stages.generation.models import GenerationContext
 from synthvlm.stages.generation.pixels import encoding_fact
-from synthvlm.stages.generation.prompts import STAGE, read_prompts
-from synthvlm.stages.generation.shard_attempt import COUNTS, PreviousShard, ShardAttempt
+from synthvlm.stages.generation.prompts import STAGE, ShardCaptions, read_prompts
+from synthvlm.stages.generation.shard_attempt import COUNTS, ShardAttempt
+from synthvlm.stages.generation.stored_images import (
+    CANDIDATE_FOLDERS,
+    PAIR_FOLDERS,
+    LostImages,
+    PreviousShard,
+    changed_dependencies,
+)
 from synthvlm.stages.summary import StageSummary, record_update
 
 if TYPE_CHECKING:
@@ -37,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GenerationJob", "GenerationWorker", "generate"]
 
-FOLDERS = ("candidates", "pairs", "previews")
+FOLDERS = (*CANDIDATE_FOLDERS, *PAIR_FOLDERS, "previews")
 
 
 def generate(
@@ -47,6 +54,8 @@ def generate(
     captions: dict[int, Marker],
     progress: Progress,
     load_models: Callable[[Recipe], Models],
+    *,
+    replace_images: bool = False,
 ) -> StageSummary:
     """Bring every shard of candidates and pairs up to date with its captions and the recipe.
 
@@ -57,8 +66,10 @@ def generate(
         captions: The markers of the curate stage.
         progress: Shows candidates done.
         load_models: Loads what the recipe names, where a worker is.
+        replace_images: Whether images of an earlier run may be lost.
 
     Raises:
+        RunFolderError: Images would be lost.
         TooManyFailuresError: More candidates failed, or are in shards that were set aside, than
             ``run.max_failed_share`` allows.
         ModelError: A model cannot be loaded.
@@ -84,7 +95,10 @@ def generate(
         if _is_current(done.get(shard), expected):
             current.add(shard)
     stale = [shard for shard in captions if shard not in current]
-    _announce_repeated(context, [done[shard] for shard in stale if shard in done], progress)
+    stored = {shard: done[shard] for shard in stale if shard in done}
+    if not replace_images:
+        _refuse_lost_images(context, stored, captions)
+    _announce_repeated(context, list(stored.values()), progress)
     progress.start(STAGE, sum(sizes.values()), "candidates", sum(sizes[n] for n in current))
     totals = _Totals(run, recipe, sizes, progress)
     job = GenerationJob(context, captions, calibration)
@@ -207,30 +221,38 @@ def _announce_repeated(
     context: GenerationContext, stale: Sequence[Marker], progress: Progress
 ) -> None:
     """Say, before it is done, how many images of an earlier run are generated again, and why."""
-    now = context.image_dependencies
     repeated, reasons = 0, dict[str, None]()
     for marker in stale:
-        before = marker.facts.get("depends")
-        if before == now:
-            continue
-        counts = marker.facts
-        repeated += counts.get("candidates", 0) - counts.get("skipped", 0)
-        if before is None:
-            reasons["the folder is of an earlier version of synthvlm"] = None
-        else:
-            changed = {part for part in {*before, *now} if before.get(part) != now.get(part)}
-            reasons |= {f"{part} changed": None for part in sorted(changed)}
+        changed = changed_dependencies(marker, context.image_dependencies)
+        if changed:
+            counts = marker.facts
+            never = counts.get("skipped", 0) + counts.get("pending", 0)
+            repeated += counts.get("candidates", 0) - never
+            reasons |= dict.fromkeys(changed)
     if repeated:
         progress.note(f"note: {repeated:,} images are made again: {'; '.join(reasons)}")
 
 
 def _is_current(marker: Marker | None, fingerprint: str) -> bool:
-    """Whether a shard is up to date; one with failures is tried again."""
+    """Whether a shard is up to date; one with failed or pending candidates is tried again."""
     return (
         marker is not None
         and marker.fingerprint == fingerprint
         and not marker.facts.get("failed", 0)
+        and not marker.facts.get("pending", 0)
     )
+
+
+def _refuse_lost_images(
+    context: GenerationContext, stored: Mapping[int, Marker], captions: Mapping[int, Marker]
+) -> None:
+    """As ``refuse_lost_images``, of the captions as they were curated."""
+    run, recipe = context.run, context.recipe
+    lost = LostImages(run, context.image_dependencies)
+    for shard, marker in stored.items():
+        if not lost.add_changed(marker):
+            lost.add(marker, ShardCaptions.read(run, recipe, shard, captions[shard]))
+    lost.refuse()
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,8 +325,8 @@ class GenerationWorker:
             attempt.generate()
         except (SynthVLMError, KeyboardInterrupt) as error:
             if attempt.counts["generated"]:
-                # Images may have been paid for, so they are committed; the rest is tried again.
-                attempt.record_unfinished(f"not generated: {error or 'interrupted'}")
+                # Images may have been paid for, so they are committed; the next run does the rest.
+                attempt.record_pending(f"not generated: {str(error) or 'interrupted'}")
                 attempt.commit(shard)
             raise
         seconds = time.monotonic() - began - (batch_generator.loading_seconds - loading)
@@ -320,11 +342,12 @@ class GenerationWorker:
 
     def _attempt(self, shard: int, batch_generator: BatchGenerator) -> ShardAttempt:
         context, job = self._job.context, self._job
-        run, calibration = context.run, job.calibration
-        prompts = read_prompts(run, job.captions[shard], context.image_fingerprint)
+        run, calibration, captions = context.run, job.calibration, job.captions[shard]
+        prompts = read_prompts(run, captions, context.image_fingerprint)
         return ShardAttempt(
             context,
             prompts,
+            ShardCaptions.read(run, context.recipe, shard, captions),
             # Read now: a worker that died may have left more than there was when the run began.
             PreviousShard.read(run, run.marker(STAGE, shard)),
             calibration,

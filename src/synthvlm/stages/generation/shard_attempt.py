@@ -6,10 +6,10 @@ where its row is missing, or where it is now the winner and its pixels were not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from synthvlm.data import (
     Candidate,
@@ -27,65 +27,21 @@ from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.calibrate import Calibration
 from synthvlm.stages.generation.candidate_plan import CandidatePlan, Key, rank, reusable_row, row_of
 from synthvlm.stages.generation.pixels import decode, encoding_fact, pair_of, thumbnail
-from synthvlm.stages.generation.prompts import STAGE, Prompt
+from synthvlm.stages.generation.prompts import STAGE, Prompt, ShardCaptions
 from synthvlm.stages.generation.requests import GenerationRequest, ScoredImage
+from synthvlm.stages.generation.stored_images import CANDIDATE_FOLDERS, PAIR_FOLDERS, PreviousShard
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from synthvlm.engines.base import Reporter
-    from synthvlm.run_folder.folder import Marker, RunFolder
     from synthvlm.stages.generation.models import GenerationContext
 
-__all__ = ["COUNTS", "PreviousShard", "ShardAttempt"]
-
-
-@dataclass(frozen=True, slots=True)
-class PreviousShard:
-    """Candidates, winners and thumbnails by key, and how the winners were encoded."""
-
-    candidates: Mapping[Key, Candidate]
-    pairs: Mapping[Key, Pair]
-    previews: Mapping[Key, Preview]
-    encoding: object
-
-    @classmethod
-    def read(cls, run: RunFolder, marker: Marker | None) -> PreviousShard:
-        """Read what a shard's marker names; nothing where there is none."""
-        if marker is None:
-            return cls({}, {}, {}, None)
-
-        def rows(folder: str) -> Iterator[dict[str, Any]]:
-            name = marker.file(folder)
-            yield from _rows(run.read_table(name)) if name else ()
-
-        candidates = [Candidate.of_row(row) for row in rows("candidates")]
-        pairs = [Pair(**row) for row in rows("pairs")]
-        previews = [Preview(**row) for row in rows("previews")]
-        return cls(
-            {(c.caption_id, c.index): c for c in candidates},
-            {(p.caption_id, p.index): p for p in pairs},
-            {(p.caption_id, p.index): p for p in previews},
-            marker.facts.get("encoding"),
-        )
-
-
-def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """The rows of a table; an embedding is an array, for as a list it is a thousand objects."""
-    import pyarrow as pa
-
-    columns = {
-        name: (value.values.to_numpy() if value.is_valid else None for value in table[name])
-        if pa.types.is_list(table.schema.field(name).type)
-        else table[name].to_pylist()
-        for name in table.column_names
-    }
-    for values in zip(*columns.values(), strict=True):
-        yield dict(zip(columns, values, strict=True))
+__all__ = ["COUNTS", "ShardAttempt"]
 
 
 #: What an attempt counts, in candidates.
-COUNTS = ("generated", "regenerated", "carried", "failed", "unsafe", "skipped")
+COUNTS = ("generated", "regenerated", "carried", "failed", "pending", "unsafe", "skipped")
 
 
 class ShardAttempt:
@@ -95,6 +51,7 @@ class ShardAttempt:
         self,
         context: GenerationContext,
         prompts: Sequence[Prompt],
+        captions: ShardCaptions,
         previous: PreviousShard,
         calibration: Calibration,
         calibrated_pairs: Mapping[Key, Pair],
@@ -106,6 +63,7 @@ class ShardAttempt:
         Args:
             context: What all work of generation shares.
             prompts: The shard's kept captions.
+            captions: All of the shard.
             previous: What an earlier attempt left.
             calibration: When a caption is done, and the candidates of its sample.
             calibrated_pairs: Best images of the sample, those that are encoded as they should be.
@@ -114,6 +72,7 @@ class ShardAttempt:
         """
         recipe = context.recipe
         self._context, self._recipe, self._previous = context, recipe, previous
+        self._captions = captions
         self._batch_generator, self._progress = batch_generator, progress
         self._prompts = {prompt.id: prompt for prompt in prompts}
         share = recipe.report.preview_share
@@ -130,7 +89,7 @@ class ShardAttempt:
         self._pending: Future[list[ScoredImage]] | None = None
         self.counts = dict.fromkeys(COUNTS, 0)
         self.counts["carried"] = len(known)
-        self._shown = self._unfinished = 0
+        self._shown = self._pending_winners = 0
 
     def generate(self) -> None:
         """Generate missing candidates, and winners of which there is no image any more."""
@@ -158,14 +117,15 @@ class ShardAttempt:
             self.counts["generated"] += len(keys)
             self._report_progress()
 
-    def record_unfinished(self, problem: str) -> None:
-        """Record what is left to generate as failed; the next run tries it again."""
+    def record_pending(self, reason: str) -> None:
+        """Record what is left to generate as pending; the next run generates it."""
         self._collect_pending()
-        self._unfinished = len(self._winners_without_pixels())
+        self._pending_winners = len(self._winners_without_pixels())
         for id in self._prompts:
             for index in range(self._count):
                 if index not in self._plan.rows[id] and index not in self._plan.unneeded(id):
-                    self._record_image(ScoredImage(self._request((id, index)), problem))
+                    self._plan.record(self._empty_row(id, index, "pending", reason))
+        self._winners_without_pixels()  # what captions won before is kept
 
     def commit(self, shard: int) -> None:
         """Choose the winners, and write the shard's files and its marker."""
@@ -173,8 +133,9 @@ class ShardAttempt:
         self._collect_pending()
         self._mark_winners()
         rows = [row for id in self._prompts for row in self._final_rows(id)]
-        for status in ("failed", "unsafe"):
+        for status in ("failed", "pending", "unsafe"):
             self.counts[status] = sum(row.status == status for row in rows)
+        self.counts["pending"] += self._pending_winners
         self.counts["skipped"] = sum(row.status == "skipped" for row in rows)
         pairs = [self._pairs[id] for id in self._prompts if id in self._pairs]
         tables = {
@@ -184,6 +145,7 @@ class ShardAttempt:
                 [self._previews[key] for key in sorted(self._previews)], preview_schema()
             ),
         }
+        tables |= self._unused_tables()
         files = [
             run.write_table(name, shard, table) for name, table in tables.items() if len(table)
         ]
@@ -195,6 +157,8 @@ class ShardAttempt:
             prompts,
             [id for id in self._prompts if id in self._sample],
         )
+        if self.counts["pending"]:  # also for releases that know no pending candidates
+            fingerprint = f"unfinished {fingerprint}"
         run.commit(STAGE, shard, fingerprint, files, self._facts(rows))
 
     def _facts(self, rows: Sequence[Candidate]) -> dict[str, object]:
@@ -202,7 +166,8 @@ class ShardAttempt:
         return {
             "captions": len(self._prompts),
             "candidates": len(rows),
-            "failed": self.counts["failed"] + self._unfinished,
+            "failed": self.counts["failed"],
+            "pending": self.counts["pending"],
             "unsafe": self.counts["unsafe"],
             "skipped": self.counts["skipped"],
             "truncated": len({row.caption_id for row in rows if row.truncated}),
@@ -210,6 +175,32 @@ class ShardAttempt:
             "irreproducible": sum(row.score is not None and not row.reproducible for row in rows),
             "encoding": self._encoding,
             "depends": dict(self._context.image_dependencies),
+        }
+
+    def _unused_tables(self) -> dict[str, pa.Table]:
+        """Earlier candidates and images of captions that the rules reject or the limit leaves out.
+
+        They are kept for when the captions come back.
+        """
+        previous, context = self._previous, self._context
+        is_same = previous.depends == context.image_dependencies
+        rows = [
+            row
+            for row in previous.candidates.values()
+            if is_same
+            and row.caption_id not in self._prompts
+            and self._captions.has(row.caption_id, row.fingerprint, context.image_fingerprint)
+        ]
+        keys = {(row.caption_id, row.index) for row in rows}
+        pairs = [
+            pair
+            for key, pair in previous.pairs.items()
+            if key in keys and previous.encoding == self._encoding
+        ]
+        candidates, images = CANDIDATE_FOLDERS[1], PAIR_FOLDERS[1]
+        return {
+            candidates: candidate_table(rows, list(self._recipe.scorers)),
+            images: table_of(pairs, pair_schema()),
         }
 
     def _known_rows(self) -> dict[Key, Candidate]:
@@ -339,12 +330,14 @@ class ShardAttempt:
         """All rows of a caption; candidates that were not needed and are not there, ``skipped``."""
         rows, unneeded = self._plan.rows[id], self._plan.unneeded(id)
         for index in unneeded:
-            if index not in rows or rows[index].status == "failed":
-                request = self._request((id, index))
-                rows[index] = Candidate(
-                    id, index, request.seed, "skipped", self._prompts[id].fingerprint
-                )
+            if index not in rows or rows[index].status in ("failed", "pending"):
+                rows[index] = self._empty_row(id, index, "skipped")
         return [rows[index] for index in range(self._count)]
+
+    def _empty_row(self, id: str, index: int, status: str, problem: str | None = None) -> Candidate:
+        """The row of a candidate that was not generated."""
+        seed, image = self._request((id, index)).seed, self._prompts[id].fingerprint
+        return Candidate(id, index, seed, status, image, problem=problem)
 
     def _encode(self, image: ScoredImage) -> Pair:
         return pair_of(image, self._recipe.generation.image)
