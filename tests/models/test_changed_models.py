@@ -51,8 +51,8 @@ def test_run_verify_and_regenerate_notice_it(tmp_path: Path, pipeline: Path, cha
     def do(*words: str) -> Result:
         return command(words, tmp_path)
 
-    def run() -> Result:
-        done = do("run", "tiny", "--limit", "3", "--out", str(out), *settings(pipeline))
+    def run(*more: str) -> Result:
+        done = do("run", "tiny", "--limit", "3", "--out", str(out), *settings(pipeline), *more)
         assert done.code == 0, done.err
         return done
 
@@ -78,7 +78,7 @@ def test_run_verify_and_regenerate_notice_it(tmp_path: Path, pipeline: Path, cha
     assert {finding["kind"] for finding in json.loads(verified.out)["findings"]} == {"stale"}
     id = before[0]["caption_id"]
     assert "with another recipe, caption or models" in do("regenerate", str(out), "--id", id).out
-    run()
+    run("--replace-images")
     after = generated(out)
     assert [row["seed"] for row in after] == [row["seed"] for row in before]
     for old, new in zip(before, after, strict=True):

@@ -195,7 +195,8 @@ def _try(
     progress = StageClock(shown, hidden=("measure", "curate"))
     try:
         pipeline = Pipeline(recipe, home.path(folder), progress=progress)
-        pipeline.run("generate")
+        # A search is for its scores: the few images of an earlier one need not be kept.
+        pipeline.run("generate", replace_images=True)
         rows, events = candidate_rows(pipeline.folder), pipeline.folder.events()
         combination = measure_combination(values, folder, rows, events, max_failed_share)
     except Exception as error:  # whatever a model, scheduler or device makes of the values
