@@ -58,14 +58,16 @@ def generator(monkeypatch: pytest.MonkeyPatch) -> Generator:
     return generator
 
 
-def generate(out: Path, *changes: str, captions: int = 40, progress: Any = None) -> dict[Any, Any]:
+def generate(
+    out: Path, *changes: str, captions: int = 40, progress: Any = None, replace_images: bool = False
+) -> dict[Any, Any]:
     """Generate, and give the candidate rows by key."""
     out.parent.mkdir(exist_ok=True)
     file = out.parent / "captions.txt"
     file.write_text("\n".join(CAPTIONS[:captions]) + "\n")
     changes = ("run.shard_size=16", "curation.rules.special_char_ratio=null", *changes)
     recipe = Recipe.load("tiny", captions=[file], overrides=changes)
-    Pipeline(recipe, out, progress=progress).run("generate")
+    Pipeline(recipe, out, progress=progress).run("generate", replace_images=replace_images)
     files = sorted((out / "candidates").glob("*.parquet"))
     rows = [row for file in files for row in pq.read_table(file).to_pylist()]
     return {(row["caption_id"], row["index"]): row for row in rows}

@@ -102,7 +102,7 @@ def test_no_picture_of_an_unsafe_candidate_is_kept_from_before_the_check(
     generate(tmp_path / "run", "report.preview_share=1.0")
     censored(monkeypatch, Generator())
     changes = ["report.preview_share=1.0", "generation.safety.model=org/check"]
-    rows = generate(tmp_path / "run", *changes)
+    rows = generate(tmp_path / "run", *changes, replace_images=True)
     shown = {
         (row["caption_id"], row["index"])
         for file in (tmp_path / "run" / "previews").glob("*.parquet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,7 +13,8 @@ from fake_models import FakeGenerator, use_models
 from synthvlm import Pipeline, Recipe
 from synthvlm.checks.status import status
 from synthvlm.checks.verify import verify
-from synthvlm.errors import GenerationError, RunFolderError, SynthVLMError, TooManyFailuresError
+from synthvlm.data import Candidate, candidate_table
+from synthvlm.errors import RunFolderError, SynthVLMError
 from synthvlm.generators.base import GeneratedImages
 from synthvlm.pipeline import open_run
 from synthvlm.report.pairs import read_candidates
@@ -238,10 +240,20 @@ def test_a_run_that_is_stopped_keeps_the_earlier_winners(job: Job) -> None:
 
 
 def test_candidates_that_an_earlier_version_recorded_as_failed_are_tried_again(job: Job) -> None:
-    job.generator.error, job.generator.ends_at = GenerationError("interrupted"), 4
-    with pytest.raises(TooManyFailuresError):
-        job.run("run.max_failed_share=0.0")
-    assert "failed" in {row["status"] for row in job.rows("candidates")}
+    job.generator.ends_at = 4
+    with pytest.raises(KeyboardInterrupt):
+        job.run()
+    run, recipe = open_run(str(job.out))
+    marker = run.markers("generate")[0]
+    rows = [Candidate.of_row(row) for row in job.rows("candidates")]
+    rows = [replace(row, status="failed") if row.status == "pending" else row for row in rows]
+    table = run.write_table("candidates", 0, candidate_table(rows, list(recipe.scorers)))
+    files = [table, *(file for file in marker.files if file.folder != "candidates")]
+    facts = {name: value for name, value in marker.facts.items() if name != "pending"}
+    whole = marker.fingerprint.removeprefix("unfinished ")
+    assert whole != marker.fingerprint
+    run.commit("generate", 0, whole, files, {**facts, "failed": 6})
+    assert "4 of 24 done, 6 failed" in status(run, recipe).text()
     job.generator.ends_at = None
-    assert job.run() > 0
+    assert job.run() == 20
     assert {row["status"] for row in job.rows("candidates")} == {"ok"}

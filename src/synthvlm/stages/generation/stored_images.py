@@ -203,4 +203,5 @@ def refuse_lost_images(run: RunFolder, recipe: Recipe, digests: Sequence[str]) -
 
 def _captions(recipe: Recipe) -> Iterator[Caption]:
     for source in recipe.sources:
-        yield from source_captions(source, normalizer(recipe))
+        # What is to be said of a file is said when its captions are measured.
+        yield from source_captions(recipe, source, normalizer(recipe), lambda line: None)
