@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from synthvlm.captions.rules.base import ModelRule, Subject
 from synthvlm.captions.rules.batch import TextBatch
-from synthvlm.captions.rules.name_forms import NameForms, folded_words
+from synthvlm.captions.rules.name_forms import NameForms
+from synthvlm.captions.rules.name_text import folded_words
 from synthvlm.captions.rules.person_names import PersonNames, TaggedNames, load_allowed_names
 from synthvlm.errors import RecipeError
 
@@ -47,6 +48,30 @@ FOUND = [
     ("JANE PORTER AT THE BEACH", ["JANE PORTER"]),
     ("Jane Porter Wearing A Red Dress At Dinner", ["Jane Porter"]),
     ("Jane Porter", ["Jane Porter"]),
+    # The family name first
+    ("Zhang Wei rides a bicycle", ["Zhang Wei"]),
+    ("Park Ji-hoon plays the piano", ["Park Ji-hoon"]),
+    ("Tran Thi Mai sells flowers", ["Tran Thi Mai"]),
+    ("Nagy István is fishing", ["Nagy István"]),
+    # Other languages and scripts
+    ("La signora Bianchi stende il bucato", ["signora Bianchi"]),
+    ("Иван Петров чинит велосипед", ["Иван Петров"]),
+    ("Портрет Анны Смирновой у окна", ["Анны Смирновой"]),
+    ("Кузнецова Мария Ивановна ведёт урок", ["Кузнецова Мария Ивановна"]),
+    ("иван петров чинит велосипед", ["иван петров"]),
+    ("Ο Γιώργος Παπαδόπουλος ψαρεύει", ["Γιώργος Παπαδόπουλος"]),
+    ("محمد الأحمد يبيع الفاكهة", ["محمد الأحمد"]),
+    ("الدكتور خالد منصور يفحص طفلا", ["الدكتور خالد منصور"]),
+    ("דוד כהן מתקן אופניים", ["דוד כהן"]),
+    ("अमित शर्मा पौधे लगा रहे हैं", ["अमित शर्मा"]),
+    ("王伟在公园里打太极", ["王伟"]),
+    ("摄影师陈志强的作品", ["陈志强"]),
+    ("张先生的书房", ["张先生"]),
+    ("佐藤健太が走っている", ["佐藤健太"]),
+    ("田中さんが笑っている", ["田中さん"]),
+    ("김민수가 자전거를 탄다", ["김민수"]),
+    ("박지영 씨가 꽃에 물을 준다", ["박지영"]),
+    ("นายสมชาย ใจดี ขายผลไม้", ["นายสมชาย ใจดี"]),
 ]
 NOT_FOUND = [
     "",
@@ -84,6 +109,36 @@ NOT_FOUND = [
     "A dog named Max",
     "Will you come to the party?",
     "Mark your calendar, Friday is near",
+    # Named after somebody
+    "A Jack Russell on a lawn",
+    "The Mona Lisa behind glass",
+    "A bottle of Jack Daniels on a bar",
+    "a Calvin Klein billboard",
+    "Harry Potter books on a chair",
+    "John F. Kennedy Airport from above",
+    "Abraham Lincoln Memorial at dusk",
+    "a statue of Abraham Lincoln",
+    "St. Mary Magdalene church",
+    "Het Anne Frank Huis met een rij",
+    "Le lycée Victor Hugo sous la neige",
+    "El museo Pablo Picasso con cola",
+    "Памятник Александру Пушкину в парке",
+    "Đường Nguyễn Huệ về đêm",
+    "مسجد محمد علي في القاهرة",
+    "רחוב דוד כהן בלילה",
+    # Words of scripts without capitals
+    "高山上的白色小屋",
+    "许多老师在黄金色的麦田",
+    "松本城と桜",
+    "高橋の上から川を見る",
+    "한국어 선생님의 교실",
+    "김치와 김밥이 놓인 상",
+    "นายกรัฐมนตรีบนเวที",
+    "นางแบบเดินบนเวที",
+    # Surnames that are words
+    "Sun Hat on a chair",
+    "the Tang Dynasty vase",
+    "a Feng Shui room",
 ]
 
 

@@ -45,7 +45,8 @@ _CAPITAL = r"(?=[^\W\d_])[^a-zß-öø-ÿāăąćčďđēęěğīįıķłńňōő
 _PARTICLE = r"""(?:d[aeiou]s?|del|della|delle|dei|degli|dell'|d'|l'|la|las|le|les|los|el|il|lo|y
     |e|i|van|von|der
     |den|het|sv\.|św\.|gen\.|ks\.|της|του|των)"""
-_STREET_NAME = rf"""(?:{_PARTICLE}\ ?){{0,3}}(?:{_CAPITAL}[\w.'’-]{{0,29}}|\d{{1,3}})
+_STREET_NAME = rf"""(?:{_PARTICLE}\ ?){{0,3}}(?:[^\W\d_]{{2,10}}\ )?
+    (?:{_CAPITAL}[\w.'’-]{{0,29}}|\d{{1,3}})
     (?:\ (?:{_PARTICLE}\ ){{0,2}}{_CAPITAL}[\w.'’-]{{0,29}}){{0,3}}"""
 _PREFIX = r"(?i:n[.°ºr]{0,2}|nr|no|núm|num|č|br|д|дом|буд|αρ|κτ|numara|km|szám)\.?\ ?:?\ ?"
 _HOUSE = r"(?!(?:1[89]|20)\d\d(?!\d))\d{1,4}(?!\d)(?:\ ?[/-]\ ?\d{1,4}(?!\d))?\ ?[a-zа-г]?(?![\w])"
@@ -83,6 +84,9 @@ _EUROPE = (
     rf"\b(?=[^\W\d_]{{5,40}}){_CAPITAL}[^\W\d_]{{2,30}}?{_STREET_ENDING}\ {_HOUSE}{_NOT_COUNTING}",
     rf"""\b{_CAPITAL}\w{{1,29}}(?:\ {_CAPITAL}\w{{0,29}}){{0,2}}\ {_WORD_BEHIND}\ ?
     (?:{_PREFIX})?{_HOUSE}{_NOT_COUNTING}""",
+    # ... in any case, with a postcode
+    rf"""(?i:\b{_STREET_WORD}\ [^\d\n,]{{2,40}},?\ {_HOUSE},\ (?:\d{{5}}|\d{{3}}\ \d\d|\d\d-\d{{3}})
+    (?!\d))""",
     # no word for a street: name, number, and at once postcode and town
     rf"""\b{_CAPITAL}[\w.'-]{{2,29}}(?:\ [\w.'-]{{2,29}}){{0,3}}\ {_HOUSE},\ (?!(?:1[89]|20)\d\d\ )
     (?:[A-Z]{{1,2}}-)?(?:\d{{4,5}}|\d{{3}}\ \d\d|\d\d-\d{{3}}|\d{{4}}\ ?[A-Z]{{2}}|\d{{4}}-\d{{3}})

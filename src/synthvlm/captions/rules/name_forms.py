@@ -3,56 +3,31 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.resources import files
 
 import numpy as np
 import numpy.typing as npt
 
 from synthvlm.captions.rules.batch import TextBatch
-
-__all__ = ["TITLES", "NameForms", "folded_words"]
-
-
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
-#: Titles of which any capitalised word that follows is a name.
-_SURE_TITLES = _set("mr mrs ms mx dr prof professor herr frau monsieur madame mme")
-#: All titles: with the others, a listed name must follow ("Captain America", "Miss Universe").
-TITLES = _SURE_TITLES | _set(
-    "miss sir dame lady lord rev reverend fr sgt sergeant capt captain lt lieutenant cpl corporal "
-    "pvt private maj major col colonel gen general adm admiral officer detective judge justice "
-    "senator sen congressman congresswoman rep governor gov mayor president minister pastor "
-    "father sister brother rabbi imam sheikh coach aunt auntie uncle nurse senor senora"
+from synthvlm.captions.rules.name_text import Word, split_words
+from synthvlm.captions.rules.name_words import (
+    ABBREVIATIONS,
+    CAPITALISED_THINGS,
+    OF,
+    PARTICLES,
+    PLACES,
+    SURE_TITLES,
+    THINGS,
+    TITLES,
+    NameList,
+    Phrases,
+    set_of_words,
 )
-_PARTICLES = _set(
-    "van von de da di del della dei der den des do dos du la le ten ter el al bin ibn ben bint abu"
-)
-#: Before a given name, these make a place of it.
-_PLACES = _set(
-    "san santa santo sao saint st ste fort port lake mount mt cape los las el new north south east "
-    "west"
-)
-#: Capitals with points that are no initials.
-_ABBREVIATIONS = _set("us uk la dc ny nyc eu un po am pm bc ad tv dj vs usa uae ussr")
+from synthvlm.captions.rules.unspaced_names import unspaced_names
 
-#: Characters that decomposition leaves as they are.
-_ASCII_LETTERS = str.maketrans(
-    {
-        "\xf8": "o",
-        "\u0142": "l",
-        "\u0111": "d",
-        "\u0131": "i",
-        "\xdf": "ss",
-        "\xe6": "ae",
-        "\u0153": "oe",
-    }
-)
-_WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
+__all__ = ["NameForms"]
+
+
 #: What may lie between two words of a name: a space, after a title or an initial also a point.
 _GAPS = frozenset({" ", "  "})
 _POINTED_GAPS = frozenset({".", ". ", " . ", " .", ".  "})
@@ -62,15 +37,26 @@ _UNLISTED = re.compile(r"(?<![^\W_])[A-Z] ?\.|[^\W\d_]-[A-Z]")
 _MAX_BETWEEN = 4
 
 
-@dataclass(frozen=True, slots=True)
-class _Word:
-    """A word of a text: where it is, and lower case without accents or possessive."""
-
-    start: int
-    end: int
-    key: str
-    capital: bool
-    letter: bool  # a capital letter on its own, with a point
+#: Behind a given name, that of the father: Russian, Ukrainian, Bulgarian.
+_PATRONYMIC = re.compile(r"\w{2,}(?:(?:ов|ев|ьев)ич|ич|(?:ов|ев|ич)н)(?:а|у|ем|ом|е|ы|ои)?\Z")
+#: Family names that come first, and what follows them: Chinese and Korean in Latin letters.
+_CHINESE = set_of_words(
+    "zhang zhao zhou zhu zheng xie deng cao peng zeng xiao cai jiang chen liu yang wang huang lin "
+    "guo luo liang xu wu li gao tang feng dong cheng"
+)
+_SYLLABLE = (
+    r"(?:zh|ch|sh|[bpmfdtnlgkhjqxrzcsyw])?"
+    r"[iu]?(?:ang|eng|ong|ing|an|en|in|un|ao|ei|ou|ai|ia|ie|ua|uo|ui|[aeiou])"
+)
+_PINYIN = re.compile(rf"{_SYLLABLE}{{1,2}}\Z")
+_KOREAN = set_of_words(
+    "kim park lee choi jung jeong kang cho yoon jang lim han shin kwon hwang ahn"
+)
+#: Vietnamese family names and the word that often follows them.
+_VIETNAMESE = set_of_words("nguyen tran le pham hoang huynh phan vu vo dang bui do ho ngo duong ly")
+_VIETNAMESE_MIDDLE = set_of_words(
+    "van thi huu duc minh ngoc thanh quoc xuan hong kim thuy anh bao dinh"
+)
 
 
 class NameForms:
@@ -87,22 +73,32 @@ class NameForms:
       one; where no word or every word is capitalised, the given name must not be an ordinary
       word ("rose garden", "mark", "will").
 
+    - A family name first: "Zhang Wei", "Tran Thi Mai", "Nagy Istvan".
+    - Names in Cyrillic and Greek letters, in their cases; in Arabic, Hebrew, Devanagari, Bengali
+      and Tamil ones (both names listed, or a title); Chinese, Japanese, Korean and Thai names, see
+      ``unspaced_names``.
+
+    No names are those of brands, breeds, figures of fiction and painters in ``not_people.txt``, and
+    those of which a word beside them makes a place or a thing: "Anne Frank House", "rue Victor
+    Hugo".
+
     What it cannot do: it misses given names on their own ("Jane at the beach"), names outside its
-    lists, most names in lower case and in headlines, family names written first, and all scripts
-    but Latin. Of 2,500 names of contributors to Node.js it finds six in ten in a sentence with
-    capitals, one in seven in lower case or in a headline. It takes places, ships and companies that
-    bear a person's name for people, and does not know who is a public figure. It lowers the number
-    of names; it does not ensure that none is left. A model (``NameTagger``) finds more.
+    lists, and most names in lower case and in headlines. Of 2,500 names of contributors to Node.js
+    it finds six in ten in a sentence with capitals, one in seven in lower case or in a headline. It
+    takes companies, and places without such a word, for people, and does not know who is a public
+    figure. It lowers the number of names; it does not ensure that none is left. For how well it did
+    in which language see ``privacy_figures``. A model (``NameTagger``) finds more.
     """
 
     def __init__(self) -> None:
         """Load the lists."""
-        self.given = _Lists.load("given_names.txt")
-        self.family = _Lists.load("surnames.txt")
-        self.no_family = _Lists.load("not_surnames_en.txt")
-        # A table over 16 bits of the hash lets most texts pass unread.
-        self._suspects = _table(self.given.all | TITLES)
-        self._lower_case_suspects = _table(self.given.only | _SURE_TITLES)
+        self.given = NameList.load("given_names.txt")
+        self.family = NameList.load("surnames.txt")
+        self.no_family = NameList.load("not_surnames_en.txt")
+        self._not_people = Phrases.load("not_people.txt")
+        # A table over 20 bits of the hash lets most texts pass unread.
+        self._suspects = _table(self.given.all | TITLES | _CHINESE | _KOREAN | _VIETNAMESE)
+        self._lower_case_suspects = _table(self.given.only | SURE_TITLES)
 
     def find(self, texts: Sequence[str]) -> list[list[str]]:
         """The names in each text, as written, in order; in time linear in its length."""
@@ -133,48 +129,31 @@ class NameForms:
         names, at = [], 0
         while at < len(reader.words):
             end = reader.name_end(at)
-            if end > at:
-                names.append(text[reader.words[at].start : reader.words[end - 1].end])
-            at = max(end, at + 1)
-        return names
-
-
-@dataclass(frozen=True, slots=True)
-class _Lists:
-    """A list of names.
-
-    Attributes:
-        all: All of them.
-        capital: Without those that are something else even where they have a capital ("Rose").
-        only: Without those that are another word in lower case ("mark"), too.
-    """
-
-    all: frozenset[str]
-    capital: frozenset[str]
-    only: frozenset[str]
-
-    @classmethod
-    def load(cls, name: str) -> _Lists:
-        """Read a list where ``~`` marks what is no name in lower case, and ``?`` in no case."""
-        lines = files(__package__).joinpath("data", name).read_text("utf-8").splitlines()
-        entries = {word for line in lines if not line.startswith("#") for word in line.split()}
-        never = {word[:-1] for word in entries if word.endswith("?")}
-        lower = {word[:-1] for word in entries if word.endswith("~")}
-        everything = frozenset(word.rstrip("?~") for word in entries)
-        return cls(everything, everything - never, everything - never - lower)
+            phrase_end = self._not_people.end(reader.words, at)
+            if end > max(at, phrase_end) and not reader.is_thing(at, end):
+                names.append((reader.words[at].start, reader.words[end - 1].end))
+            at = max(end, phrase_end, at + 1)
+        if not text.isascii():
+            names = sorted([*names, *unspaced_names(text)])
+        return [text[start:end] for start, end in names]
 
 
 class _Reader:
     """Reads names from a text, word by word. Ends are exclusive; "no name" ends where it began."""
 
     def __init__(self, forms: NameForms, text: str) -> None:
-        self.words = _words(text)
+        self.words = split_words(text)
         self._text = text
         self._forms = forms
+        cased = sum(word.cased for word in self.words)
         capitals = sum(word.capital for word in self.words)
         # Capitals tell nothing where (nearly) every word has one, but for a name on its own.
-        some = 0 < capitals <= 0.7 * len(self.words)
-        self._told = (some or 0 < capitals <= len(self.words) <= 3) and not text.isupper()
+        some = 0 < capitals <= 0.7 * cased
+        self._told = (some or 0 < capitals <= cased <= 3) and not text.isupper()
+
+    def _capitals_tell(self, word: Word) -> bool:
+        """Whether a capital says of a word that it may be a name, and none that it is not."""
+        return self._told and word.cased
 
     def name_end(self, at: int) -> int:
         """Where the name that begins with a word ends."""
@@ -185,25 +164,39 @@ class _Reader:
             end = self._full_name(first)
             if end > first or self._is_titled(self.words[first - 1], self.words[first]):
                 return self._more(max(end, first + 1))
-        return self._full_name(at)
+        end = self._full_name(at)
+        return self._family_first(at) if end == at else end
 
-    def _is_titled(self, title: _Word, word: _Word) -> bool:
+    def is_thing(self, at: int, end: int) -> bool:
+        """Whether the words around a name make a place or a thing of it, "Anne Frank House"."""
+        if at and self._joined(at - 1, True):
+            before = self.words[at - 1].key
+            if before in PLACES:
+                return True
+            if before in OF and at > 1 and self._joined(at - 2):
+                return self.words[at - 2].key in PLACES
+        if not self._joined(end - 1):
+            return False
+        behind = self.words[end]
+        return behind.key in THINGS or (behind.capital and behind.key in CAPITALISED_THINGS)
+
+    def _is_titled(self, title: Word, word: Word) -> bool:
         """Whether a word behind a title is a name."""
-        sure = title.key in _SURE_TITLES
+        sure = title.key in SURE_TITLES
         listed = word.key in self._forms.given.all or word.key in self._forms.family.all
-        if not self._told:
+        if not self._capitals_tell(word):
             return sure and listed
         known_thing = word.key in self._forms.no_family.all
         return word.capital and len(word.key) > 1 and (listed or (sure and not known_thing))
 
     def _full_name(self, at: int) -> int:
         """The end of a given name or initials with a family name."""
-        if at and self.words[at - 1].key in _PLACES and self._joined(at - 1):
-            return at
         if self.words[at].letter:
             return self._initials(at)
         word = self.words[at]
-        if word.key not in self._forms.given.all or (self._told and not word.capital):
+        if word.key not in self._forms.given.all or (
+            self._capitals_tell(word) and not word.capital
+        ):
             return at
         here = at
         while self._joined(here, self.words[here].letter) and here - at <= _MAX_BETWEEN:
@@ -219,44 +212,72 @@ class _Reader:
         while here - at < 3 and self.words[here].letter and self._joined(here, True):
             here += 1
         word, initials = self.words[here], "".join(w.key for w in self.words[at:here])
-        if word.letter or not word.capital or len(word.key) < 3 or initials in _ABBREVIATIONS:
+        if word.letter or not word.capital or len(word.key) < 3 or initials in ABBREVIATIONS:
             return at
         listed = word.key in self._forms.family.all
         free = len(initials) > 1 and self._told and word.key not in self._forms.no_family.all
         return self._more(here + 1) if here > at and (listed or free) else at
 
-    def _is_family(self, given: _Word, word: _Word) -> bool:
+    def _family_first(self, at: int) -> int:
+        """The end of a name whose family name comes first."""
+        if not self._joined(at):
+            return at
+        word, following = self.words[at], self.words[at + 1]
+        given, family = self._forms.given, self._forms.family
+        if word.key in PLACES:
+            return at
+        if not self._capitals_tell(word):
+            is_name = word.key in family.only and following.key in given.only and not word.cased
+            return at + 2 if is_name else at
+        if not (word.capital and following.capital) or following.letter:
+            return at
+        if word.key in _VIETNAMESE and following.key in _VIETNAMESE_MIDDLE:
+            return at + 3 if self._joined(at + 1) and self.words[at + 2].capital else at
+        if (
+            (word.key in family.only and following.key in given.capital)
+            or (word.key in _CHINESE and _PINYIN.match(following.key))
+            or (word.key in _KOREAN and following.double)
+        ):
+            return self._more(at + 2)
+        return at
+
+    def _is_family(self, given: Word, word: Word) -> bool:
         """Whether a word behind that given name is a family name."""
         family = self._forms.family
-        if not self._told:
+        is_patronymic = _PATRONYMIC.match(word.key) is not None
+        if not self._capitals_tell(word):
             known_thing = word.key in self._forms.no_family.all and word.key not in family.only
-            return (
-                given.key in self._forms.given.only and word.key in family.all and not known_thing
-            )
+            listed = is_patronymic or (word.key in family.all and not known_thing)
+            return given.key in self._forms.given.only and listed
         sure = given.key in self._forms.given.capital
-        if not word.capital or len(word.key) < 2 or word.letter:
+        if not word.capital or len(word.key) < 2 or word.letter or word.key in THINGS:
             return False
-        if word.key in family.only or (sure and word.key in family.all):
+        if is_patronymic or word.key in family.only or (sure and word.key in family.all):
             return True
         return sure and word.key not in self._forms.no_family.all and word.key not in TITLES
 
-    def _is_second_given(self, given: _Word, at: int) -> bool:
+    def _is_second_given(self, given: Word, at: int) -> bool:
         """Whether a word that may be a family name is a given name or particle before one."""
         key = self.words[at].key
-        listed = key in self._forms.given.all or key in _PARTICLES
+        listed = key in self._forms.given.all or key in PARTICLES
         return listed and self._joined(at) and self._is_family(given, self.words[at + 1])
 
-    def _is_between(self, word: _Word) -> bool:
-        is_given = word.key in self._forms.given.all and (word.capital or not self._told)
-        return word.letter or is_given or word.key in _PARTICLES
+    def _is_between(self, word: Word) -> bool:
+        is_given = word.key in self._forms.given.all and (
+            word.capital or not self._capitals_tell(word)
+        )
+        return word.letter or is_given or word.key in PARTICLES
 
     def _more(self, end: int) -> int:
         """The end of a name with the further family names behind it."""
         while (
             self._told
             and self._joined(end - 1)
-            and self.words[end].capital
-            and self.words[end].key in self._forms.family.only
+            and (self.words[end].capital or not self.words[end].cased)
+            and (
+                self.words[end].key in self._forms.family.only
+                or _PATRONYMIC.match(self.words[end].key)
+            )
         ):
             end += 1
         return end
@@ -269,40 +290,11 @@ class _Reader:
         return gap in _GAPS or (pointed and gap in _POINTED_GAPS)
 
 
-def folded_words(text: str) -> list[str]:
-    """The words of a text in lower case, without accents and possessives."""
-    return [_fold(_without_possessive(word)) for word in _WORD.findall(text)]
-
-
-def _words(text: str) -> list[_Word]:
-    words = []
-    for match in _WORD.finditer(text):
-        word = _without_possessive(match[0])
-        end = match.start() + len(word)
-        capital = word[0].isupper()
-        letter = capital and len(word) == 1 and text[end : end + 2].lstrip(" ").startswith(".")
-        key = _fold(word).partition("-")[0]  # of a double name the first tells
-        words.append(_Word(match.start(), end, key, capital, letter))
-    return words
-
-
-def _without_possessive(word: str) -> str:
-    return word[:-2] if word[-2:] in {"'s", "\u2019s", "'S", "\u2019S"} else word
-
-
-def _fold(word: str) -> str:
-    """Lower case without accents."""
-    key = word.lower().replace("\u2019", "'")
-    if not key.isascii():
-        parts = unicodedata.normalize("NFD", key.translate(_ASCII_LETTERS))
-        key = "".join(char for char in parts if not unicodedata.combining(char))
-    return key
-
-
 def _table(words: frozenset[str]) -> npt.NDArray[np.bool_]:
-    """Which buckets of hashes the words fall into."""
-    table = np.zeros(1 << 16, np.bool_)
-    table[_bucket(TextBatch(sorted(words)).words.hashes)] = True
+    """Which buckets of hashes the words in ASCII fall into; texts with others are all read."""
+    table = np.zeros(1 << 20, np.bool_)
+    ascii_words = sorted(word for word in words if word.isascii())
+    table[_bucket(TextBatch(ascii_words).words.hashes)] = True
     return table
 
 
@@ -312,4 +304,4 @@ def _rows(starts: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.N
 
 
 def _bucket(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
-    return (hashes >> np.uint64(48)).astype(np.intp)
+    return (hashes >> np.uint64(44)).astype(np.intp)

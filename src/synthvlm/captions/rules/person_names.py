@@ -12,7 +12,9 @@ from pydantic import Field
 
 from synthvlm.captions.rules.base import Measured, ModelRule, RuleSettings, Subject, TextRule
 from synthvlm.captions.rules.batch import TextBatch
-from synthvlm.captions.rules.name_forms import TITLES, NameForms, folded_words
+from synthvlm.captions.rules.name_forms import NameForms
+from synthvlm.captions.rules.name_text import folded_words
+from synthvlm.captions.rules.name_words import TITLES
 from synthvlm.captions.rules.word_files import entries, read_text
 from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import Identify, InHash, ModelName
@@ -55,6 +57,7 @@ class PersonNames(TextRule):
 
     name: ClassVar[str] = "person_names"
     label = "People's names"
+    version = "2"
     Settings = PersonNamesSettings
 
     @classmethod

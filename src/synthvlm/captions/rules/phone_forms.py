@@ -18,7 +18,7 @@ def _form(pattern: str) -> re.Pattern[str]:
 
 
 #: No part of a longer number, a price, a time, a path.
-_FREE = r"(?<![\w$\#/-])(?<!\d[.,:])"
+_FREE = r"(?<![\w$\#/-])(?<!\d[.,:])(?<![$€£¥]\ )"
 _BEFORE = rf"{_FREE}(?<!\+)(?<!\d\ )"
 _AFTER = r"(?![\w-]|[.,]\d|\ ?(?:€|[%x×]\ ?\d|zł|eur|usd|kr|руб|円|元|원))"
 
@@ -47,8 +47,9 @@ _FORMS = (
     ),
     # any area code in parentheses
     _form(rf"{_BEFORE}\(\ ?\d{{2,4}}\ ?\)\ ?9?\ ?\d{{3,4}}(?:\ ?-\ ?|\ )\d{{4}}{_AFTER}"),
-    # China, mobile
+    # China, Russia, mobile
     _form(rf"{_BEFORE}1[3-9]\d(?P<s>[ -]?)\d{{4}}(?P=s)\d{{4}}{_AFTER}"),
+    _form(rf"{_BEFORE}[78]9\d{{9}}{_AFTER}"),
     # Groups of 3-3-4 (Italy, Greece, Colombia), 2-4-4 (Brazil, Mexico, Argentina), 1-4-4 (Chile)
     _form(rf"{_BEFORE}[2-9]\d\d(?P<s>[ -])\d{{3}}(?P=s)\d{{4}}{_AFTER}"),
     _form(rf"{_BEFORE}3[2-9]\d[ /-]\d{{6,7}}{_AFTER}"),

@@ -1,0 +1,72 @@
+"""How well the rules on personal data and people's names did on the captions they were checked on.
+
+The figures lie in ``data/privacy_figures.json``, which ``python benchmarks/privacy.py --write``
+writes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["FIGURES_FILE", "Figures", "Tally", "read_figures"]
+
+FIGURES_FILE = Path(__file__).parent / "data" / "privacy_figures.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts of captions.
+
+    Attributes:
+        captions: All that were looked at.
+        held: Those that hold what is sought.
+        found: Those in which the rule finds it.
+        both: Those of ``held`` that are in ``found``.
+    """
+
+    captions: int
+    held: int
+    found: int
+    both: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The tallies of a set of captions.
+
+    Attributes:
+        personal_data: Of the rule ``personal_data``, by language (ISO 639-1).
+        person_names: Of the rule ``person_names``, by language.
+        kinds: By kind of finding, over all languages; ``name`` is that of ``person_names``.
+    """
+
+    personal_data: Mapping[str, Tally]
+    person_names: Mapping[str, Tally]
+    kinds: Mapping[str, Tally]
+
+    def total(self, rule: str) -> Tally:
+        """A rule's tally over all languages."""
+        parts = getattr(self, rule).values()
+        return Tally(
+            sum(one.captions for one in parts),
+            sum(one.held for one in parts),
+            sum(one.found for one in parts),
+            sum(one.both for one in parts),
+        )
+
+
+def read_figures() -> dict[str, Figures]:
+    """The figures of each set, ``tuned`` and ``held_out``."""
+    sets = json.loads(FIGURES_FILE.read_text("utf-8"))
+    return {
+        name: Figures(
+            **{
+                part: {key: Tally(**counts) for key, counts in tallies.items()}
+                for part, tallies in parts.items()
+            }
+        )
+        for name, parts in sets.items()
+    }
