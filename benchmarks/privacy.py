@@ -93,26 +93,20 @@ def figures_json(results: Mapping[str, Figures]) -> str:
 
 def tables(name: str, result: Figures) -> list[str]:
     """The figures of a set as lines of Markdown."""
-
-    def cells(one: Tally) -> str:
-        return f"{one.both} of {one.held} | {one.both} of {one.found}"
-
     lines = [
         f"{name}: {sum(one.captions for one in result.personal_data.values())} captions",
         "",
         "| language | captions | personal data: recall | precision | names: recall | precision |",
         "|---|---|---|---|---|---|",
     ]
-    both_rules = {"all": (result.total("personal_data"), result.total("person_names"))} | {
-        language: (one, result.person_names[language])
-        for language, one in result.personal_data.items()
-    }
+    names = result.by_language("person_names")
     lines += [
-        f"| {language} | {data.captions} | {cells(data)} | {cells(names)} |"
-        for language, (data, names) in both_rules.items()
+        " | ".join([f"| {language}", str(one.captions), *one.cells(), *names[language].cells()])
+        + " |"
+        for language, one in result.by_language("personal_data").items()
     ]
     lines += ["", "| kind | recall | precision |", "|---|---|---|"]
-    lines += [f"| {kind} | {cells(one)} |" for kind, one in result.kinds.items()]
+    lines += [" | ".join([f"| {kind}", *one.cells()]) + " |" for kind, one in result.kinds.items()]
     return lines
 
 

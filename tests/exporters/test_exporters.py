@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -159,7 +159,11 @@ def test_own_instructions(write: Write) -> None:
     assert json.loads(kept)["conversations"][0]["value"] == "Say.\n<image>"
 
 
-def card(formats: list[str], names_checked: str | None = None) -> str:
+def card(
+    formats: list[str],
+    names_checked: str | None = None,
+    privacy_figures: Sequence[Sequence[Sequence[str]]] = (),
+) -> str:
     return data_set_card(
         CardFacts(
             license="cc-by-4.0",
@@ -175,6 +179,7 @@ def card(formats: list[str], names_checked: str | None = None) -> str:
             names_checked=names_checked,
             reproducible=True,
             recipe="seed: 0\n",
+            privacy_figures=privacy_figures,
         )
     )
 
@@ -212,3 +217,14 @@ def test_the_card_says_what_was_checked_for_privacy() -> None:
     assert "checked for names of people by their form, which misses some" in card(
         ["llava"], names_checked="by their form"
     )
+
+
+def test_the_card_shows_how_well_the_privacy_rules_do() -> None:
+    assert "recall" not in card(["llava"])
+    figures = [
+        [["language", "recall"], ["all", "9 of 10"]],
+        [["kind", "recall"], ["a|b", "1 of 2"]],
+    ]
+    text = card(["llava"], privacy_figures=figures)
+    assert "| language | recall |\n| --- | --- |\n| all | 9 of 10 |" in text
+    assert "| a\\|b | 1 of 2 |" in text

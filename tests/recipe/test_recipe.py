@@ -283,6 +283,21 @@ def test_builtin_recipe_loads_begins_with_its_command_and_round_trips(
     assert "adaptive: null" in resolved, "a default is missing"
 
 
+@pytest.mark.parametrize("name", RECIPES.lines())
+def test_every_builtin_recipe_rejects_personal_data_and_names(name: str) -> None:
+    rules = Recipe.load(name, captions=["captions.jsonl"]).curation.rules
+    for rule in ("personal_data", "person_names"):
+        settings = rules[rule]
+        assert settings is not None
+        assert settings.bounds == (None, 0)
+    assert "alnum_ratio" in rules, "the paper's rules are on, too"
+
+
+def test_a_recipe_that_names_neither_privacy_rule_has_neither_on(tmp_path: Path) -> None:
+    recipe = Recipe.load(written(tmp_path, "sources: [{path: tiny}]\ngeneration: {model: tiny}\n"))
+    assert {"personal_data", "person_names"}.isdisjoint(recipe.curation.rules)
+
+
 def test_the_papers_setting_is_the_recipe_sdxl() -> None:
     recipe = Recipe.load("sdxl", captions=["captions.jsonl"])
     made = recipe.generation
@@ -295,6 +310,8 @@ def test_the_papers_setting_is_the_recipe_sdxl() -> None:
     assert (ssim.side, ssim.model_input_side) == (768, 336)
     assert recipe.selection.top_n == 100_000
     rules = {name: rule.model_dump() for name, rule in recipe.curation.rules.items() if rule}
+    # Ours, see test_every_builtin_recipe_rejects_personal_data_and_names.
+    del rules["personal_data"], rules["person_names"]
     assert rules == {
         "alnum_ratio": {"min": 0.60, "max": None},
         "char_rep_ratio": {"min": None, "max": 0.09373663, "ngram": 10},

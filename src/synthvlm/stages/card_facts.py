@@ -13,6 +13,7 @@ import yaml
 from synthvlm.captions.rules import RULES
 from synthvlm.captions.rules.benchmark_overlap import BenchmarkOverlapSettings
 from synthvlm.captions.rules.person_names import TaggedNamesSettings
+from synthvlm.captions.rules.privacy_figures import read_figures
 from synthvlm.components.settings import Settings, named_models, published_name
 from synthvlm.data import score_column
 from synthvlm.exporters import EXPORTERS
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["card_facts"]
+__all__ = ["card_facts", "privacy_figures"]
 
 #: Licences of the built-in recipes' models, as their cards on the hub state them.
 _KNOWN_LICENSES = {
@@ -103,6 +104,7 @@ def card_facts(
         recipe=shown.to_yaml(),
         benchmarks=_benchmarks(recipe),
         overlapping=curated.get("benchmark_overlap", 0),
+        privacy_figures=privacy_figures(shown),
     )
 
 
@@ -175,7 +177,37 @@ def _names_checked(recipe: Recipe) -> str | None:
     tagger = rules.get("tagged_names")
     if isinstance(tagger, TaggedNamesSettings):
         return f"by the model {for_markdown(tagger.model)}"
-    return "by their form" if "person_names" in rules else None
+    return "by their form (rule `person_names`)" if "person_names" in rules else None
+
+
+def privacy_figures(recipe: Recipe) -> list[list[list[str]]]:
+    """How well the rules on personal data and names that are on do, on captions made for a test.
+
+    Returns:
+        A table by language and a table by kind, the header first; none if neither rule is on.
+    """
+    labels = {
+        name: RULES.label(name)
+        for name in ("personal_data", "person_names")
+        if name in rules_on(recipe)
+    }
+    if not labels:
+        return []
+    figures = read_figures()["held_out"]
+    columns = ["recall", "precision"]
+    by_language = [
+        ["language", "captions"] + [f"{labels[n]}: {c}" for n in labels for c in columns]
+    ]
+    tallies = {name: figures.by_language(name) for name in labels}
+    for language, one in next(iter(tallies.values())).items():
+        cells = [cell for name in labels for cell in tallies[name][language].cells()]
+        by_language.append([language, str(one.captions), *cells])
+    rule_of = {"name": "person_names"}
+    by_kind = [["kind", *columns]]
+    for kind, one in figures.kinds.items():
+        if rule_of.get(kind, "personal_data") in labels:
+            by_kind.append([kind.replace("_", " "), *one.cells()])
+    return [by_language, by_kind]
 
 
 def _benchmarks(recipe: Recipe) -> list[str]:

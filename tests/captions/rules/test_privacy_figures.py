@@ -1,4 +1,4 @@
-"""The figures of recall and precision that cards and docs quote are those of the rules as they are."""
+"""The figures of recall and precision that cards and docs quote are those of the rules."""
 
 from __future__ import annotations
 

@@ -32,6 +32,10 @@ class Tally:
     found: int
     both: int
 
+    def cells(self) -> tuple[str, str]:
+        """Recall and precision as fractions of counts, which are few."""
+        return f"{self.both} of {self.held}", f"{self.both} of {self.found}"
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -48,14 +52,21 @@ class Figures:
     kinds: Mapping[str, Tally]
 
     def total(self, rule: str) -> Tally:
-        """A rule's tally over all languages."""
-        parts = getattr(self, rule).values()
+        """The tally of ``personal_data`` or ``person_names`` over all languages."""
+        parts = self._of(rule).values()
         return Tally(
             sum(one.captions for one in parts),
             sum(one.held for one in parts),
             sum(one.found for one in parts),
             sum(one.both for one in parts),
         )
+
+    def by_language(self, rule: str) -> dict[str, Tally]:
+        """The tallies of ``personal_data`` or ``person_names``; "all" languages come first."""
+        return {"all": self.total(rule), **self._of(rule)}
+
+    def _of(self, rule: str) -> Mapping[str, Tally]:
+        return self.personal_data if rule == "personal_data" else self.person_names
 
 
 def read_figures() -> dict[str, Figures]:
