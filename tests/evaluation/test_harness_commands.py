@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from harness_tasks import CHOICE, YES_NO
 
 from synthvlm.errors import EvaluationError
+from synthvlm.evaluation import harness
 from synthvlm.evaluation.benchmarks import PAPER, choose_benchmarks
 from synthvlm.evaluation.evaluated_model import EvaluatedModel
 from synthvlm.evaluation.evaluation import Evaluation
@@ -23,6 +25,7 @@ from synthvlm.evaluation.harness import (
     harness_python,
     harness_versions,
     judge_problem,
+    login_note,
     make_environment,
     read_result,
     run_harness,
@@ -186,6 +189,30 @@ def test_an_environment_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         make_environment(tmp_path / "harness", offline)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "harness" / "complete").exists()
+
+
+def test_what_pip_fetches_is_pinned_by_hash() -> None:
+    for step in harness._STEPS:
+        assert {"--require-hashes", "--no-deps"} <= set(step)
+        text = Path(step[-1]).read_text()
+        pins = re.split(r"\n(?=[a-z])", text)[1:]  # the first is a comment
+        for pin in pins:
+            assert re.match(r"[\w.-]+==\S+.*--hash=sha256:[0-9a-f]{64}", pin, re.DOTALL), pin
+    assert {"lm-eval==0.4.13", "lmms-eval==0.7.3"} <= set(text.split())
+
+
+def test_what_needs_a_login_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As the tasks of lmms-eval 0.7.3 say it (`token: True`): all but VizWiz."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
+    _, paper = choose_benchmarks("paper")
+    line = login_note(paper)
+    assert line is not None
+    assert "scienceqa, scienceqa-img, mm-vet, vqav2, gqa, mmbench, mme, pope; there is none" in line
+    assert login_note([one for one in paper if one.name in ("vizwiz", "mmlu")]) is None
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    assert login_note(paper) is None
 
 
 def test_a_python_without_harnesses_is_one_line() -> None:

@@ -45,6 +45,7 @@ class Benchmark:
         metrics: What is read from the result.
         few_shot: Solved examples in the prompt; None: the task's own.
         needs_judge: Whether answers are judged by a model behind an API.
+        needs_login: Whether the harness fetches the data set with a token of the hub only.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Benchmark:
     metrics: tuple[Metric, ...]
     few_shot: int | None = None
     needs_judge: bool = False
+    needs_login: bool = True
 
 
 def _llava(small: float, large: float) -> tuple[tuple[str, float], ...]:
@@ -85,6 +87,7 @@ PAPER = (
         "lmms-eval",
         "vizwiz_vqa_val",
         (Metric("exact_match", "VQA accuracy", published=_llava(50.0, 53.6), note="test split"),),
+        needs_login=False,
     ),
     Benchmark(
         "vqav2",
@@ -134,6 +137,7 @@ PAPER = (
         "mmlu",
         (Metric("acc", "accuracy", published=(("SynthVLM-7B", 41.2), ("LLaVA-7B", 36.3))),),
         few_shot=5,
+        needs_login=False,
     ),
 )
 

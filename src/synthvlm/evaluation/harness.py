@@ -30,6 +30,7 @@ __all__ = [
     "harness_python",
     "harness_versions",
     "judge_problem",
+    "login_note",
     "make_environment",
     "read_result",
     "result_files",
@@ -119,6 +120,19 @@ def judge_problem(benchmark: Benchmark, environment: Mapping[str, str] = os.envi
     if benchmark.needs_judge and not environment.get(_JUDGE_KEY):
         return f"its judge model needs an API key: set {_JUDGE_KEY}"
     return None
+
+
+def login_note(benchmarks: Sequence[Benchmark]) -> str | None:
+    """What to do where data sets of benchmarks need a login that is not there; None: nothing."""
+    from huggingface_hub import get_token
+
+    names = [benchmark.name for benchmark in benchmarks if benchmark.needs_login]
+    if not names or get_token():
+        return None
+    return (
+        f"data sets that need a login at the Hugging Face hub: {', '.join(names)}; there is none "
+        f"here, so they will fail: `hf auth login`, or set HF_TOKEN"
+    )
 
 
 def run_harness(command: Sequence[str], out: Path, *, with_key: bool = False) -> None:
@@ -223,14 +237,12 @@ def _figure(figures: Mapping[str, Any], key: str, scale: float) -> Estimate:
 
 #: Names the python of an environment that has the harnesses.
 HARNESS_PYTHON = "SYNTHVLM_HARNESS_PYTHON"
-#: What pip installs, step by step. lmms-eval requires much that the paper's tasks do not need.
+#: What pip installs, step by step: packages by hash, and what those without a wheel are built with.
+#: lmms-eval requires much that the paper's tasks do not need, which is left out.
+_PINNED = ("--no-deps", "--require-hashes")
 _STEPS = (
-    (
-        "lm-eval==0.4.13",
-        *("loguru", "openai", "openpyxl", "pandas", "pytablewriter", "pytz", "sacrebleu"),
-        *("scikit-learn", "tenacity"),
-    ),
-    ("--no-deps", "lmms-eval==0.7.3"),
+    (*_PINNED, "-r", str(Path(__file__).with_name("harness-build.lock"))),
+    (*_PINNED, "--no-build-isolation", "-r", str(Path(__file__).with_name("harness.lock"))),
 )
 _PACKAGES = ("lm-eval", "lmms-eval", "datasets", "transformers", "torch")
 _VERSIONS_SCRIPT = f"""
@@ -269,8 +281,9 @@ def harness_python(
 def make_environment(folder: Path, environment: Mapping[str, str] = os.environ) -> None:
     """Make an environment with the harnesses, on top of the packages of this one.
 
-    It sees what is installed here (torch, transformers ...), so evaluation runs with the versions
-    of training and little is fetched; nothing is installed here.
+    What is fetched is known by its hash. It sees what is installed here (torch, transformers ...),
+    so evaluation runs with the versions of training and little is fetched; nothing is installed
+    here.
 
     Raises:
         EvaluationError: Python or pip could not.
