@@ -37,14 +37,14 @@ ALLOWED = {
     "models progress recipe run_folder scorers selectors tiny",
     "report": "captions components data generators progress recipe run_folder scorers stages",
     "pipeline": "engines errors models progress recipe report run_folder stages",
-    "publishing": "data errors estimates models progress run_folder",
+    "publishing": "checks data errors estimates models pipeline progress run_folder",
     "checks": "components data errors estimates pipeline progress recipe run_folder scorers "
     "selectors stages",
     "planning": "captions components data errors estimates models pipeline progress recipe "
     "run_folder scorers stages",
-    "training": "captions components errors models progress recipe report",
+    "training": "captions checks components errors models progress recipe report",
     "evaluation": "captions errors estimates models progress",
-    "comparison": "captions components data errors estimates models progress recipe report "
+    "comparison": "captions checks components data errors estimates models progress recipe report "
     "run_folder scorers training",
     "doctor": "components errors evaluation models recipe training",
     "cli": "checks comparison components doctor engines errors estimates evaluation models "

@@ -23,6 +23,7 @@ from synthvlm.run_folder.folder import RECIPE_FILE, RunFolder
 if TYPE_CHECKING:
     from synthvlm.engines.base import Engine
     from synthvlm.progress.display import Progress
+    from synthvlm.run_folder.storage import Clock
     from synthvlm.stages.generation.models import Models
     from synthvlm.stages.summary import StageSummary
 
@@ -126,6 +127,7 @@ class Pipeline:
     def _after_curation(
         self, until: str, summaries: list[StageSummary], *, replace_images: bool
     ) -> None:
+        from synthvlm.stages.current import present_shards
         from synthvlm.stages.export import export
         from synthvlm.stages.generation.generate import generate
         from synthvlm.stages.generation.models import Models
@@ -149,8 +151,8 @@ class Pipeline:
         summaries.append(generated_summary)
         if until == "generate":
             return
-        current = captions.keys() - generated_summary.set_aside
-        generated = {n: m for n, m in run.markers("generate").items() if n in current}
+        lost = generated_summary.set_aside
+        generated = present_shards(captions, run.markers("generate"), lost)
         summaries.append(self._finished(select(run, self.recipe, generated, progress)))
         if until == "select":
             return
@@ -246,13 +248,17 @@ def _earlier_values(folder: RunFolder) -> dict[str, Any] | None:
         ) from None
 
 
-def open_run(url: str) -> tuple[RunFolder, Recipe]:
+def open_run(url: str, clock: Clock | None = None) -> tuple[RunFolder, Recipe]:
     """An existing run folder and its recipe.
+
+    Args:
+        url: The folder, a local path or any fsspec URL.
+        clock: For pauses between attempts.
 
     Raises:
         RunFolderError: It is not a run folder.
     """
-    run = RunFolder(url)
+    run = RunFolder(url, clock=clock)
     recipe = earlier_recipe(run)
     if recipe is None:
         raise RunFolderError(

@@ -15,7 +15,22 @@ from synthvlm.errors import RunFolderError
 from synthvlm.pipeline import Pipeline
 from synthvlm.progress.display import SilentProgress, Tracker
 from synthvlm.recipe import Recipe
-from synthvlm.run_folder.folder import RECIPE_FILE, RunFolder
+from synthvlm.run_folder.folder import RECIPE_FILE, RunFolder, table_bytes
+from synthvlm.selectors.selection import select_pairs
+from synthvlm.selectors.top import TopSelector
+from synthvlm.stages.curation.curate import totals
+from synthvlm.stages.fingerprints import (
+    combined_fingerprint,
+    content_fingerprint,
+    data_set_fingerprint,
+    image_dependencies,
+    selection_fingerprint,
+    shard_fingerprint,
+    sources_fingerprint,
+    text_rule_fingerprints,
+    verdicts_fingerprint,
+)
+from synthvlm.stages.select import SELECTION_FILE
 
 #: Its time, 10 seconds after which a first look is taken.
 BEAT = 1_700_000_000.0
@@ -25,23 +40,40 @@ def recipe(*changes: str) -> Recipe:
     return Recipe.load(overrides=["generation.candidates=4", *changes])
 
 
-def folder(url: str | Path, shards: int = 3, generated: int = 1, **facts: int) -> RunFolder:
+def folder(
+    url: str | Path,
+    shards: int = 3,
+    generated: int = 1,
+    settings: Recipe | None = None,
+    **facts: int,
+) -> RunFolder:
     """A run in the middle of generation: 10 captions kept of each shard."""
-    run = RunFolder(url)
-    run.write(RECIPE_FILE, recipe().to_yaml().encode())
+    run, settings = RunFolder(url), settings or recipe()
+    run.write(RECIPE_FILE, settings.to_yaml().encode())
+    rules = text_rule_fingerprints(settings)
     for number in range(shards):
-        run.commit("measure", number, "f", facts={"captions": 12})
-        run.commit("curate", number, "f", facts={"captions": 12, "kept": 10})
-    run.commit("sources", 0, "f", facts={"captions": 12 * shards, "shards": shards})
+        run.commit("measure", number, "f", facts={"captions": 12, "rules": rules})
+    verdicts = verdicts_fingerprint(settings, run.markers("measure"))
+    for number in range(shards):
+        run.commit("curate", number, verdicts, facts={"captions": 12, "kept": 10})
+    sources = sources_fingerprint(settings, content_fingerprint(settings))
+    run.commit("sources", 0, sources, facts={"captions": 12 * shards, "shards": shards})
+    depends = image_dependencies(settings)
+    candidates = shard_fingerprint(settings, combined_fingerprint(depends), None, [])
+    counts = {"candidates": 40, "failed": 0, "depends": depends, **facts}
     for number in range(generated):
-        run.commit("generate", number, "f", facts={"candidates": 40, "failed": 0, **facts})
+        run.commit("generate", number, candidates, facts=counts)
     return run
 
 
 def finish(run: RunFolder) -> None:
-    run.commit("select", 0, "f")
-    run.commit("export", 0, "f")
-    run.commit("dataset", 0, "f")
+    """Select and export no pair."""
+    captions, generated = run.markers("curate"), run.markers("generate")
+    _, selection = select_pairs([], selector=TopSelector(), scorers=["clip", "ssim"])
+    file = run.write(SELECTION_FILE, table_bytes(selection))
+    run.commit("select", 0, selection_fingerprint(recipe(), generated), [file])
+    whole = data_set_fingerprint(recipe(), {}, totals(captions), generated)
+    run.commit("dataset", 0, whole)
     run.write("report/index.html", b"<html>")
 
 
@@ -175,7 +207,8 @@ def test_shards_beyond_a_lowered_limit_are_not_counted(tmp_path: Path) -> None:
 
 
 def test_fewer_candidates_than_before_are_not_more_than_all(tmp_path: Path) -> None:
-    found = status(folder(tmp_path / "run"), recipe("generation.candidates=2"))
+    fewer = recipe("generation.candidates=2")
+    found = status(folder(tmp_path / "run", settings=fewer), fewer)
     assert found.candidates is not None
     assert (found.candidates.done, found.candidates.total) == (20, 60)
 

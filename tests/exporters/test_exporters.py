@@ -159,6 +159,9 @@ def test_own_instructions(write: Write) -> None:
     assert json.loads(kept)["conversations"][0]["value"] == "Say.\n<image>"
 
 
+DATA_FILES = ["data/train-00000-000.parquet", "data/train-00001-000.parquet"]
+
+
 def card(
     formats: list[str],
     names_checked: str | None = None,
@@ -180,6 +183,8 @@ def card(
             reproducible=True,
             recipe="seed: 0\n",
             privacy_figures=privacy_figures,
+            data_files=DATA_FILES if "huggingface" in formats else (),
+            identity="1a2b",
         )
     )
 
@@ -207,7 +212,10 @@ def test_the_card(tmp_path: Path) -> None:
     front = yaml.safe_load(text.split("---")[1])
     assert front["license"] == "cc-by-4.0"
     assert front["size_categories"] == ["n<1K"]
-    assert front["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+    (config,) = front["configs"]
+    assert config["description"] == "synthvlm data set 1a2b"
+    assert config["data_files"] == [{"split": "train", "path": DATA_FILES}]
+    assert "configs" not in yaml.safe_load(card(["llava"]).split("---")[1])
     for expected in ("12,345", "0.2500", "some\\|model", "not stated", "alnum_ratio", "seed: 0"):
         assert expected in text
 

@@ -11,7 +11,7 @@ import pytest
 from exported_run import Notes, content, export, send
 
 from object_store import object_store
-from synthvlm.errors import MissingExtraError
+from synthvlm.errors import MissingExtraError, RunFolderError
 from synthvlm.publishing import PublishingError
 from synthvlm.run_folder.folder import RunFolder
 
@@ -170,7 +170,8 @@ def test_names_do_not_lead_out_of_the_target(out: Path, tmp_path: Path, name: st
 
 def test_what_is_no_finished_run(tmp_path: Path, out: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "is not a run folder" in refusal(tmp_path / "empty", tmp_path / "published")
+    with pytest.raises(RunFolderError, match="is not a run folder"):
+        send(tmp_path / "empty", tmp_path / "published")
     shutil.rmtree(out / "done" / "dataset")
     assert "has no finished data set" in refusal(out, tmp_path / "published")
 

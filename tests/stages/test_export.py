@@ -16,7 +16,7 @@ from synthvlm.data import digest
 from synthvlm.errors import RunFolderError
 from synthvlm.recipe import Recipe
 from synthvlm.run_folder.folder import RunFolder
-from synthvlm.stages.data_set_folder import DataSetFolder
+from synthvlm.stages.data_set_folder import DataSetFolder, Listing
 
 COMMAND = [
     "export",
@@ -90,13 +90,13 @@ def test_a_folder_that_parts_share_is_listed_once(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = []
-    sizes = DataSetFolder.sizes
+    listing = DataSetFolder.listing
 
-    def listing(self: DataSetFolder, folder: str) -> dict[str, int]:
+    def listed_once(self: DataSetFolder, folder: str) -> Listing:
         listed.append(folder)
-        return sizes(self, folder)
+        return listing(self, folder)
 
-    monkeypatch.setattr(DataSetFolder, "sizes", listing)
+    monkeypatch.setattr(DataSetFolder, "listing", listed_once)
     captions = [out.parent / "captions.txt"]
     recipe = Recipe.load("tiny", captions=captions, overrides=COMMAND[3::2])
     before = content(out)
@@ -104,7 +104,7 @@ def test_a_folder_that_parts_share_is_listed_once(
     assert not changed(before, content(out))
     folders = {name.rpartition("/")[0] for name in before}
     assert len(folders) == 5  # that of the indexes, that of the tables, and the images of each part
-    assert sorted(listed) == sorted(folders)
+    assert sorted(listed) == sorted({*folders, "images"})
 
 
 def test_what_belongs_to_no_part_is_removed(out: Path) -> None:
@@ -165,13 +165,13 @@ def test_no_marker_names_the_images(out: Path) -> None:
 def test_a_folder_at_a_time(tmp_path: Path, url: str) -> None:
     folder = DataSetFolder(RunFolder(url.format(tmp_path)))
     assert list(folder.contents()) in ([], [("", {})])
-    assert folder.sizes("") == {}
+    assert folder.listing("") == ({}, [])
     assert folder.write("images/0/a.png", [b"ab", b"c"]) == (3, digest([b"abc"]))
     assert folder.write("images/1/b.png", [b"d"]) == (1, digest([b"d"]))
     assert folder.write_whole("index.json", iter([b"[", b"]"])) == (2, digest([b"[]"]))
     folder.sync()
-    assert folder.sizes("images/0") == {"images/0/a.png": 3}
-    assert folder.sizes("") == {"index.json": 2}
+    assert folder.listing("images/0") == ({"images/0/a.png": 3}, [])
+    assert folder.listing("") == ({"index.json": 2}, ["images"])
     assert dict(folder.contents()) == {
         "": {"index.json": 2},
         "images": {},
@@ -179,7 +179,7 @@ def test_a_folder_at_a_time(tmp_path: Path, url: str) -> None:
         "images/1": {"images/1/b.png": 1},
     }
     folder.remove("images/0/a.png")
-    assert folder.sizes("images/0") == {}
+    assert folder.listing("images/0").sizes == {}
 
 
 def test_a_whole_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -18,13 +18,11 @@ from synthvlm.stages.fingerprints import (
     image_fingerprint,
     measured_fingerprint,
     part_fingerprints,
-    shard_fingerprint,
     text_rule_fingerprints,
     written_fingerprint,
 )
-from synthvlm.stages.generation.calibrate import sample_of
+from synthvlm.stages.generation.calibrate import calibrated_fingerprint
 from synthvlm.stages.generation.prompts import prompts_of
-from synthvlm.stages.generation.stopping import falling_thresholds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,23 +84,7 @@ class ExpectedFingerprints:
     def candidates(self, captions: pa.Table, calibration: Marker | None) -> str:
         """Of the candidates of a shard of captions."""
         prompts = prompts_of(captions, self.shared)
-        thresholds, sample = self._thresholds(calibration), frozenset[str]()
-        if calibration is not None and calibration.fingerprint == self.calibration():
-            sample = sample_of(calibration)
-        sampled = [prompt.id for prompt in prompts if prompt.id in sample]
-        return shard_fingerprint(self._recipe, self.shared, thresholds, prompts, sampled)
-
-    def _thresholds(self, calibration: Marker | None) -> tuple[float, ...] | None:
-        """Thresholds of adaptive best-of-k, from the recipe or the calibration."""
-        adaptive, count = self._recipe.generation.adaptive, self._recipe.generation.candidates
-        if adaptive is None:
-            return None
-        first, decay = adaptive.threshold, adaptive.decay
-        if first is None:
-            if calibration is None or calibration.fingerprint != self.calibration():
-                return None
-            first, decay = calibration.facts["threshold"], calibration.facts["decay"]
-        return falling_thresholds(first, decay, count)
+        return calibrated_fingerprint(self._recipe, self.shared, calibration, prompts)
 
     def parts(self, captions: Markers, generated: Markers) -> dict[int, str]:
         """Of each part of the data set.

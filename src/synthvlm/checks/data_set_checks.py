@@ -9,8 +9,7 @@ import orjson
 
 from synthvlm.checks.checked_run import CheckedRun, CheckedShard
 from synthvlm.stages.data_set_folder import FOLDER, DataSetFolder
-from synthvlm.stages.export import CARD_FILE, FILES, part_record_file
-from synthvlm.stages.fingerprints import whole_fingerprint
+from synthvlm.stages.export import CARD_FILE, FILES, is_current_data_set, part_record_file
 
 __all__ = ["DataSetChecks"]
 
@@ -53,8 +52,9 @@ class DataSetChecks:
     def whole(self, shard: CheckedShard) -> None:
         """The indexes and the card are those that were recorded."""
         parts = self._run.parts
-        if parts is not None and (
-            whole_fingerprint(self._run.recipe, parts) != shard.marker.fingerprint
+        run = self._run
+        if parts is not None and not is_current_data_set(
+            run.run, run.recipe, parts, run.markers("curate"), run.generated, shard.marker
         ):
             shard.add_for_marker("stale", "its parts, or the recipe, have changed")
             self._records = None

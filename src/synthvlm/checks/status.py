@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from synthvlm.errors import RunFolderError
 from synthvlm.pipeline import open_run
 from synthvlm.progress.stage_state import StageState, duration, set_aside, set_aside_notices
-from synthvlm.run_folder.marker import rule_of_stage, source_of_stage, stage_of
+from synthvlm.run_folder.marker import marker_name, rule_of_stage, source_of_stage, stage_of
 from synthvlm.safe_text import printable
+from synthvlm.stages.current import CurrentWork
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -95,6 +96,7 @@ class Status:
         set_aside: Events of the shards that are set aside.
         silent: Events of the workers that may hang.
         next: The stage with which the next run starts; None if all stages are done.
+        reason: Why that stage is not current, where it was done before.
     """
 
     url: str
@@ -105,6 +107,7 @@ class Status:
     set_aside: tuple[Mapping[str, Any], ...]
     silent: tuple[Mapping[str, Any], ...]
     next: str | None
+    reason: str | None = None
 
     def values(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -155,11 +158,16 @@ class Status:
             return f"last heartbeat {ago} ago (by its own clock); {hint}"
         if self.next is None:
             return "all stages are done"
-        return f"next stage: {self.next}; resume with: synthvlm run --out {shlex.quote(self.url)}"
+        why = f" ({self.reason})" if self.reason is not None else ""
+        resume = f"synthvlm run --out {shlex.quote(self.url)}"
+        return f"next stage: {self.next}{why}; resume with: {resume}"
 
 
 def status(run: RunFolder, recipe: Recipe) -> Status:
-    """The current state of a run. Nothing is written, and no data is read.
+    """The current state of a run. Nothing is written, and no image is read.
+
+    Where no run works in the folder, only what its recipe and earlier stages now ask for counts as
+    done.
 
     Args:
         run: The run folder.
@@ -170,10 +178,12 @@ def status(run: RunFolder, recipe: Recipe) -> Status:
     """
     lock = run.lock_info()
     state = None if lock is None else StageState.of(lock.get("state"))
-    markers = _DoneMarkers(run, recipe)
+    # A run that works there knows what is current, and shows it.
+    markers = _DoneMarkers(run, recipe, CurrentWork(run, recipe) if lock is None else None)
     events = run.events()
     is_generating = state is not None and state.stage == "generate"
     candidates = None if is_generating else markers.candidates()
+    next_stage, reason = markers.next_stage(candidates)
     return Status(
         url=run.url,
         holder=None if lock is None else _holder(lock),
@@ -182,7 +192,8 @@ def status(run: RunFolder, recipe: Recipe) -> Status:
         candidates=candidates,
         set_aside=tuple(set_aside(events)),
         silent=() if lock is None else tuple(_silent(events)),
-        next=markers.next_stage(candidates),
+        next=next_stage,
+        reason=reason,
     )
 
 
@@ -279,19 +290,20 @@ def _moment(seconds: float) -> str:
 
 
 class _DoneMarkers:
-    """The done-markers of a run, from one listing.
+    """The done-markers of a run that count, from one listing."""
 
-    Whether what is done is still what the recipe asks for is not checked: the next run finds out.
-    """
-
-    def __init__(self, run: RunFolder, recipe: Recipe) -> None:
+    def __init__(self, run: RunFolder, recipe: Recipe, work: CurrentWork | None) -> None:
         self._run, self._recipe = run, recipe
+        self._outdated = None if work is None else work.outdated
         names: dict[str, list[str]] = {}
         for name in run.listing("done"):
             names.setdefault(stage_of(name), []).append(name)
         current = {posixpath.basename(name) for name in names.get("curate", ())}
         if "generate" in names:  # shards beyond a lowered limit keep their images, but do not count
             names["generate"] = [n for n in names["generate"] if posixpath.basename(n) in current]
+        self._was_done = "dataset" in names
+        if work is not None:
+            _drop_outdated(names, work)
         self._names = names
         self._done = Counter({stage: len(markers) for stage, markers in names.items()})
         self._whole = {stage: marker in names for stage, marker in _WHOLE.items()}
@@ -317,8 +329,8 @@ class _DoneMarkers:
                     if rule_of_stage(other) is not None:
                         yield StageShards(other, done[other], done["measure"])
 
-    def next_stage(self, candidates: Candidates | None) -> str | None:
-        """The first stage that is not done; None if all are."""
+    def next_stage(self, candidates: Candidates | None) -> tuple[str | None, str | None]:
+        """The first stage that is not done, None if all are; and why, where it was done before."""
         done = self._done
         finished = {
             "measure": self._whole["measure"],
@@ -329,7 +341,13 @@ class _DoneMarkers:
             "export": self._whole["export"],
             "report": self._run.exists(_REPORT),
         }
-        return next((stage for stage, is_done in finished.items() if not is_done), None)
+        outdated = self._outdated
+        for stage, is_done in finished.items():
+            if outdated is not None and outdated.stage == stage:
+                return stage, outdated.reason if self._was_done else None
+            if not is_done:
+                return stage, None
+        return None, None
 
     def candidates(self) -> Candidates | None:
         """Count candidates by the facts of all markers; None before curation."""
@@ -364,3 +382,19 @@ class _DoneMarkers:
         with ThreadPoolExecutor(_READERS) as readers:
             facts = readers.map(read, names)
             return {posixpath.basename(name): of for name, of in zip(names, facts, strict=True)}
+
+
+def _drop_outdated(names: dict[str, list[str]], work: CurrentWork) -> None:
+    """Leave out the markers of stages that have to be done again."""
+    current = {marker_name("generate", shard) for shard in work.generated}
+    names["generate"] = [name for name in names.get("generate", ()) if name in current]
+    if work.outdated is None:
+        return
+    if work.outdated.stage != "export":
+        names.pop("select", None)
+    parts = work.parts if work.outdated.stage == "export" else {}
+    current = {
+        marker_name("export", n) for n, m in work.exported.items() if parts.get(n) == m.fingerprint
+    }
+    names["export"] = [name for name in names.get("export", ()) if name in current]
+    names.pop("dataset", None)

@@ -40,6 +40,7 @@ def train(
         typer.Option(help="LLaVA JSON file or run folder; repeatable.", metavar="RUN_OR_JSON"),
     ] = [],  # noqa: B006
     overrides: SetOption = [],  # noqa: B006
+    plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
     """Train a LLaVA on exported data (several GPUs: `accelerate launch -m synthvlm train ...`)."""
@@ -48,6 +49,7 @@ def train(
     with explained(debug, resumes if os.environ.get("RANK", "0") == "0" else ""):
         from synthvlm.training.train import train_command
 
+        load_plugins(plugins)
         train_command(recipe, out, data=data, changes=overrides)
 
 

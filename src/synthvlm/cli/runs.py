@@ -253,6 +253,7 @@ def publish(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, but change nothing.")
     ] = False,
+    plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
     """Copy the finished data set to the Hugging Face hub or to a folder."""
@@ -260,6 +261,7 @@ def publish(
         from synthvlm.progress.display import terminal_progress
         from synthvlm.publishing import publish as send
 
+        load_plugins(plugins)
         with terminal_progress() as progress:
             done = send(
                 run, target, private=private, message=message, dry_run=dry_run, progress=progress

@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.checks.current import refuse_outdated_files
 from synthvlm.comparison.data_sets import DataSet, LlavaDataSet, TableDataSet
 from synthvlm.comparison.model_comparison import ModelResults, has_results, read_results
 from synthvlm.errors import CaptionSourceError, RecipeError, RunFolderError
@@ -222,6 +223,7 @@ def _open(named: Named) -> DataSet | ModelResults:
     path = Path(named.path)
     if has_results(path):
         return read_results(named.label, path)
+    refuse_outdated_files(named.path)
     if path.is_dir():
         return _of_folder(named, path)
     ending = re.sub(r"\.(gz|bz2|xz|zst)$", "", named.path.lower())

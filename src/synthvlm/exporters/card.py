@@ -9,9 +9,13 @@ from itertools import pairwise
 
 import yaml
 
+from synthvlm.exporters.huggingface import TABLES
 from synthvlm.safe_text import fenced, for_markdown
 
 __all__ = ["CardFacts", "ModelFacts", "data_set_card"]
+
+#: More Parquet files than these, each of up to 400 MB, are named by a pattern.
+_MOST_NAMED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class CardFacts:
         overlapping: Captions that were rejected because they overlap.
         privacy_figures: Tables of how well the rules on personal data and names that were on do:
             recall and precision by language and by kind, each with its header first.
+        data_files: The Parquet files that ``datasets`` reads, relative to the data set.
+        identity: A hash of the files of the data set.
     """
 
     license: str | None
@@ -72,6 +78,8 @@ class CardFacts:
     benchmarks: Sequence[str] = ()
     overlapping: int = 0
     privacy_figures: Sequence[Sequence[Sequence[str]]] = ()
+    data_files: Sequence[str] = ()
+    identity: str = ""
 
     @property
     def selected(self) -> int:
@@ -129,9 +137,18 @@ def _front_matter(facts: CardFacts) -> dict[str, object]:
     front["task_categories"] = ["image-to-text", "text-to-image", "visual-question-answering"]
     front["tags"] = ["synthetic", "synthvlm", "image-caption"]
     front["size_categories"] = [_size_category(facts.selected)]
-    if "huggingface" in facts.formats and facts.selected:
-        files = [{"split": "train", "path": "data/train-*.parquet"}]
-        front["configs"] = [{"config_name": "default", "data_files": files}]
+    if facts.data_files:
+        # By name: a file that was put beside them is no part of the data set.
+        are_few = len(facts.data_files) <= _MOST_NAMED
+        path = list(facts.data_files) if are_few else TABLES
+        front["configs"] = [
+            {
+                "config_name": "default",
+                # `datasets` takes data sets with the same configuration for the same data set.
+                "description": f"synthvlm data set {facts.identity}",
+                "data_files": [{"split": "train", "path": path}],
+            }
+        ]
     return front
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +15,10 @@ from synthvlm.exporters.base import ExportedPair, Exporter, Write
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["HuggingFaceExporter"]
+__all__ = ["TABLES", "HuggingFaceExporter", "is_table"]
+
+#: What its files are called, as a pattern.
+TABLES = "data/train-*.parquet"
 
 #: A file is closed when its images reach this many bytes; the hub's viewer likes it below 500 MB.
 _FILE_BYTES = 400 * 2**20
@@ -37,6 +41,11 @@ class HuggingFaceExporter(Exporter):
 
     def finish(self, parts: Iterable[bytes], write: Write) -> None:
         """Nothing is left to do: the data-set card names the files."""
+
+
+def is_table(name: str) -> bool:
+    """Whether a file of the data set is one that ``HuggingFaceExporter`` writes."""
+    return fnmatchcase(name, TABLES)
 
 
 class _Sink(io.RawIOBase):

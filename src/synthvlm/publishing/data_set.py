@@ -89,7 +89,7 @@ class FinishedDataSet:
         self._parts = run.markers("export")
         if len(self._parts) != len(run.listing("done/export")):
             raise self._damage("records of its export are missing")
-        self._fingerprint = whole.fingerprint
+        self._whole = whole
         checksums = [file.checksum for _, m in sorted(self._parts.items()) for file in m.files]
         self.identity = fingerprint(whole.fingerprint, checksums, whole.facts.get("files"))
         self.last = [file for name, file in files.items() if name != CARD] + [files[CARD]]
@@ -155,7 +155,7 @@ class FinishedDataSet:
             PublishingError: A run has.
         """
         now = self._run.markers("dataset").get(0)
-        if now is None or now.fingerprint != self._fingerprint:
+        if now is None or now != self._whole:
             raise PublishingError(
                 f"{self.url} changed while it was published: run the same command again"
             )

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from synthvlm.checks.current import refuse_outdated
 from synthvlm.estimates import quantity
+from synthvlm.pipeline import open_run
 from synthvlm.publishing.data_set import (
     CARD,
     DataSetFile,
@@ -18,11 +20,11 @@ from synthvlm.publishing.data_set import (
 )
 from synthvlm.publishing.folder import FolderTarget
 from synthvlm.publishing.hub import HubTarget
-from synthvlm.run_folder.folder import RECIPE_FILE, RunFolder
 from synthvlm.run_folder.storage import Clock
 
 if TYPE_CHECKING:
     from synthvlm.progress.display import Progress
+    from synthvlm.run_folder.folder import RunFolder
 
 __all__ = ["Published", "Target", "publish"]
 
@@ -132,13 +134,13 @@ def publish(
     Raises:
         PublishingError: The data set is incomplete or damaged; or the target refuses it, or holds
             something else.
-        RunFolderError: A folder cannot be read or written.
+        RunFolderError: The data set is out of date; or a folder cannot be read or written.
+        RecipeError: The run's recipe cannot be read, or names a plug-in that is not loaded.
         MissingExtraError: The target's file system needs a package that is not installed.
     """
-    folder = RunFolder(run, clock=clock)
-    if not folder.exists(RECIPE_FILE):
-        raise PublishingError(f"{run} is not a run folder: it contains no {RECIPE_FILE}")
+    folder, recipe = open_run(run, clock)
     data_set = FinishedDataSet(folder)
+    refuse_outdated(folder, recipe)
     destination = _target(folder, target, private=private, message=message, clock=clock)
     count = _count_files(data_set, destination, progress)
     destination.open(data_set.identity, write=not dry_run)

@@ -20,6 +20,7 @@ from synthvlm.report.curation import (
 from synthvlm.report.gallery import Part, build_gallery
 from synthvlm.report.pairs import Candidates, join_selection, read_candidates, scores_of
 from synthvlm.stages.curation.curate import NEAR_DUPLICATE
+from synthvlm.stages.current import present_shards
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,6 +94,9 @@ class Facts:
 def collect(run: RunFolder, recipe: Recipe) -> Facts:
     """Read what a run has done so far; what is missing becomes a notice."""
     markers = {stage: run.markers(stage) for stage in _STAGES}
+    events = run.events()
+    lost = [int(e["shard"]) for e in set_aside(events) if e.get("stage") == _GENERATE]
+    markers[_GENERATE] = present_shards(markers["curate"], markers[_GENERATE], lost)
     notices = _missing(markers)
     funnel = read_funnel(run, recipe, markers["curate"]) if markers["curate"] else None
     if funnel is not None:
@@ -113,7 +117,6 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
                 f"The selection is older than the candidates: {outdated:,} of its rows are no "
                 f"longer pairs. Run the stage select again."
             )
-    events = run.events()
     notices += set_aside_notices(events)
     return Facts(
         captions=captions,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["card_facts", "privacy_figures"]
+__all__ = ["card_counts", "card_facts", "model_facts", "privacy_figures"]
 
 #: Licences of the built-in recipes' models, as their cards on the hub state them.
 _KNOWN_LICENSES = {
@@ -55,24 +55,12 @@ _COUNTED = (
 )
 
 
-def card_facts(
-    run: RunFolder, recipe: Recipe, captions: dict[int, Marker], generated: dict[int, Marker]
-) -> CardFacts:
-    """Count, average and look up what the card needs."""
-    import pyarrow.compute as pc
-
-    shown = recipe.published()
+def card_counts(captions: dict[int, Marker], generated: dict[int, Marker]) -> list[tuple[str, int]]:
+    """The counts of the card that the markers hold: label and number."""
     curated = totals(captions)
-    selection = run.read_table(SELECTION_FILE)
+    candidates = _candidate_counts(generated)
     reasons = reasons_in_order(name for name in curated if name not in ("captions", "kept"))
-    candidates = {
-        name: sum(int(marker.facts.get(name, 0)) for marker in generated.values())
-        for name in _COUNTED
-    }
-    sums, pairs = _sums(run, generated, recipe.score_columns)
-    labels = {score_column(name): SCORERS.label(name) for name in recipe.scorers}
-    labels["score"] = "Weighted score"
-    funnel = [
+    return [
         ("captions read", curated["captions"]),
         *((f"rejected: {reason}", curated[reason]) for reason in reasons),
         ("captions kept", curated["kept"]),
@@ -82,6 +70,36 @@ def card_facts(
         ("candidates failed", candidates["failed"]),
         ("candidates rejected as unsafe", candidates["unsafe"]),
         ("candidates not needed", candidates["skipped"]),
+    ]
+
+
+def _candidate_counts(generated: dict[int, Marker]) -> dict[str, int]:
+    return {
+        name: sum(int(marker.facts.get(name, 0)) for marker in generated.values())
+        for name in _COUNTED
+    }
+
+
+def card_facts(
+    run: RunFolder,
+    recipe: Recipe,
+    captions: dict[int, Marker],
+    generated: dict[int, Marker],
+    *,
+    data_files: Sequence[str] = (),
+    identity: str = "",
+) -> CardFacts:
+    """Count, average and look up what the card needs; of the files, see ``CardFacts``."""
+    import pyarrow.compute as pc
+
+    shown = recipe.published()
+    curated = totals(captions)
+    selection = run.read_table(SELECTION_FILE)
+    sums, pairs = _sums(run, generated, recipe.score_columns)
+    labels = {score_column(name): SCORERS.label(name) for name in recipe.scorers}
+    labels["score"] = "Weighted score"
+    funnel = [
+        *card_counts(captions, generated),
         ("pairs", pairs),
         ("pairs selected", selection.num_rows),
     ]
@@ -90,7 +108,7 @@ def card_facts(
         formats=recipe.export.formats,
         usages=[usage for name in recipe.export.formats if (usage := EXPORTERS[name].usage)],
         abouts={SCORERS.label(n): SCORERS[n].about for n in recipe.scorers if SCORERS[n].about},
-        models=_models(recipe),
+        models=model_facts(recipe),
         sources=_sources(run, recipe, captions, selection),
         funnel=funnel,
         scores={
@@ -100,11 +118,13 @@ def card_facts(
         checks=_checks(shown),
         personal_data_checked="personal_data" in rules_on(recipe),
         names_checked=_names_checked(shown),
-        reproducible=not candidates["irreproducible"],
+        reproducible=not _candidate_counts(generated)["irreproducible"],
         recipe=shown.to_yaml(),
         benchmarks=_benchmarks(recipe),
         overlapping=curated.get("benchmark_overlap", 0),
         privacy_figures=privacy_figures(shown),
+        data_files=data_files,
+        identity=identity,
     )
 
 
@@ -217,7 +237,8 @@ def _benchmarks(recipe: Recipe) -> list[str]:
     return [PurePath(urlsplit(p).path if "://" in p else p).name or "benchmark" for p in paths]
 
 
-def _models(recipe: Recipe) -> list[ModelFacts]:
+def model_facts(recipe: Recipe) -> list[ModelFacts]:
+    """The models that took part, and the licences that their own cards state."""
     generation = recipe.generation
     generator = generation.generator_name
     parts: list[tuple[str, Settings | None]] = [

@@ -6,19 +6,27 @@ import hashlib
 import os
 import posixpath
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from synthvlm.run_folder.folder import RunFolder
 
-__all__ = ["DataSetFolder"]
+__all__ = ["DataSetFolder", "FilesPresent", "Listing", "folders_of"]
 
 FOLDER = "dataset"
 #: As in the store: what a kill leaves of these is cleared when the run folder is held again.
 _DRAFT = ".draft"
+
+
+class Listing(NamedTuple):
+    """What lies directly in a folder: sizes of files by their names, and names of folders."""
+
+    sizes: dict[str, int]
+    folders: list[str]
 
 
 class DataSetFolder:
@@ -38,17 +46,23 @@ class DataSetFolder:
         for path, _, files in self._fs.walk(self._at(""), detail=True):
             yield self._relative(path), self._sizes(path, files)
 
-    def sizes(self, folder: str) -> dict[str, int]:
-        """Names and sizes of the files that lie directly in one folder."""
+    def listing(self, folder: str) -> Listing:
+        """The files and folders that lie directly in one folder."""
         where = self._at(f"{folder}/").rstrip("/") if folder else self._at("")
         if self._is_local:  # fsspec makes a dict of ten entries of every file
+            files: dict[str, dict[str, Any]] = {}
+            folders = []
             with suppress(FileNotFoundError), os.scandir(where) as entries:
-                files = {e.name: {"size": e.stat().st_size} for e in entries if e.is_file()}
-                return self._sizes(where, files)
-            return {}
-        for path, _, files_in_folder in self._fs.walk(where, maxdepth=1, detail=True):
-            return self._sizes(path, files_in_folder)
-        return {}
+                for entry in entries:
+                    if entry.is_file():
+                        files[entry.name] = {"size": entry.stat().st_size}
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders.append(posixpath.join(folder, entry.name))
+            return Listing(self._sizes(where, files), folders)
+        for path, within, files_here in self._fs.walk(where, maxdepth=1, detail=True):
+            names = [posixpath.join(folder, posixpath.basename(name)) for name in within]
+            return Listing(self._sizes(path, files_here), names)
+        return Listing({}, [])
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
@@ -134,6 +148,46 @@ class DataSetFolder:
     def failures_explained(self, name: str) -> Any:
         """See ``RunFolder.failures_explained``; the name is one of this folder."""
         return self._run.failures_explained("write", f"{FOLDER}/{name}")
+
+
+class FilesPresent:
+    """What is in the data set before it is changed; each folder is listed once."""
+
+    def __init__(self, folder: DataSetFolder) -> None:
+        """Nothing is listed yet."""
+        self._folder = folder
+        self._sizes = lru_cache(maxsize=16)(self._list)  # parts share folders
+        #: Of each folder, how many files of it are not yet asked for, and its own folders.
+        self._left: dict[str, int] = {}
+        self._folders: dict[str, list[str]] = {}
+
+    def has(self, files: Mapping[str, tuple[int, str]]) -> bool:
+        """Whether files are all there at full size; each is asked for once."""
+        present = {within: self._sizes(within) for within in folders_of(files)}
+        for name in files:
+            self._left[posixpath.dirname(name)] -= 1
+        return all(present[posixpath.dirname(n)].get(n) == size for n, (size, _) in files.items())
+
+    def has_others(self) -> bool:
+        """Whether there are files that were not asked for, given that those asked for are there."""
+        waiting = [""]
+        while waiting:
+            within = waiting.pop()
+            if within not in self._left:
+                self._sizes(within)
+            waiting += self._folders[within]
+        return any(self._left.values())
+
+    def _list(self, within: str) -> dict[str, int]:
+        listing = self._folder.listing(within)
+        self._left.setdefault(within, len(listing.sizes))
+        self._folders[within] = listing.folders
+        return listing.sizes
+
+
+def folders_of(files: Iterable[str]) -> set[str]:
+    """The folders in which files lie directly."""
+    return {posixpath.dirname(name) for name in files}
 
 
 def _open_no_link(path: str, flags: int) -> int:

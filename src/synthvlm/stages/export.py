@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import posixpath
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from synthvlm.components.component import LoadContext
 from synthvlm.components.contract import contract
-from synthvlm.data import score_column, scorer_of
+from synthvlm.data import fingerprint, score_column, scorer_of
 from synthvlm.exporters import EXPORTERS, ExportedPair, Exporter
 from synthvlm.exporters.base import check_record
 from synthvlm.exporters.card import data_set_card
+from synthvlm.exporters.huggingface import is_table
 from synthvlm.selectors.selection import by_shard
-from synthvlm.stages.card_facts import card_facts
-from synthvlm.stages.data_set_folder import DataSetFolder
-from synthvlm.stages.fingerprints import part_fingerprints, whole_fingerprint
+from synthvlm.stages.card_facts import card_counts, card_facts, model_facts
+from synthvlm.stages.curation.curate import totals
+from synthvlm.stages.data_set_folder import FOLDER, DataSetFolder, FilesPresent, folders_of
+from synthvlm.stages.fingerprints import (
+    data_set_fingerprint,
+    part_fingerprints,
+    whole_fingerprint,
+)
 from synthvlm.stages.select import SELECTION_FILE
 from synthvlm.stages.summary import StageSummary
 
@@ -29,9 +33,9 @@ if TYPE_CHECKING:
 
     from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
-    from synthvlm.run_folder.folder import Marker, RunFolder
+    from synthvlm.run_folder.folder import Marker, RunFolder, StoredFile
 
-__all__ = ["SelectedPairs", "export"]
+__all__ = ["SelectedPairs", "export", "is_current_data_set"]
 
 STAGE = "export"
 #: Its only marker means that the data set is whole.
@@ -51,7 +55,7 @@ def export(
     generated: dict[int, Marker],
     progress: Progress,
 ) -> StageSummary:
-    """Bring ``dataset/`` up to date with the selection.
+    """Bring ``dataset/`` up to date with the selection, and remove what is not part of it.
 
     While it is being changed it has no card and no index: a data set that has them is whole.
     """
@@ -59,27 +63,28 @@ def export(
     selected = SelectedPairs(run, captions, generated, recipe.export.images_per_folder)
     folder = DataSetFolder(run)
     expected_parts = part_fingerprints(recipe, selected)
-    expected_whole = whole_fingerprint(recipe, expected_parts)
-    # Parts share folders. Until something is removed, a listing stays as it is.
-    sizes = lru_cache(maxsize=16)(folder.sizes)
+    licences = [model.license for model in model_facts(recipe)]
+    present = FilesPresent(folder)
     done = {
         number: marker
         for number, marker in run.markers(STAGE).items()
-        if expected_parts.get(number) == marker.fingerprint
-        and _is_there(sizes, _files(run, marker))
+        if expected_parts.get(number) == marker.fingerprint and present.has(_files(run, marker))
     }
     final = run.marker(WHOLE, 0)
+    counts = {"exported": len(selected)}
     if (
         final is not None
-        and final.fingerprint == expected_whole
+        and is_current_data_set(run, recipe, expected_parts, captions, generated, final)
+        and final.facts.get("licences", licences) == licences
         and len(done) == len(expected_parts)
-        and _is_there(sizes, final.facts["files"])
+        and present.has(final.facts["files"])
     ):
+        removed = _sweep(run, folder, done, final.facts["files"]) if present.has_others() else []
         seconds = time.monotonic() - began
-        counts = {"exported": len(selected)}
-        return StageSummary(STAGE, len(expected_parts), len(expected_parts), counts, seconds)
+        return StageSummary(STAGE, len(done), len(done), counts, seconds, removed=removed)
     progress.start(STAGE, len(selected), "pairs")
-    for name in sorted(folder.sizes(""), key=lambda name: name != CARD_FILE):
+    known = {CARD_FILE, *(final.facts["files"] if final is not None else ())}
+    for name in sorted(known, key=lambda name: name != CARD_FILE):
         folder.remove(name)
     exporters = _exporters(recipe)
     markers = {}
@@ -90,13 +95,60 @@ def export(
         progress.advance(part.num_rows)
     # Swept first: a data set with a card has no file that belongs to no part.
     run.sweep(STAGE, [PARTS_FOLDER], markers)
-    _sweep(run, folder, markers)
-    facts = card_facts(run, recipe, captions, generated)
+    removed = _sweep(run, folder, markers)
+    records = [file for _, m in sorted(markers.items()) for file in m.files]
+    facts = card_facts(
+        run,
+        recipe,
+        captions,
+        generated,
+        data_files=[n for _, m in sorted(markers.items()) for n in _files(run, m) if is_table(n)],
+        identity=fingerprint([file.checksum for file in records if _is_record(file, FILES)]),
+    )
     files = _finish(run, folder, exporters, markers, data_set_card(facts))
-    run.commit(WHOLE, 0, expected_whole, facts={"files": files})
+    expected = data_set_fingerprint(recipe, expected_parts, totals(captions), generated)
+    run.commit(WHOLE, 0, expected, facts={"files": files, "licences": licences})
     seconds = time.monotonic() - began
     run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=len(selected))
-    return StageSummary(STAGE, len(expected_parts), len(done), {"exported": len(selected)}, seconds)
+    return StageSummary(
+        STAGE,
+        len(expected_parts),
+        len(done),
+        counts,
+        seconds,
+        written=sorted(files),
+        removed=removed,
+    )
+
+
+def is_current_data_set(
+    run: RunFolder,
+    recipe: Recipe,
+    parts: Mapping[int, str],
+    captions: dict[int, Marker],
+    generated: dict[int, Marker],
+    final: Marker,
+) -> bool:
+    """Whether a finished data set and its card are those of the recipe and of earlier stages.
+
+    Args:
+        run: The run folder.
+        recipe: The recipe.
+        parts: Expected fingerprints of the parts.
+        captions: Markers of the stage curate.
+        generated: Markers of the stage generate.
+        final: The marker of the finished data set.
+    """
+    if final.fingerprint == data_set_fingerprint(recipe, parts, totals(captions), generated):
+        return True
+    # Until counts were part of the fingerprint, only the card itself tells of which it speaks.
+    if final.fingerprint != whole_fingerprint(recipe, parts):
+        return False
+    if not run.exists(f"{FOLDER}/{CARD_FILE}"):
+        return False
+    card = run.read(f"{FOLDER}/{CARD_FILE}").decode("utf-8", "replace")
+    rows = {line.replace("\\", "") for line in card.splitlines()}  # as Markdown shows them
+    return rows >= {f"| {label} | {n:,} |" for label, n in card_counts(captions, generated)}
 
 
 def _exporters(recipe: Recipe) -> dict[str, Exporter]:
@@ -164,8 +216,11 @@ def part_record_file(marker: Marker, kind: str) -> str | None:
     Returns:
         None where there is none.
     """
-    start = _record_prefix(kind)
-    return next((file.path for file in marker.files if file.path.startswith(start)), None)
+    return next((file.path for file in marker.files if _is_record(file, kind)), None)
+
+
+def _is_record(file: StoredFile, kind: str) -> bool:
+    return file.path.startswith(_record_prefix(kind))
 
 
 def _read_record(run: RunFolder, marker: Marker, kind: str) -> bytes:
@@ -185,30 +240,33 @@ def _files(run: RunFolder, marker: Marker) -> dict[str, tuple[int, str]]:
     return files
 
 
-def _is_there(
-    sizes: Callable[[str], Mapping[str, int]], files: Mapping[str, tuple[int, str]]
-) -> bool:
-    """Whether files of the data set are all there at full size; ``sizes`` lists a folder."""
-    present = {within: sizes(within) for within in _folders(files)}
-    return all(present[posixpath.dirname(n)].get(n) == size for n, (size, _) in files.items())
+def _sweep(
+    run: RunFolder,
+    folder: DataSetFolder,
+    markers: Mapping[int, Marker],
+    whole: Iterable[str] = (),
+) -> list[str]:
+    """Remove from the data set what is not part of it, a folder at a time; returns the names.
 
-
-def _folders(files: Iterable[str]) -> set[str]:
-    return {posixpath.dirname(name) for name in files}
-
-
-def _sweep(run: RunFolder, folder: DataSetFolder, markers: Mapping[int, Marker]) -> None:
-    """Remove from the data set what belongs to no part, a folder at a time."""
+    Args:
+        run: The run folder.
+        folder: The data set.
+        markers: Of its parts.
+        whole: Files on the data set as a whole.
+    """
+    removed: list[str] = []
     parts: dict[str, list[int]] = {}
     for number, marker in markers.items():
-        for within in _folders(_files(run, marker)):
+        for within in folders_of(_files(run, marker)):
             parts.setdefault(within, []).append(number)
     for within, present in folder.contents():
-        unknown = set(present)
+        unknown = set(present).difference(whole)
         for number in parts.get(within, ()):
             unknown.difference_update(_files(run, markers[number]))
-        for name in unknown:
+        for name in sorted(unknown):
             folder.remove(name)
+            removed.append(name)
+    return removed
 
 
 #: The columns of an exported pair that only ``pairs/`` has.

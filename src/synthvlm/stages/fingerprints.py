@@ -44,17 +44,22 @@ if TYPE_CHECKING:
     from synthvlm.run_folder.folder import Marker
 
 __all__ = [
+    "GENERATOR_PART",
+    "SEED_PART",
     "calibration_fingerprint",
     "candidate_fingerprint",
     "combined_fingerprint",
     "content_digest",
     "content_fingerprint",
+    "data_set_fingerprint",
     "image_dependencies",
     "image_fingerprint",
     "measured_fingerprint",
     "model_measure_fingerprint",
     "model_rule_fingerprint",
     "part_fingerprints",
+    "recorded_fingerprint",
+    "scorer_part",
     "selection_fingerprint",
     "shard_fingerprint",
     "sources_fingerprint",
@@ -226,25 +231,44 @@ def verdicts_fingerprint(recipe: Recipe, measures: Mapping[int, Marker]) -> str:
 # -- Images, their scores, and the choice among them -------------------------------------------
 
 
+#: Names of what every image depends on, for people.
+SEED_PART, GENERATOR_PART = "the seed", "the generator, its model or its settings"
+
+
+def scorer_part(name: str) -> str:
+    """What the dependence on a scorer is called."""
+    return f"the scorer {name}"
+
+
 def image_dependencies(recipe: Recipe) -> dict[str, str]:
     """What every image and its scores depend on in addition to the caption and the index.
 
     Returns:
         A fingerprint of each part, by a name for people.
     """
-    generator = "the generator, its model or its settings"
     parts: dict[str, object] = {
-        "the seed": recipe.seed,
-        generator: _generator_identity(recipe.generation),
+        SEED_PART: recipe.seed,
+        GENERATOR_PART: _generator_identity(recipe.generation),
     }
     for name, settings in recipe.scorers.items():
-        parts[f"the scorer {name}"] = SCORERS.identity(name, settings, identify)
+        parts[scorer_part(name)] = SCORERS.identity(name, settings, identify)
     return {part: fingerprint(value) for part, value in parts.items()}
 
 
 def combined_fingerprint(dependencies: Mapping[str, str]) -> str:
     """What every image depends on, as one fingerprint, given ``image_dependencies``."""
     return fingerprint("image", list(dependencies.values()))
+
+
+def recorded_fingerprint(recipe: Recipe, dependencies: Mapping[str, str]) -> str | None:
+    """As ``combined_fingerprint``, of what a marker records, which has another order.
+
+    None if it was generated or scored by other components than those of the recipe.
+    """
+    parts = [SEED_PART, GENERATOR_PART, *map(scorer_part, recipe.scorers)]
+    if dependencies.keys() != set(parts):
+        return None
+    return combined_fingerprint({part: dependencies[part] for part in parts})
 
 
 def image_fingerprint(recipe: Recipe) -> str:
@@ -360,3 +384,21 @@ def whole_fingerprint(recipe: Recipe, parts: Mapping[int, str]) -> str:
     The card shows every setting; one that is new in a release is no reason to write it again.
     """
     return fingerprint("dataset", _RECORDS, sorted(parts.items()), chosen_values(recipe))
+
+
+def data_set_fingerprint(
+    recipe: Recipe,
+    parts: Mapping[int, str],
+    counts: Mapping[str, int],
+    generated: Mapping[int, Marker],
+) -> str:
+    """What the data set and all that its card says depend on.
+
+    Args:
+        recipe: The recipe.
+        parts: Of ``part_fingerprints``.
+        counts: Captions read, kept, and rejected by each rule.
+        generated: The shards of candidates, whose scores and statuses the card sums up.
+    """
+    whole = whole_fingerprint(recipe, parts)
+    return fingerprint(whole, sorted(counts.items()), selection_fingerprint(recipe, generated))

@@ -27,6 +27,8 @@ class StageSummary:
         seconds: Wall time.
         waited: Share of the workers' time in which the generator waited; None where it did nothing.
         set_aside: Shards that were given up because their workers died.
+        written: Files on the data set as a whole that were written anew.
+        removed: Files of ``dataset/`` that were removed, because no part of it has them.
     """
 
     stage: str
@@ -36,6 +38,8 @@ class StageSummary:
     seconds: float
     waited: float | None = None
     set_aside: Sequence[int] = ()
+    written: Sequence[str] = ()
+    removed: Sequence[str] = ()
 
 
 def describe(summary: StageSummary) -> str:
@@ -63,8 +67,19 @@ def describe(summary: StageSummary) -> str:
     elif summary.stage == "select":
         done = f"{counts['selected']:,} of {counts['pairs']:,} pairs selected"
     else:
-        done = f"{counts['exported']:,} pairs exported"
-    if summary.shards and summary.reused == summary.shards:
+        parts = [f"{counts['exported']:,} pairs exported"]
+        if summary.written:
+            parts.append(f"{' and '.join(summary.written)} written")
+        if summary.removed:
+            first, number = summary.removed[0], len(summary.removed)
+            which = first if number == 1 else f"{number:,} files, {first} ..."
+            parts.append(f"removed as no part of it: {which}")
+        done = ", ".join(parts)
+    if (
+        summary.shards
+        and summary.reused == summary.shards
+        and not (summary.written or summary.removed)
+    ):
         return f"{done} (up to date, nothing to do)"
     reused = f", {summary.reused:,} of {summary.shards:,} shards reused" if summary.reused else ""
     return f"{done} ({summary.seconds:.1f} s{reused})"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.checks.current import refuse_outdated_files
 from synthvlm.errors import RecipeError, SynthVLMError
 from synthvlm.progress.display import SilentProgress, terminal_progress
 from synthvlm.training.folder import TrainingFolder
@@ -49,6 +50,10 @@ def train(
     accumulation = _accumulation(recipe, state.num_processes)
     sources = [find_source(settings) for settings in recipe.data]
     folder = TrainingFolder(str(out), main=state.is_main_process)
+    # One that has begun knows its data by their content.
+    if not folder.path.is_dir() or folder.facts() is None:
+        for settings in recipe.data:
+            refuse_outdated_files(settings.path)
     with folder.locked(), explained(folder.path):
         models = model_identities(recipe.model) if state.is_main_process else {}
         folder.claim(recipe, sources, models)

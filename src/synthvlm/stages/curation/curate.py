@@ -62,6 +62,8 @@ __all__ = [
 ]
 
 STAGE = "curate"
+#: The fact that is no count: the fingerprint of the measures that a shard's verdicts are on.
+_MEASURES = "measures"
 
 
 def curate(
@@ -90,7 +92,8 @@ def curate(
         progress.start(STAGE, len(measures), "shards")
         models = {name: run.markers(model_measure_stage(name)) for name in model_rules_on(recipe)}
         for shard in sorted(measures):
-            markers[shard] = _write(run, shard, verdicts, models, expected)
+            of = measures[shard].fingerprint
+            markers[shard] = _write(run, shard, verdicts, models, expected, of)
             progress.advance(1)
     run.sweep(STAGE, ["captions"], markers)
     counts = totals(markers)
@@ -126,7 +129,7 @@ def totals(markers: dict[int, Marker]) -> dict[str, int]:
     """Sums of the counts that each curated shard's marker holds."""
     sums: Counter[str] = Counter({"captions": 0, "kept": 0})
     for marker in markers.values():
-        sums.update(marker.facts)
+        sums.update({name: n for name, n in marker.facts.items() if name != _MEASURES})
     return dict(sums)
 
 
@@ -168,6 +171,7 @@ def _write(
     verdicts: Verdicts,
     models: dict[str, dict[int, Marker]],
     expected: str,
+    measured: str,
 ) -> Marker:
     import pyarrow as pa
 
@@ -193,7 +197,7 @@ def _write(
         ("duplicate_of", pa.array([twins.get(n) for n in range(len(ids))], pa.string())),
     ):
         table = table.append_column(column, cells)
-    facts = {"captions": len(kept), "kept": sum(kept)}
+    facts: dict[str, int | str] = {"captions": len(kept), "kept": sum(kept), _MEASURES: measured}
     facts |= Counter(sorted(reason for reason in reasons.tolist() if reason is not None))
     file = run.write_table("captions", shard, table.cast(caption_schema(rules)))
     return run.commit(STAGE, shard, expected, [file], facts)

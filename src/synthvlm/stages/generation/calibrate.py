@@ -24,7 +24,7 @@ from synthvlm.data import (
 from synthvlm.engines.base import LostShard, ShardResult
 from synthvlm.errors import EngineError, SynthVLMError, TooManyFailuresError
 from synthvlm.estimates import Estimate
-from synthvlm.stages.fingerprints import calibration_fingerprint
+from synthvlm.stages.fingerprints import calibration_fingerprint, shard_fingerprint
 from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.candidate_plan import rank, reusable_row, row_of
 from synthvlm.stages.generation.pixels import encoding_fact, pair_of
@@ -40,12 +40,13 @@ from synthvlm.stages.summary import record_update
 if TYPE_CHECKING:
     from synthvlm.engines.base import Engine, Reporter
     from synthvlm.progress.display import Progress
+    from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder, StoredFile
     from synthvlm.stages.generation.candidate_plan import Key
     from synthvlm.stages.generation.models import GenerationContext
     from synthvlm.stages.generation.requests import ScoredImage
 
-__all__ = ["PAIRS", "STAGE", "Calibration", "Sample", "calibrate", "sample_of"]
+__all__ = ["PAIRS", "STAGE", "Calibration", "Sample", "calibrate", "calibrated_fingerprint"]
 
 STAGE = "calibrate"
 
@@ -124,6 +125,29 @@ class Calibration:
 def sample_of(marker: Marker) -> frozenset[str]:
     """Ids of the captions of a calibration; none where an earlier version made it."""
     return frozenset(marker.facts.get("sample", ()))
+
+
+def calibrated_fingerprint(
+    recipe: Recipe, shared: str, calibration: Marker | None, prompts: Sequence[Prompt]
+) -> str:
+    """As ``shard_fingerprint``, given the marker of the calibration.
+
+    Args:
+        recipe: The recipe.
+        shared: ``image_fingerprint``.
+        calibration: The marker of this stage, current or not.
+        prompts: The shard's captions.
+    """
+    adaptive, count = recipe.generation.adaptive, recipe.generation.candidates
+    thresholds, sampled = None, list[str]()
+    if adaptive is not None and adaptive.threshold is not None:
+        thresholds = falling_thresholds(adaptive.threshold, adaptive.decay, count)
+    elif adaptive is not None and calibration is not None:
+        if calibration.fingerprint == calibration_fingerprint(recipe, adaptive, shared):
+            facts, sample = calibration.facts, sample_of(calibration)
+            thresholds = falling_thresholds(facts["threshold"], facts["decay"], count)
+            sampled = [prompt.id for prompt in prompts if prompt.id in sample]
+    return shard_fingerprint(recipe, shared, thresholds, prompts, sampled)
 
 
 def calibrate(

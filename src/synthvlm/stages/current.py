@@ -1,0 +1,275 @@
+"""What in a run folder still counts: decided here, for every command that reads one.
+
+The folder alone decides: its recipe, its markers, its tables. Caption files and local models are
+compared as well, where they are on this machine. What cannot be told here counts as current, so
+that a finished data set can be published from a machine that has neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthvlm.components.settings import named_models
+from synthvlm.errors import SynthVLMError
+from synthvlm.models.model_files import located
+from synthvlm.progress.stage_state import set_aside
+from synthvlm.run_folder.marker import shard_of
+from synthvlm.stages.curation.resources import is_written
+from synthvlm.stages.curation.rules import model_rules_on
+from synthvlm.stages.export import SelectedPairs, is_current_data_set
+from synthvlm.stages.fingerprints import (
+    GENERATOR_PART,
+    content_fingerprint,
+    image_dependencies,
+    image_fingerprint,
+    part_fingerprints,
+    recorded_fingerprint,
+    scorer_part,
+    selection_fingerprint,
+    sources_fingerprint,
+    text_rule_fingerprints,
+    verdicts_fingerprint,
+)
+from synthvlm.stages.generation.calibrate import calibrated_fingerprint
+from synthvlm.stages.generation.prompts import read_prompts
+
+if TYPE_CHECKING:
+    from synthvlm.components.settings import Settings
+    from synthvlm.recipe import Recipe
+    from synthvlm.run_folder.folder import Marker, RunFolder
+
+__all__ = ["CurrentWork", "Outdated", "present_shards"]
+
+
+def present_shards(
+    captions: Mapping[int, Marker], generated: Mapping[int, Marker], lost: Iterable[int]
+) -> dict[int, Marker]:
+    """The generated shards that are part of the data set.
+
+    Those beyond a lowered limit keep their images, but do not count; nor does what an earlier run
+    generated of a shard that was set aside.
+
+    Args:
+        captions: Markers of the stage curate.
+        generated: Markers of the stage generate.
+        lost: Shards that are set aside.
+    """
+    lost = set(lost)
+    return {n: m for n, m in sorted(generated.items()) if n in captions and n not in lost}
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """The first stage whose results are not those of the recipe and the stages before it."""
+
+    stage: str
+    reason: str
+
+
+class CurrentWork:
+    """The shards of a run folder that are what its recipe and earlier stages ask for.
+
+    Attributes:
+        measures: Markers of the stage measure.
+        captions: Markers of the stage curate.
+        generated: Markers of the stage generate that were made of these captions.
+    """
+
+    def __init__(self, run: RunFolder, recipe: Recipe) -> None:
+        """Read the markers, and the kept captions.
+
+        Raises:
+            RunFolderError: The folder cannot be read.
+        """
+        self._run, self._recipe = run, recipe
+        self.measures = run.markers("measure")
+        self.captions = {n: m for n, m in run.markers("curate").items() if n in self.measures}
+        self._calibration = run.marker("calibrate", 0)
+        self.generated = {
+            shard: marker
+            for shard, marker in present_shards(self.captions, run.markers("generate"), ()).items()
+            if self._is_of(marker, self.captions[shard])
+        }
+
+    @cached_property
+    def lost(self) -> set[int]:
+        """Shards of the stage generate that are set aside."""
+        events = set_aside(self._run.events())
+        return {int(event["shard"]) for event in events if event.get("stage") == "generate"}
+
+    @cached_property
+    def exported(self) -> dict[int, Marker]:
+        """The markers of the parts of the data set, current or not."""
+        return self._run.markers("export")
+
+    @cached_property
+    def parts(self) -> dict[int, str]:
+        """Expected fingerprints of the parts of the data set."""
+        size = self._recipe.export.images_per_folder
+        selected = SelectedPairs(self._run, self.captions, self.generated, size)
+        return part_fingerprints(self._recipe, selected)
+
+    @cached_property
+    def outdated(self) -> Outdated | None:
+        """The first stage that is not current; None if the data set is.
+
+        Candidates that failed, captions that could not be measured or written, and shards that are
+        set aside are tried again by the next run, but a data set without them is current.
+        """
+        checks: dict[str, Callable[[], str | None]] = {
+            "measure": self._measure,
+            "curate": self._curate,
+            "generate": self._generate,
+            "select": self._select,
+            "export": self._export,
+        }
+        for stage, check in checks.items():
+            if self._has_lost_files(stage):
+                return None  # what the data set was made of is not known any more
+            reason = check()
+            if reason is not None:
+                return Outdated(stage, reason)
+        return None
+
+    def _has_lost_files(self, stage: str) -> bool:
+        present = {"measure": self.measures, "curate": self.captions}.get(stage)
+        if stage == "generate":
+            present = self._run.markers(stage)
+        listed = {shard_of(name) for name in self._run.listing(f"done/{stage}")}
+        return present is not None and bool(listed - present.keys())
+
+    def _measure(self) -> str | None:
+        total = self._run.marker("sources", 0)
+        if not self.measures:
+            return "no captions are read"
+        if total is None:  # captions that could not be written are tried again
+            return None
+        if sorted(self.measures) != list(range(int(total.facts["shards"]))):
+            return "some of its captions are not read"
+        recipe = self._recipe
+        if all(_is_local_file(source) for source in recipe.sources) and _differs(
+            lambda: sources_fingerprint(recipe, content_fingerprint(recipe)) == total.fingerprint
+        ):
+            return "its captions, or how they are read, have changed since"
+        if _differs(self._has_text_measures):
+            return "the settings of its rules have changed since"
+        return None
+
+    def _has_text_measures(self) -> bool:
+        expected = text_rule_fingerprints(self._recipe).items()
+        return all(expected <= marker.facts["rules"].items() for marker in self.measures.values())
+
+    def _curate(self) -> str | None:
+        if len({marker.fingerprint for marker in self.captions.values()}) > 1 or (
+            self.captions.keys() != self.measures.keys()
+        ):
+            return "captions were read that its rules have not judged"
+        for shard, marker in self.captions.items():
+            # Markers of earlier versions do not say what they were made of.
+            known = marker.facts.get("measures")
+            if known not in (None, self.measures[shard].fingerprint):
+                return "captions were read that its rules have not judged"
+        # What a rule with a model measures depends on the device, which may be another one here.
+        if not model_rules_on(self._recipe) and _differs(self._has_verdicts):
+            return "the settings of curation have changed since"
+        return None
+
+    def _has_verdicts(self) -> bool:
+        expected = verdicts_fingerprint(self._recipe, self.measures)
+        return all(marker.fingerprint == expected for marker in self.captions.values())
+
+    def _generate(self) -> str | None:
+        missing = self.captions.keys() - self.generated.keys()
+        if missing and missing - self.lost:
+            return "its captions, or their candidates, have changed since"
+        dependencies = _differs_in(self._recipe)
+        for marker in self.generated.values():
+            before = marker.facts.get("depends")
+            changed = [
+                part for part, now in dependencies.items() if before and before.get(part) != now
+            ]
+            if changed:
+                return f"{changed[0]} changed since"
+        return None
+
+    def _is_of(self, marker: Marker, captions: Marker) -> bool:
+        """Whether candidates were made of a shard of captions, with the settings of the recipe.
+
+        Models are taken to be those of that time: they may be on another machine.
+        """
+        recipe, before = self._recipe, marker.facts.get("depends")
+        try:
+            if before is None:  # of an earlier version
+                shared: str | None = image_fingerprint(recipe)
+            else:
+                shared = recorded_fingerprint(recipe, before)
+            if shared is None:
+                return False
+        except (SynthVLMError, OSError):
+            return True
+        prompts = read_prompts(self._run, captions, shared)
+        expected = calibrated_fingerprint(recipe, shared, self._calibration, prompts)
+        return expected == marker.fingerprint
+
+    def _select(self) -> str | None:
+        marker = self._run.marker("select", 0)
+        if marker is None:
+            return "no pairs are selected"
+        if marker.fingerprint != selection_fingerprint(self._recipe, self.generated):
+            return "its candidates, or the settings of selection, have changed since"
+        return None
+
+    def _export(self) -> str | None:
+        final = self._run.marker("dataset", 0)
+        if final is None:
+            return "it is not exported"
+        if {n: m.fingerprint for n, m in self.exported.items()} != self.parts:
+            return "another selection was made since, or other settings of export"
+        if not is_current_data_set(
+            self._run, self._recipe, self.parts, self.captions, self.generated, final
+        ):
+            return "its recipe, or what its card says, has changed since"
+        return None
+
+
+def _differs(is_equal: Callable[[], bool]) -> bool:
+    """Whether something was compared and is not equal; False where it cannot be read here."""
+    try:
+        return not is_equal()
+    except (SynthVLMError, OSError, KeyError):
+        return False
+
+
+def _is_local_file(source: Any) -> bool:
+    return "://" not in source.path and source.format != "huggingface" and not is_written(source)
+
+
+def _differs_in(recipe: Recipe) -> dict[str, str]:
+    """What every image depends on, as far as it can be told on this machine.
+
+    The name of a model that is no folder here may be that of a folder elsewhere.
+    """
+    try:
+        dependencies = image_dependencies(recipe)
+    except (SynthVLMError, OSError):
+        return {}
+    generation = recipe.generation
+    generator: list[Settings | None] = [
+        generation.generator_settings, generation, generation.refiner, *generation.loras,
+    ]  # fmt: skip
+    sections: dict[str, list[Settings | None]] = {
+        GENERATOR_PART: generator,
+        **{scorer_part(name): [settings] for name, settings in recipe.scorers.items()},
+    }
+    unknown = {
+        part
+        for part, settings in sections.items()
+        for one in settings
+        if one is not None
+        and not all(Path(located(n, mark)).exists() for n, _, mark in named_models(one))
+    }
+    return {part: value for part, value in dependencies.items() if part not in unknown}
