@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from synthvlm.checks.status import Status, show_status, status, watch
+from synthvlm.data import selection_schema
 from synthvlm.errors import RunFolderError
 from synthvlm.pipeline import Pipeline
 from synthvlm.progress.display import SilentProgress, Tracker
 from synthvlm.recipe import Recipe
 from synthvlm.run_folder.folder import RECIPE_FILE, RunFolder, table_bytes
-from synthvlm.selectors.selection import select_pairs
-from synthvlm.selectors.top import TopSelector
 from synthvlm.stages.curation.curate import totals
 from synthvlm.stages.fingerprints import (
     combined_fingerprint,
@@ -69,8 +68,8 @@ def folder(
 def finish(run: RunFolder) -> None:
     """Select and export no pair."""
     captions, generated = run.markers("curate"), run.markers("generate")
-    _, selection = select_pairs([], selector=TopSelector(), scorers=["clip", "ssim"])
-    file = run.write(SELECTION_FILE, table_bytes(selection))
+    nothing = selection_schema(["clip", "ssim"]).empty_table()
+    file = run.write(SELECTION_FILE, table_bytes(nothing))
     run.commit("select", 0, selection_fingerprint(recipe(), generated), [file])
     whole = data_set_fingerprint(recipe(), {}, totals(captions), generated)
     run.commit("dataset", 0, whole)
