@@ -142,11 +142,14 @@ def calibrated_fingerprint(
     thresholds, sampled = None, list[str]()
     if adaptive is not None and adaptive.threshold is not None:
         thresholds = falling_thresholds(adaptive.threshold, adaptive.decay, count)
-    elif adaptive is not None and calibration is not None:
-        if calibration.fingerprint == calibration_fingerprint(recipe, adaptive, shared):
-            facts, sample = calibration.facts, sample_of(calibration)
-            thresholds = falling_thresholds(facts["threshold"], facts["decay"], count)
-            sampled = [prompt.id for prompt in prompts if prompt.id in sample]
+    elif (
+        adaptive is not None
+        and calibration is not None
+        and calibration.fingerprint == calibration_fingerprint(recipe, adaptive, shared)
+    ):
+        facts, sample = calibration.facts, sample_of(calibration)
+        thresholds = falling_thresholds(facts["threshold"], facts["decay"], count)
+        sampled = [prompt.id for prompt in prompts if prompt.id in sample]
     return shard_fingerprint(recipe, shared, thresholds, prompts, sampled)
 
 
