@@ -24,6 +24,7 @@ from synthvlm.endpoints.client import (
 from synthvlm.endpoints.connection import Connection
 from synthvlm.endpoints.replies import ReplyStore
 from synthvlm.endpoints.responses import (
+    Completion,
     Failure,
     Kind,
     Response,
@@ -257,10 +258,46 @@ def test_the_budget_of_tokens() -> None:
 def test_a_budget_of_tokens_needs_usage() -> None:
     with FakeEndpoint(reports_usage=False) as server:
         replies = []
-        with pytest.raises(EndpointError, match="reports no token usage"):
+        with pytest.raises(EndpointError, match="reports no usable token usage"):
             replies.extend(client(server, concurrency=1, max_tokens=50).ask_all(requests(9)))
         assert len(replies) == len(server.received) == 1
         assert ask(server).text == "Yes"
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ('{"total_tokens": 12}', 12),
+        ('{"total_tokens": 12.0}', 12),
+        ('{"prompt_tokens": 5, "completion_tokens": 0}', 5),
+        ('{"total_tokens": 1, "prompt_tokens": 50, "completion_tokens": 50}', 100),
+        ('{"total_tokens": -1000000, "prompt_tokens": 5, "completion_tokens": 2}', 7),
+        ('{"total_tokens": -1000000}', None),
+        ('{"prompt_tokens": 5, "completion_tokens": -2000}', None),
+        ('{"total_tokens": 0}', None),
+        ('{"total_tokens": NaN}', None),
+        ('{"total_tokens": -Infinity}', None),
+        ('{"total_tokens": 1e999}', None),
+        ('{"total_tokens": 1.5}', None),
+        ('{"total_tokens": "12"}', None),
+        ('{"total_tokens": true}', None),
+        ('{"total_tokens": [12]}', None),
+        ('{"total_tokens": null}', None),
+        ("[12]", None),
+        ("12", None),
+        ("{}", None),
+    ],
+)
+def test_no_usage_of_a_server_lifts_the_budget(usage: str, tokens: int | None) -> None:
+    body = f'{{"choices": [{{"message": {{"content": "Yes"}}}}], "usage": {usage}}}'.encode()
+    completion = read_completion(Response(200, {}, body))
+    assert isinstance(completion, Completion)
+    assert (completion.text, completion.tokens) == ("Yes", tokens)
+    with FakeEndpoint(Body(body)) as server:
+        error = EndpointError if tokens is None else BudgetExceededError
+        with pytest.raises(error):
+            list(client(server, concurrency=1, max_tokens=5).ask_all(requests(9)))
+        assert len(server.received) == 1
 
 
 def test_stored_replies_cost_nothing(tmp_path: Any) -> None:

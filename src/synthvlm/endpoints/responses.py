@@ -232,13 +232,26 @@ def _completion(content: bytes) -> Completion | None:
 
 
 def _tokens(usage: Any) -> int | None:
+    """The larger of the reported total and the sum of its parts; None if neither is a count.
+
+    What cannot be a count (negative, a fraction, a text, 0 in all) is no report: it must not lift a
+    budget.
+    """
     if not isinstance(usage, dict):
         return None
-    total = usage.get("total_tokens")
-    if isinstance(total, int):
-        return total
-    prompt, reply = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return prompt + reply if isinstance(prompt, int) and isinstance(reply, int) else None
+    total, prompt, reply = (
+        _count(usage.get(name)) for name in ("total_tokens", "prompt_tokens", "completion_tokens")
+    )
+    parts = None if prompt is None or reply is None else prompt + reply
+    # No reply costs nothing.
+    return max(total or 0, parts or 0) or None
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return value if is_count else None
 
 
 def excerpt(content: bytes) -> str:
