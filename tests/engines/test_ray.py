@@ -18,7 +18,8 @@ from fake_models import run_with
 from synthvlm.engines import ray_actors
 from synthvlm.engines.base import LostShard, ShardResult, Update, WorkerChange
 from synthvlm.engines.ray_actors import RayEngine
-from synthvlm.errors import ModelError
+from synthvlm.engines.ray_connection import connect
+from synthvlm.errors import EngineError, ModelError
 from synthvlm.recipe import Recipe
 
 ray = pytest.importorskip("ray")
@@ -199,6 +200,47 @@ def test_ray_leaves_sigterm_to_the_command(nodes: Nodes) -> None:
     command = [sys.executable, "-c", HANDLER]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.stdout == "True\n", done.stderr
+
+
+OWN = """
+import os, sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+from toy_jobs import Told, ToyJob
+from synthvlm.engines.ray_actors import RayEngine
+
+engine = RayEngine(1)
+job = ToyJob(Path(sys.argv[1]), once=(0,))
+shards = [u.shard for u in engine.run(job, range(2), Told()) if hasattr(u, "seconds")]
+own = psutil.Process()
+listening = set()
+for process in [own, *own.children(recursive=True)]:
+    with suppress(psutil.Error):  # an idle worker ends at any time
+        listening |= {
+            connection.laddr.ip.removeprefix("::ffff:")
+            for connection in process.net_connections(kind="inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+print(sorted(shards), sorted(listening), os.environ["RAY_AUTH_MODE"])
+"""
+
+
+def test_a_cluster_of_ours_is_reached_from_this_machine_alone_and_says_nothing(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    """Without RAY_ADDRESS, no cluster is joined; a worker that is killed leaves no raw lines."""
+    environment = {name: value for name, value in os.environ.items() if "RAY_A" not in name}
+    command = [sys.executable, "-c", OWN, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("[0, 1] ['127.0.0.1'] token\n", "")
+
+
+def test_an_address_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(EngineError, match=r"no Ray cluster answers at RAY_ADDRESS=127\.0\.0\.1:1"):
+        connect(ray)
 
 
 def test_the_same_run_as_in_one_process(two: Nodes, tmp_path: Path) -> None:

@@ -158,8 +158,8 @@ class EndpointClient:
             self._budget.tokens += completion.tokens
         elif self._budget.max_tokens is not None:
             self._transport.stop(
-                "the server reports no usable token usage, so the token budget cannot be held; limit the "
-                "number of requests instead"
+                "the server reports no usable token usage, so the budget of tokens cannot be held; "
+                "limit the number of requests instead"
             )
         return Reply(completion.text, completion.finish_reason)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
@@ -14,8 +13,8 @@ from typing import Any
 
 from synthvlm.engines.base import MakeWorker, Reporter, Update, WorkerChange
 from synthvlm.engines.channel import Channel, Message
+from synthvlm.engines.ray_connection import connect, import_ray
 from synthvlm.engines.worker_pool import WorkerPool
-from synthvlm.errors import EngineError, MissingExtraError, first_line
 from synthvlm.progress.terminal import quiet_libraries
 
 __all__ = ["RayEngine"]
@@ -39,7 +38,10 @@ class RayEngine:
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        """Connect to the cluster at ``RAY_ADDRESS``, or to one on this machine, or start one here.
+        """Connect to the cluster at ``RAY_ADDRESS``, or start one for this machine alone.
+
+        ``RAY_ADDRESS=auto`` means the cluster that already runs on this machine. The one that is
+        started is reached over loopback alone, with a token that only its processes know.
 
         Args:
             workers: Maximum number of actors; by default one per GPU of the cluster, or one per
@@ -47,32 +49,15 @@ class RayEngine:
 
         Raises:
             MissingExtraError: Ray is not installed.
-            EngineError: The cluster cannot be reached.
+            EngineError: The cluster cannot be reached, or one cannot be kept to this machine.
         """
-        # Ray reports usage statistics to its makers by default; the user must opt in.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            import ray
-        except ImportError:
-            raise MissingExtraError(
-                "the engine ray needs Ray: pip install 'synthvlm[ray]'"
-            ) from None
+        ray = import_ray()
         self._ray, self._max_workers = ray, workers
         self._workers: dict[str, _WorkerActor] = {}
         self._names = count()
+        self._warning: str | None = None
         if not ray.is_initialized():
-            before = signal.getsignal(signal.SIGTERM)
-            try:
-                ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise EngineError(
-                    f"cannot connect to a Ray cluster: {first_line(error)}; set RAY_ADDRESS to its "
-                    f"address, or unset it to start a cluster here"
-                ) from error
-            # Ray replaces the handler to stop its processes on SIGTERM. It does so at every exit
-            # anyway, and this command has a handler of its own.
-            if callable(before) and signal.getsignal(signal.SIGTERM) is not before:
-                signal.signal(signal.SIGTERM, before)
+            self._warning = connect(ray)
 
     @property
     def workers(self) -> int:
@@ -87,6 +72,8 @@ class RayEngine:
         self, make_worker: MakeWorker, shards: Sequence[int], progress: Reporter
     ) -> Generator[Update]:
         """Yield the result of each shard as it finishes, and changes of the actors."""
+        if self._warning is not None:
+            progress.note(self._warning)
         pool = WorkerPool(shards, progress)
         job = self._ray.put(make_worker)
         looked, known, waiting = time.monotonic(), -1, 0
