@@ -181,7 +181,8 @@ def test_a_plug_in_of_a_file_is_a_column_everywhere(tmp_path: Path, brightness: 
     )  # fmt: skip
     assert done.code == 0, done.err
     header = next(line for line in done.out.splitlines() if "Brightness" in line)
-    assert header.split() == ["CLIPScore", "SSIMScore", "Brightness", "weighted", "score", "pairs"]
+    columns = ["CLIPScore", "SSIMScore", "768/336", "Brightness", "weighted", "score", "pairs"]
+    assert header.split() == columns
     assert "weighted score: CLIPScore + 0.5 SSIMScore + 2 Brightness; CLIP: tiny" in done.out
     assert "Brightness: mean of all pixels" in done.out
     published = next(line for line in done.out.splitlines() if line.startswith("SynthVLM-100K"))

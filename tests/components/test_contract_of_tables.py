@@ -27,7 +27,7 @@ from synthvlm.data import (
 )
 from synthvlm.exporters import EXPORTERS
 from synthvlm.generators import GENERATORS
-from synthvlm.scorers import SCORERS, ScorerSettings
+from synthvlm.scorers import SCORERS, ScorerSettings, scorer_label
 from synthvlm.selectors import SELECTORS
 from synthvlm.stages.curation.curate import reasons_on
 from synthvlm.stages.curation.rules import model_rules_on, text_rules_on
@@ -247,7 +247,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_labels_are_in_the_report(whole_run: Path) -> None:
     page = html.unescape((whole_run / "report" / "index.html").read_text())
     expected = [RULES.label(name) for name in TEXT_RULES]
-    expected += [SCORERS.label(name) for name in SCORERS.names()]
+    expected += [scorer_label(name, SCORERS.settings(name, {})) for name in SCORERS.names()]
     assert [label for label in expected if label not in page] == []
 
 
@@ -256,8 +256,9 @@ def test_rules_scores_and_formats_are_in_the_card(whole_run: Path) -> None:
     before_recipe = card[: card.index("## Making it again")]
     assert [name for name in TEXT_RULES if f"- `{name}` >= -1.0" not in before_recipe] == []
     for name in SCORERS.names():
-        assert f"| {SCORERS.label(name)} |" in before_recipe
-        assert f"{SCORERS.label(name)}: {SCORERS[name].about}." in before_recipe
+        label = scorer_label(name, SCORERS.settings(name, {}))
+        assert f"| {label} |" in before_recipe
+        assert f"{label}: {SCORERS[name].about}." in before_recipe
     assert [name for name in EXPORTERS.names() if EXPORTERS[name].usage not in before_recipe] == []
 
 

@@ -159,7 +159,7 @@ def test_the_first_problem_is_told_where_too_many_failed(run: Runs) -> None:
     code = method(
         "Scorer",
         "score(self, images, captions)",
-        "return Scores(np.full(len(captions), np.nan))",
+        "return Scores(np.array([0.5 if 'apple' in c else np.nan for c in captions]))",
     )
     line = run.line(code, SCORING)
     assert line.startswith(
@@ -167,6 +167,17 @@ def test_the_first_problem_is_told_where_too_many_failed(run: Runs) -> None:
         "the first: scorer 'mine' gave nan; all reasons are in the column `problem` of "
     )
     assert {row["problem"] for row in run.rows()} == {"scorer 'mine' gave nan"}
+
+
+def test_a_scorer_that_always_fails_is_asked_no_more(run: Runs) -> None:
+    code = method(
+        "Scorer",
+        "score(self, images, captions)",
+        "return Scores(np.full(len(captions), np.inf))",
+    )
+    line = run.line(code, SCORING)
+    assert line.startswith("no image can be made or scored, not even of 'A red apple")
+    assert "scorer 'mine' gave inf; fix the cause and run again" in line
 
 
 def test_one_failed_candidate_stops_nothing(run: Runs) -> None:

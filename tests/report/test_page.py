@@ -17,8 +17,8 @@ def test_means_of_all_pairs_and_of_the_selected(whole: Builder) -> None:
     table = whole.page().section("scores")
     assert "CLIPScore all 0.300 0.200 0.220 0.300 0.380 0.400" in table
     assert "CLIPScore selected 0.350" in table
-    assert "SSIMScore all 0.600" in table
-    assert "SSIMScore selected 0.700" in table
+    assert "SSIMScore 64/28 all 0.600" in table
+    assert "SSIMScore 64/28 selected 0.700" in table
     # 0.40 + 0.40, 0.30 + 0.30, 0.20 + 0.20
     assert "Weighted score all 0.600" in table
     assert "Weighted score selected 0.700" in table

@@ -15,7 +15,7 @@ from synthvlm.estimates import aligned
 from synthvlm.report.gallery import picture
 from synthvlm.report.pages import page_environment
 from synthvlm.report.published import PUBLISHED
-from synthvlm.scorers import SCORERS
+from synthvlm.scorers import SCORERS, scorer_label
 
 if TYPE_CHECKING:
     import jinja2
@@ -60,7 +60,8 @@ class ScoreTable:
 def score_table(comparison: DataSetComparison) -> ScoreTable:
     """Means with half of their intervals; of published data sets the scorers that they have."""
     scorers = comparison.settings.scorers
-    columns = [*map(SCORERS.label, scorers), "weighted score", "pairs"]
+    labels = [scorer_label(name, settings) for name, settings in scorers.items()]
+    columns = [*labels, "weighted score", "pairs"]
     rows = [
         [
             one.label[:_LABEL],

@@ -21,7 +21,7 @@ from synthvlm.report.collect import Facts, ScoreFacts, collect
 from synthvlm.report.pages import page_environment
 from synthvlm.report.published import PUBLISHED, differences
 from synthvlm.run_folder.folder import RECIPE_FILE
-from synthvlm.scorers import SCORERS
+from synthvlm.scorers import SCORERS, scorer_label
 from synthvlm.scorers.clip import ClipSettings
 from synthvlm.scorers.ssim import SsimSettings
 from synthvlm.stages.curation.curate import (
@@ -160,7 +160,8 @@ def render(facts: Facts, recipe: Recipe, name: str) -> str:
         charts=[_histogram(score, _score_labels(recipe)) for score in facts.scores],
         best_of_chart=_best_of(facts),
         formula=" + ".join(
-            f"{scorer.weight:g} · {SCORERS.label(name)}" for name, scorer in recipe.scorers.items()
+            f"{scorer.weight:g} · {scorer_label(name, scorer)}"
+            for name, scorer in recipe.scorers.items()
         ),
         published=_published(shown, facts),
         yaml=shown.to_yaml(),
@@ -272,7 +273,8 @@ def _rule_label(name: str) -> str:
 
 def _score_labels(recipe: Recipe) -> dict[str, str]:
     """Label of each score, by its column."""
-    labels = {score_column(name): SCORERS.label(name) for name in recipe.scorers}
+    scorers = recipe.scorers.items()
+    labels = {score_column(name): scorer_label(name, scorer) for name, scorer in scorers}
     return {**labels, "score": "Weighted score"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from synthvlm.components.table import Table
 from synthvlm.scorers.base import Scorer, ScorerSettings, Scores
 
-__all__ = ["SCORERS", "Scorer", "ScorerSettings", "Scores"]
+__all__ = ["SCORERS", "Scorer", "ScorerSettings", "Scores", "scorer_label"]
 
 SCORERS = Table(
     "scorer",
@@ -17,3 +17,8 @@ SCORERS = Table(
     },
     on_by_default=("clip", "ssim"),
 )
+
+
+def scorer_label(name: str, settings: ScorerSettings) -> str:
+    """The label of a scorer's values, with what tells those of other settings apart."""
+    return SCORERS[name].label_of(settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -78,6 +78,11 @@ class Scorer(Component):
     Settings: ClassVar[type[Settings]] = ScorerSettings
     about: ClassVar[str] = ""
     on_cpu: ClassVar[bool] = False
+
+    @classmethod
+    def label_of(cls, settings: Any) -> str:
+        """The label of values by some settings; values under different labels do not compare."""
+        return cls.label or cls.name
 
     def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
         """Score n images (uint8, shape (n, 3, height, width), RGB) against n captions."""

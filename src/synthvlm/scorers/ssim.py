@@ -46,7 +46,8 @@ class SsimScorer(Scorer):
     label = "SSIMScore"
     about = (
         "structural similarity of the image with itself after a trip through the vision-language "
-        "model's input size"
+        "model's input size; the two numbers are the side in pixels at which images are compared, "
+        "and that of the input"
     )
     on_cpu = True
     Settings = SsimSettings
@@ -56,6 +57,11 @@ class SsimScorer(Scorer):
         """Set the sides in pixels at which images are compared, and of the model's input."""
         self._side = side
         self._model_input_side = model_input_side
+
+    @classmethod
+    def label_of(cls, settings: SsimSettings) -> str:
+        """The label with both sides, e.g. ``SSIMScore 768/336``: other sides, other values."""
+        return f"{cls.label} {settings.side}/{settings.model_input_side}"
 
     def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
         """Score n images (uint8, shape (n, 3, height, width), RGB); values lie in -1 .. 1."""

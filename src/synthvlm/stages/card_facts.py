@@ -22,7 +22,7 @@ from synthvlm.generators import GENERATORS
 from synthvlm.models.model_files import located
 from synthvlm.recipe import source_name
 from synthvlm.safe_text import for_markdown
-from synthvlm.scorers import SCORERS
+from synthvlm.scorers import SCORERS, scorer_label
 from synthvlm.selectors.selection import by_shard
 from synthvlm.stages.curation.curate import reasons_in_order, totals
 from synthvlm.stages.curation.rules import rules_on
@@ -96,7 +96,7 @@ def card_facts(
     curated = totals(captions)
     selection = run.read_table(SELECTION_FILE)
     sums, pairs = _sums(run, generated, recipe.score_columns)
-    labels = {score_column(name): SCORERS.label(name) for name in recipe.scorers}
+    labels = {score_column(n): scorer_label(n, scorer) for n, scorer in recipe.scorers.items()}
     labels["score"] = "Weighted score"
     funnel = [
         *card_counts(captions, generated),
@@ -107,7 +107,9 @@ def card_facts(
         license=recipe.export.license,
         formats=recipe.export.formats,
         usages=[usage for name in recipe.export.formats if (usage := EXPORTERS[name].usage)],
-        abouts={SCORERS.label(n): SCORERS[n].about for n in recipe.scorers if SCORERS[n].about},
+        abouts={
+            labels[score_column(n)]: about for n in recipe.scorers if (about := SCORERS[n].about)
+        },
         models=model_facts(recipe),
         sources=_sources(run, recipe, captions, selection),
         funnel=funnel,
