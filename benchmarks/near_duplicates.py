@@ -4,7 +4,7 @@
 
 The many captions are made by putting halves of real ones together. The 5,000 are 1,000 real ones
 of 5 to 15 words, and of each a copy with one word changed, dropped and added, and one whose second
-half is that of another.
+half is that of another. Last, how many of the captions themselves each threshold drops.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def main() -> None:
         made = Path(folder) / "captions.txt"
         write_captions(args.source, args.captions, made)
         speed(made.read_text(encoding="utf-8").splitlines())
-    recall(args.source.read_text(encoding="utf-8").splitlines())
+    lines = args.source.read_text(encoding="utf-8").splitlines()
+    recall(lines)
+    dropped(sorted({line.strip() for line in lines}))
 
 
 def speed(texts: list[str]) -> None:
@@ -45,7 +47,7 @@ def speed(texts: list[str]) -> None:
     before = peak()
     for part in batches(texts):
         began = time.perf_counter()
-        words = TextBatch(part).words
+        words = TextBatch(part).tokens
         read = time.perf_counter()
         band_keys(signatures(*ngram_hashes(words)), bands, rows)
         seconds["words"] += read - began
@@ -89,6 +91,12 @@ def recall(lines: Sequence[str]) -> None:
         print(f"{kind:<10}  {shares[0]:6.1%} are near-duplicates, {shares[1]:6.1%} by brute force")
 
 
+def dropped(texts: list[str]) -> None:
+    for threshold in (0.6, 0.7, 0.8, 0.9, 0.95, 1.0):
+        twins = near_duplicates([texts], threshold=threshold).twins
+        print(f"threshold {threshold:.2f}: {len(twins):,} of {len(texts):,} captions are dropped")
+
+
 def edited(
     words: list[str], kind: str, rng: Random, vocabulary: list[str], others: list[list[str]]
 ) -> list[str]:
@@ -102,7 +110,7 @@ def edited(
 
 def brute_force(texts: Sequence[str]) -> set[int]:
     """Positions of the captions that are similar to an earlier one that stays."""
-    words = TextBatch(texts).words
+    words = TextBatch(texts).tokens
     kept: list[frozenset[object]] = []
     dropped = set()
     for position in range(len(texts)):

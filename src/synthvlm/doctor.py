@@ -27,7 +27,6 @@ _EXTRAS = {
     "lora": ("peft", "LoRAs (generation.loras)"),
     "quantization": ("torchao", "8-bit weights (generation.quantization)"),
     "huggingface": ("datasets", "captions from data sets of the hub"),
-    "language": ("py3langid", "the caption rule `language`"),
     "perplexity": ("kenlm", "the caption rule `perplexity` by KenLM"),
     "metrics": ("prometheus_client", "--metrics: an endpoint for Prometheus"),
     "ray": ("ray", "--engine ray: generation on a cluster"),

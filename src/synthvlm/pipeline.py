@@ -111,6 +111,7 @@ class Pipeline:
     def _stages(
         self, until: str, digests: Sequence[str], *, replace_images: bool
     ) -> list[StageSummary]:
+        from synthvlm.stages.curation.advice import bound_lines, language_notes
         from synthvlm.stages.curation.curate import curate, funnel_lines
         from synthvlm.stages.curation.measure import measure
 
@@ -119,6 +120,11 @@ class Pipeline:
         measures = run.markers("measure")
         curated = curate(run, self.recipe, measures, self._progress)
         details = funnel_lines(run, self.recipe, curated.counts)
+        if not curated.reused:
+            captions = run.markers("curate")
+            details += bound_lines(run, self.recipe, captions)
+            for note in language_notes(run, self.recipe, captions):
+                self._progress.note(note)
         summaries.append(self._finished(curated, details))
         if until != "curate":
             self._after_curation(until, summaries, replace_images=replace_images)

@@ -125,7 +125,7 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
         ],
         "curation": {
             "rules": {
-                "alnum_ratio": bounds,
+                "alnum_ratio": {**bounds, "languages": {"de": bounds}},
                 "char_rep_ratio": bounds,
                 "flagged_words_ratio": {**bounds, "words": f"{a}/words.txt"},
                 "special_char_ratio": bounds,
@@ -186,12 +186,12 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
     rules = {
         name: bounds | _least(RULES[name].Settings, name)
         for name in RULES.names()
-        if name not in whole["curation"]["rules"] and RULES[name].version is None
+        if name not in whole["curation"]["rules"] and RULES.release(name) is None
     }
     scorers = {
         name: _least(SCORERS[name].Settings, name)
         for name in SCORERS.names()
-        if name not in whole["scoring"] and SCORERS[name].version is None
+        if name not in whole["scoring"] and SCORERS.release(name) is None
     }
     more = {**plain, "curation": {"rules": rules}, "scoring": scorers}
     return {"whole": whole, "other": other, "plain": plain, "plug-ins": plug_ins, "more": more}

@@ -72,7 +72,7 @@ def test_the_recipes_have_every_setting_of_every_component(
     seen = {(s.owner, s.name) for found in places.values() for _, s in found}
     models = nested_settings(Recipe)
     for table in (RULES, SCORERS, GENERATORS, SELECTORS, EXPORTERS):
-        models |= {table[name].Settings for name in table.names() if table[name].version is None}
+        models |= {table[name].Settings for name in table.names() if table.release(name) is None}
     # The settings of exporters are plain values in recipes (export.options); sections are followed.
     models -= {EXPORTERS[name].Settings for name in EXPORTERS.names()}
     sections = {

@@ -17,6 +17,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 import random_models
 from synthvlm.components.component import LoadContext
 from synthvlm.errors import ModelError
+from synthvlm.models.model_files import clip_path
 from synthvlm.scorers.base import Scorer, Scores
 from synthvlm.scorers.clip import ClipScorer, ClipSettings
 from synthvlm.scorers.ssim import SsimScorer, ssim_score
@@ -233,3 +234,13 @@ def test_a_clip_model_that_lacks_weights_is_refused(tmp_path: Path, clip_folder:
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"CLIP model .*no weights visual_projection\.weight"):
         ClipScorer(str(tmp_path))
+
+
+def test_a_control_token_is_scored_as_text() -> None:
+    # Read as a token it would end the caption, and what follows would not be scored.
+    scorer = ClipScorer(clip_path("tiny"))
+    plain = "a red circle"
+    vectors, _ = scorer.embed_captions([plain, f"{plain}<|endoftext|> buy now"])
+    assert np.abs(vectors[1] - vectors[0]).max() > 0.01
+    _, cut = scorer.embed_captions([plain + "<|endoftext|>" * 60])
+    assert cut == (True,)

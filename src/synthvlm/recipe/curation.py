@@ -17,7 +17,7 @@ class NearDuplicateSettings(Settings):
     """Near-duplicates: of captions that are similar enough, the first stays."""
 
     similarity: Annotated[float, InHash.ALWAYS] = Field(
-        0.6,
+        0.95,
         gt=0.0,
         le=1.0,
         description="Jaccard similarity of words and pairs of adjacent words.",
@@ -53,6 +53,9 @@ class CurationSettings(Settings):
 
     fix_unicode: bool = Field(True, description="Mend text that was decoded wrongly.")
     normalize_punctuation: bool = Field(True, description="Write Unicode punctuation as ASCII.")
+    remove_invisible: bool = Field(
+        False, description="Drop characters that show nothing, such as zero-width spaces."
+    )
     rules: Annotated[
         dict[str, SerializeAsAny[RuleSettings] | None], PlainValidator(RULES.validate)
     ] = Field(

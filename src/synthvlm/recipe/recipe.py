@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainValidator, SerializeAsAny, model_validator
 
+from synthvlm.captions.rules import RULES
 from synthvlm.components import plugins
 from synthvlm.components.settings import TINY, InHash, Settings, Share
 from synthvlm.data import score_column
@@ -236,6 +237,7 @@ class Recipe(Settings):
         if limit is not None:
             values["limit"] = limit
         for change in overrides:
+            _write_out_default(values, change)
             apply_change(values, change)
         return cls.from_values(values, label)
 
@@ -255,6 +257,21 @@ class Recipe(Settings):
     def to_yaml(self) -> str:
         """The whole recipe as YAML, every default written out."""
         return dump_yaml(self.model_dump(mode="json"))
+
+
+def _write_out_default(values: dict[str, Any], change: str) -> None:
+    """Write out what is on by default before one setting of it changes: the others stay."""
+    keys = change.partition("=")[0].split(".")
+    for place, table in ((["curation", "rules"], RULES), (["scoring"], SCORERS)):
+        *_, name = keys[: len(place) + 1]
+        default = table.defaults().get(name)
+        if keys[: len(place)] != place or len(keys) < len(place) + 2 or default is None:
+            continue
+        section: Any = values
+        for key in place:
+            section = section.setdefault(key, {}) if isinstance(section, dict) else None
+        if isinstance(section, dict):
+            section.setdefault(name, default.model_dump(mode="json"))
 
 
 def _sent(sources: list[Any], values: dict[str, Any]) -> Recipe:

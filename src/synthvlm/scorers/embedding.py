@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.models.recent import RecentValues
@@ -75,9 +76,10 @@ class EmbeddingScorer(Scorer):
         import torch
 
         texts = [self._text(caption) for caption in captions]
-        lengths = [len(ids) for ids in self._tokenizer(texts, verbose=False)["input_ids"]]
-        inputs = self._tokenizer(
-            texts,
+        # A caption is text: an "<|endoftext|>" in it must not end what is scored.
+        tokenize = partial(self._tokenizer, texts, split_special_tokens=True)
+        lengths = [len(ids) for ids in tokenize(verbose=False)["input_ids"]]
+        inputs = tokenize(
             padding="max_length",
             padding_side="right",
             truncation=True,

@@ -28,6 +28,7 @@ from synthvlm.stages.curation.resources import hub_arguments, is_written, source
 from synthvlm.stages.curation.rules import (
     ALIGNMENT,
     bounds_of,
+    language_bounds,
     looks_at_images,
     model_rules_on,
     rules_on,
@@ -72,6 +73,8 @@ __all__ = [
 
 #: Version of the records of exported parts; parts with older records are written again.
 _RECORDS = "checksums"
+#: Version of what near-duplicates are compared by.
+_TOKENS = ("tokens",)
 
 
 # -- Captions, as they are read or written ----------------------------------------------------
@@ -103,7 +106,11 @@ def content_fingerprint(recipe: Recipe, digests: Sequence[str] | None = None) ->
         for source, digest in zip(recipe.sources, digests, strict=True)
     ]
     curation = recipe.curation
-    normalization = (curation.fix_unicode, curation.normalize_punctuation)
+    normalization = (
+        curation.fix_unicode,
+        curation.normalize_punctuation,
+        *(["remove_invisible"] if curation.remove_invisible else []),
+    )
     return fingerprint(sources, normalization)
 
 
@@ -213,13 +220,16 @@ def verdicts_fingerprint(recipe: Recipe, measures: Mapping[int, Marker]) -> str:
             )
             for shard in sorted(measures)
         ],
-        list(bounds_of(recipe, rules_on(recipe)).items()),
+        [
+            *bounds_of(recipe, rules_on(recipe)).items(),
+            *language_bounds(recipe, rules_on(recipe)).items(),
+        ],
         [model_rule_fingerprint(recipe, name) for name in model_rules_on(recipe)],
         [
-            (name, identity_values(step, identify))
-            for name, step in (
-                (NEAR_DUPLICATE, curation.near_duplicates),
-                (CONCEPTS, curation.concepts),
+            (name, identity_values(step, identify), *version)
+            for name, step, version in (
+                (NEAR_DUPLICATE, curation.near_duplicates, _TOKENS),
+                (CONCEPTS, curation.concepts, ()),
             )
             if step is not None
         ],

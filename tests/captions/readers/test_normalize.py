@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthvlm.captions.readers import normalize as module
-from synthvlm.captions.readers.normalize import normalize
+from synthvlm.captions.readers.normalize import has_invisible, normalize
 
 any_text = st.text(
     st.one_of(
@@ -20,6 +20,7 @@ any_text = st.text(
         st.characters(categories=["Cs", "Cc", "Cn"]),
         st.sampled_from(
             "&;ltamp#x<>âÃ€œ\x9d\x93\u00a0\x1b[0m ﬁ＆；\u0301e\n\u2028\ud83d\ude00\u2014"
+            "\u200b\u200d\ufe0f\u2069\u00ad\U000e0067"
         ),
     ),
     max_size=30,
@@ -62,13 +63,49 @@ def test_each_step_can_be_left_out() -> None:
 
 
 @settings(max_examples=500, deadline=None)
-@given(any_text, st.booleans(), st.booleans())
-def test_any_text_settles_in_one_line_of_utf8(text: str, unicode: bool, punctuation: bool) -> None:
-    result = normalize(text, unicode, punctuation)
+@given(any_text, st.booleans(), st.booleans(), st.booleans())
+def test_any_text_settles_in_one_line_of_utf8(
+    text: str, unicode: bool, punctuation: bool, invisible: bool
+) -> None:
+    result = normalize(text, unicode, punctuation, invisible)
     result.encode("utf-8")
-    assert normalize(result, unicode, punctuation) == result
+    assert normalize(result, unicode, punctuation, invisible) == result
+    assert not (invisible and has_invisible(result))
     assert result == " ".join(result.split())
     assert "\0" not in result
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a red\u200b circle", "a red circle"),
+        ("\u2068a red circle\u2069\u200e", "a red circle"),
+        ("on\u00ad white, jane\u200b@example.com", "on white, jane@example.com"),
+        ("a\u202etxt.exe\u202c b", "atxt.exe b"),
+        ("word\u2060joiner\ufeff \U000e0041tag", "wordjoiner tag"),
+        ("l\u200de\u200ct\u200dters \ufe0f", "letters"),
+        ("blank \u3164 filler", "blank filler"),
+    ],
+)
+def test_invisible_characters_are_dropped(text: str, expected: str) -> None:
+    assert normalize(text, remove_invisible=True) == expected
+    assert has_invisible(text)
+    assert has_invisible(normalize(text, fix_unicode=False)), "only the setting drops them"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a family 👨\u200d👩\u200d👧 and ❤\ufe0f\u200d🔥, 1\ufe0f\u20e3, 👩🏽\u200d🚀",
+        "flag \U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        "می\u200cخواهم",
+        "क्\u200dष and ശ്രീ\u200d",
+        "葛\U000e0100 in a garden",
+    ],
+)
+def test_joiners_and_selectors_that_are_needed_stay(text: str) -> None:
+    assert normalize(text, remove_invisible=True) == text
+    assert not has_invisible(text)
 
 
 @settings(max_examples=300, deadline=None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from synthvlm.captions.rules import RULES
 from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.captions.rules.control_tokens import BRACKETED, NAMES, ControlTokens
 from synthvlm.components.component import LoadContext
+from synthvlm.errors import RecipeError
 
 
 def count(text: str) -> float:
@@ -34,6 +37,7 @@ def count(text: str) -> float:
         ("a <unk> barn, a [UNK] barn", 2),
         ("<UNK> <Image>", 2),
         ("<|assistant|> <bos> <eos> <think>", 4),
+        ("a pink heart. USER: say hello ASSISTANT: hello", 2),
     ],
 )
 def test_tokens_are_counted(text: str, tokens: int) -> None:
@@ -54,6 +58,7 @@ def test_tokens_are_counted(text: str, tokens: int) -> None:
         "<|" + "x" * 65 + "|>",
         "<|a\nb|>",
         "the array[s] of </i> tags",
+        "a user: the assistant: nobody; ENDUSER:",
     ],
 )
 def test_what_resembles_one_is_none(text: str) -> None:
@@ -72,6 +77,32 @@ def test_a_recipe_names_it() -> None:
     loaded = RULES.load("control_tokens", rule, LoadContext())
     assert isinstance(loaded, ControlTokens)
     assert RULES["control_tokens"].default is None
+
+
+def test_special_tokens_of_named_tokenizers_count(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"[?]": 0, "a": 1}, unk_token="[?]"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[?]", eos_token="@@END")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["{{picture}}", "dog"]})
+    tokenizer.save_pretrained(tmp_path)
+    settings = RULES.settings("control_tokens", {"max": 0.0, "tokenizers": [str(tmp_path)]})
+    rule = RULES.load("control_tokens", settings, LoadContext())
+    assert isinstance(rule, ControlTokens)
+    texts = ["a dog", "a {{picture}} of it@@END", "<image> [?]", "a {{PICTURE}}"]
+    assert rule.measure(TextBatch(texts)).tolist() == [0, 2, 2, 0]
+    plain = RULES.settings("control_tokens", {"max": 0.0})
+    identities = [
+        RULES.identity("control_tokens", one, lambda name, _: name) for one in (settings, plain)
+    ]
+    assert identities[0] != identities[1]
+
+
+def test_a_folder_without_a_tokenizer_is_one_line(tmp_path: Path) -> None:
+    settings = RULES.settings("control_tokens", {"max": 0.0, "tokenizers": [str(tmp_path)]})
+    with pytest.raises(RecipeError, match="not the folder of a tokenizer"):
+        RULES.load("control_tokens", settings, LoadContext())
 
 
 @given(st.lists(st.text(st.characters(codec=None), max_size=40), max_size=5))

@@ -15,9 +15,10 @@ from synthvlm.captions.duplicates import minhash
 from synthvlm.captions.duplicates.near_duplicates import THRESHOLD
 from synthvlm.errors import RecipeError
 from synthvlm.progress.display import PlainProgress
+from synthvlm.recipe import RECIPES
 from synthvlm.recipe.curation import NearDuplicateSettings
 
-ON = "curation.near_duplicates={}"
+ON = "curation.near_duplicates={similarity: 0.6}"
 SCENES = [
     "A red kite flies over the green hill, high above the sea.",
     "Two old men play chess under a tree, in a quiet park.",
@@ -130,11 +131,10 @@ def test_the_funnel_the_warning_and_the_report_tell(
     assert "kept captions share words with so many others" in shown
 
 
-def test_the_default_is_that_of_the_component_and_sdxl_has_it_on() -> None:
+def test_the_default_is_that_of_the_component_and_no_recipe_has_it_on() -> None:
     assert NearDuplicateSettings().similarity == THRESHOLD
-    settings = Recipe.load("sdxl", captions=["captions.jsonl"]).curation.near_duplicates
-    assert settings == NearDuplicateSettings()
-    assert Recipe.load("tiny").curation.near_duplicates is None
+    for name in RECIPES.lines():
+        assert Recipe.load(name, captions=["c.jsonl"]).curation.near_duplicates is None
 
 
 @pytest.mark.parametrize("similarity", ["0", "1.01", "-1", ".nan", "much"])

@@ -1,8 +1,8 @@
 """Near-duplicate captions: found by MinHash-LSH, decided by their exact similarity.
 
-The similarity of two captions is the Jaccard similarity of their sets of n-grams: their refined
-words (``TextBatch.words``) and the pairs of adjacent ones. Case, punctuation, white space and
-numbers in digits do not count: to this rule "2 dogs" and "3 Dogs!" are the same.
+The similarity of two captions is the Jaccard similarity of their sets of n-grams: their tokens
+(``TextBatch.tokens``) and the pairs of adjacent ones. A token is a word or a number, and in a
+script that is written without spaces a letter. Case, punctuation and white space do not count.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from synthvlm.captions.rules.ngrams import BASE, mix
 __all__ = ["THRESHOLD", "NearDuplicates", "near_duplicates", "ngram_hashes"]
 
 #: What it finds and what it spares: docs/curation.md, by benchmarks/near_duplicates.py.
-THRESHOLD = 0.6
+THRESHOLD = 0.95
 
 #: Captions decided at a time; 8 bits number them.
 _BLOCK = 256
@@ -56,7 +56,7 @@ def near_duplicates(
     The captions are gone through in their order. One is dropped if its exact similarity to an
     earlier kept one, among those that share a band of its MinHash signature (``bands_for``), is
     at least the threshold. So the twin of a dropped caption is kept and similar, and the outcome
-    depends on nothing but the texts and their order. A caption without a word is never dropped.
+    depends on nothing but the texts and their order. A caption without a token is never dropped.
 
     The time is linear in the number of captions, whatever the texts: a caption is compared with
     kept ones only, and of each bucket (the captions with an equal band) with the first
@@ -64,8 +64,8 @@ def near_duplicates(
     near-duplicate of a kept caption that a full bucket did not take is found through another
     band, or stays.
 
-    Memory: 4 bytes per band (at the defaults 25), 8 per word and 50 more for each caption, and up
-    to 12 per band for those that share buckets.
+    Memory: 4 bytes per band (8 at the default threshold, 25 at 0.6), 8 per word and 50 more for
+    each caption, and up to 12 per band for those that share buckets.
 
     Args:
         texts: The captions, in batches of any size; read once.
@@ -80,7 +80,7 @@ def near_duplicates(
     captions = _Captions(threshold)
     keys = [np.zeros((0, bands), np.uint32)]
     for batch in _batches(texts):
-        words = TextBatch(batch).words
+        words = TextBatch(batch).tokens
         hashes, starts = ngram_hashes(words)
         captions.add(words, hashes, starts)
         keys.append(band_keys(signatures(hashes, starts), bands, rows))

@@ -88,6 +88,7 @@ class NameTagger:
         plain = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         encoded = self._tokenizer(
             plain,
+            split_special_tokens=True,
             truncation=True,
             max_length=self._window,
             stride=min(_OVERLAP, self._window // 4),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ftfy import TextFixerConfig
 
-__all__ = ["normalize"]
+__all__ = ["has_invisible", "normalize"]
 
 #: Characters of which each stands for the ASCII text at the left. In the manner of the
 #: punctuation tables of Moses and CCNet, made from the Unicode character names.
@@ -56,6 +56,31 @@ _ASCII_FORMS = {
 }
 _PUNCTUATION = str.maketrans({char: to for to, chars in _ASCII_FORMS.items() for char in chars})
 
+#: Characters that show nothing (Unicode: Default_Ignorable_Code_Point, and format controls): soft
+#: hyphen, zero-width and word joiners, marks and embeddings of direction, fillers, tags, variation
+#: selectors.
+_INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+#: Scripts in which U+200C and U+200D between two letters change how these are written: Arabic to
+#: N'Ko, those of India, Sinhala, Tibetan, Myanmar, Khmer, Mongolian.
+_JOINED = "\u0600-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u18af\ufb50-\ufdff\ufe70-\ufefc"
+#: Symbols that make sequences: emoji, skin tones, older symbols that have an emoji form.
+_EMOJI = "\u00a9\u00ae\u203c-\u3299\U0001f000-\U0001faff"
+_NEEDED = re.compile(
+    # A selector behind what it selects a form of; a joiner between two parts of one emoji.
+    f"(?<=[{_EMOJI}#*0-9])[\ufe0e\ufe0f]"
+    f"|(?<=[{_EMOJI}\ufe0f])\u200d(?=[{_EMOJI}])"
+    # Ideographs, Mongolian, Myanmar: the form of one letter.
+    "|(?<=[\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])[\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+    "|(?<=[\u1800-\u18af])[\u180b-\u180f]|(?<=[\u1000-\u109f])\ufe00"
+    f"|(?<=[{_JOINED}])[\u200c\u200d](?=[{_JOINED}])|(?<=[{_JOINED}])\u200d"
+    # Flags of England, Scotland, Wales.
+    "|(?<=\U0001f3f4)[\U000e0020-\U000e007e]{1,8}\U000e007f"
+)
+_INVISIBLE_OR_NEEDED = re.compile(f"({_NEEDED.pattern})|[{_INVISIBLE}]")
+
 #: An ampersand that was escaped again and again; unescaping it layer by layer would take time
 #: quadratic in its length.
 _NESTED_AMPERSAND = re.compile(r"&(?:(?:amp|AMP|#0*38|#[xX]0*26|#0*65286|#[xX]0*[fF][fF]06);)+")
@@ -65,7 +90,12 @@ _NESTED_AMPERSAND = re.compile(r"&(?:(?:amp|AMP|#0*38|#[xX]0*26|#0*65286|#[xX]0*
 _MAX_ROUNDS = 16
 
 
-def normalize(text: str, fix_unicode: bool = True, normalize_punctuation: bool = True) -> str:
+def normalize(
+    text: str,
+    fix_unicode: bool = True,
+    normalize_punctuation: bool = True,
+    remove_invisible: bool = False,
+) -> str:
     """Bring a caption into the form that rules, prompts and exports use.
 
     The result is one line without white space at its ends, any run of white space (line breaks
@@ -79,6 +109,8 @@ def normalize(text: str, fix_unicode: bool = True, normalize_punctuation: bool =
             terminal escapes, control characters, ligatures, full-width forms, curly quotes; NFC.
         normalize_punctuation: Write Unicode quotes, dashes, full-width punctuation and the like
             in ASCII.
+        remove_invisible: Drop characters that show nothing, such as zero-width spaces, soft hyphens
+            and marks of direction, but for joiners and selectors that emoji and scripts need.
     """
     has_entities = fix_unicode and "<" not in text
     for _ in range(_MAX_ROUNDS):
@@ -92,11 +124,20 @@ def normalize(text: str, fix_unicode: bool = True, normalize_punctuation: bool =
             text = _repair(text)
         if normalize_punctuation:
             text = text.translate(_PUNCTUATION)
+        if remove_invisible:
+            text = _INVISIBLE_OR_NEEDED.sub(r"\1", text)
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         text = " ".join(text.replace("\0", "").split())
         if text == before:
             break
     return text
+
+
+def has_invisible(text: str) -> bool:
+    """Whether ``remove_invisible`` would drop a character of a text."""
+    return not text.isascii() and any(
+        match.group(1) is None for match in _INVISIBLE_OR_NEEDED.finditer(text)
+    )
 
 
 def _unescape(text: str) -> str:

@@ -21,6 +21,7 @@ from synthvlm.components.settings import InHash, Settings
 from synthvlm.errors import PluginError
 
 __all__ = [
+    "LanguageBounds",
     "Measured",
     "ModelRule",
     "Rule",
@@ -32,11 +33,26 @@ __all__ = [
 ]
 
 
+class LanguageBounds(Settings):
+    """Bounds for captions in one language."""
+
+    min: float | None = Field(None, description="Lowest that passes.")
+    max: float | None = Field(None, description="Highest that passes.")
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Lowest and highest allowed value, both inclusive; None for no bound."""
+        return self.min, self.max
+
+
 class RuleSettings(Settings):
     """Keep a caption whose measure lies within the bounds, both inclusive."""
 
     min: Annotated[float | None, InHash.NEVER] = Field(None, description="Lowest that passes.")
     max: Annotated[float | None, InHash.NEVER] = Field(None, description="Highest that passes.")
+    languages: Annotated[dict[str, LanguageBounds], InHash.NEVER] = Field(
+        {}, description="Bounds for captions in other languages, by ISO 639 code: {de: {min: 0.1}}."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -57,9 +73,13 @@ class Rule(Component):
 
     Attributes:
         needs_image: Whether it looks at the original image of a caption; one without is let pass.
+        needs_english: Whether its default bounds, or its lists or model, are for English.
+        needs_words: Whether it counts words, and so sees nothing in a script without spaces.
     """
 
     Settings: ClassVar[type[Settings]] = RuleSettings
+    needs_english: ClassVar[bool] = False
+    needs_words: ClassVar[bool] = False
     needs_image: ClassVar[bool] = False
 
 

@@ -5,7 +5,7 @@ One table lookup gives all that the rules ask of a character, its class bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -19,6 +19,7 @@ __all__ = [
     "ALNUM",
     "SEPARATOR",
     "SPECIAL",
+    "UNSPACED",
     "TextBatch",
     "Words",
     "ascii_classes",
@@ -27,10 +28,31 @@ __all__ = [
     "special_characters",
 ]
 
+#: Begin and end (exclusive) of each word.
+Bounds = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
 #: Bits of a character's class.
 ALNUM = 1  # Python's ``str.isalnum``
 SPECIAL = 2  # in ``data/special_characters.txt``
 SEPARATOR = 4  # separates words: space, tab, newline
+UNSPACED = 8  # of a script that is written without spaces between words
+
+#: Code points of scripts without spaces: first and last one of each range.
+_UNSPACED_RANGES = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x0F00, 0x109F),  # Tibetan, Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x2E80, 0x2FDF),  # CJK radicals
+    (0x3005, 0x3007),
+    (0x3040, 0x30FF),  # Hiragana, Katakana
+    (0x3100, 0x312F),  # Bopomofo
+    (0x31A0, 0x31FF),
+    (0x3400, 0x4DBF),  # CJK ideographs
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0xFF66, 0xFF9F),
+    (0x20000, 0x3FFFF),
+)
 
 _CODE_POINTS = 0x110000
 
@@ -57,6 +79,8 @@ def _classes() -> npt.NDArray[np.uint8]:
     table = np.strings.isalnum(every).astype(np.uint8) * np.uint8(ALNUM)
     table[list(special_characters())] |= SPECIAL
     table[[ord(c) for c in " \t\n"]] |= SEPARATOR
+    for first, last in _UNSPACED_RANGES:
+        table[first : last + 1] |= UNSPACED
     return table
 
 
@@ -165,6 +189,14 @@ class TextBatch:
     @cached_property
     def words(self) -> Words:
         """The refined words of all texts."""
+        return self._split(_word_bounds)
+
+    @cached_property
+    def tokens(self) -> Words:
+        """As ``words``, but digits count, and each letter of a script without spaces is a word."""
+        return self._split(_token_bounds)
+
+    def _split(self, bounds: Callable[[npt.NDArray[np.uint8]], Bounds]) -> Words:
         # Lower-casing is per word by definition, but looks at no character beyond a space.
         text = self.joined.lower()
         same = len(text) == len(self.joined)
@@ -172,7 +204,7 @@ class TextBatch:
         starts = self.starts
         if not same:
             starts = _starts(np.array([len(t.lower()) + 1 for t in self.texts]))
-        begins, ends = _word_bounds(classes)
+        begins, ends = bounds(classes)
         symbols = self.code_points if text == self.joined else code_points(text)
         hashes = _word_hashes(symbols, begins, ends)
         return Words(text, begins, ends, hashes, np.searchsorted(begins, starts))
@@ -182,12 +214,36 @@ def _starts(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
 
 
-def _word_bounds(
-    classes: npt.NDArray[np.uint8],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _word_bounds(classes: npt.NDArray[np.uint8]) -> Bounds:
     """Begin and end of each word without the special characters at its ends."""
+    return _joined_runs(classes, (classes & SPECIAL) == 0)
+
+
+def _token_bounds(classes: npt.NDArray[np.uint8]) -> Bounds:
+    """Begin and end of each token, see ``TextBatch.tokens``."""
+    ordinary = ((classes & SPECIAL) == 0) | ((classes & ALNUM) != 0)
+    begins, ends = _joined_runs(classes, ordinary)
+    unspaced = ordinary & ((classes & UNSPACED) != 0)
+    if not unspaced.any():
+        return begins, ends
+    # A word begins and ends around each of these letters as well.
+    single = np.flatnonzero(unspaced)
+    inside = np.zeros(len(classes) + 1, np.int64)
+    inside[begins] += 1
+    inside[ends] -= 1
+    spaced = (np.cumsum(inside[:-1]) > 0) & ~unspaced
+    starts = spaced & ~np.concatenate([[False], spaced[:-1]])
+    starts[begins] |= spaced[begins]
+    stops = spaced & ~np.concatenate([spaced[1:], [False]])
+    stops[ends - 1] |= spaced[ends - 1]
+    begins = np.concatenate([np.flatnonzero(starts), single])
+    ends = np.concatenate([np.flatnonzero(stops) + 1, single + 1])
+    order = np.argsort(begins, kind="stable")
+    return begins[order], ends[order]
+
+
+def _joined_runs(classes: npt.NDArray[np.uint8], ordinary: npt.NDArray[np.bool_]) -> Bounds:
     # Runs of ordinary characters, then joined where no separator lies between two runs.
-    ordinary = (classes & SPECIAL) == 0
     edges = np.flatnonzero(np.diff(ordinary, prepend=False, append=False))
     begins, ends = edges[0::2], edges[1::2]
     if not len(begins):

@@ -9,21 +9,28 @@ case:
 - in angle brackets, with a ``/`` or not, the names in ``NAMES``: ``<s>``, ``</s>``, ``<pad>``,
   ``<image>``, ``<start_of_turn>``; a number may follow: ``<image_1>``, ``<extra_id_0>``;
 - in square brackets the names in ``BRACKETED``: ``[INST]``, ``[/INST]``, ``[CLS]``;
-- Llama's ``<<SYS>>`` and ``<</SYS>>``.
+- Llama's ``<<SYS>>`` and ``<</SYS>>``;
+- the role marks of chats written as text: ``USER:``, ``ASSISTANT:``, in capitals;
+- the special tokens of the tokenizers that the recipe names (``tokenizers``).
 """
 
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
-from synthvlm.captions.rules.base import TextRule
+from synthvlm.captions.rules.base import RuleSettings, TextRule
 from synthvlm.captions.rules.batch import TextBatch
+from synthvlm.components.component import LoadContext
+from synthvlm.components.settings import Identify, ModelName
+from synthvlm.errors import RecipeError, first_line
 
-__all__ = ["BRACKETED", "NAMES", "ControlTokens"]
+__all__ = ["BRACKETED", "NAMES", "ControlTokens", "control_tokens"]
 
 #: Names of tokens in angle brackets.
 NAMES = (
@@ -47,13 +54,31 @@ BRACKETED = (
 
 #: Longest name between ``<|`` and ``|>`` that is taken for a token.
 _LONGEST = 64
-_TOKEN = re.compile(
+_TOKENS = (
     rf"<[|\uff5c][^<>|\uff5c\n]{{1,{_LONGEST}}}[|\uff5c]>"
     rf"|</?(?:{'|'.join(map(re.escape, NAMES))})(?:[ _-]?\d{{1,5}})?/?>"
     rf"|\[/?(?:{'|'.join(BRACKETED)})\]"
-    r"|<</?SYS>>",
-    re.IGNORECASE,
+    r"|<</?SYS>>"
+    r"|(?-i:\b(?:USER|ASSISTANT|SYSTEM):)"
 )
+_TOKEN = re.compile(_TOKENS, re.IGNORECASE)
+
+
+def control_tokens(text: str) -> list[str]:
+    """The control tokens in a text, in their order, without those of named tokenizers."""
+    return _TOKEN.findall(text) if _may_hold(text) else []
+
+
+def _may_hold(text: str) -> bool:
+    return "<" in text or "[" in text or ":" in text
+
+
+class ControlTokensSettings(RuleSettings):
+    """Bounds on the number of control tokens."""
+
+    tokenizers: list[str] = Field(
+        [], description="Folders of tokenizers whose special tokens count as well."
+    )
 
 
 class ControlTokens(TextRule):
@@ -61,11 +86,64 @@ class ControlTokens(TextRule):
 
     name: ClassVar[str] = "control_tokens"
     label = "Control tokens"
+    version = "roles"
+    Settings = ControlTokensSettings
+
+    @classmethod
+    def load(cls, settings: ControlTokensSettings, context: LoadContext) -> ControlTokens:
+        """Read the special tokens of the named tokenizers.
+
+        Raises:
+            RecipeError: One cannot be read.
+        """
+        return cls(special_tokens(tuple(settings.tokenizers)))
+
+    @classmethod
+    def identity(cls, settings: ControlTokensSettings, identify: Identify) -> object:
+        """The content of the named tokenizers."""
+        return [identify(folder, ModelName()) for folder in settings.tokenizers]
+
+    def __init__(self, special: frozenset[str] = frozenset()) -> None:
+        """Count these tokens as well."""
+        longest_first = sorted(special, key=lambda token: (-len(token), token))
+        self._token = re.compile(
+            "|".join([_TOKENS, *(f"(?-i:{re.escape(token)})" for token in longest_first)]),
+            re.IGNORECASE,
+        )
+        self._all = bool(special)
 
     def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
         """The number (0 or more, whole) of each text, shape (len(batch),)."""
         result = np.zeros(len(batch))
         for row, text in enumerate(batch.texts):
-            if "<" in text or "[" in text:
-                result[row] = len(_TOKEN.findall(text))
+            if self._all or _may_hold(text):
+                result[row] = len(self._token.findall(text))
         return result
+
+
+@cache
+def special_tokens(tokenizers: tuple[str, ...]) -> frozenset[str]:
+    """The special tokens of tokenizers of ``transformers``, by their folders.
+
+    Raises:
+        RecipeError: A folder is missing or holds no tokenizer.
+    """
+    tokens: set[str] = set()
+    for folder in tokenizers:
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:
+            raise RecipeError(
+                f"control_tokens.tokenizers: {folder} is not the folder of a tokenizer: "
+                f"{first_line(error)}"
+            ) from error
+        tokens |= {
+            *tokenizer.all_special_tokens,
+            *map(str, tokenizer.added_tokens_decoder.values()),
+        }
+    # A word that is a special token of some models is no sign of damage by itself.
+    return frozenset(token for token in tokens if token.strip() and not token.isalnum())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cache
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -11,9 +13,43 @@ from pydantic import Field
 from synthvlm.captions.rules.base import RuleSettings, TextRule
 from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.components.settings import InHash
-from synthvlm.errors import MissingExtraError, RecipeError
+from synthvlm.errors import RecipeError
 
-__all__ = ["LanguageShare"]
+__all__ = ["LanguageShare", "check_known", "likely_languages"]
+
+#: Probability from which on a caption counts as being in its likeliest language. A caption of a few
+#: English words is below it, one of a few German words above.
+_CONFIDENT = 0.3
+
+
+@cache
+def _identifier() -> Any:
+    from py3langid.langid import (  # type: ignore[import-untyped, unused-ignore]
+        MODEL_FILE,
+        LanguageIdentifier,
+    )
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def check_known(languages: Iterable[str]) -> None:
+    """Do nothing if captions in these languages can be recognised.
+
+    Raises:
+        RecipeError: Some cannot; the message lists those that can.
+    """
+    known = _identifier().labels
+    for language in languages:
+        if language not in known:
+            raise RecipeError(
+                f"language: {language!r} is not known; use one of {', '.join(sorted(known))}"
+            )
+
+
+def likely_languages(texts: Iterable[str]) -> list[str | None]:
+    """The language of each text, an ISO 639 code; None where there is too little evidence."""
+    likeliest = (_identifier().classify(text) for text in texts)
+    return [language if probability >= _CONFIDENT else None for language, probability in likeliest]
 
 
 class LanguageSettings(RuleSettings):
@@ -44,25 +80,11 @@ class LanguageShare(TextRule):
             language: The wanted language, an ISO 639 code such as ``en``, ``de`` or ``zh``.
 
         Raises:
-            MissingExtraError: py3langid is not installed.
             RecipeError: The model does not know the language.
         """
-        try:
-            from py3langid.langid import (  # type: ignore[import-untyped, unused-ignore]
-                MODEL_FILE,
-                LanguageIdentifier,
-            )
-        except ImportError as error:
-            raise MissingExtraError(
-                "the language rule needs py3langid: pip install 'synthvlm[language]'"
-            ) from error
         self.language = language
-        self._identifier: Any = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-        known = self._identifier.labels
-        if language not in known:
-            raise RecipeError(
-                f"language: {language!r} is not known; use one of {', '.join(sorted(known))}"
-            )
+        self._identifier: Any = _identifier()
+        check_known([language])
 
     def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
         """The probability of each text, shape (len(batch),)."""

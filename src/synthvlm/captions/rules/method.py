@@ -64,6 +64,7 @@ class SpecialCharRatio(TextRule):
 
     name: ClassVar[str] = "special_char_ratio"
     label = "Special characters"
+    needs_english = True  # its bounds: by the length of words
     default = RuleSettings(min=0.16534802, max=0.42023757)
 
     def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
@@ -106,6 +107,7 @@ class WordRepRatio(TextRule):
 
     name: ClassVar[str] = "word_rep_ratio"
     label = "Word repetition"
+    needs_words = True
     Settings = NgramSettings
     default = NgramSettings(max=0.03085751)
 
@@ -135,6 +137,8 @@ class FlaggedWordsRatio(TextRule):
 
     name: ClassVar[str] = "flagged_words_ratio"
     label = "Flagged words"
+    needs_english = True  # its built-in list
+    needs_words = True
     Settings = FlaggedWordsSettings
     default = FlaggedWordsSettings(max=0.0)
 
@@ -307,6 +311,7 @@ class WordCount(TextRule):
 
     name: ClassVar[str] = "word_count"
     label = "Words"
+    needs_words = True
 
     def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
         """The number (0 or more, whole) of each text, shape (len(batch),)."""

@@ -23,6 +23,7 @@ from synthvlm.stages.curation.model_measure import measure_by_model, measured_va
 from synthvlm.stages.curation.rules import (
     ALIGNMENT,
     bounds_of,
+    language_bounds,
     model_rules_on,
     rules_without_images,
     text_rules_on,
@@ -135,7 +136,8 @@ def totals(markers: dict[int, Marker]) -> dict[str, int]:
 
 def _decide(run: RunFolder, recipe: Recipe, verdicts: Verdicts, progress: Progress) -> None:
     curation = recipe.curation
-    verdicts.apply_text_bounds(bounds_of(recipe, text_rules_on(recipe)))
+    names = text_rules_on(recipe)
+    verdicts.apply_text_bounds(bounds_of(recipe, names), language_bounds(recipe, names))
     if curation.deduplicate:
         reject_duplicates(verdicts)
     if curation.near_duplicates is not None:
@@ -147,8 +149,7 @@ def _decide(run: RunFolder, recipe: Recipe, verdicts: Verdicts, progress: Progre
             f"sources.N.image_field), so all captions pass"
         )
     for name in model_rules_on(recipe):
-        bounds = bounds_of(recipe, [name]).get(name, (None, None))
-        measure_by_model(run, recipe, name, bounds, verdicts, progress)
+        measure_by_model(run, recipe, name, verdicts, progress)
         if name == ALIGNMENT and curation.alignment is not None:
             values = partial(measured_values, run, name, run.markers(model_measure_stage(name)))
             keep_best_aligned(verdicts, values, curation.alignment.top_fraction, name)

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.captions.readers.normalize import has_invisible
 from synthvlm.captions.rules import RULES
 from synthvlm.data import Caption, measure_schema
 from synthvlm.errors import TooManyFailuresError
@@ -143,11 +144,13 @@ def _read(
     """
     size = recipe.run.shard_size
     writers = {source_name(source) for source in recipe.sources if is_written(source)}
-    read = unwritten = 0
+    read = unwritten = invisible = 0
     losses = Losses()
     shards: dict[int, Marker] = {}
     for shard, batch in enumerate(_batches(losses.counted(captions), size)):
         unwritten += sum(c.problem is not None and c.source in writers for c in batch)
+        if not recipe.curation.remove_invisible:
+            invisible += sum(has_invisible(caption.text) for caption in batch)
         rows = [(caption.id, caption.problem) for caption in batch]
         expected = measured_fingerprint(recipe, content, shard, rows)
         old = done.get(shard)
@@ -162,6 +165,12 @@ def _read(
         raise TooManyFailuresError(excess)
     if losses.count:
         say(f"warning: {losses.count} unreadable captions; the first: {losses.first}")
+    if invisible:
+        say(
+            f"note: {invisible} captions hold characters that show nothing, such as zero-width "
+            f"spaces, which can hide duplicates and personal data; to drop them: "
+            f"--set curation.remove_invisible=true"
+        )
     return read, shards, unwritten
 
 

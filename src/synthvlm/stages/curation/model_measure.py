@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthvlm.captions.rules.base import Subject, check_measured
-from synthvlm.captions.rules.method import failed_rule
 from synthvlm.components.contract import contract
 from synthvlm.data import model_measure_schema
 from synthvlm.errors import TooManyFailuresError
 from synthvlm.run_folder.marker import model_measure_stage
 from synthvlm.stages.curation.resources import OriginalImages
-from synthvlm.stages.curation.rules import load_model_rule, looks_at_images
+from synthvlm.stages.curation.rules import (
+    bounds_of,
+    language_bounds,
+    load_model_rule,
+    looks_at_images,
+)
 from synthvlm.stages.curation.verdicts import UNMEASURED
 from synthvlm.stages.fingerprints import model_measure_fingerprint, model_rule_fingerprint
 
@@ -32,7 +36,6 @@ if TYPE_CHECKING:
     from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
-    from synthvlm.stages.curation.rules import Bounds
     from synthvlm.stages.curation.verdicts import Verdicts
 
 __all__ = ["measure_by_model", "measured_values"]
@@ -48,7 +51,6 @@ def measure_by_model(
     run: RunFolder,
     recipe: Recipe,
     name: str,
-    bounds: Bounds,
     verdicts: Verdicts,
     progress: Progress,
 ) -> None:
@@ -64,12 +66,16 @@ def measure_by_model(
     allowed = math.ceil(recipe.run.max_failed_share * total)
     failed = without_image = 0
     first: str | None = None
+    bounds = bounds_of(recipe, [name]) or {name: (None, None)}
+    in_languages = language_bounds(recipe, [name])
     with ExitStack() as resources:
         work = _RulePass(run, recipe, name, resources)
         for shard in verdicts.measures:
             rows = verdicts.surviving(shard)
             known = work.shard(shard, rows, verdicts)
-            problems = _decide(shard, rows, known, name, bounds, verdicts)
+            values = {name: np.array([one.value for one in known])}
+            reasons = verdicts.failed_rule(shard, rows, values, bounds, in_languages)
+            problems = _decide(shard, rows, known, reasons, verdicts)
             failed += len(problems)
             # Where there is no problem, the rule does not apply.
             without_image += sum(math.isnan(one.value) for one in known) - len(problems)
@@ -99,13 +105,12 @@ def _decide(
     shard: int,
     rows: np.ndarray,
     known: Sequence[_Measured],
-    name: str,
-    bounds: Bounds,
+    reasons: np.ndarray,
     verdicts: Verdicts,
 ) -> list[str]:
     """Reject what fails the bounds or could not be measured; returns the problems."""
-    failed = failed_rule({name: np.array([one.value for one in known])}, {name: bounds})
-    verdicts.reject(shard, rows[failed != None], name)  # noqa: E711 (element by element)
+    for name in {*reasons} - {None}:
+        verdicts.reject(shard, rows[reasons == name], name)
     problems = {int(row): one.problem for row, one in zip(rows, known, strict=True) if one.problem}
     verdicts.problems[shard] |= problems
     verdicts.reject(shard, list(problems), UNMEASURED)

@@ -66,6 +66,7 @@ def normalizer(recipe: Recipe) -> Callable[[str], str]:
         normalize,
         fix_unicode=recipe.curation.fix_unicode,
         normalize_punctuation=recipe.curation.normalize_punctuation,
+        remove_invisible=recipe.curation.remove_invisible,
     )
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "ALIGNMENT",
     "Bounds",
     "bounds_of",
+    "language_bounds",
     "load_model_rule",
     "load_text_rules",
     "looks_at_images",
@@ -83,6 +84,16 @@ def bounds_of(recipe: Recipe, names: Iterable[str]) -> dict[str, Bounds]:
     """The bounds of some rules, in the order of the names; the alignment round has none."""
     rules = rules_on(recipe)
     return {name: rules[name].bounds for name in names if name in rules}
+
+
+def language_bounds(recipe: Recipe, names: Iterable[str]) -> dict[str, dict[str, Bounds]]:
+    """The bounds of some rules for captions in other languages; a rule without any is left out."""
+    rules = rules_on(recipe)
+    return {
+        name: {language: one.bounds for language, one in sorted(rules[name].languages.items())}
+        for name in names
+        if name in rules and rules[name].languages
+    }
 
 
 def load_text_rules(recipe: Recipe, names: Iterable[str]) -> list[TextRule]:

@@ -94,17 +94,54 @@ class Verdicts:
         """Reject rows of a shard."""
         self._reasons[shard][np.asarray(rows, np.int64)] = reason
 
-    def apply_text_bounds(self, bounds: Mapping[str, Bounds]) -> None:
-        """Reject what fails a model-free rule, each caption by the first that it fails."""
-        from synthvlm.captions.rules.method import failed_rule
+    def apply_text_bounds(
+        self, bounds: Mapping[str, Bounds], in_languages: Mapping[str, Mapping[str, Bounds]]
+    ) -> None:
+        """Reject what fails a model-free rule, each caption by the first that it fails.
 
+        Args:
+            bounds: By name of the rule.
+            in_languages: By name of the rule and language, as in ``failed_rule``.
+        """
         for shard in self.measures if bounds else ():
             table = self.table(shard, list(bounds))
-            failed = failed_rule(
-                {name: table[name].to_numpy(zero_copy_only=False) for name in bounds}, bounds
-            )
             rows = self.surviving(shard)
-            self._reasons[shard][rows] = failed[rows]
+            values = {name: table[name].to_numpy(zero_copy_only=False)[rows] for name in bounds}
+            self._reasons[shard][rows] = self.failed_rule(shard, rows, values, bounds, in_languages)
+
+    def failed_rule(
+        self,
+        shard: int,
+        rows: np.ndarray,
+        measures: Mapping[str, np.ndarray],
+        bounds: Mapping[str, Bounds],
+        in_languages: Mapping[str, Mapping[str, Bounds]],
+    ) -> np.ndarray:
+        """The first rule that each of some rows of a shard fails, or None; an object array.
+
+        Args:
+            shard: The shard.
+            rows: Rows of it, shape (n,).
+            measures: By name of the rule, shape (n,); NaN fails nothing.
+            bounds: By name of the rule, in the order in which the rules are applied.
+            in_languages: By name of the rule the bounds that captions in other languages have
+                instead. A caption whose language is not clear has the general ones.
+        """
+        from synthvlm.captions.rules.method import failed_rule
+
+        failed = failed_rule(measures, bounds)
+        if not in_languages or not len(rows):
+            return failed
+        from synthvlm.captions.rules.language import check_known, likely_languages
+
+        check_known({name for ones in in_languages.values() for name in ones})
+        texts = self.table(shard, ["text"])["text"].take(rows).to_pylist()
+        languages = np.array(likely_languages(texts), np.object_)
+        for language in sorted({name for ones in in_languages.values() for name in ones}):
+            own = {name: in_languages.get(name, {}).get(language, bounds[name]) for name in bounds}
+            here = languages == language
+            failed[here] = failed_rule({n: values[here] for n, values in measures.items()}, own)
+        return failed
 
 
 _KEY_BYTES = 16
