@@ -149,6 +149,7 @@ class TableDataSet:
                 rows=itertools.count(),
                 to_end=True,
                 format=self._format,
+                text_field=self._text_field(path),
                 image_field=field,
             )
             for caption, image in zip(self._rows(path), images, strict=True):
@@ -160,6 +161,9 @@ class TableDataSet:
                 else:
                     yield _loaded(entry, image.data)
 
+    def _text_field(self, path: str) -> str:
+        return _text_column(path) if self._format == "parquet" else "caption"
+
     def _rows(self, path: str) -> Iterator[Caption]:
         from synthvlm.captions.readers.sources import read_captions
 
@@ -168,7 +172,7 @@ class TableDataSet:
             path,
             name="row",
             format=self._format,
-            text_field=_text_column(path) if is_parquet else "caption",
+            text_field=self._text_field(path),
             id_field="id" if is_parquet else "__key__",
             normalize=str,
         )

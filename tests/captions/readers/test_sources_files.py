@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,19 +186,24 @@ def test_the_digest_of_a_glob_follows_every_file(tmp_path: Path) -> None:
     assert len({alone, both, swapped}) == 3
 
 
-def test_shards_are_known_by_their_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [5, (2 << 20) - 1, 3 << 20])
+def test_shards_are_known_by_every_byte(tmp_path: Path, size: int) -> None:
     shard = tmp_path / "a.tar"
-    content = bytearray(3 << 20)
+    content = bytearray(size)
     shard.write_bytes(content)
     digests = {source_digest(shard)}
-    for place in (0, len(content) - 1):
+    before = shard.stat()
+    for place in (0, size // 2, size - 1):
         changed = content.copy()
         changed[place] = 1
         shard.write_bytes(changed)
+        os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
         digests.add(source_digest(shard))
     shard.write_bytes(content + b"\0")
     digests.add(source_digest(shard))
-    assert len(digests) == 4
+    assert len(digests) == 5
+    shard.write_bytes(content)
+    assert source_digest(shard) in digests
     (tmp_path / "a.data").write_bytes(content)
     named = source_digest(tmp_path / "a.data", format="webdataset")
     assert named in digests

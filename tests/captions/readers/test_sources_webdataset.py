@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import lzma
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -300,3 +301,57 @@ def test_json_in_a_sample_may_be_long_text(tmp_path: Path) -> None:
     assert "200,000 characters, the limit is 100,000" in (caption.problem or "")
     assert list(read_images(path, rows=[])) == []
     assert list(read_images(path, rows=[0])) == [OriginalImage(0, None)]
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("blocks", [0, 1, 20, 50])
+def test_archives_one_behind_another(tmp_path: Path, ending: str, blocks: int) -> None:
+    parts = [shard((f"{n}.txt", f"text {n}".encode()), (f"{n}.jpg", b"%d" % n)) for n in range(3)]
+    data = bytes(512 * blocks).join([shard(), *parts, shard()]) + bytes(512 * blocks)
+    packed = {"": data, ".gz": gzip.compress(data), ".zst": pa.compress(data, "zstd", asbytes=True)}
+    path = tmp_path / f"a.tar{ending}"
+    path.write_bytes(packed[ending])
+    assert [caption.text for caption in read(path)] == ["text 0", "text 1", "text 2"]
+    assert images(path, [1, 2]) == [(b"1", None), (b"2", None)]
+    # One that was cut off is named, and so is what is no archive.
+    path = tmp_path / "b.tar"
+    for tail, problem in [
+        (parts[1][:700], "unexpected end of data"),
+        (parts[1][:300], "something else than an archive"),
+        (b"# some text of 20 byt" * 50, "something else than an archive"),
+    ]:
+        path.write_bytes(parts[0] + bytes(512 * blocks) + tail)
+        with pytest.raises(CaptionSourceError, match=f"damaged archive: .*{problem}"):
+            read(path)
+
+
+def test_a_compressed_archive_by_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    for pack in (
+        gzip.compress,
+        lzma.compress,
+        lambda data: pa.compress(data, "zstd", asbytes=True),
+    ):
+        path.write_bytes(pack(GOOD))
+        assert [caption.text for caption in read(path)][:2] == ["ein Bär", "a cat"]
+
+
+def test_captions_in_a_list_of_a_sample(tmp_path: Path) -> None:
+    texts = {"captions": ["a", "b"], "id": 7, "similarity": float("nan")}
+    files = [("0.json", json.dumps(texts).encode()), ("0.jpg", b"zero")]
+    files += [("1.json", b'{"captions": "c"}'), ("1.jpg", b"one")]
+    path = tmp_path / "a.tar"
+    path.write_bytes(shard(*files))
+    captions = read(path, text_field="captions")
+    found = [(caption.id, caption.text, caption.problem) for caption in captions]
+    assert found == [("7-0", "a", None), ("7-1", "b", None), ("web-2", "c", None)]
+    expected: list[tuple[bytes | None, str | None]] = [
+        (b"zero", None), (b"zero", None), (b"one", None)
+    ]  # fmt: skip
+    assert images(path, [0, 1, 2], text_field="captions") == expected
+    assert images(path, [1, 2], text_field="captions") == expected[1:]
+    assert images(path, [0, 1]) == expected[1:]
+    # More than are read ahead, and the image before its captions.
+    many = json.dumps({"captions": ["x"] * 40}).encode()
+    path.write_bytes(shard(("0.jpg", b"zero"), ("0.json", many), ("1.jpg", b"one")))
+    assert images(path, [39, 40], text_field="captions") == expected[1:]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from synthvlm.captions.readers.files import (
     SourceFile,
     file_system,
+    large_digest,
     reason_of,
-    sampled_digest,
 )
 from synthvlm.captions.readers.objects import records_of_object
 from synthvlm.captions.readers.records import Fields, Record
@@ -325,7 +325,7 @@ def check_hub_path(path: str) -> None:
 def hub_digest(path: str, split: str, subset: str | None, revision: str | None) -> str:
     """A hash of which data these are: the commit on the hub, or the files of the folder.
 
-    Files are known by their names and sizes and the first and last MiB of each.
+    Files are known by their names and content.
 
     Raises:
         CaptionSourceError: The hub does not know the data set or cannot be reached (a revision
@@ -363,7 +363,7 @@ def _folder_digest(folder: str) -> str:
         for name in sorted(names):
             file = os.path.join(parent, name)
             if not name.startswith("."):
-                known.append((os.path.relpath(file, folder), sampled_digest(file)))
+                known.append((os.path.relpath(file, folder), large_digest(file)))
     return fingerprint(known)
 
 

@@ -8,6 +8,8 @@ import io
 import lzma
 import os
 import re
+import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,15 +19,22 @@ from typing import Any, BinaryIO, cast
 
 from synthvlm.data import digest, fingerprint
 from synthvlm.errors import CaptionSourceError, SynthVLMError
+from synthvlm.models.file_hashes import file_hash
 from synthvlm.models.remote_errors import hub_reason, is_hubs, missing_file_system
 from synthvlm.safe_text import REMOVED, without_secrets
 
-__all__ = ["READ_ERRORS", "SourceFile", "file_system", "find_files", "reason_of", "sampled_digest"]
+__all__ = ["READ_ERRORS", "SourceFile", "file_system", "find_files", "large_digest", "reason_of"]
 
 #: What a missing, unreadable or damaged file raises.
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 _CHUNK_BYTES = 1 << 20
+
+#: What file systems call that by which the versions of a file can be told apart.
+_VALIDATOR = re.compile(
+    "etag|md5|sha|crc|digest|checksum|generation|version|modif|time|date|created|oid|blob|commit",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +85,61 @@ class SourceFile:
     def open(self) -> Iterator[BinaryIO]:
         """The decompressed content: reads in full, seeks backward slowly where compressed."""
         decompress = _DECOMPRESSORS.get(self._name.suffix.lower())
-        with _as_os_errors(self.fs), self.fs.open(self.fs_path, "rb") as raw:
+        with (
+            _as_os_errors(self.fs),
+            self.fs.open(self.fs_path, "rb") as raw,
+            _seekable(raw) as whole,
+        ):
+            decompress = decompress or _compression_of(whole)
             if decompress is None:
-                yield raw
+                yield whole
                 return
-            with decompress(raw) as file:
+            with decompress(whole) as file:
                 yield file
 
-    def digest(self, sampled: bool) -> str:
-        """A hash of the content; if remote, of what its file system knows of it, unread.
+    def digest(self, is_large: bool) -> str:
+        """A hash of the content; if remote, of what tells its versions apart, where anything does.
 
         Args:
-            sampled: Hash the size, the first and the last MiB alone.
+            is_large: Do not read it again while it is the same file, if local.
         """
-        if not self.is_local:
-            # HTTP knows nothing of the content in ``ukey``.
-            with _as_os_errors(self.fs):
+        if self.is_local and is_large:
+            return large_digest(self.fs_path)
+        with _as_os_errors(self.fs):
+            known: tuple[object, ...] = ()
+            if not self.is_local:
                 info = self.fs.info(self.fs_path)
+                # HTTP knows nothing of the content in ``ukey``.
                 version = [info.get(key) for key in ("size", "ETag", "Last-Modified")]
                 # Another signature is no other file.
-                place = without_secrets(self.fs_path)
-                return fingerprint(self.fs.ukey(place), version)
-        if sampled:
-            return sampled_digest(self.fs_path)
-        with open(self.fs_path, "rb") as file:
-            return digest(iter(lambda: file.read(_CHUNK_BYTES), b""))
+                known = (self.fs.ukey(without_secrets(self.fs_path)), version)
+                if any(value and _VALIDATOR.search(key) for key, value in info.items()):
+                    return fingerprint(*known)
+            with self.fs.open(self.fs_path, "rb") as file:
+                content = digest(iter(lambda: file.read(_CHUNK_BYTES), b""))
+        return fingerprint(*known, content) if known else content
+
+
+@contextmanager
+def _seekable(raw: Any) -> Iterator[BinaryIO]:
+    """The file itself, or a copy on disk of what a web server only gives as a stream."""
+    if getattr(raw, "size", 0) is not None:
+        yield raw
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(raw, copy, _CHUNK_BYTES)
+        copy.seek(0)
+        yield copy
+
+
+def _compression_of(file: BinaryIO) -> Callable[[BinaryIO], Any] | None:
+    """How a file is compressed whose name does not say that it is."""
+    if not file.seekable():
+        return None
+    start = file.read(6)
+    file.seek(0)
+    endings = (ending for mark, ending in _MARKS.items() if start.startswith(mark))
+    return _DECOMPRESSORS.get(next(endings, ""))
 
 
 def find_files(path: str) -> list[SourceFile]:
@@ -158,13 +197,16 @@ def file_system(path: str) -> tuple[Any, str]:
     return fs, fs_path
 
 
-def sampled_digest(path: str) -> str:
-    """A hash of a local file's size, first and last MiB: for files too large to be read for it."""
+def large_digest(path: str) -> str:
+    """A hash of all bytes of a local file, which is read once while it stays (``file_hash``)."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        first = file.read(_CHUNK_BYTES)
-        file.seek(max(size - _CHUNK_BYTES, 0))
-        return digest([str(size).encode(), first, file.read(_CHUNK_BYTES)])
+        if size <= 2 * _CHUNK_BYTES:
+            # As runs know it that hashed no more than the ends of a file.
+            first = file.read(_CHUNK_BYTES)
+            file.seek(max(size - _CHUNK_BYTES, 0))
+            return digest([str(size).encode(), first, file.read(_CHUNK_BYTES)])
+    return fingerprint("whole", file_hash(path))
 
 
 def _type_of(fs: Any, fs_path: str) -> str | None:
@@ -268,3 +310,6 @@ _DECOMPRESSORS: dict[str, Callable[[BinaryIO], Any]] = {
     ".xz": lzma.open,
     ".zst": _open_zstandard,
 }
+
+#: How compressed files of each ending start.
+_MARKS = {b"\x1f\x8b\x08": ".gz", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}

@@ -190,9 +190,10 @@ def source_digest(
 ) -> str:
     """A hash of what a source holds, original images in files of their own aside.
 
-    Of the bytes of a local file; for WebDataset shards, images and data set folders, of the size
-    and the first and last MiB of each file; for remote files of what the file system reports
-    (``ukey``, size, ETag); for the hub of id and commit. Of a glob, of all its files in order.
+    Of the bytes of a local file; those of WebDataset shards, images and data set folders are read
+    once while the file stays. For remote files of what the file system reports (``ukey``, size,
+    ETag, time of change), and of the bytes where that tells no versions apart; for the hub of id
+    and commit. Of a glob, of all its files in order.
 
     Args:
         path: As in ``read_captions``.
@@ -212,7 +213,7 @@ def source_digest(
     for file in find_files(path):
         kind = SUFFIXES.get(file.suffix) if format == "auto" else format
         try:
-            digests.append(file.digest(sampled=kind in ("webdataset", "images")))
+            digests.append(file.digest(is_large=kind in ("webdataset", "images")))
         except READ_ERRORS as error:
             raise unreadable(file.path, error) from error
     return digests[0] if len(digests) == 1 else fingerprint(digests)

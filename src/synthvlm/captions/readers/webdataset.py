@@ -24,6 +24,9 @@ IMAGE_EXTENSIONS = "jpg;jpeg;png;webp"
 #: WebDataset's own rule: the extension starts at the first dot of the file's name.
 _NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
 
+#: Captions that few samples have more of, and no sample has to be read twice for.
+_AHEAD = 16
+
 #: A long name or a set of attributes; tarfile reads it as a whole.
 _MAX_EXTENDED_HEADER = 1 << 20
 
@@ -117,31 +120,57 @@ def _read_sample(
 ) -> Sequence[Record]:
     where = _where(key)
     texts = ["txt", "json"] if fields.image is None or fields.text else []
-    images: list[str] = []
-    if fields.image is not None and fields.wants(row):
-        images = fields.image.lower().split(";")
-    files: dict[str, bytes] = {}
-    problems: dict[bool, str] = {}
+    names = fields.image.lower().split(";") if fields.image is not None else []
+    # How many rows the sample has, its .json tells, which may come last.
+    is_wanted = fields.wants(row + _AHEAD)
+    text, image = _Files(archive, MAX_ITEM_BYTES), _Files(archive, MAX_IMAGE_BYTES)
     for _, extension, header in members:
-        is_image = extension in images
-        if is_image in problems or not (is_image or extension in texts):
-            continue
-        limit = MAX_IMAGE_BYTES if is_image else MAX_ITEM_BYTES
-        problem = _problem(extension, header, files, limit)
-        if problem is None:
-            files[extension] = _content(archive, header)
-        else:
-            problems[is_image] = problem
-    captions: Sequence[Record] = [Record(where, problem=problems.get(False))]
-    if texts and False not in problems:
-        captions = _caption_records(where, key, files, replace(fields, image=None))
+        if extension in texts:
+            text.add(extension, header)
+        elif extension in names:
+            image.add(extension, header, is_wanted)
+    captions: Sequence[Record] = [Record(where, problem=text.problem)]
+    if texts and text.problem is None:
+        captions = _caption_records(where, key, text.content, replace(fields, image=None))
     if fields.image is None:
         return captions
-    image = next((files[name] for name in images if name in files), None)
-    problem = problems.get(True)
-    if image is None and problem is None and fields.image_required and images:
+    if not fields.wants(row + len(captions) - 1):
+        return [Record(where)] * len(captions)
+    image.complete()
+    content = next((image.content[name] for name in names if name in image.content), None)
+    problem = image.problem
+    if content is None and problem is None and fields.image_required:
         problem = f"it has no .{fields.image}"
-    return [Record(where, problem=problem, image=None if problem else image)] * len(captions)
+    return [Record(where, problem=problem, image=None if problem else content)] * len(captions)
+
+
+class _Files:
+    """The texts, or images, of a sample, by their extensions.
+
+    Attributes:
+        content: Of those that were read.
+        problem: Why the sample cannot be used, or None.
+    """
+
+    def __init__(self, archive: tarfile.TarFile, limit: int) -> None:
+        self._archive, self._limit = archive, limit
+        self._headers: dict[str, tarfile.TarInfo] = {}
+        self.content: dict[str, bytes] = {}
+        self.problem: str | None = None
+
+    def add(self, extension: str, header: tarfile.TarInfo, is_wanted: bool = True) -> None:
+        """Take a file, and read it if it is wanted."""
+        if self.problem is None:
+            self.problem = _problem(extension, header, self._headers, self._limit)
+            self._headers[extension] = header
+            if self.problem is None and is_wanted:
+                self.content[extension] = _content(self._archive, header)
+
+    def complete(self) -> None:
+        """Read what was not wanted, back in the archive."""
+        for extension, header in self._headers.items():
+            if self.problem is None and extension not in self.content:
+                self.content[extension] = _content(self._archive, header)
 
 
 def _problem(
