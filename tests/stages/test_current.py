@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from fake_models import run_with
+from fake_models import load_fake_models, run_with
 from synthvlm.checks import verify
 from synthvlm.checks.current import refuse_outdated_files
 from synthvlm.checks.status import status
 from synthvlm.comparison.command import open_inputs
 from synthvlm.errors import RunFolderError
-from synthvlm.pipeline import open_run, resumed_recipe
+from synthvlm.pipeline import Pipeline, open_run, resumed_recipe
 from synthvlm.progress.display import SilentProgress
 from synthvlm.publishing import publish
 from synthvlm.recipe import Recipe
@@ -43,7 +43,9 @@ def finish(
     """Resume a run with changes, up to a stage."""
     changes = [f"{key.replace('__', '.')}={value}" for key, value in values.items()]
     named = [] if captions is None else [captions]
-    run_with(resumed_recipe(out, captions=named, overrides=changes), out, until=until)
+    pipeline = Pipeline(resumed_recipe(out, captions=named, overrides=changes), out)
+    pipeline._load_models = load_fake_models
+    pipeline.run(until, replace_images=True)
 
 
 @pytest.fixture(scope="module")
