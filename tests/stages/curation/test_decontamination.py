@@ -160,6 +160,6 @@ def test_the_card_names_the_benchmarks(tmp_path: Path, captions: Path, benchmark
 
     assert "Captions were **not** checked for overlap with evaluation benchmarks." in card()
     checked = card(overlap(benchmark))
-    assert "in evaluation benchmarks: vqa.jsonl. Rejected for it: 1." in checked
+    assert "in evaluation benchmarks: `vqa.jsonl`. Rejected for it: 1." in checked
     assert "`benchmark_overlap` <= 0.0" in checked
     assert "private" not in checked
