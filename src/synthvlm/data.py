@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "PLAIN_CAPTION",
     "Candidate",
     "Caption",
     "Pair",
@@ -40,6 +41,9 @@ __all__ = [
 
 #: The end of the names of columns of scores.
 _SCORE = "_score"
+#: What every generator can make an image of, every scorer score and every rule measure. Where it
+#: fails too, the model is to blame and not the captions.
+PLAIN_CAPTION = "A red apple lies on a wooden table."
 #: About so many bytes ``take_rows`` puts into one chunk; a column of text holds below 2 GiB.
 _BYTES_OF_A_CHUNK = 2**28
 

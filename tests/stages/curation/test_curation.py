@@ -99,6 +99,29 @@ def test_the_judge_sees_survivors_only_and_each_once(tmp_path: Path) -> None:
         assert set(ADVERTS) <= kept(loose)
 
 
+def test_a_judge_that_never_gives_an_answer_is_asked_about_nine_captions(tmp_path: Path) -> None:
+    texts = [f"A red kite flies over the green hill, high above the sea {n}." for n in range(100)]
+    captions = write(tmp_path / "c.txt", texts)
+    changes = ["run.shard_size=1000", "run.max_failed_share=1.0"]
+
+    with FakeEndpoint(lambda messages: "I cannot say.") as server:
+        with pytest.raises(TooManyFailuresError, match="judge: no caption can be measured, not"):
+            curate(tmp_path / "run", captions, endpoint(server), *changes)
+        # Twice each, for an answer that cannot be read is asked for again.
+        assert len(server.received) == 2 * (8 + 1)
+
+    def answer(messages: list[dict[str, Any]]) -> str:
+        refused = any(text in str(messages[-1]) for text in texts[:8])
+        return "I cannot say." if refused else "Yes"
+
+    # Where the captions are to blame, they are unmeasured, and the others measured.
+    with FakeEndpoint(answer) as server:
+        found = curate(tmp_path / "other", captions, endpoint(server), *changes)
+        assert len(server.received) <= 100 + 1 + 2 * 8
+    assert sum(row["rejected_by"] == "unmeasured" for row in found.values()) == 8
+    assert len(kept(found)) == 92
+
+
 def test_a_loosened_rule_lets_the_judge_see_the_newcomers_only(tmp_path: Path) -> None:
     captions = write(tmp_path / "c.txt", [*GOOD, *SHORT])
     with FakeEndpoint(judge) as server:

@@ -279,3 +279,37 @@ def test_a_concept_that_failed_shifts_nothing_wrongly(tmp_path: Path) -> None:
         rows = curate(tmp_path / "run", sources, "run.max_failed_share=0.5")
         assert [row["id"] for row in rows] == [f"own-{n}" for n in range(32)]
         assert rows == curate(tmp_path / "fresh", sources)
+
+
+def test_a_captioner_that_always_fails_is_noticed(tmp_path: Path) -> None:
+    """After a batch, whatever share may fail; a few images that it refuses stop nothing."""
+    (tmp_path / "photos").mkdir()
+    for number in range(40):
+        picture = Image.new("RGB", (16, 16), (number * 6, 0, 0))
+        picture.save(tmp_path / "photos" / f"{number:02}.png")
+    dark = source(
+        tmp_path / "photos" / "*.png",
+        image_captioner={"model": "fake", "endpoint": {"url": "URL", "concurrency": 1}},
+    )
+    changes = ["run.max_failed_share=1.0", "run.shard_size=1000"]
+    with FakeEndpoint(lambda messages: "") as server:
+        with pytest.raises(TooManyFailuresError, match="no image gets a caption, not even that of"):
+            curate(tmp_path / "run", dark.replace("URL", server.base_url), *changes)
+        assert len(server.received) == 16 + 1
+    refused = iter([*[""] * 16, *["A picture hangs on the wall, in a quiet room."] * 25])
+    with FakeEndpoint(lambda messages: next(refused)) as server:
+        rows = curate(tmp_path / "other", dark.replace("URL", server.base_url), *changes)
+    assert [bool(row["problem"]) for row in rows] == [True] * 16 + [False] * 24
+
+
+def test_a_writer_that_always_fails_is_noticed(tmp_path: Path) -> None:
+    concepts = tmp_path / "concepts.txt"
+    concepts.write_text("\n".join(f"thing {n}" for n in range(200)))
+    with FakeEndpoint(lambda messages: Status(400)) as server:
+        writer = {"model": "fake", "endpoint": {"url": server.base_url}, "captions_per_concept": 2}
+        with pytest.raises(TooManyFailuresError, match="none of the first 32 concepts got a"):
+            curate(
+                tmp_path / "run", source(concepts, concept_writer=writer),
+                "run.max_failed_share=1.0", "run.shard_size=1000",
+            )  # fmt: skip
+        assert len(server.received) == 64

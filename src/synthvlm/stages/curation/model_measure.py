@@ -17,7 +17,7 @@ import numpy as np
 
 from synthvlm.captions.rules.base import Subject, check_measured
 from synthvlm.components.contract import contract
-from synthvlm.data import model_measure_schema
+from synthvlm.data import PLAIN_CAPTION, model_measure_schema
 from synthvlm.errors import TooManyFailuresError
 from synthvlm.run_folder.marker import model_measure_stage
 from synthvlm.stages.curation.resources import OriginalImages
@@ -32,13 +32,16 @@ from synthvlm.stages.fingerprints import model_measure_fingerprint, model_rule_f
 
 if TYPE_CHECKING:
     from synthvlm.captions.readers.sources import OriginalImage
-    from synthvlm.captions.rules.base import ModelRule
+    from synthvlm.captions.rules.base import Measured, ModelRule
     from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
     from synthvlm.stages.curation.verdicts import Verdicts
 
 __all__ = ["measure_by_model", "measured_values"]
+
+#: Captions on which a rule is tried before a shard of many more.
+_TRIED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,16 +168,39 @@ class _RulePass:
             else:
                 asked.append((row["id"], Subject(row["text"], image.data if image else None)))
         if asked:
+            subjects = [subject for _, subject in asked]
             if self._rule is None:
                 self._rule = load_model_rule(self._run, self._recipe, self._name, self._resources)
-            with contract("rule", self._name):
-                measured = self._rule.measure([subject for _, subject in asked])
-            check_measured(self._name, measured, len(asked))
+                if len(subjects) > 8 * _TRIED:
+                    self._try(subjects[:_TRIED])
+            measured = self._ask(subjects)
             values, problems = measured.values.tolist(), measured.problems
             for (id, _), value, problem in zip(asked, values, problems, strict=True):
                 known[id] = _Measured(value, problem)
         self.measured += len(asked)
         return known
+
+    def _ask(self, subjects: list[Subject]) -> Measured:
+        assert self._rule is not None
+        with contract("rule", self._name):
+            measured = self._rule.measure(subjects)
+        check_measured(self._name, measured, len(subjects))
+        return measured
+
+    def _try(self, subjects: list[Subject]) -> None:
+        """Stop where a rule fails on all of a few captions, and on a plain one in their place.
+
+        The results are not used: a rule that runs here measures within rounding in other batches
+        than these, and the replies of an endpoint are stored.
+        """
+        problems = self._ask(subjects).problems
+        if all(problems):
+            (problem,) = self._ask([Subject(PLAIN_CAPTION, subjects[0].image)]).problems
+            if problem:
+                raise TooManyFailuresError(
+                    f"{self._name}: no caption can be measured, not even {PLAIN_CAPTION!r}: "
+                    f"{problem}; fix the cause and run again"
+                )
 
     def _images_of(self, rows: list[dict[str, Any]]) -> Sequence[OriginalImage | None]:
         if self._images is None:

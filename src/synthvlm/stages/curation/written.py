@@ -7,6 +7,7 @@ replies of their endpoint, at no cost.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from synthvlm.data import Caption, file_stem, written_schema
+from synthvlm.errors import TooManyFailuresError
 from synthvlm.models.devices import resolve_device, resolve_dtype
 from synthvlm.recipe import source_name
 from synthvlm.run_folder.marker import written_stage
@@ -37,6 +39,11 @@ if TYPE_CHECKING:
     from synthvlm.run_folder.folder import RunFolder
 
 __all__ = ["stages_of", "written_captions"]
+
+#: Images without a caption, one after another, after which a plain picture is tried.
+_FAILED_IN_A_ROW = 8
+#: Concepts without any caption, from the first on, after which the model is to blame.
+_FAILED_CONCEPTS = 32
 
 
 def written_captions(
@@ -67,6 +74,7 @@ def written_captions(
         CaptionSourceError: The source cannot be read.
         ModelError: The model cannot be used.
         SynthVLMError: The endpoint cannot be used, or its budget is used up.
+        TooManyFailuresError: The model writes nothing, whatever it is given.
     """
     if source.image_captioner is not None:
         rows = _of_images(run, recipe, source, digest, source.image_captioner, most, resources)
@@ -120,7 +128,14 @@ def _of_concepts(
     )
     # The number is the same whether or not an earlier concept got all its captions.
     first = {concept: number * each for number, concept in enumerate(concepts)}
+    has_succeeded, failed = False, 0
     for caption in writer:
+        has_succeeded, failed = has_succeeded or not caption.problem, failed + 1
+        if failed == _FAILED_CONCEPTS and not has_succeeded:
+            raise TooManyFailuresError(
+                f"{where}: none of the first {failed} concepts got a caption; the last: "
+                f"{caption.problem}; fix the cause and run again"
+            )
         row = first[caption.concept] + caption.number
         yield WrittenRow(row, caption.text, caption.problem)
 
@@ -179,6 +194,7 @@ class _LazyWriter:
         self._run, self._recipe, self._resources = run, recipe, resources
         self._where, self._settings = f"sources.{source_name(source)}.image_captioner", settings
         self._writer: ImageWriter | None = None
+        self._failed_in_a_row = 0
 
     def write(self, images: Iterator[OriginalImage]) -> Iterator[WrittenRow]:
         """A row for each image, in their order."""
@@ -191,7 +207,12 @@ class _LazyWriter:
             good = [image.data for image in batch if image.data is not None]
             if good and self._writer is None:
                 self._writer = self._load()
-            captions = iter(self._writer.write(good) if self._writer and good else ())
+            written = self._writer.write(good) if self._writer and good else []
+            for caption in written:
+                self._failed_in_a_row = self._failed_in_a_row + 1 if caption.problem else 0
+            if self._failed_in_a_row >= _FAILED_IN_A_ROW:
+                self._try_plain_picture()
+            captions = iter(written)
             for image in batch:
                 if image.data is None:
                     problem = image.problem or "there is no image, or only a URL of one"
@@ -200,6 +221,17 @@ class _LazyWriter:
                     caption = next(captions)
                     failure = caption.problem and f"row {image.row}: {caption.problem}"
                     yield WrittenRow(image.row, caption.text, failure)
+
+    def _try_plain_picture(self) -> None:
+        """Stop where not even a plain picture gets a caption; else the images are to blame."""
+        assert self._writer is not None
+        (caption,) = self._writer.write([_plain_picture()])
+        if caption.problem:
+            raise TooManyFailuresError(
+                f"{self._where}: no image gets a caption, not even that of a red square: "
+                f"{caption.problem}; fix the cause and run again"
+            )
+        self._failed_in_a_row = 0
 
     def _load(self) -> ImageWriter:
         from synthvlm.captions.writers.image_captions import EndpointCaptioner, ImageCaptioner
@@ -223,6 +255,17 @@ class _LazyWriter:
             max_tokens=settings.max_tokens,
             seed=settings.endpoint.seed,
         )
+
+
+def _plain_picture() -> bytes:
+    """A red square on white, as PNG."""
+    from PIL import Image
+
+    picture = Image.new("RGB", (224, 224), "white")
+    picture.paste("red", (72, 72, 152, 152))
+    sink = io.BytesIO()
+    picture.save(sink, "png")
+    return sink.getvalue()
 
 
 class _Parts:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from synthvlm.components.contract import contract
-from synthvlm.data import candidate_seed
+from synthvlm.data import PLAIN_CAPTION, candidate_seed
 from synthvlm.errors import (
     GenerationError,
     OutOfMemoryError,
@@ -37,12 +37,10 @@ if TYPE_CHECKING:
     from synthvlm.scorers.base import Scorer
     from synthvlm.stages.generation.models import Models
 
-__all__ = ["PLAIN_CAPTION", "BatchGenerator"]
+__all__ = ["BatchGenerator"]
 
 _MOST_ENCODERS = 8
 
-#: What every generator can make an image of, and every scorer can score.
-PLAIN_CAPTION = "A red apple lies on a wooden table."
 #: Images that failed one after another, after which the plain caption is tried.
 _FAILED_IN_A_ROW = 8
 #: Images of the plain caption, none of which may succeed: some models fail now and then.
