@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
-from synthvlm.captions.readers.json_values import parse_json, parse_pairs
+from synthvlm.captions.readers.json_values import NO_NAMES, parse_json, parse_pairs
 from synthvlm.captions.readers.records import MAX_ITEM_BYTES, without_mark
 from synthvlm.errors import CaptionSourceError
 
@@ -25,7 +25,9 @@ SPACE = b" \t\r\n"
 _KEY = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*(?=[^ \t\r\n])', re.DOTALL)
 
 
-def items_of_list(file: BinaryIO, path: str, names: Collection[str] = ()) -> Iterator[Any]:
+def items_of_list(
+    file: BinaryIO, path: str, names: Mapping[str, bytes] = NO_NAMES
+) -> Iterator[Any]:
     """The items of a file that is one JSON list.
 
     Args:
@@ -62,7 +64,7 @@ class Member:
         kind: ``list``, ``object`` or ``value``.
     """
 
-    def __init__(self, key: str, buffer: _Buffer, names: Collection[str]) -> None:
+    def __init__(self, key: str, buffer: _Buffer, names: Mapping[str, bytes]) -> None:
         """Take the buffer at the start of the value."""
         self.key, self.kind = key, {b"[": "list", b"{": "object"}.get(buffer.peek(), "value")
         self._buffer, self._names = buffer, names
@@ -95,7 +97,7 @@ class Member:
             pass
 
 
-def members(file: BinaryIO, path: str, names: Collection[str] = ()) -> Iterator[Member]:
+def members(file: BinaryIO, path: str, names: Mapping[str, bytes] = NO_NAMES) -> Iterator[Member]:
     """The members of a file that is one JSON object, in order; each is valid until the next.
 
     Args:
@@ -186,7 +188,7 @@ class _Buffer:
         return self._line + lines, offset - self.data.rfind(b"\n", 0, offset)
 
 
-def _items(buffer: _Buffer, names: Collection[str]) -> Iterator[Any]:
+def _items(buffer: _Buffer, names: Mapping[str, bytes]) -> Iterator[Any]:
     """The items of a list that starts behind its bracket; consumes its end."""
     return _pieces(buffer, b"[%b]", lambda text: parse_json(text, names))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
-__all__ = ["AmbiguousObject", "parse_json", "parse_pairs"]
+__all__ = ["NO_NAMES", "AmbiguousObject", "json_names", "parse_json", "parse_pairs"]
+
+NO_NAMES: Mapping[str, bytes] = {}
 
 
 class AmbiguousObject:
@@ -24,7 +26,15 @@ class AmbiguousObject:
         self.name = name
 
 
-def parse_json(data: bytes, names: Collection[str] = ()) -> Any:
+def json_names(names: Iterable[str]) -> dict[str, bytes]:
+    """Names of fields, each with the way in which JSON writes it."""
+    return {
+        name: json.dumps(name, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        for name in names
+    }
+
+
+def parse_json(data: bytes, names: Mapping[str, bytes] = NO_NAMES) -> Any:
     """The value of a JSON text.
 
     NaN and infinities, which Python writes, are numbers. Half of a surrogate pair, and a byte that
@@ -32,8 +42,8 @@ def parse_json(data: bytes, names: Collection[str] = ()) -> Any:
 
     Args:
         data: The text.
-        names: Fields that are asked for: an object in which one of them stands twice is an
-            ``AmbiguousObject``. Of other fields, the last one counts.
+        names: Fields that are asked for, of ``json_names``: an object in which one of them stands
+            twice is an ``AmbiguousObject``. Of other fields, the last one counts.
 
     Raises:
         json.JSONDecodeError: It is no JSON; ``pos`` counts characters, of which a byte that is not
@@ -43,8 +53,9 @@ def parse_json(data: bytes, names: Collection[str] = ()) -> Any:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         return _parse_slowly(data, names, error)
-    if any(_may_stand_twice(name, data, value) for name in names):
-        return _parse_slowly(data, names, None)
+    for name, key in names.items():
+        if data.count(key) > 1 and _stands_twice(name, key, data, value):
+            return _parse_slowly(data, names, None)
     return value
 
 
@@ -69,9 +80,7 @@ def parse_pairs(data: bytes) -> list[tuple[str, Any]]:
     return pairs
 
 
-def _parse_slowly(
-    data: bytes, names: Collection[str], problem: orjson.JSONDecodeError | None
-) -> Any:
+def _parse_slowly(data: bytes, names: Iterable[str], problem: orjson.JSONDecodeError | None) -> Any:
     def checked(pairs: list[tuple[str, Any]]) -> object:
         fields = dict(pairs)
         if len(fields) < len(pairs):
@@ -95,12 +104,10 @@ def _loads(data: bytes, hook: Any) -> Any:
     return json.loads(data.decode("utf-8", "surrogateescape"), object_pairs_hook=hook)
 
 
-def _may_stand_twice(name: str, data: bytes, value: Any) -> bool:
-    """Whether some object may hold a field twice: cheap where none of any depth does."""
-    key = json.dumps(name, ensure_ascii=False).encode("utf-8", "surrogatepass")
+def _stands_twice(name: str, key: bytes, data: bytes, value: Any) -> bool:
+    """Whether some object holds a field twice; cheap where it stands in items of a list alone."""
     items = value if isinstance(value, list) else [value]
-    holders = sum(type(item) is dict and name in item for item in items)
-    if data.count(key) <= holders:
+    if data.count(key) <= sum(type(item) is dict and name in item for item in items):
         return False
     return len(re.findall(re.escape(key) + rb"[ \t\r\n]*:", data)) > _holders(value, name)
 

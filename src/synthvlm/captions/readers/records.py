@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+from synthvlm.captions.readers.json_values import json_names
 from synthvlm.errors import CaptionSourceError
 
 __all__ = [
@@ -127,10 +128,10 @@ class Fields:
         return tuple(name for name in names if name is not None)
 
     @cached_property
-    def names(self) -> frozenset[str]:
-        """All names of fields that are asked for, those of places in others apart."""
+    def names(self) -> dict[str, bytes]:
+        """All names of fields that are asked for, as JSON writes them: of places, each part."""
         fields = [name.replace("[]", "") for name in (self.text, self.id, self.image) if name]
-        return frozenset(part for name in fields for part in (name, *name.split(".")) if part)
+        return json_names(part for name in fields for part in (name, *name.split(".")) if part)
 
     @cached_property
     def nested(self) -> dict[str, str]:

@@ -238,7 +238,8 @@ def _captions(
                     and type(text) is str
                     and (given is None or type(given) is str)
                     and len(text) <= MAX_CAPTION_CHARS
-                    and (is_utf8(text) and (given is None or is_utf8(given)))
+                    and (text.isascii() or is_utf8(text))
+                    and (given is None or given.isascii() or is_utf8(given))
                 ):
                     yield Caption(given or f"{name}-{row}", name, row, text, normalize(text))
                 else:
