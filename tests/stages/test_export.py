@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+import datasets
 import pytest
 
 from commands import run
 from fake_models import run_with, use_fake_models
 from synthvlm.data import digest
 from synthvlm.errors import RunFolderError
+from synthvlm.pipeline import open_run
 from synthvlm.recipe import Recipe
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.stages.data_set_folder import DataSetFolder, Listing
+from synthvlm.stages.fingerprints import whole_fingerprint
 
 COMMAND = [
     "export",
@@ -152,6 +156,101 @@ def test_killed_with_a_torn_file(out: Path, tmp_path: Path, number: int) -> None
     assert not (out / "dataset" / "README.md").exists()
     again(out)
     assert {name: data for name, (data, _) in content(out).items()} == wanted
+
+
+def counts(out: Path) -> dict[str, str]:
+    """The counts on the card."""
+    rows = (line.strip("| ").split(" | ") for line in card(out).splitlines() if " | " in line)
+    return {row[0].replace("\\", ""): row[1] for row in rows if len(row) == 2}
+
+
+def card(out: Path) -> str:
+    return (out / "dataset" / "README.md").read_text()
+
+
+def add_captions(out: Path, *texts: str) -> None:
+    with (out.parent / "captions.txt").open("a") as file:
+        file.writelines(f"{text}\n" for text in texts)
+
+
+def test_an_export_with_nothing_to_do_writes_nothing_and_says_so(out: Path) -> None:
+    before = content(out)
+    assert again(out) == "export: 7 pairs exported (up to date, nothing to do)"
+    assert changed(before, content(out)) == set()
+    folders = {path: path.stat().st_mtime_ns for path in (out / "dataset").rglob("*")}
+    again(out)
+    assert {path: path.stat().st_mtime_ns for path in (out / "dataset").rglob("*")} == folders
+
+
+def test_the_card_counts_captions_that_are_rejected_later(out: Path) -> None:
+    assert counts(out)["captions read"] == "7"
+    add_captions(out, "a red horse beside a small wooden barn")
+    assert again(out).startswith("export: 7 pairs exported, README.md and llava.json written (")
+    assert counts(out)["captions read"] == "8"
+    assert counts(out)["rejected: duplicate"] == "1"
+    before = content(out)
+    captions = out.parent / "captions.txt"
+    lines = captions.read_text().splitlines(keepends=True)
+    captions.write_text("".join([*lines[:-1], "1\n"]))  # rejected for another reason
+    assert "README.md and llava.json written" in again(out)
+    assert counts(out)["captions read"] == "8"
+    assert "rejected: duplicate" not in counts(out)
+    assert content(out)["data/train-00000-000.parquet"] == before["data/train-00000-000.parquet"]
+    assert "nothing to do" in again(out)
+
+
+def test_the_card_of_an_earlier_version_is_held_against_its_own_counts(out: Path) -> None:
+    """Its fingerprint did not cover them."""
+    run, recipe = open_run(str(out))
+    marker = run.marker("dataset", 0)
+    assert marker is not None
+    parts = {n: m.fingerprint for n, m in run.markers("export").items()}
+    run.commit(
+        "dataset", 0, whole_fingerprint(recipe, parts), facts={"files": marker.facts["files"]}
+    )
+    assert "nothing to do" in again(out)
+    add_captions(out, "a red horse beside a small wooden barn")
+    assert "README.md and llava.json written" in again(out)
+    assert counts(out)["captions read"] == "8"
+
+
+def test_the_card_follows_the_licence_that_a_model_states(tmp_path: Path) -> None:
+    add_captions(tmp_path / "run", "a red horse beside a small wooden barn")
+    out, model = tmp_path / "run", tmp_path / "model"
+    model.mkdir()
+    (model / "model_index.json").write_text("{}")
+    for licence in ("mit", "apache-2.0"):
+        (model / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+        line = again(out, f"generation.model={model}")
+        assert "README.md and llava.json written" in line
+        assert f"| {licence} |" in card(out)
+    assert "nothing to do" in again(out, f"generation.model={model}")
+
+
+@pytest.mark.parametrize("name", ["data/extra.parquet", "images/00009/old.png", "more.jsonl"])
+def test_a_file_that_is_no_part_is_removed_and_named(out: Path, name: str) -> None:
+    before = content(out)
+    extra = out / "dataset" / name
+    extra.parent.mkdir(exist_ok=True)
+    extra.write_bytes(b"strange")
+    assert again(out).startswith(f"export: 7 pairs exported, removed as no part of it: {name} (")
+    assert changed(before, content(out)) == set()
+
+
+def test_two_data_sets_of_one_shape_and_name_are_loaded_as_two(out: Path, tmp_path: Path) -> None:
+    """By `datasets`, whose cache knows a data set by its folder's name and its card."""
+    other = tmp_path / "other" / "run"
+    captions = tmp_path / "other" / "captions.txt"
+    captions.parent.mkdir()
+    captions.write_text((tmp_path / "captions.txt").read_text().replace("horse", "donkey"))
+    again(other)
+    extra = out / "dataset" / "data" / "train-00003-000.parquet"
+    shutil.copy(out / "dataset" / "data" / "train-00000-000.parquet", extra)
+    for run_folder, animal in ((out, "horse"), (other, "donkey"), (out, "horse")):
+        path, cache = str(run_folder / "dataset"), str(tmp_path / "cache")
+        rows = datasets.load_dataset(path, split="train", cache_dir=cache)
+        assert len(rows) == 7
+        assert all(animal in caption for caption in rows["caption"])
 
 
 def test_no_marker_names_the_images(out: Path) -> None:
