@@ -274,7 +274,7 @@ def test_a_url_field_of_coco_is_left_alone_and_a_missing_field_is_told(tmp_path:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "expected a JSON object"),
+        ("[]", "a list is no file of COCO captions"),
         ("{}", "no list 'annotations'"),
         ('{"annotations": {"caption": "x"}}', "no list 'annotations'"),
         ('{"annotations": [1, 2}', "line 1, column 22: invalid JSON: expected , or ]"),

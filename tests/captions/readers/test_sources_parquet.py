@@ -132,6 +132,14 @@ def test_a_field_inside_another(tmp_path: Path) -> None:
     ]
 
 
+def test_conversations_of_llava(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    path = write(tmp_path, pa.table({"conversations": [turns], "id": ["4"]}))
+    with pytest.raises(CaptionSourceError, match=r"--set sources\.2\.text_field=conversations$"):
+        rows(path)
+    assert rows(path, text_field="conversations") == [("4", "a", None)]
+
+
 @pytest.mark.parametrize("group", [1, 3])
 def test_images_of_lists_of_captions(tmp_path: Path, group: int) -> None:
     table = pa.table(

@@ -42,7 +42,7 @@ def refusal(path: Path, **options: Any) -> str:
 #: Of each: what the file holds, options, and the rows.
 SHAPES: dict[str, tuple[object, dict[str, Any], list[tuple[str, str]]]] = {
     "texts": (["a", "b"], {}, [("web-0", "a"), ("web-1", "b")]),
-    "lists of texts": ([["a", "b"], ["c"]], {}, [("web-0", "a"), ("web-1", "b"), ("web-2", "c")]),
+    "lists of texts": ([["a", ["b"]], ["c"]], {}, [("web-0", "a"), ("web-1", "b"), ("web-2", "c")]),
     "an object": ({"caption": "a", "id": 5}, {}, [("5", "a")]),
     "objects with lists": (
         [{"id": 7, "caption": ["a", "b"]}, {"id": 8, "caption": "c"}],
@@ -202,6 +202,22 @@ def test_a_refusal_ends_in_what_mends_it(tmp_path: Path, content: object, messag
     assert message in text
     if "text_field=" in message:
         assert "--set sources.1.text_field=" in text
+
+
+def test_a_format_that_does_not_fit_names_the_one_that_looks(tmp_path: Path) -> None:
+    path = write(tmp_path, [{"caption": "a"}])
+    assert refusal(path, format="coco").endswith("by the content: --set sources.1.format=json")
+    (odd,) = read(path, format="llava")
+    assert (odd.problem or "").endswith("by the content: --set sources.1.format=json")
+    assert rows(path, format="json") == [("web-0", "a")]
+
+
+def test_conversations_by_their_field(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    path = write(tmp_path, [{"talk": turns, "id": 4}])
+    (odd,) = read(path)
+    assert (odd.problem or "").endswith("--set sources.1.text_field=talk")
+    assert rows(path, text_field="talk") == [("4", "a")]
 
 
 def test_a_missing_field_names_the_setting(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def _texts_of(field: pa.Field, place: str = "") -> Iterator[str]:
     import pyarrow as pa
 
     kind = _inner(field.type)
-    if _is_text(kind):
+    if _is_text(kind) or (_holds(kind, "from") and _holds(kind, "value")):  # a conversation
         yield place + field.name
     elif pa.types.is_struct(kind):
         for part in kind:

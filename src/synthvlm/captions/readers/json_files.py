@@ -17,7 +17,7 @@ from synthvlm.captions.readers.json_stream import (
     pairs_of_object,
 )
 from synthvlm.captions.readers.json_values import parse_json
-from synthvlm.captions.readers.objects import holds_text, records_of_object, text_fields
+from synthvlm.captions.readers.objects import holds_text, is_turns, records_of_object, text_fields
 from synthvlm.captions.readers.records import (
     DEFAULT_TEXT,
     MAX_ITEM_BYTES,
@@ -129,11 +129,10 @@ def _by_first(first: object, fields: Fields) -> Fields:
 
 
 def _is_conversation(value: object, fields: Fields) -> bool:
-    turns = value.get(_CONVERSATIONS) if isinstance(value, dict) else None
-    if not isinstance(turns, list) or not turns or fields.text not in ("", DEFAULT_TEXT):
+    if not isinstance(value, dict) or fields.text not in ("", DEFAULT_TEXT):
         return False
-    is_turn = isinstance(turns[0], dict) and "from" in turns[0]
-    return is_turn and not holds_text(value, replace(fields, text=DEFAULT_TEXT))
+    usual = replace(fields, text=DEFAULT_TEXT)
+    return is_turns(value.get(_CONVERSATIONS)) and not holds_text(value, usual)
 
 
 def _with_image(fields: Fields, name: str | None) -> Fields:
@@ -213,6 +212,8 @@ def _shape(file: BinaryIO, fields: Fields) -> _Shape:
     if not keys or (is_by_id and len(keys) > 1 and usual_name(keys) is None):
         return _Shape("id", "", fields)
     problem = f"this JSON object holds no {asked!r}"
+    if not texts:
+        problem += ": expected a list of objects, an object with such a list, or an object a line"
     raise MissingColumnError(fields.path, problem, fields.advice_for(fields.text, texts))
 
 
@@ -260,10 +261,10 @@ def _column(member: Member) -> Iterator[Any]:
 
 def _read_by_id(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     """A caption, a list of captions or an object of each id."""
-    if fields.image is None:
-        fields.note("read as captions by their ids")
     fields = _with_image(fields, None)
     for number, (key, value) in enumerate(pairs_of_object(file, fields.path), 1):
+        if number == 1 and fields.image is None:
+            fields.note("read as captions by their ids")
         row = value if isinstance(value, dict) else {DEFAULT_TEXT: value}
         yield from records_of_object(number, {"id": key, **row}, fields)
 
@@ -274,6 +275,9 @@ def read_coco(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     Where images are asked for, the image of every image id is held in memory, and the file is
     read twice: the annotations may come first.
     """
+    by_content = fields.advice("format", "json", "; to find the shape by the content: ")
+    if _start(file, fields.path).byte == b"[":
+        raise CaptionSourceError(f"{fields.path}: a list is no file of COCO captions{by_content}")
     images: dict[Any, Record] = {}
     if fields.image is not None:
         images = _coco_images(file, fields)
@@ -290,7 +294,9 @@ def read_coco(file: BinaryIO, fields: Fields) -> Iterator[Record]:
         missing = Record(0, problem=f"there is no image with the id {str(key)[:80]!r}")
         yield from [(image or missing)._replace(where=number)] * len(captions)
     if not number:
-        raise CaptionSourceError(f"{fields.path}: there is no list 'annotations' of COCO captions")
+        raise CaptionSourceError(
+            f"{fields.path}: there is no list 'annotations' of COCO captions{by_content}"
+        )
 
 
 def _list_named(key: str, file: BinaryIO, fields: Fields) -> Iterator[Any]:

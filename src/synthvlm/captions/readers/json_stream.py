@@ -173,7 +173,9 @@ class _Buffer:
 
     def expect_end(self) -> None:
         if self.peek():
-            raise self.damaged("unexpected content after the end")
+            raise self.damaged(
+                "unexpected content after the end (of several values, write one a line)"
+            )
 
     def damaged(self, problem: str, at: int = 0) -> CaptionSourceError:
         line, column = self._place(at)

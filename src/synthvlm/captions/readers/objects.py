@@ -11,7 +11,15 @@ from uuid import UUID
 from synthvlm.captions.readers.json_values import AmbiguousObject
 from synthvlm.captions.readers.records import DEFAULT_TEXT, Fields, Record, kind_of
 
-__all__ = ["holds_text", "is_null", "is_utf8", "records_of_object", "text_fields", "usable_id"]
+__all__ = [
+    "holds_text",
+    "is_null",
+    "is_turns",
+    "is_utf8",
+    "records_of_object",
+    "text_fields",
+    "usable_id",
+]
 
 #: Stands for a field that is not there.
 _MISSING = object()
@@ -43,7 +51,7 @@ def records_of_object(where: int | str, value: object, fields: Fields) -> Sequen
 
 def _records_without_names(where: int | str, value: object, fields: Fields) -> Sequence[Record]:
     """A caption by itself, or a list of some."""
-    texts = value if isinstance(value, list) else [value]
+    texts = _flat(value)
     if fields.text != DEFAULT_TEXT or not texts or not all(isinstance(one, str) for one in texts):
         return (Record(where, problem="not a JSON object"),)
     return [Record(where, text) for text in texts]
@@ -60,10 +68,12 @@ def _records(where: int | str, value: dict[str, Any], fields: Fields) -> Sequenc
     if missing is not None:
         problem = fields.missing(missing, list(value), text_fields(value))
     text, identity, image = (None if one is _MISSING else one for one in (text, identity, image))
-    if fields.turns and problem is None and fields.image is None:
+    is_conversation = fields.turns or is_turns(text)
+    if is_conversation and problem is None and fields.image is None:
         text, problem = _first_answer(text)
-    if not isinstance(text, list) or fields.turns or problem is not None:
+    if not isinstance(text, list) or is_conversation or problem is not None:
         return (Record(where, text, identity, problem, image),)
+    text = _flat(text)
     if not text:
         return (Record(where, "", _image_id(value, identity), image=image),)
     return [
@@ -176,19 +186,28 @@ def _follow(value: object, path: str) -> object:
         return value
     if isinstance(value, list):
         parts = [_follow(one, path) for one in value]
-        flat: list[object] = []
-        for part in parts:
-            if isinstance(part, list):
-                flat += part
-            else:
-                flat.append(None if part is _MISSING else part)
-        return flat
+        return _flat([None if part is _MISSING else part for part in parts])
     if not isinstance(value, dict):
         return _MISSING
     if path in value:
         return value[path]
     first, _, rest = path.partition(".")
     return _follow(value[first], rest) if first in value else _MISSING
+
+
+def _flat(value: object) -> list[object]:
+    """The values of a list, and of the lists in it, in order; one value by itself."""
+    if not isinstance(value, list):
+        return [value]
+    if not any(isinstance(one, list) for one in value):
+        return value
+    return [inner for one in value for inner in _flat(one)]
+
+
+def is_turns(value: object) -> bool:
+    """Whether a value is a LLaVA conversation."""
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and "from" in first and "value" in first
 
 
 def _holds(inner: object, name: str) -> bool:
@@ -210,7 +229,7 @@ def text_fields(value: object) -> list[str]:
 def _text_fields(value: dict[str, Any], place: str, depth: int) -> Iterator[str]:
     for name, inner in value.items():
         one = inner[0] if isinstance(inner, list) and inner else inner
-        if isinstance(one, str):
+        if isinstance(one, str) or is_turns(inner):
             yield place + name
         elif isinstance(one, dict) and depth:
             yield from _text_fields(one, f"{place}{name}.", depth - 1)

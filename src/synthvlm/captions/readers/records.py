@@ -63,10 +63,12 @@ def _unheard(line: str) -> None:
 #: Names that columns of captions often have, the likeliest first; compared in lower case.
 _CAPTION_NAMES = (
     *("caption", "captions", "text", "prompt", "comment", "sentence", "raw", "description"),
-    *("title", "phrase", "query", "label"),
+    *("title", "phrase", "conversations", "query", "label"),
 )
 #: Names of texts that are no captions.
-_OTHER_NAMES = re.compile(r"(^|[._])(id|url|key|path|split|image|license|file_?name)s?$", re.I)
+_OTHER_NAMES = re.compile(
+    r"(^|[._])(id|url|key|path|split|image|license|file_?name|column|role|type)s?$", re.I
+)
 #: A text that YAML reads as that text.
 _PLAIN = re.compile(r"(?!(?i:true|false|yes|no|on|off|null|y|n)$)[A-Za-z_][\w.\-]*", re.ASCII)
 
@@ -208,6 +210,8 @@ class Fields:
         near = texts if field == self.text else names
         found = _names(names) or "none"
         advice = "" if self.place is None else self.advice_for(field, near)
+        if self.turns:
+            advice = self.advice("format", "json", "; to find the shape by the content: ")
         return f"there is no field {field!r} (found: {found}){advice}"
 
     def check(self, columns: list[str], texts: Sequence[str] | None = None) -> None:
