@@ -99,18 +99,15 @@ class SourceSettings(Settings):
     @property
     def has_images(self) -> bool:
         """Whether its captions may have original images."""
-        formats = ("coco", "llava", "webdataset", "images")
-        return (
-            self.image_captioner is not None
-            or self.image_field is not None
-            or self.format in formats
-            or (
-                self.format == "auto"
-                and re.search(r"\.tar(\.(gz|bz2|xz|zst))?$", self.path) is not None
-            )
-            # COCO captions and LLaVA conversations, which are known by their content.
-            or (self.format in ("auto", "json") and self.image_root is not None)
-        )
+        if self.image_captioner is not None or self.image_field is not None:
+            return True
+        format = self.format
+        if format == "auto":
+            ending = re.search(r"\.(tar|json)(\.(gz|bz2|xz|zst))?$", self.path)
+            format = {"tar": "webdataset", "json": "json"}.get(ending[1] if ending else "", format)
+        # COCO captions and LLaVA conversations are known by their content, so not here.
+        is_json_with_images = format == "json" and self.image_root is not None
+        return is_json_with_images or format in ("coco", "llava", "webdataset", "images")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

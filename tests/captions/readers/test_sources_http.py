@@ -87,13 +87,15 @@ def test_what_tells_versions_apart_is_enough(server: WebServer) -> None:
     url = f"{server.address}/a.jsonl"
     server.content["/a.jsonl"] = lines("a")
     seen = set()
-    for name, value in [("ETag", '"1"'), ("ETag", '"2"'), ("Last-Modified", "yesterday")]:
+    headers = [("ETag", '"1"'), ("ETag", '"2"'), ("Last-Modified", "yesterday")]
+    headers += [("Content-MD5", "one"), ("Content-MD5", "two"), ("Digest", "sha-256=x")]
+    for name, value in headers:
         server.headers = {name: value}
         seen.add(source_digest(url))
         server.content["/a.jsonl"] = lines("b")  # not read for it
         assert source_digest(url) in seen
         server.content["/a.jsonl"] = lines("a")
-    assert len(seen) == 3
+    assert len(seen) == len(headers)
 
 
 @pytest.mark.parametrize("has_length", [True, False])

@@ -111,6 +111,7 @@ class SourceFile:
                 info = self.fs.info(self.fs_path)
                 # HTTP knows nothing of the content in ``ukey``.
                 version = [info.get(key) for key in ("size", "ETag", "Last-Modified")]
+                version += [info[key] for key in ("Content-MD5", "Digest") if info.get(key)]
                 # Another signature is no other file.
                 known = (self.fs.ukey(without_secrets(self.fs_path)), version)
                 if any(value and _VALIDATOR.search(key) for key, value in info.items()):
