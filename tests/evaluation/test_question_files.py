@@ -42,6 +42,23 @@ def test_a_list_and_json_lines_are_read_the_same(tmp_path: Path) -> None:
     assert not found.bad
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_numbers_cut_characters_and_names_given_twice(tmp_path: Path, name: str) -> None:
+    records = [
+        '{"question": "a", "answer": "b", "score": NaN}',
+        '{"question": "a \\ud83d", "answer": "b"}',
+        '{"question": "a", "answer": "b", "answer": "c"}',
+    ]
+    between, ends = (", ", "[]") if name == "a.json" else ("\n", ("", ""))
+    (tmp_path / name).write_text(ends[0] + between.join(records) + ends[1])
+    found = read_questions(str(tmp_path / name))
+    assert [(one.id, one.answers) for one in found.questions] == [("1", ("b",))]
+    assert [bad.problem for bad in found.bad] == [
+        "it holds invalid UTF-8, or half of a surrogate pair",
+        "it is not an object",
+    ]
+
+
 @pytest.mark.parametrize(
     ("record", "problem"),
     [

@@ -96,6 +96,23 @@ def test_broken_line_is_a_bad_record(tmp_path: Path) -> None:
     assert kinds == [Conversation, BadRecord, Conversation]
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_numbers_cut_characters_and_names_given_twice(tmp_path: Path, name: str) -> None:
+    human, gpt = '{"from": "human", "value": "q"}', '{"from": "gpt", "value": "a"}'
+    records = [
+        '{"id": "1", "score": NaN, "conversations": [%s, %s]}' % (human, gpt),  # noqa: UP031
+        '{"id": "2", "conversations": [%s, %s]}' % (human, gpt.replace('"a"', '"\\ud83d"')),  # noqa: UP031
+        '{"id": "3", "id": "4", "conversations": [%s, %s]}' % (human, gpt),  # noqa: UP031
+    ]
+    between, ends = (", ", "[]") if name == "a.json" else ("\n", ("", ""))
+    (tmp_path / name).write_text(ends[0] + between.join(records) + ends[1])
+    first, second, third = read_conversations(str(tmp_path / name))
+    assert isinstance(first, Conversation)
+    assert first.id == "1"
+    assert isinstance(second, BadRecord)
+    assert isinstance(third, BadRecord)
+
+
 def test_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CaptionSourceError, match="cannot be read: No such file"):
         list(read_conversations(str(tmp_path / "none.json")))

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import orjson
-
+from synthvlm.captions.readers.json_values import json_names, parse_json
+from synthvlm.captions.readers.objects import is_utf8
 from synthvlm.errors import EvaluationError
 
 __all__ = ["BadQuestion", "Question", "QuestionFile", "read_questions"]
 
 #: Fewer answers of annotators cannot reach a VQA accuracy of 1: three others must agree.
 _LEAST_ANNOTATORS = 4
+_NAMES = json_names(["id", "image", "question", "answer", "choices", "group"])
 _LETTERS = string.ascii_uppercase
 
 
@@ -110,10 +112,10 @@ def _records(path: str, data: bytes) -> Iterable[Any]:
     stripped = data.lstrip(b"\xef\xbb\xbf \t\r\n")
     try:
         if stripped.startswith(b"["):
-            records: list[Any] = orjson.loads(stripped)
+            records: list[Any] = parse_json(stripped, _NAMES)
             return records
-        return [orjson.loads(line) for line in stripped.splitlines() if line.strip()]
-    except orjson.JSONDecodeError as error:
+        return [parse_json(line, _NAMES) for line in stripped.splitlines() if line.strip()]
+    except json.JSONDecodeError as error:
         raise EvaluationError(
             f"{path} is neither a JSON list nor JSON Lines of questions: {error}"
         ) from error
@@ -122,6 +124,8 @@ def _records(path: str, data: bytes) -> Iterable[Any]:
 def _question(record: Any, number: int) -> Question:
     if not isinstance(record, dict):
         raise ValueError("it is not an object")
+    if not is_utf8(json.dumps(record, ensure_ascii=False)):
+        raise ValueError("it holds invalid UTF-8, or half of a surrogate pair")
     text = record.get("question")
     if not isinstance(text, str) or not text.strip():
         raise ValueError("it has no question")

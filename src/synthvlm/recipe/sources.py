@@ -101,7 +101,7 @@ class SourceSettings(Settings):
         """Whether its captions may have original images."""
         if self.image_captioner is not None or self.image_field is not None:
             return True
-        format = self.format
+        format: str = self.format
         if format == "auto":
             ending = re.search(r"\.(tar|json)(\.(gz|bz2|xz|zst))?$", self.path)
             format = {"tar": "webdataset", "json": "json"}.get(ending[1] if ending else "", format)

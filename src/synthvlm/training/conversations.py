@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Literal
 
-import orjson
-
 from synthvlm.captions.readers.json_stream import items_of_list
+from synthvlm.captions.readers.json_values import json_names, parse_json
 from synthvlm.captions.readers.objects import is_utf8
 from synthvlm.errors import CaptionSourceError
 
@@ -19,6 +19,7 @@ __all__ = ["IMAGE_MARK", "BadRecord", "Conversation", "Turn", "read_conversation
 IMAGE_MARK = "<image>"
 _SPACE = b" \t\r\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NAMES = json_names(["id", "image", "conversations", "from", "value"])
 _MAX_LINE_BYTES = 64 << 20
 
 _NOT_A_RECORD = "it is no JSON object"
@@ -94,7 +95,7 @@ def _values(file: BinaryIO, path: str) -> Iterator[Any]:
     start = file.read(4096).removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
     file.seek(0)
     if start[:1] == b"[":
-        return items_of_list(file, path)
+        return items_of_list(file, path, _NAMES)
     if start[:1] == b"{":
         return _lines(file, path)
     raise CaptionSourceError(f"{path}: expected LLaVA conversations, a JSON list or JSON Lines")
@@ -108,8 +109,8 @@ def _lines(file: BinaryIO, path: str) -> Iterator[Any]:
         if not line.strip(_SPACE):
             continue
         try:
-            yield orjson.loads(line)
-        except orjson.JSONDecodeError:
+            yield parse_json(line, _NAMES)
+        except json.JSONDecodeError:
             if number == 1:
                 raise CaptionSourceError(
                     f"{path} line 1: neither a JSON list nor JSON Lines"
