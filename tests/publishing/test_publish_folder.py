@@ -209,3 +209,34 @@ def test_file_systems_that_are_not_there(out: Path) -> None:
     with pytest.raises(MissingExtraError, match=r"^gs://b/x .*pip install 'synthvlm\[gcs\]'$"):
         send(out, "gs://b/x")
     assert "Protocol not known: nowhere" in refusal(out, "nowhere://x")
+
+
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        ("my-org/name", ["hf://datasets/my-org/name", "./my-org/name"]),
+        ("my-org/name/", ["hf://datasets/my-org/name", "./my-org/name/"]),
+        ("my-org/name@v1", ["hf://datasets/my-org/name@v1", "./my-org/name@v1"]),
+        ("datasets/my-org/name", ["hf://datasets/my-org/name", "./datasets/my-org/name"]),
+        ("https://huggingface.co/datasets/my-org/name", ["hf://datasets/my-org/name"]),
+        ("~/name", []),
+    ],
+)
+def test_what_may_mean_the_hub_is_no_folder(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, named: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = refusal(exported, target)
+    for one in named:
+        assert f"`synthvlm publish {exported} {one}`" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_beside_others_is_one(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "copies").mkdir()
+    for target in ("copies/first", "./new/second", "third"):
+        send(exported, target)
+        assert (tmp_path / target / "README.md").is_file()

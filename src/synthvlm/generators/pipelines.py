@@ -14,6 +14,7 @@ from synthvlm.errors import MissingExtraError, ModelError, RecipeError, first_li
 from synthvlm.generators.failures import quiet
 from synthvlm.generators.prompt_encoding import PROMPT_FACTS
 from synthvlm.generators.settings import Lora
+from synthvlm.models.model_files import check_model_name
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +76,7 @@ def load_pipeline(
     """
     import torch
 
+    check_model_name(model)
     if Path(model).is_dir() and not (Path(model) / "model_index.json").is_file():
         raise ModelError(f"{model} holds no model_index.json: not a diffusers pipeline")
     try:

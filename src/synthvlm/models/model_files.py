@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from synthvlm.errors import ModelError
 from synthvlm.models.file_hashes import file_hash
 
 __all__ = [
+    "check_model_name",
     "clip_path",
     "identify",
     "language_path",
     "loaded_files",
     "located",
     "model_identity",
+    "not_a_hub_id",
     "pipeline_path",
     "vision_language_path",
 ]
@@ -33,7 +36,44 @@ _NOT_LOADED = (
     ".ipynb", ".py", ".pyc", ".sh",
     ".gif", ".html", ".jpeg", ".jpg", ".md", ".pdf", ".png", ".svg", ".webp",
 )  # fmt: skip
+#: The id of a repository on the hub, and endings of what is a file instead.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
+_FILES = (".safetensors", ".bin", ".ckpt", ".gguf", ".arpa", ".klm", ".json", ".yaml", ".zip")
 _DOCUMENTS = {"changelog", "licence", "license", "notice", "readme"}
+
+
+def not_a_hub_id(name: str, repository: str = "model") -> str | None:
+    """Why a name of nothing on this machine is not taken for an id of the hub; None if it is.
+
+    Args:
+        name: A name that may be a path or an id.
+        repository: What it names: ``model`` or ``dataset``.
+    """
+    if os.path.exists(name):
+        return None
+    if not _HUB_ID.fullmatch(name) or ".." in name or name.lower().endswith(_FILES):
+        home = os.path.expanduser(name)
+        hint = f": write {home}" if home != name and os.path.exists(home) else ""
+        return f"{name}: no such file or folder{hint}"
+    first, slash, _ = name.partition("/")
+    if not slash or not os.path.isdir(first):
+        return None
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    if Path(HF_HUB_CACHE, f"{repository}s--{name.replace('/', '--')}").is_dir():
+        return None
+    kind = "" if repository == "model" else f" --repo-type {repository}"
+    return (
+        f"{name}: no such folder, although {first}/ is one here: correct the path; if you mean "
+        f"{name} of the hub, download it first: `hf download{kind} {name}`"
+    )
+
+
+def check_model_name(name: str) -> None:
+    """Raise ModelError if a name is neither something on this machine nor an id of the hub."""
+    problem = not_a_hub_id(name)
+    if problem is not None:
+        raise ModelError(problem)
 
 
 def pipeline_path(model: str) -> str:
@@ -94,13 +134,14 @@ def model_identity(path: str) -> str:
     that downloads its model would be another one afterwards. Revisions are settings of their own.
 
     Raises:
-        ModelError: A file cannot be read.
+        ModelError: A file cannot be read; or there is no such path, and it is no hub id.
     """
     model = Path(path)
     try:
         if model.is_file():
             return file_hash(model)
         if not model.is_dir():
+            check_model_name(path)
             return path
         loaded = {os.fsencode(file.relative_to(model)): file for file in loaded_files(model)}
         parts = [b"%s\0%s\0" % (name, file_hash(loaded[name]).encode()) for name in sorted(loaded)]

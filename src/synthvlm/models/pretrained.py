@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from synthvlm.errors import ModelError, first_line, is_out_of_memory
+from synthvlm.models.model_files import check_model_name
 
 __all__ = [
     "PilImageProcessor",
@@ -98,6 +99,7 @@ def model_config(kind: str, model: str, revision: str | None) -> dict[str, Any]:
 
 
 def _check_folder(kind: str, model: str) -> None:
+    check_model_name(model)
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
         raise ModelError(f"{model} holds no config.json: not a {kind} model")
 

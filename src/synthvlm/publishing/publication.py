@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
+import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -176,10 +179,39 @@ def _target(
     for option, given in (("--private", private), ("--message", message)):
         if given:
             raise PublishingError(f"{option} is for the hub only, and {target} is not on it")
+    _check_is_folder(run, target)
     folder = FolderTarget(target, clock=clock)
     if folder.is_within(run.url):
         raise PublishingError(f"cannot publish to {target}: it is inside the run folder")
     return folder
+
+
+#: What may be meant as a data set of the hub: its id, also behind ``datasets/``, or its page.
+_LIKE_HUB = re.compile(
+    r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)/)?(?:datasets/)?"
+    r"([A-Za-z0-9][\w-]*/[\w.-]+?)(@[^/]+)?/?"
+)
+
+
+def _check_is_folder(run: RunFolder, target: str) -> None:
+    """Refuse a target that may mean a data set of the hub as well as a folder.
+
+    Raises:
+        PublishingError: It is such a one, or begins with ``~``.
+    """
+    if target.startswith("~"):
+        raise PublishingError(f"{target}: `~` is not replaced here: write the whole path")
+    match = _LIKE_HUB.fullmatch(target)
+    if match is None or os.path.isdir(target) or os.path.isdir(target.partition("/")[0]):
+        return
+    targets = [f"hf://datasets/{match[1]}{match[2] or ''}"]
+    if "://" not in target:
+        targets.append(f"./{target}")
+    commands = [f"`synthvlm publish {shlex.quote(run.url)} {shlex.quote(t)}`" for t in targets]
+    raise PublishingError(
+        f"{target}: a data set of the hub is named as in {commands[0]}"
+        + "".join(f", a folder as in {command}" for command in commands[1:])
+    )
 
 
 def _count_files(data_set: FinishedDataSet, target: Target, progress: Progress) -> int:

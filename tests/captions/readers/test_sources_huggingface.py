@@ -154,7 +154,7 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
     for call in (read, lambda path: source_digest(path, format="huggingface")):
         with pytest.raises(CaptionSourceError, match="is a file, not a data set"):
             call(file)
-        with pytest.raises(CaptionSourceError, match="neither a folder nor the id"):
+        with pytest.raises(CaptionSourceError, match="no such file or folder"):
             call(tmp_path / "none")
     (tmp_path / "empty").mkdir()
     with pytest.raises(CaptionSourceError, match=r"empty: cannot be read: .*any data files"):

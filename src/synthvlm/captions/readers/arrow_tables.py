@@ -17,6 +17,7 @@ from synthvlm.captions.readers.objects import records_of_object
 from synthvlm.captions.readers.records import Fields, Record
 from synthvlm.data import fingerprint
 from synthvlm.errors import CaptionSourceError, MissingExtraError, SynthVLMError
+from synthvlm.models.model_files import not_a_hub_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -257,7 +258,6 @@ def _one_decoded(value: pa.Scalar) -> object:
         return UNDECODABLE
 
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -318,8 +318,9 @@ def check_hub_path(path: str) -> None:
         raise CaptionSourceError(
             f"{path} is a file, not a data set; set format to that of the file"
         )
-    if not os.path.isdir(path) and not _HUB_ID.fullmatch(path):
-        raise CaptionSourceError(f"{path}: neither a folder nor the id of a data set on the hub")
+    problem = not_a_hub_id(path, "dataset")
+    if problem is not None:
+        raise CaptionSourceError(problem)
 
 
 def hub_digest(path: str, split: str, subset: str | None, revision: str | None) -> str:
