@@ -34,7 +34,6 @@ app = typer.Typer(
     name="synthvlm",
     help="Curated synthetic image-caption pairs for vision-language models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -9,6 +9,7 @@ import gc
 import json
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from itertools import product
 from math import gcd
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from synthvlm.planning.sample_captions import (
 )
 from synthvlm.planning.trial import candidate_rows
 from synthvlm.progress.display import SilentProgress
+from synthvlm.recipe.generation import GenerationSettings
 from synthvlm.recipe.yaml_text import parse_recipe
 from synthvlm.run_folder.folder import RunFolder
 
@@ -75,7 +77,7 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
         if section != _SECTION or not name or name.split(".")[0] in _NOT_TUNED:
             raise RecipeError(
                 f"--grid {text}: {key} is none to tune: only settings of {_SECTION} that change "
-                f"an image compare like with like"
+                f"an image compare like with like{_hint(key, values)}"
             )
         if key in grid:
             raise RecipeError(f"--grid {text}: {key} is given twice: name all its values at once")
@@ -85,6 +87,17 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
     if not grid:
         raise RecipeError("nothing to tune: name values to try, e.g. --grid generation.steps=20,40")
     return grid
+
+
+def _hint(key: str, values: str) -> str:
+    """What may be meant by a key without its section, or with a section that is misspelt."""
+    tuned = [name for name in GenerationSettings.model_fields if name not in _NOT_TUNED]
+    first, _, rest = key.removeprefix(f"{_SECTION}.").partition(".")
+    for name in (first, rest.partition(".")[0]):
+        for close in get_close_matches(name, tuned, n=1, cutoff=0.8):
+            below = key.partition(name)[2]
+            return f"; did you mean --grid {_SECTION}.{close}{below}={values}?"
+    return ""
 
 
 def tune(
