@@ -35,12 +35,15 @@ class ObjectStore:
 
     Attributes:
         fail_every: One request in so many fails; None: none does.
+        refusal: Status and code with which it answers every request, and the region of its bucket
+            that it names; None: it does what it is asked for.
         requests: Method and path of each request, in the order of their arrival.
         failures: How many were made to fail, or came while the store was dead.
     """
 
     def __init__(self, port: int, fail_every: int | None, seed: int) -> None:
         self.fail_every = fail_every
+        self.refusal: tuple[int, str, str | None] | None = None
         self.requests: list[tuple[str, str]] = []
         self.failures = 0
         self._random = random.Random(seed)
@@ -161,6 +164,9 @@ def _handler(store: ObjectStore, port: int) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
+            if store.refusal is not None:
+                self._refuse(*store.refusal)
+                return
             if fate != "drop":
                 status, headers, answer = self._ask(body)
             if fate != "ok":
@@ -174,6 +180,16 @@ def _handler(store: ObjectStore, port: int) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(answer)
 
         do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _pass_on
+
+        def _refuse(self, status: int, code: str, region: str | None) -> None:
+            text = f"<Error><Code>{code}</Code><Message>Refused: {code}</Message></Error>"
+            self.send_response_only(status)
+            if region is not None:
+                self.send_header("x-amz-bucket-region", region)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(text.encode())
 
         def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
             headers = {n: v for n, v in self.headers.items() if n.lower() not in _HOP_BY_HOP}

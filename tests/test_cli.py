@@ -272,6 +272,26 @@ def test_a_new_folder_needs_a_recipe_or_captions(
     assert not is_there or not any(folder.iterdir())
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "tiny", "--out", "memory://run"],
+        ["curate", "--captions", "a.txt", "--out", "memory://run"],
+        ["tune", "tiny", "--grid", "generation.steps=1,2", "--out", "memory://run"],
+        ["publish", "run", "memory://run"],
+        ["regenerate", "run", "--id", "a", "--to", "memory://run"],
+        ["compare", "run", "other", "--out", "memory://run"],
+    ],
+)
+def test_what_would_be_gone_when_the_command_ends_is_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        app(arguments)
+    line = "error: memory://run is in the memory of this command, and gone when it ends: name"
+    assert one_line(capsys.readouterr().err).startswith(line)
+
+
 def test_images_are_replaced_by_agreement_only(tmp_path: Path, captions: Path) -> None:
     folder, other = tmp_path / "run", tmp_path / "other.txt"
     other.write_text("A white fish over a brown stone, near a boat.\n")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from fake_time import FakeTime, FlakyFileSystem
@@ -241,9 +242,10 @@ def test_a_run_that_was_taken_over_commits_and_sweeps_nothing(
         kept = run.commit("generate", 0, "f")
         stray = run.write("pairs/stray", b"x")
         time.now += 2
-        lock(run)
+        lock(RunFolder(run.url))
         for action in (
             lambda: run.commit("generate", 1, "f"),
+            lambda: run.write_table("pairs", 1, pa.table({"n": [1]})),
             lambda: run.sweep("generate", ["pairs"], {}),
         ):
             with pytest.raises(RunFolderError, match=r"another run on node-7 .* took over"):

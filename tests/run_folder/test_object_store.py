@@ -15,9 +15,11 @@ import pytest
 from test_lock import HOLD
 
 from fake_models import load_fake_models
+from fake_time import FakeTime
 from object_store import ObjectStore, object_store
 from synthvlm.errors import RunFolderError
 from synthvlm.pipeline import Pipeline
+from synthvlm.publishing.folder import FolderTarget
 from synthvlm.recipe import Recipe
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.run_folder.lock import LOCK_FILE
@@ -149,6 +151,93 @@ def test_a_bucket_that_is_not_there_and_no_key_are_one_line(
     ) as caught:
         RunFolder("s3://no-such-bucket/run").write("a", b"x")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "remedy"),
+    [
+        ((400, "InvalidToken", None), "AWS_SESSION_TOKEN"),
+        ((400, "ExpiredToken", None), "AWS_SESSION_TOKEN"),
+        ((403, "InvalidAccessKeyId", None), "AWS_ACCESS_KEY_ID"),
+        ((403, "SignatureDoesNotMatch", None), "AWS_SECRET_ACCESS_KEY"),
+        ((403, "AccessDenied", None), "use credentials that may list, read and write there"),
+        ((401, "Unauthorized", None), "renew the credentials"),
+        ((301, "PermanentRedirect", None), "AWS_DEFAULT_REGION"),
+        ((301, "PermanentRedirect", "eu-west-1"), "AWS_DEFAULT_REGION"),
+        ((400, "AuthorizationHeaderMalformed", None), "AWS_DEFAULT_REGION"),
+        ((405, "MethodNotAllowed", None), ""),
+    ],
+)
+def test_an_answer_that_lasts_is_one_line_with_the_remedy_at_once(
+    store: ObjectStore, refusal: tuple[int, str, str | None], remedy: str
+) -> None:
+    clock = FakeTime()
+    run = RunFolder(store.url(), clock=clock.clock)
+    store.refusal = refusal
+    for action in (
+        run.prepare,
+        lambda: run.write("a", b"x"),
+        lambda: run.listing("pairs"),
+        lambda: run.read("a"),
+        lambda: run.lock_info(),
+    ):
+        with pytest.raises(RunFolderError, match=r"^cannot (open|read|write|list) s3://") as caught:
+            action()
+        assert remedy in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert "recursion" not in str(caught.value)
+    assert not clock.slept
+
+
+@pytest.mark.parametrize("refusal", [(409, "OperationAborted"), (400, "RequestTimeout")])
+def test_an_answer_that_may_pass_is_waited_for(
+    store: ObjectStore, refusal: tuple[int, str]
+) -> None:
+    clock = FakeTime()
+    run = RunFolder(store.url(), clock=clock.clock)
+    store.refusal = (*refusal, None)
+
+    def recover() -> None:
+        store.refusal = None
+
+    clock.on_sleep = recover
+    run.write("a", b"x")
+    assert clock.slept
+    assert run.read("a") == b"x"
+
+
+def test_a_bucket_is_never_created(store: ObjectStore, tmp_path: Path) -> None:
+    import s3fs
+
+    line = r"^s3://typo/runs/1: there is no bucket 'typo', and buckets are never created"
+    with pytest.raises(RunFolderError, match=line):
+        RunFolder("s3://typo/runs/1").prepare()
+    for write in (True, False):
+        with pytest.raises(RunFolderError, match="there is no bucket 'typo'"):
+            FolderTarget("s3://typo/set").open("set", write=write)
+    recipe = Recipe.load("tiny", limit=2)
+    with pytest.raises(RunFolderError, match="there is no bucket 'typo'"):
+        Pipeline(recipe, "s3://typo/run").run()
+    assert not store.count("PUT")
+    assert s3fs.S3FileSystem().ls("") == ["runs"]
+
+
+def test_a_folder_that_is_removed_while_a_run_works_in_it_is_not_written_to(
+    store: ObjectStore,
+) -> None:
+    import s3fs
+
+    clock = FakeTime()
+    run = RunFolder(store.url(), clock=clock.clock)
+    run.prepare()
+    with run.held():
+        run.commit("generate", 0, "f", [run.write_table("pairs", 0, TABLE)])
+        s3fs.S3FileSystem().rm(run.url, recursive=True)
+        clock.now += 2
+        with pytest.raises(RunFolderError, match="is gone: this run is over"):
+            run.write_table("candidates", 1, TABLE)
+    assert not run.listing("")
+    RunFolder(run.url).prepare()
 
 
 def hold(url: str) -> subprocess.Popen[str]:

@@ -3,6 +3,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
+import re
+import shutil
 import threading
 import uuid
 from collections.abc import Callable
@@ -372,6 +375,70 @@ def test_file_in_the_way_of_a_stage_is_refused(local: RunFolder) -> None:
 def test_unknown_protocol_is_refused(url: str) -> None:
     with pytest.raises(RunFolderError, match=f"^run folder {url}: "):
         RunFolder(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("runs/a::b", "'::' chains file systems"),
+        ("filecache::s3://bucket/run", "'::' chains file systems"),
+        ("simplecache::file:///run", "'::' chains file systems"),
+        ("dir://run", "no folder can be written at dir://"),
+        ("zip://run", "no folder can be written at zip://"),
+        ("https://host/run", "no folder can be written at https://"),
+        ("data://run", "no folder can be written at data://"),
+        ("github://org:name@main/run", "no folder can be written at github://"),
+        ("s3://bucket/a/../run", "name it without '..'"),
+        ("s3://", "names no folder"),
+        ("memory://", "names no folder"),
+        ("hdfs://host/run", "run folder hdfs://host/run: "),
+    ],
+)
+def test_what_can_hold_no_folder_is_refused(url: str, reason: str) -> None:
+    with pytest.raises(RunFolderError, match=re.escape(reason)) as caught:
+        RunFolder(url)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["{}/", "{}/../run", "file://{}", "{}/./", "~/run", "a b#c?d"])
+def test_local_names_are_those_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder(name.format(tmp_path / "run"))
+    run.prepare()
+    run.write("a/b", b"x")
+    expected = "a b#c?d" if name == "a b#c?d" else "run"
+    assert (tmp_path / expected / "a" / "b").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [expected]
+
+
+@pytest.mark.parametrize("is_moved", [True, False])
+def test_a_folder_that_goes_while_a_run_works_in_it_is_not_made_again(
+    tmp_path: Path, is_moved: bool
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.prepare()
+    gone = f"{tmp_path / 'run'} is gone: it was removed or renamed"
+    with run.held():
+        run.commit("generate", 0, "f", [run.write_table("pairs", 0, TABLE)])
+        worker = pickle.loads(pickle.dumps(run))
+        if is_moved:
+            (tmp_path / "run").rename(tmp_path / "other")
+        else:
+            shutil.rmtree(tmp_path / "run")
+        for one in (run, worker):
+            for action in (
+                lambda one=one: one.write("recipe.yaml", b"x"),
+                lambda one=one: one.write_table("candidates", 1, TABLE),
+                lambda one=one: one.commit("generate", 1, "f"),
+                lambda one=one: one.make_parent(tmp_path / "run" / "dataset" / "a"),
+            ):
+                with pytest.raises(RunFolderError, match=gone):
+                    action()
+    assert not (tmp_path / "run").exists()
+    RunFolder(tmp_path / "run").prepare()
 
 
 @pytest.mark.parametrize("url", ["", " "])

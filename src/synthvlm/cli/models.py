@@ -206,7 +206,10 @@ def compare(
         from synthvlm.comparison.command import compare_command
         from synthvlm.comparison.settings import ComparisonSettings, choose_scorers, parse_sample
         from synthvlm.progress.display import terminal_progress
+        from synthvlm.run_folder.file_systems import check_lasting
 
+        if out is not None:
+            check_lasting(out)
         load_plugins(plugins)
         settings = ComparisonSettings(
             choose_scorers(scorers, overrides, clip=clip, revision=revision),

@@ -55,7 +55,9 @@ def _stage_command(until: str, name: str, text: str) -> None:
     ) -> None:
         with explained(debug):
             from synthvlm.pipeline import resumed_recipe
+            from synthvlm.run_folder.file_systems import check_lasting
 
+            check_lasting(out)
             if recipe is None:
                 load_plugins(plugins)
                 settings = resumed_recipe(out, captions=captions, overrides=overrides, limit=limit)
@@ -139,7 +141,9 @@ def tune(
         from synthvlm.planning.tune import parse_grid
         from synthvlm.planning.tune import tune as search
         from synthvlm.progress.display import terminal_progress
+        from synthvlm.run_folder.file_systems import check_lasting
 
+        check_lasting(out)
         settings = load_recipe(
             recipe, captions=captions, overrides=overrides, limit=limit, plugins=plugins
         )
@@ -225,7 +229,10 @@ def regenerate(
     with explained(debug, "interrupted; the run folder was not changed"):
         from synthvlm.checks.regenerate import regenerate_command
         from synthvlm.progress.display import terminal_progress
+        from synthvlm.run_folder.file_systems import check_lasting
 
+        if to is not None:
+            check_lasting(to)
         load_plugins(plugins)
         with terminal_progress(silent=as_json) as progress:
             text, is_same = regenerate_command(
@@ -260,7 +267,9 @@ def publish(
     with explained(debug):
         from synthvlm.progress.display import terminal_progress
         from synthvlm.publishing import publish as send
+        from synthvlm.run_folder.file_systems import check_lasting
 
+        check_lasting(target)
         load_plugins(plugins)
         with terminal_progress() as progress:
             done = send(

@@ -76,6 +76,8 @@ class FolderTarget:
             )
         if write:
             self._storage.make()
+        else:
+            self._storage.check_bucket()
 
     def is_within(self, url: str) -> bool:
         """Whether it is the folder ``url``, or inside it."""

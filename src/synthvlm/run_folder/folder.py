@@ -73,6 +73,7 @@ class RunFolder:
     def __setstate__(self, token: str) -> None:
         """Belong to the run that sent it; not called for a folder that belongs to none."""
         self._lock.token = token
+        self._storage.is_made = True
 
     def prepare(self) -> None:
         """Create the folder, or check that it is a run folder.
@@ -141,7 +142,12 @@ class RunFolder:
         return self._storage.read(name)
 
     def write(self, name: str, data: bytes) -> StoredFile:
-        """Write a file atomically: a reader sees all of it, or the previous one."""
+        """Write a file atomically: a reader sees all of it, or the previous one.
+
+        Raises:
+            RunFolderError: It cannot be written, or the run that this belongs to lost the folder.
+        """
+        self._lock.check()
         self._storage.write(name, data)
         return StoredFile(name, len(data), digest([data]))
 
@@ -152,6 +158,10 @@ class RunFolder:
     def listing(self, folder: str) -> dict[str, int]:
         """Names (relative to the run folder) and sizes of all files below a folder."""
         return {name: entry.size for name, entry in self._storage.listing(folder).items()}
+
+    def make_parent(self, path: Path) -> None:
+        """Make the folder of a file of a local run folder; see ``Storage.make_parent``."""
+        self._storage.make_parent(path)
 
     def check_within(self, name: str) -> None:
         """Check that a name stays in the folder.
@@ -250,7 +260,6 @@ class RunFolder:
             RunFolderError: It cannot be written, or another run took over the folder.
         """
         marker = Marker(fingerprint, tuple(files), dict(facts or {}))
-        self._lock.check()
         self.write(marker_name(stage, shard), marker.to_json())
         return marker
 

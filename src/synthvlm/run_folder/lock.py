@@ -166,6 +166,7 @@ class Lock:
     ) -> None:
         # A storage with less patience: a late heartbeat is as bad as none.
         storage = Storage(self._storage.absolute_url, patience_s=period_s / 2)
+        storage.is_made = True
         while not ending.wait(period_s):
             with suppress(RunFolderError):
                 lock = _parsed(storage.read_if_exists(LOCK_FILE))
@@ -181,8 +182,12 @@ class Lock:
             storage.remove(LOCK_FILE)
 
     def _lost(self, lock: Mapping[str, Any] | None) -> str:
+        self._storage.check_made()
         if lock is None:
-            return f"the lock of {self._storage.url} is gone: this run is over"
+            return (
+                f"the lock of {self._storage.url} is gone: this run is over (was the folder "
+                f"removed or moved?)"
+            )
         who = f"{_host(lock)} (process {lock.get('pid')})"
         return f"another run on {who} took over {self._storage.url}"
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
-from synthvlm.errors import RunFolderError, SynthVLMError, first_line
+from synthvlm.errors import RunFolderError, SynthVLMError
+from synthvlm.run_folder.file_systems import is_permanent, open_file_system, reason
 from synthvlm.run_folder.marker import is_within
 
 __all__ = ["DRAFT", "Clock", "Entry", "Storage"]
@@ -82,20 +83,19 @@ class Storage:
             patience_s: Seconds for which to retry; by default 120.
 
         Raises:
-            RunFolderError: The kind of file system is unknown or not installed.
+            RunFolderError: The kind of file system is unknown, not installed, or not one of
+                folders that can be written.
         """
-        import fsspec
         from fsspec.implementations.local import LocalFileSystem
 
         self.url = str(url)
         self.clock = clock or Clock()
         self.note: Callable[[str], None] = lambda line: None
         self._patience_s = PATIENCE_S if patience_s is None else patience_s
-        try:
-            self._fs, self.root = fsspec.core.url_to_fs(self.url)
-        except (ValueError, ImportError) as error:
-            raise RunFolderError(f"run folder {self.url}: {error}") from None
+        self._fs, self.root = open_file_system(self.url)
         self.is_local = isinstance(self._fs, LocalFileSystem)
+        #: Whether the root exists, so that a file whose root is gone is not written.
+        self.is_made = False
 
     @property
     def absolute_url(self) -> str:
@@ -175,9 +175,32 @@ class Storage:
         """Write a file atomically: a reader sees all of it, or the previous one."""
         target = self._at(name, is_replaced=True)
         if self.is_local:
-            self.attempt("write", name, lambda: _write_local(Path(target), data))
+            self.attempt("write", name, lambda: self._write_local(Path(target), data))
         else:
             self.attempt("write", name, lambda: self._fs.pipe_file(target, data))
+
+    def _write_local(self, target: Path, data: bytes) -> None:
+        self.make_parent(target)
+        draft = target.with_name(f".{uuid.uuid4().hex[:16]}{DRAFT}")
+        try:
+            with draft.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(target)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+    def make_parent(self, target: Path) -> None:
+        """Make the folder of a local file, but not the root that was made and is gone.
+
+        Raises:
+            RunFolderError: The root was removed or renamed.
+        """
+        if not target.parent.is_dir():
+            self.check_made()
+            target.parent.mkdir(parents=True, exist_ok=True)
 
     def remove(self, name: str) -> None:
         """Remove a file if it exists."""
@@ -198,8 +221,53 @@ class Storage:
                     draft.unlink(missing_ok=True)
 
     def make(self) -> None:
-        """Create the root, if the file system has folders."""
-        self.attempt("open", "", lambda: self._fs.makedirs(self.root, exist_ok=True))
+        """Create the root, if the file system has folders; a bucket has to be there.
+
+        Raises:
+            RunFolderError: It cannot be created, or there is no such bucket.
+        """
+        self.check_bucket()
+        if self._bucket is None:
+            self.attempt("open", "", lambda: self._fs.makedirs(self.root, exist_ok=True))
+        self.is_made = True
+
+    def check_bucket(self) -> None:
+        """Check that there is a bucket of that name; one that may not be looked at counts as such.
+
+        Raises:
+            RunFolderError: There is none: buckets are never created.
+        """
+        bucket = self._bucket
+        if bucket is None:
+            return
+        try:
+            self.attempt("open", "", lambda: self._fs.info(bucket))
+        except RunFolderError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise RunFolderError(
+                    f"{self.url}: there is no bucket {bucket!r}, and buckets are never created "
+                    f"here: correct the name, or create it first"
+                ) from error.__cause__
+            if not isinstance(error.__cause__, PermissionError | ValueError | NotImplementedError):
+                raise
+
+    @property
+    def _bucket(self) -> str | None:
+        """The bucket or container that the root is in; None where the file system has none."""
+        has_buckets = not self.is_local and not self.root.startswith("/")
+        return self.root.split("/", 1)[0] if has_buckets else None
+
+    def check_made(self) -> None:
+        """Check that a local root that was made is still there.
+
+        Raises:
+            RunFolderError: It was removed or renamed.
+        """
+        if self.is_local and self.is_made and not os.path.isdir(self.root):
+            raise RunFolderError(
+                f"{self.url} is gone: it was removed or renamed while it was written to; put it "
+                f"back to go on, or run the same command to begin again"
+            )
 
     def children(self) -> list[str]:
         """Names of the files and folders directly below the root."""
@@ -254,7 +322,7 @@ class Storage:
                     return action()
             except RunFolderError as error:
                 cause = error.__cause__
-                if self.is_local or cause is None or _is_permanent(cause):
+                if self.is_local or cause is None or is_permanent(cause):
                     raise
                 pause = min(_FIRST_PAUSE_S * 2**attempts, _LONGEST_PAUSE_S) * random.uniform(0.5, 1)
                 attempts += 1
@@ -286,7 +354,7 @@ class Storage:
             if not isinstance(error, OSError) and not is_remote:
                 raise
             where = self.path(name) if name else self.url
-            raise RunFolderError(f"cannot {verb} {where}: {_reason(error)}") from error
+            raise RunFolderError(f"cannot {verb} {where}: {reason(error)}") from error
 
     def check_within(self, name: str) -> None:
         """Check that a name stays below the root.
@@ -330,58 +398,3 @@ class Storage:
                     f"(to put a run on another disk, link the whole folder)"
                 )
         return path
-
-
-def _write_local(target: Path, data: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{uuid.uuid4().hex[:16]}{DRAFT}")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-#: Errors that a retry cannot help. All others may pass: object stores raise errors of their own,
-#: most of which are not OSErrors.
-_PERMANENT = (
-    FileNotFoundError,
-    PermissionError,
-    IsADirectoryError,
-    NotADirectoryError,
-    FileExistsError,
-    ValueError,
-    NotImplementedError,
-    ImportError,
-    MemoryError,
-)
-
-
-def _is_permanent(error: BaseException) -> bool:
-    """Whether a retry cannot help."""
-    # Every library has its own error for missing credentials.
-    kinds = type(error).__mro__
-    return isinstance(error, _PERMANENT) or any("Credential" in kind.__name__ for kind in kinds)
-
-
-def _reason(error: Exception) -> str:
-    """What is wrong and what to do, in one line."""
-    number = error.errno if isinstance(error, OSError) else None
-    advice = {
-        errno.ENOSPC: "no space left on the device; free some and run again",
-        errno.EDQUOT: "the disk quota is used up; free some and run again",
-        errno.EFBIG: "the file-size limit is reached; raise it (ulimit -f) and run again",
-        errno.EACCES: "permission denied; choose a folder that you may write to",
-        errno.EPERM: "not permitted; choose a folder that you may write to",
-        errno.EROFS: "the file system is read-only; choose another folder",
-        errno.ENOTDIR: "part of the path is a file; choose another folder",
-        errno.EEXIST: "what is there is not a folder; choose another folder",
-    }.get(number or 0)
-    if advice is not None:
-        return f"{advice} (finished work is kept)"
-    strerror = error.strerror if isinstance(error, OSError) else None
-    return (strerror or first_line(error)).splitlines()[0]

@@ -124,7 +124,7 @@ class DataSetFolder:
         try:
             return open(path, "wb", opener=_open_no_link)
         except FileNotFoundError:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._run.make_parent(Path(path))
             return open(path, "wb", opener=_open_no_link)
 
     def _at(self, name: str) -> str:
