@@ -19,6 +19,7 @@ from synthvlm.cli.options import (
     RevisionOption,
     SetOption,
     app,
+    check_lasting,
     load_plugins,
     load_recipe,
 )
@@ -206,7 +207,6 @@ def compare(
         from synthvlm.comparison.command import compare_command
         from synthvlm.comparison.settings import ComparisonSettings, choose_scorers, parse_sample
         from synthvlm.progress.display import terminal_progress
-        from synthvlm.run_folder.file_systems import check_lasting
 
         if out is not None:
             check_lasting(out)

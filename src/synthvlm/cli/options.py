@@ -26,6 +26,7 @@ __all__ = [
     "SetOption",
     "WorkersOption",
     "app",
+    "check_lasting",
     "load_plugins",
     "load_recipe",
 ]
@@ -86,6 +87,21 @@ RunArgument = Annotated[str, typer.Argument(help="Run folder.", metavar="RUN")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 DeviceOption = Annotated[str, typer.Option(help="Torch device, or auto.")]
 RevisionOption = Annotated[Optional[str], typer.Option(help="Revision of the model on the hub.")]  # noqa: UP045
+
+
+def check_lasting(url: str) -> None:
+    """Check that what a command writes to a folder is there when the command has ended.
+
+    Raises:
+        RunFolderError: It is kept in memory.
+    """
+    from synthvlm.errors import RunFolderError
+
+    if url.partition("://")[:2] == ("memory", "://"):
+        raise RunFolderError(
+            f"{url} is in the memory of this command, and gone when it ends: name a folder or a "
+            f"bucket"
+        )
 
 
 def load_plugins(files: list[str]) -> None:

@@ -23,6 +23,7 @@ from synthvlm.cli.options import (
     SetOption,
     WorkersOption,
     app,
+    check_lasting,
     load_plugins,
     load_recipe,
 )
@@ -55,7 +56,6 @@ def _stage_command(until: str, name: str, text: str) -> None:
     ) -> None:
         with explained(debug):
             from synthvlm.pipeline import resumed_recipe
-            from synthvlm.run_folder.file_systems import check_lasting
 
             check_lasting(out)
             if recipe is None:
@@ -141,7 +141,6 @@ def tune(
         from synthvlm.planning.tune import parse_grid
         from synthvlm.planning.tune import tune as search
         from synthvlm.progress.display import terminal_progress
-        from synthvlm.run_folder.file_systems import check_lasting
 
         check_lasting(out)
         settings = load_recipe(
@@ -229,7 +228,6 @@ def regenerate(
     with explained(debug, "interrupted; the run folder was not changed"):
         from synthvlm.checks.regenerate import regenerate_command
         from synthvlm.progress.display import terminal_progress
-        from synthvlm.run_folder.file_systems import check_lasting
 
         if to is not None:
             check_lasting(to)
@@ -267,7 +265,6 @@ def publish(
     with explained(debug):
         from synthvlm.progress.display import terminal_progress
         from synthvlm.publishing import publish as send
-        from synthvlm.run_folder.file_systems import check_lasting
 
         check_lasting(target)
         load_plugins(plugins)

@@ -8,7 +8,7 @@ from typing import Any
 
 from synthvlm.errors import RunFolderError, first_line
 
-__all__ = ["check_lasting", "is_permanent", "open_file_system", "reason"]
+__all__ = ["is_permanent", "open_file_system", "reason"]
 
 #: File systems that are no place for a folder that is written to.
 _NO_FOLDERS = {
@@ -99,19 +99,6 @@ def open_file_system(url: str) -> tuple[Any, str]:
     if separator and not str(root).strip("/"):
         raise RunFolderError(f"{url} names no folder: name one below {protocol}://")
     return fs, str(root)
-
-
-def check_lasting(url: str) -> None:
-    """Check that what a command writes to a folder is there when the command has ended.
-
-    Raises:
-        RunFolderError: It is kept in memory.
-    """
-    if url.partition("://")[:2] == ("memory", "://"):
-        raise RunFolderError(
-            f"{url} is in the memory of this command, and gone when it ends: name a folder or a "
-            f"bucket"
-        )
 
 
 def is_permanent(error: BaseException) -> bool:

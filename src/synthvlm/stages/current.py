@@ -23,6 +23,7 @@ from synthvlm.stages.curation.rules import model_rules_on
 from synthvlm.stages.export import SelectedPairs, is_current_data_set
 from synthvlm.stages.fingerprints import (
     GENERATOR_PART,
+    UNFINISHED,
     content_fingerprint,
     image_dependencies,
     image_fingerprint,
@@ -186,6 +187,9 @@ class CurrentWork:
         missing = self.captions.keys() - self.generated.keys()
         if missing and missing - self.lost:
             return "its captions, or their candidates, have changed since"
+        pending = sum(int(marker.facts.get("pending", 0)) for marker in self.generated.values())
+        if pending:
+            return f"{pending:,} candidates are pending: the run was stopped"
         dependencies = _differs_in(self._recipe)
         for marker in self.generated.values():
             before = marker.facts.get("depends")
@@ -213,7 +217,7 @@ class CurrentWork:
             return True
         prompts = read_prompts(self._run, captions, shared)
         expected = calibrated_fingerprint(recipe, shared, self._calibration, prompts)
-        return expected == marker.fingerprint
+        return expected == marker.fingerprint.removeprefix(UNFINISHED)
 
     def _select(self) -> str | None:
         marker = self._run.marker("select", 0)

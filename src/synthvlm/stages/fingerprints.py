@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GENERATOR_PART",
     "SEED_PART",
+    "UNFINISHED",
     "calibration_fingerprint",
     "candidate_fingerprint",
     "combined_fingerprint",
@@ -71,6 +72,8 @@ __all__ = [
     "written_fingerprint",
 ]
 
+#: Before the fingerprint of work that was stopped and is committed as far as it is.
+UNFINISHED = "unfinished "
 #: Version of the records of exported parts; parts with older records are written again.
 _RECORDS = "checksums"
 #: Version of what near-duplicates are compared by.

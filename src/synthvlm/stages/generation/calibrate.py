@@ -24,7 +24,7 @@ from synthvlm.data import (
 from synthvlm.engines.base import LostShard, ShardResult
 from synthvlm.errors import EngineError, SynthVLMError, TooManyFailuresError
 from synthvlm.estimates import Estimate
-from synthvlm.stages.fingerprints import calibration_fingerprint, shard_fingerprint
+from synthvlm.stages.fingerprints import UNFINISHED, calibration_fingerprint, shard_fingerprint
 from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.candidate_plan import rank, reusable_row, row_of
 from synthvlm.stages.generation.pixels import encoding_fact, pair_of
@@ -346,7 +346,7 @@ class _Worker:
         if self._rows:
             files = self._files(shard, list(self._rows.values()))
             facts = {"encoding": self._encoding}
-            self._run.commit(STAGE, shard, f"unfinished {self._fingerprint}", files, facts)
+            self._run.commit(STAGE, shard, UNFINISHED + self._fingerprint, files, facts)
 
     def _files(self, shard: int, rows: list[Candidate]) -> list[StoredFile]:
         """Write the candidates, and the best image of each caption."""

@@ -22,7 +22,7 @@ from synthvlm.data import (
     preview_schema,
     table_of,
 )
-from synthvlm.stages.fingerprints import shard_fingerprint
+from synthvlm.stages.fingerprints import UNFINISHED, shard_fingerprint
 from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.calibrate import Calibration
 from synthvlm.stages.generation.candidate_plan import CandidatePlan, Key, rank, reusable_row, row_of
@@ -158,7 +158,7 @@ class ShardAttempt:
             [id for id in self._prompts if id in self._sample],
         )
         if self.counts["pending"]:  # also for releases that know no pending candidates
-            fingerprint = f"unfinished {fingerprint}"
+            fingerprint = UNFINISHED + fingerprint
         run.commit(STAGE, shard, fingerprint, files, self._facts(rows))
 
     def _facts(self, rows: Sequence[Candidate]) -> dict[str, object]:
