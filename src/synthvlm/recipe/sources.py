@@ -5,12 +5,28 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from synthvlm.components.settings import InHash, ModelName, Settings, SourcePath
 from synthvlm.endpoints.connection import EndpointSettings
 
 __all__ = ["ConceptWriterSettings", "ImageCaptionerSettings", "SourceSettings"]
+
+
+def _column_name(value: object) -> object:
+    """Columns may be given by their numbers."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _delimiter(text: str) -> str:
+    text = {r"\t": "\t", "tab": "\t"}.get(text, text)
+    if len(text) != 1 or text in "\"'\r\n\0" or text.isalnum():
+        raise ValueError("expected one character, such as ';' or '|', or \\t for a tab")
+    return text
+
+
+_Column = Annotated[str, BeforeValidator(_column_name)]
+_Delimiter = Annotated[str, AfterValidator(_delimiter)]
 
 
 class ImageCaptionerSettings(Settings):
@@ -69,19 +85,29 @@ class SourceSettings(Settings):
     )
     format: Annotated[
         Literal[
-            "auto", "txt", "json", "jsonl", "csv", "tsv", "parquet", "coco", "llava", "webdataset",
-            "images", "huggingface",
+            "auto", "txt", "json", "jsonl", "csv", "tsv", "flickr", "cc3m", "cc12m", "parquet",
+            "coco", "llava", "webdataset", "images", "huggingface",
         ],
         InHash.ALWAYS,
     ] = Field("auto", description="auto: by the ending of the path.")  # fmt: skip
-    text_field: Annotated[str, InHash.ALWAYS] = Field(
-        "caption", description="Column or key of the caption; inside of another: `row.caption`."
+    text_field: Annotated[_Column, InHash.ALWAYS] = Field(
+        "caption",
+        description="Column (name, or number from 1) or key; inside of another: `row.caption`.",
     )
-    id_field: Annotated[str | None, InHash.ALWAYS] = Field(
+    id_field: Annotated[_Column | None, InHash.ALWAYS] = Field(
         "id", description="Column or key of the id; `id` is optional. null: rows are numbered."
     )
-    image_field: Annotated[str | None, InHash.NEVER] = Field(
+    image_field: Annotated[_Column | None, InHash.NEVER] = Field(
         None, description="Column or key of the original image."
+    )
+    header: bool = Field(True, description="Of a CSV or TSV: its first row names the columns.")
+    delimiter: _Delimiter | None = Field(
+        None, description="Of a CSV or TSV; null: that of the format, or another if evident."
+    )
+    quoting: bool | None = Field(
+        None,
+        description="Of a CSV or TSV: fields may stand in double quotes; null: by its format, or "
+        "where evident.",
     )
     image_root: Annotated[SourcePath | None, InHash.NEVER] = Field(
         None, description="Folder of the original images; default: that of the source."
@@ -107,7 +133,8 @@ class SourceSettings(Settings):
             format = {"tar": "webdataset", "json": "json"}.get(ending[1] if ending else "", format)
         # COCO captions and LLaVA conversations are known by their content, so not here.
         is_json_with_images = format == "json" and self.image_root is not None
-        return is_json_with_images or format in ("coco", "llava", "webdataset", "images")
+        formats = ("coco", "flickr", "llava", "webdataset", "images")
+        return is_json_with_images or format in formats
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -24,7 +24,7 @@ from synthvlm.recipe import source_name
 from synthvlm.safe_text import without_secrets
 from synthvlm.scorers import SCORERS
 from synthvlm.selectors import SELECTORS
-from synthvlm.stages.curation.resources import hub_arguments, is_written, source_path
+from synthvlm.stages.curation.resources import is_written, reader_arguments, source_path
 from synthvlm.stages.curation.rules import (
     ALIGNMENT,
     bounds_of,
@@ -87,7 +87,7 @@ def content_digest(source: SourceSettings) -> str:
     """A hash of the content of a source, which is read whole."""
     from synthvlm.captions.readers.sources import source_digest
 
-    return source_digest(source_path(source), format=source.format, **hub_arguments(source))
+    return source_digest(source_path(source), **reader_arguments(source))
 
 
 def content_fingerprint(recipe: Recipe, digests: Sequence[str] | None = None) -> str:
@@ -164,7 +164,9 @@ def written_fingerprint(recipe: Recipe, source: SourceSettings, digest: str | No
         digest: Its ``content_digest``, where it is known.
     """
     digest = content_digest(source) if digest is None else digest
-    return fingerprint(digest, source.format, writer_fingerprint(recipe, source))
+    table = reader_arguments(source)["table"]
+    form = [] if table == type(table)() else [tuple(table)]
+    return fingerprint(digest, source.format, writer_fingerprint(recipe, source), *form)
 
 
 # -- Rules, and their verdicts ---------------------------------------------------------------

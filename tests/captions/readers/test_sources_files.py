@@ -7,6 +7,7 @@ import gzip
 import json
 import lzma
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -227,7 +228,12 @@ def test_lines_in_any_chunks(rows: list[str], end: str, ended: bool, chunk: int)
     with fsspec.open("memory://lines/a.txt", "wb") as file:
         file.write(content)
     # The definition: lines end in \n, one \r before it (or before the end) belongs to the end.
-    expected = content.decode().split("\n")
+    # Where more than one in ten ends in \r alone, all do.
+    text = content.decode()
+    plain = re.sub("\r+\n", "\n", text)
+    if 10 * (plain.count("\r") - plain.endswith("\r")) > plain.count("\n"):
+        text = plain.replace("\r", "\n")
+    expected = text.split("\n")
     if expected[-1] == "":
         expected.pop()
     expected = [line.removesuffix("\r") for line in expected]

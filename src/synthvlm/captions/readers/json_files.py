@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
+from synthvlm.captions.readers.file_start import without_mark
 from synthvlm.captions.readers.json_stream import (
     MAX_KEYS,
     SPACE,
@@ -25,7 +26,6 @@ from synthvlm.captions.readers.records import (
     MissingColumnError,
     Record,
     usual_name,
-    without_mark,
 )
 from synthvlm.captions.readers.text_files import read_jsonl
 from synthvlm.errors import CaptionSourceError

@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
+from synthvlm.captions.readers.file_start import without_mark
 from synthvlm.captions.readers.json_values import NO_NAMES, parse_json, parse_pairs
-from synthvlm.captions.readers.records import MAX_ITEM_BYTES, without_mark
+from synthvlm.captions.readers.records import MAX_ITEM_BYTES
 from synthvlm.errors import CaptionSourceError
 
 __all__ = ["MAX_KEYS", "SPACE", "Member", "items_of_list", "members", "pairs_of_object"]

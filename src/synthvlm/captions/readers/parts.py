@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import BinaryIO, NamedTuple
 
@@ -12,6 +13,7 @@ from synthvlm.captions.readers.arrow_tables import (
     read_hub,
     read_parquet,
 )
+from synthvlm.captions.readers.file_start import UTF8_MARK
 from synthvlm.captions.readers.files import SourceFile, file_system, find_files, reason_of
 from synthvlm.captions.readers.images import ImageFolder, read_image_file
 from synthvlm.captions.readers.json_files import (
@@ -21,8 +23,10 @@ from synthvlm.captions.readers.json_files import (
     read_json_lines,
     read_llava,
 )
-from synthvlm.captions.readers.records import Fields, Record
-from synthvlm.captions.readers.text_files import read_csv, read_tsv, read_txt
+from synthvlm.captions.readers.records import AS_USUAL, Fields, Record, TableOptions
+from synthvlm.captions.readers.table_form import HEAD_BYTES, Head, has_evident_quotes
+from synthvlm.captions.readers.tables import read_cc3m, read_cc12m, read_csv, read_tsv
+from synthvlm.captions.readers.text_files import line_form, read_flickr, read_txt
 from synthvlm.captions.readers.webdataset import IMAGE_EXTENSIONS, read_webdataset
 from synthvlm.errors import CaptionSourceError
 
@@ -34,6 +38,8 @@ __all__ = [
     "Part",
     "find_parts",
     "folder_at",
+    "form_facts",
+    "kind_of_file",
     "place_of",
     "unreadable",
 ]
@@ -62,6 +68,9 @@ FORMATS: dict[str, FileFormat] = {
     "jsonl": FileFormat(read_json_lines, "line"),
     "csv": FileFormat(read_csv, "line"),
     "tsv": FileFormat(read_tsv, "line"),
+    "flickr": FileFormat(read_flickr, "line", "image"),
+    "cc3m": FileFormat(read_cc3m, "line", ""),
+    "cc12m": FileFormat(read_cc12m, "line", ""),
     "json": FileFormat(read_json, "item", IMAGE_OF_SHAPE),
     "parquet": FileFormat(read_parquet, "row"),
     "coco": FileFormat(read_coco, "annotation", "file_name"),
@@ -73,9 +82,18 @@ FORMATS: dict[str, FileFormat] = {
 #: The format that an ending stands for.
 SUFFIXES = {
     **{name: name for name in ("txt", "jsonl", "csv", "tsv", "json", "parquet")},
+    "ndjson": "jsonl",
+    "tab": "tsv",
+    "token": "flickr",
     "tar": "webdataset",
     **dict.fromkeys(IMAGE_EXTENSIONS.split(";"), "images"),
 }
+
+
+#: What decompressors say of the start of a file that they cannot read.
+_NOT_COMPRESSED = re.compile(
+    "Not a gzipped file|Invalid data stream|format not supported|Unknown frame descriptor"
+)
 
 
 class Part(NamedTuple):
@@ -103,6 +121,7 @@ def find_parts(
     subset: str | None,
     revision: str | None,
     place: str | None = None,
+    table: TableOptions = AS_USUAL,
 ) -> list[Part]:
     """The parts of a source, in order; raises where the source cannot be one.
 
@@ -113,6 +132,7 @@ def find_parts(
         subset: As there.
         revision: As there.
         place: Of the source in a recipe, for advice.
+        table: As in ``read_captions``.
     """
     if format == HUGGINGFACE:
         check_hub_path(path)
@@ -131,7 +151,15 @@ def find_parts(
         raise CaptionSourceError(f"{path}: unknown format {format!r}; set format to one of {known}")
     parts = []
     for file in find_files(path):
-        kind = FORMATS[_format_of(file, place) if format == "auto" else format]
+        name = kind_of_file(file, format, table)
+        if name is None:
+            raise _unknown_format(file, place)
+        if table != AS_USUAL and name not in ("csv", "tsv"):
+            raise CaptionSourceError(
+                f"{file.shown}: header, delimiter and quoting are settings of tables in text, and "
+                f"its format is {name}: leave them out{_format_advice(place, 'csv', ', or add ')}"
+            )
+        kind = FORMATS[name]
         parts.append(
             Part(
                 file.shown,
@@ -144,15 +172,44 @@ def find_parts(
     return parts
 
 
-def _format_of(file: SourceFile, place: str | None) -> str:
-    if file.suffix not in SUFFIXES:
-        ending = file.suffix and f".{file.suffix}"
-        advice = Fields(file.path, "", None, place=place).advice("format", "jsonl", ", as in ")
-        raise CaptionSourceError(
-            f"{file.path}: cannot tell the format of captions from the ending {ending!r}; "
-            f"set format to one of {', '.join([*FORMATS, HUGGINGFACE])}{advice}"
+def kind_of_file(file: SourceFile, format: str, table: TableOptions) -> str | None:
+    """The format of a file; None where ``auto`` cannot tell. A text of columns is a table."""
+    if format != "auto":
+        return format
+    kind = SUFFIXES.get(file.suffix)
+    if kind == "txt" and table != AS_USUAL:
+        return "csv" if table.delimiter == "," else "tsv"
+    return kind
+
+
+def form_facts(file: SourceFile, kind: str | None, table: TableOptions) -> Sequence[str]:
+    """What of how a text file is written is not as usual, and changes what is read of it."""
+    if kind not in ("txt", "tsv"):
+        return ()
+    with file.open() as content:
+        start = content.read(HEAD_BYTES).removeprefix(UTF8_MARK)
+    if kind == "tsv":
+        quotes = table.quoting is None and has_evident_quotes(
+            Head.of(start), table.delimiter or "\t"
         )
-    return SUFFIXES[file.suffix]
+        return ("quoted",) if quotes else ()
+    form = line_form(start)
+    return [*(["returns"] if form.returns else []), *(["flickr"] if form.is_flickr else [])]
+
+
+def _unknown_format(file: SourceFile, place: str | None) -> CaptionSourceError:
+    if file.suffix in ("xlsx", "xls", "ods"):
+        return CaptionSourceError(f"{file.shown} is a spreadsheet: save it as CSV in UTF-8")
+    ending = file.suffix and f".{file.suffix}"
+    known = ", ".join([*FORMATS, HUGGINGFACE])
+    return CaptionSourceError(
+        f"{file.shown}: cannot tell the format of captions from the ending {ending!r}; "
+        f"set format to one of {known}{_format_advice(place, 'jsonl', ', as in ')}"
+    )
+
+
+def _format_advice(place: str | None, format: str, introduction: str) -> str:
+    return Fields("", "", None, place=place).advice("format", format, introduction)
 
 
 def _file_records(
@@ -186,4 +243,7 @@ def place_of(record: Record, unit: str, file: str | None = None) -> str:
 def unreadable(path: str, error: Exception, rows: int = 0) -> CaptionSourceError:
     """The error of a file of which some rows could be read."""
     after = f" after row {rows}" if rows else ""
-    return CaptionSourceError(f"{path}: cannot be read{after}: {reason_of(error)}")
+    reason = reason_of(error)
+    if not rows and _NOT_COMPRESSED.search(reason):
+        reason += f": if it is not compressed, rename it to {path.rpartition('.')[0]}"
+    return CaptionSourceError(f"{path}: cannot be read{after}: {reason}")

@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -13,16 +14,19 @@ from typing import NamedTuple
 
 from synthvlm.captions.readers.json_values import json_names
 from synthvlm.errors import CaptionSourceError
+from synthvlm.safe_text import without_secrets
 
 __all__ = [
+    "AS_USUAL",
     "DEFAULT_TEXT",
     "MAX_ITEM_BYTES",
     "Fields",
+    "LinesOfFiles",
     "MissingColumnError",
     "Record",
+    "TableOptions",
     "kind_of",
     "usual_name",
-    "without_mark",
 ]
 
 #: The longest line, JSON item or caption file of an archive; without a bound, a file without line
@@ -86,6 +90,25 @@ def _near_name(wanted: str, names: tuple[str, ...]) -> str | None:
     return next(same, None) or next(iter(difflib.get_close_matches(wanted, names, 1)), None)
 
 
+class TableOptions(NamedTuple):
+    """What is known of how a table in a text file is written.
+
+    Attributes:
+        header: Whether its first row names the columns. Without, they are named ``1``, ``2``, ...
+        delimiter: Between fields; None: that of its format, or another if evident.
+        quoting: Whether fields may stand in double quotes; None: in ``csv`` they may, in ``tsv``
+            they may where it is evident.
+    """
+
+    header: bool = True
+    delimiter: str | None = None
+    quoting: bool | None = None
+
+
+#: Nothing is known but the format.
+AS_USUAL = TableOptions()
+
+
 @dataclass(frozen=True)
 class Fields:
     """The file's path, for messages, and the fields to read from it.
@@ -99,11 +122,7 @@ class Fields:
         wants: Whether the image of a row (counted from 0 in this file) may be wanted. It is asked
             in order, and once true for a row, it is true for the rows behind it until that row
             has been taken.
-        header: Of a table in a text file: whether its first row names the columns. Without, they
-            are named ``1``, ``2``, ...
-        delimiter: Of a table in a text file; None: that of its format, or another if evident.
-        quoting: Whether fields of a table in a text file may stand in double quotes; None: by its
-            format, or otherwise if evident.
+        table: What is known of a table in a text file.
         place: The source's place in a recipe, as in ``sources.0``, for advice in messages; None:
             no setting can be advised.
         say: Takes a line for people; see ``note`` and ``warn``.
@@ -116,9 +135,7 @@ class Fields:
     image: str | None = None
     image_required: bool = False
     wants: Callable[[int], bool] = _never
-    header: bool = True
-    delimiter: str | None = None
-    quoting: bool | None = None
+    table: TableOptions = AS_USUAL
     place: str | None = None
     say: Callable[[str], None] = _unheard
     turns: bool = False
@@ -258,18 +275,33 @@ class Record(NamedTuple):
     size: int = 1
 
 
+class LinesOfFiles:
+    """Passes on lines about files; what holds for many files is said of the first alone."""
+
+    def __init__(self, say: Callable[[str], None], path: str) -> None:
+        """Take what the lines are passed to, and the path of the source."""
+        self._say, self._path = say, without_secrets(path)
+        self._files: Counter[str] = Counter()
+
+    def add(self, file: str, line: str) -> None:
+        """Take a line about a file of the source."""
+        text = line.replace(f": {file}: ", f": {self._path}: ", 1)
+        self._files[text] += 1
+        if self._files[text] == 1:
+            self._say(line)
+
+    def end(self) -> None:
+        """Say how many files a line holds for, where it is more than one."""
+        for text, count in self._files.items():
+            if count > 1:
+                self._say(f"{text} ({count} files)")
+
+
 def kind_of(value: object) -> str:
     """What JSON calls the type of a value."""
     kinds = {dict: "an object", list: "a list", bool: "a boolean", int: "a number", str: "text"}
     kinds |= {bytes: "bytes", float: "a number"}
     return "null" if value is None else kinds.get(type(value), f"a {type(value).__name__}")
-
-
-def without_mark(start: bytes, path: str) -> bytes:
-    """The start of a text file without its byte order mark."""
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise CaptionSourceError(f"{path} is UTF-16; save the file as UTF-8")
-    return start.removeprefix(b"\xef\xbb\xbf")
 
 
 def _names(names: Iterable[str]) -> str:

@@ -8,7 +8,10 @@ A source is one file or a glob of files, local or on any fsspec file system, com
 ``jsonl``       a JSON object a line
 ``json``        a list of objects, an object with such a list, and other shapes (``read_json``)
 ``csv``         comma-separated and quoted, with a header
-``tsv``         tab-separated and never quoted, with a header
+``tsv``         tab-separated, with a header; quoted only where that is evident
+``flickr``      Flickr8k, Flickr30k: ``IMAGE#N<TAB>CAPTION`` a line, or their tables
+``cc3m``        ``CAPTION<TAB>URL`` a line
+``cc12m``       ``URL<TAB>CAPTION`` a line
 ``parquet``     columns
 ``coco``        COCO captions, an annotation a row
 ``llava``       a list of LLaVA conversations; the caption is the first answer
@@ -24,7 +27,6 @@ A source is one file or a glob of files, local or on any fsspec file system, com
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -35,17 +37,25 @@ from synthvlm.captions.readers.images import ImageFolder, ImageProblem, Original
 from synthvlm.captions.readers.objects import is_null, is_utf8, usable_id
 from synthvlm.captions.readers.parts import (
     HUGGINGFACE,
-    SUFFIXES,
     Part,
     find_parts,
     folder_at,
+    form_facts,
+    kind_of_file,
     place_of,
     unreadable,
 )
-from synthvlm.captions.readers.records import DEFAULT_TEXT, Fields, Record, kind_of
+from synthvlm.captions.readers.records import (
+    AS_USUAL,
+    DEFAULT_TEXT,
+    Fields,
+    LinesOfFiles,
+    Record,
+    TableOptions,
+    kind_of,
+)
 from synthvlm.data import Caption, fingerprint
 from synthvlm.errors import CaptionSourceError
-from synthvlm.safe_text import without_secrets
 
 __all__ = ["MAX_CAPTION_CHARS", "OriginalImage", "read_captions", "read_images", "source_digest"]
 
@@ -66,9 +76,7 @@ def read_captions(
     split: str = "train",
     subset: str | None = None,
     revision: str | None = None,
-    header: bool = True,
-    delimiter: str | None = None,
-    quoting: bool | None = None,
+    table: TableOptions = AS_USUAL,
     place: str | None = None,
     say: Callable[[str], None] = lambda line: None,
     normalize: Callable[[str], str],
@@ -96,11 +104,7 @@ def read_captions(
         split: Split of a Hugging Face data set.
         subset: Its subset (configuration), if it has several.
         revision: Branch, tag or commit on the hub.
-        header: Of tables in text files: whether the first row names the columns. Without, they
-            are named ``1``, ``2``, ...
-        delimiter: Of tables in text files; None: that of the format, or another if evident.
-        quoting: Whether fields of tables in text files may stand in double quotes; None: ``csv``
-            they may, ``tsv`` they may where it is evident.
+        table: What is known of tables in text files.
         place: The source's place in a recipe, for advice in messages.
         say: Takes lines for people: how files are read where that is not as usual, and what of
             them is probably wrong.
@@ -112,17 +116,8 @@ def read_captions(
             Raised at once or, where the file must be read to know, while iterating.
         MissingExtraError: ``datasets`` or what the file system needs is not installed.
     """
-    fields = Fields(
-        "",
-        text_field,
-        id_field,
-        header=header,
-        delimiter=delimiter,
-        quoting=quoting,
-        place=place,
-        say=say,
-    )
-    parts = find_parts(os.fspath(path), format, split, subset, revision, place)
+    fields = Fields("", text_field, id_field, table=table, place=place, say=say)
+    parts = find_parts(os.fspath(path), format, split, subset, revision, place, table)
     return _captions(parts, fields, os.fspath(path), name, normalize)
 
 
@@ -138,6 +133,7 @@ def read_images(
     split: str = "train",
     subset: str | None = None,
     revision: str | None = None,
+    table: TableOptions = AS_USUAL,
     place: str | None = None,
     missing_ok: bool = False,
 ) -> Iterator[OriginalImage]:
@@ -163,6 +159,7 @@ def read_images(
         split: As in ``read_captions``.
         subset: As in ``read_captions``.
         revision: As in ``read_captions``.
+        table: As in ``read_captions``.
         place: As in ``read_captions``.
         missing_ok: A row whose image file does not exist has no image; else that is a problem.
 
@@ -172,8 +169,10 @@ def read_images(
         ValueError: The rows do not ascend.
     """
     source = os.fspath(path)
-    parts = find_parts(source, format, split, subset, revision, place)
-    fields = [_image_fields(part, text_field, image_field, place) for part in parts]
+    parts = find_parts(source, format, split, subset, revision, place, table)
+    fields = [
+        replace(_image_fields(part, text_field, image_field, place), table=table) for part in parts
+    ]
     folder = None if image_root is None else folder_at(os.fspath(image_root))
     if folder is not None:
         folder.check()
@@ -187,13 +186,15 @@ def source_digest(
     split: str = "train",
     subset: str | None = None,
     revision: str | None = None,
+    table: TableOptions = AS_USUAL,
 ) -> str:
     """A hash of what a source holds, original images in files of their own aside.
 
     Of the bytes of a local file; those of WebDataset shards, images and data set folders are read
     once while the file stays. For remote files of what the file system reports (``ukey``, size,
     ETag, time of change), and of the bytes where that tells no versions apart; for the hub of id
-    and commit. Of a glob, of all its files in order.
+    and commit. Of a glob, of all its files in order. How a text file is written counts where it is
+    not as usual, so that what an earlier version read of it does not count.
 
     Args:
         path: As in ``read_captions``.
@@ -201,6 +202,7 @@ def source_digest(
         split: As in ``read_captions``.
         subset: As in ``read_captions``.
         revision: As in ``read_captions``.
+        table: As in ``read_captions``.
 
     Raises:
         CaptionSourceError: A file is missing, unreadable or a directory, a glob matches nothing,
@@ -211,9 +213,11 @@ def source_digest(
         return hub_digest(path, split, subset, revision)
     digests = []
     for file in find_files(path):
-        kind = SUFFIXES.get(file.suffix) if format == "auto" else format
+        kind = kind_of_file(file, format, table)
         try:
-            digests.append(file.digest(is_large=kind in ("webdataset", "images")))
+            digest = file.digest(is_large=kind in ("webdataset", "images"))
+            facts = form_facts(file, kind, table)
+            digests.append(fingerprint(digest, facts) if facts else digest)
         except READ_ERRORS as error:
             raise unreadable(file.path, error) from error
     return digests[0] if len(digests) == 1 else fingerprint(digests)
@@ -223,7 +227,7 @@ def _captions(
     parts: list[Part], fields: Fields, path: str, name: str, normalize: Callable[[str], str]
 ) -> Iterator[Caption]:
     row = 0
-    lines = _Lines(fields.say, path)
+    lines = LinesOfFiles(fields.say, path)
     for part in parts:
         start = row
         file = part.path if len(parts) > 1 else None
@@ -251,25 +255,6 @@ def _captions(
     if not row:
         what = "the file holds" if len(parts) == 1 else f"the {len(parts)} files hold"
         raise CaptionSourceError(f"{path}: {what} no captions")
-
-
-class _Lines:
-    """Passes on lines about files; what holds for many files is said of the first alone."""
-
-    def __init__(self, say: Callable[[str], None], path: str) -> None:
-        self._say, self._path = say, without_secrets(path)
-        self._files: Counter[str] = Counter()
-
-    def add(self, file: str, line: str) -> None:
-        text = line.replace(f": {file}: ", f": {self._path}: ", 1)
-        self._files[text] += 1
-        if self._files[text] == 1:
-            self._say(line)
-
-    def end(self) -> None:
-        for text, count in self._files.items():
-            if count > 1:
-                self._say(f"{text} ({count} files)")
 
 
 def _odd_caption(

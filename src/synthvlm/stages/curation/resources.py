@@ -13,6 +13,7 @@ from synthvlm.recipe import TINY, source_name
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
+    from synthvlm.captions.readers.records import TableOptions
     from synthvlm.captions.readers.sources import OriginalImage
     from synthvlm.data import Caption
     from synthvlm.endpoints.client import EndpointClient
@@ -22,23 +23,25 @@ if TYPE_CHECKING:
     from synthvlm.run_folder.folder import RunFolder
 
 __all__ = [
-    "HubArguments",
     "OriginalImages",
+    "ReaderArguments",
     "endpoint_client",
-    "hub_arguments",
     "is_written",
     "normalizer",
+    "reader_arguments",
     "source_captions",
     "source_path",
 ]
 
 
-class HubArguments(TypedDict):
-    """What names a part of a Hugging Face data set."""
+class ReaderArguments(TypedDict):
+    """How all readers read a source."""
 
+    format: str
     split: str
     subset: str | None
     revision: str | None
+    table: TableOptions
 
 
 def source_path(source: SourceSettings) -> str:
@@ -53,9 +56,17 @@ def is_written(source: SourceSettings) -> bool:
     return source.image_captioner is not None or source.concept_writer is not None
 
 
-def hub_arguments(source: SourceSettings) -> HubArguments:
-    """The arguments of the readers that only Hugging Face data sets use."""
-    return {"split": source.split, "subset": source.subset, "revision": source.revision}
+def reader_arguments(source: SourceSettings) -> ReaderArguments:
+    """The arguments of all readers that say how a source is read."""
+    from synthvlm.captions.readers.records import TableOptions
+
+    return {
+        "format": source.format,
+        "split": source.split,
+        "subset": source.subset,
+        "revision": source.revision,
+        "table": TableOptions(source.header, source.delimiter, source.quoting),
+    }
 
 
 def normalizer(recipe: Recipe) -> Callable[[str], str]:
@@ -92,13 +103,12 @@ def source_captions(
     return read_captions(
         source_path(source),
         name=source_name(source),
-        format=source.format,
         text_field=source.text_field,
         id_field=source.id_field,
         place=f"sources.{recipe.sources.index(source)}",
         say=say,
         normalize=normalize,
-        **hub_arguments(source),
+        **reader_arguments(source),
     )
 
 
@@ -153,13 +163,12 @@ class _Stream:
             self._images = read_images(
                 source_path(self._source),
                 rows=self._rows(),
-                format=self._source.format,
                 text_field="" if is_written(self._source) else self._source.text_field,
                 image_field=self._source.image_field,
                 image_root=self._source.image_root,
                 place=self._place,
                 missing_ok=self._missing_ok,
-                **hub_arguments(self._source),
+                **reader_arguments(self._source),
             )
         return next(self._images)
 

@@ -21,7 +21,7 @@ from synthvlm.recipe import source_name
 from synthvlm.run_folder.marker import written_stage
 from synthvlm.stages.curation.resources import (
     endpoint_client,
-    hub_arguments,
+    reader_arguments,
     source_captions,
     source_path,
 )
@@ -157,11 +157,10 @@ def _of_images(
         source_path(source),
         rows=(row for row in count() if parts.lacks(row)),
         to_end=True,
-        format=source.format,
         image_field=source.image_field,
         image_root=source.image_root,
         place=f"sources.{recipe.sources.index(source)}",
-        **hub_arguments(source),
+        **reader_arguments(source),
     )
     writer = _LazyWriter(run, recipe, source, settings, resources)
     for part in count():

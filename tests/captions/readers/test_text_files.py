@@ -1,0 +1,146 @@
+"""Text files as people have them: other line ends, Flickr8k's files, other files than texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from reading import Read
+
+from synthvlm.captions.readers.sources import read_captions, read_images, source_digest
+from synthvlm.errors import CaptionSourceError
+
+TEXTS = ["a red circle on white", "two blue squares", "a green star"]
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n", "\r\r\n"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_every_line_end(tmp_path: Path, name: str, end: str) -> None:
+    lines = {
+        "a.txt": TEXTS,
+        "a.jsonl": [f'{{"caption": "{text}"}}' for text in TEXTS],
+        "a.csv": ["caption", *TEXTS],
+    }[name]
+    if name == "a.csv" and end == "\r\r\n":
+        return  # a blank row between any two
+    for content in (end.join(lines), end.join([*lines, ""])):
+        assert [text.strip() for text in Read(tmp_path, name, content).texts] == TEXTS
+
+
+def test_carriage_returns_as_line_ends_are_said(tmp_path: Path) -> None:
+    read = Read(tmp_path, "a.txt", "\r".join(TEXTS))
+    assert read.notes == ["note: lines end in a carriage return"]
+    mixed = Read(tmp_path, "a.txt", "\r".join(TEXTS) + "\r" + "\n".join(TEXTS))
+    assert mixed.texts == TEXTS * 2
+    # A stray one in many lines is a blank in a caption.
+    stray = "".join(f"caption {n}\n" for n in range(50)) + "a\rb\n"
+    assert Read(tmp_path, "a.txt", stray).texts[-1] == "a\rb"
+    assert source_digest(read.path) == source_digest(Read(tmp_path, "b.txt", stray).path)
+    as_lines, as_one = (Read(tmp_path, f"{n}.txt", "a\rb\rc").path for n in "cd")
+    assert source_digest(as_lines) != source_digest(as_one, format="jsonl")
+
+
+TOKENS = "1000.jpg#0\tA child in a pink dress .\n1000.jpg#1\tA girl, going .\n22.jpg.1#0\tA dog\n"
+KAGGLE = (
+    "image,caption\n1000.jpg,A child in a pink dress .\n"
+    '1000.jpg,"A girl, going ."\n22.jpg.1,A dog\n'
+)
+RESULTS = (
+    "image_name| comment_number| comment\n1000.jpg| 0| A child in a pink dress .\n"
+    "1000.jpg| 1| A girl, going .\n22.jpg.1| 0| A dog\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "is_said"),
+    [
+        ("Flickr8k.token.txt", TOKENS, True),
+        ("results_20130124.token", TOKENS, False),
+        ("captions.txt", KAGGLE.replace("22.jpg.1", "22.jpg"), True),
+    ],
+)
+def test_flickr_as_published(tmp_path: Path, name: str, content: str, is_said: bool) -> None:
+    read = Read(tmp_path, name, content)
+    assert read.texts == ["A child in a pink dress .", "A girl, going .", "A dog"]
+    assert [identity.replace("jpg.1", "jpg") for identity in read.ids] == [
+        "1000.jpg#0",
+        "1000.jpg#1",
+        "22.jpg#0",
+    ]
+    assert len(read.said) == is_said
+
+
+@pytest.mark.parametrize("content", [TOKENS, KAGGLE, RESULTS])
+def test_flickr_named(tmp_path: Path, content: str) -> None:
+    read = Read(tmp_path, "any.csv", content, format="flickr")
+    assert read.ids == ["1000.jpg#0", "1000.jpg#1", "22.jpg.1#0"]
+    assert read.texts == ["A child in a pink dress .", "A girl, going .", "A dog"]
+    assert read.said == []
+    (tmp_path / "1000.jpg").write_bytes(b"picture")
+    images = list(read_images(read.path, rows=[0, 1], format="flickr"))
+    assert [image.data for image in images] == [b"picture", b"picture"]
+
+
+def test_flickr_rows_that_are_not(tmp_path: Path) -> None:
+    good = "".join(f"{n}.jpg#0\tA dog\n" for n in range(9))
+    bad = Read(tmp_path, "a.token", good + "no tab\n" + good[:-1] + "\xe9").captions[9]
+    assert bad.problem == "line 10: it is not IMAGE#NUMBER, a tab and a caption"
+    row = Read(tmp_path, "a.csv", RESULTS + "219.jpg| 4   A dog\n", format="flickr").captions[3]
+    assert row.problem == "line 5: 2 columns, but the header has 3"
+    # Most lines are no such ones: it is a text file of something else.
+    assert Read(tmp_path, "a.txt", good + "a dog\n").said == []
+
+
+def test_captions_that_only_mention_files_are_captions(tmp_path: Path) -> None:
+    texts = ["the file a.jpg#1 on a screen", "image,caption", "a.jpg, a dog"]
+    assert Read(tmp_path, "a.txt", "\n".join(texts)).texts == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.txt",
+            "a dog\n".encode("utf-16"),
+            "is UTF-16; .* -f UTF-16 -t UTF-8 .*a.txt > NEW",
+        ),
+        ("a.csv", "id,caption\n1,a dog\n".encode("utf-16-le"), "is UTF-16LE; .* -f UTF-16LE "),
+        ("a.jsonl", '{"caption": "a dog"}'.encode("utf-16-be"), "is UTF-16BE; "),
+        ("a.json", "[]".encode("utf-32"), "is UTF-32; "),
+        ("a.csv", b"id,caf\xe9\n1,a\n", "line 1: invalid UTF-8; .* iconv -f WINDOWS-1252"),
+        ("a.csv", b"PK\x03\x04....", "a.csv is an Excel file or a zip archive: save it as CSV"),
+        ("a.csv", b"\xd0\xcf\x11\xe0....", "is an old Excel"),
+        ("a.csv", b"PAR1....", "a.csv is a Parquet file: rename it to .*a.csv.parquet"),
+        ("a.txt", b"%PDF-1.7\n", "is a PDF"),
+        ("a.txt", b"\x80\x04\x95....", "is a pickle, which is never read"),
+        ("a.tsv", b"<!DOCTYPE html>\n<html>", "is a web page: download"),
+        ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\noid", "run git lfs pull"),
+        (
+            "a.txt.gz",
+            b"a dog\n",
+            "Not a gzip.*: if it is not compressed, rename it to .*a.txt$",
+        ),
+        ("a.txt.bz2", b"a dog\n", "if it is not compressed, rename it to .*a.txt$"),
+        ("a.txt.xz", b"a dog\n", "if it is not compressed, rename it to .*a.txt$"),
+        ("a.txt.zst", b"a dog\n", "if it is not compressed, rename it to .*a.txt$"),
+    ],
+)
+def test_other_files_than_texts_are_named(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    with pytest.raises(CaptionSourceError, match=message) as caught:
+        Read(tmp_path, name, content)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_glob_says_of_many_files_is_said_once(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}.csv").write_text(f"id;caption\n{number};a dog\n")
+    read = Read(tmp_path, "[0-4].csv", "id;caption\n9;a dog\n")
+    read.path.unlink()
+    said: list[str] = []
+    list(read_captions(tmp_path / "*.csv", name="web", normalize=str, say=said.append))
+    assert said == [
+        f"note: {tmp_path}/0.csv: fields are separated by ';'",
+        f"note: {tmp_path}/*.csv: fields are separated by ';' (5 files)",
+    ]
