@@ -90,6 +90,33 @@ def test_a_prompt_is_encoded_once_for_all_its_candidates(
     assert sorted(encoded) == ["a"] * copies + ["b"] * copies
 
 
+@pytest.mark.parametrize("kind", ["sd", "sd3", "chroma", "qwen-image", "lumina2", "sdxl+refiner"])
+def test_a_class_that_is_not_known_encodes_a_prompt_once_as_well(
+    make: Make, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a batch and in the next one, and so the negative prompt; the images are the same."""
+    for name in list(PROMPT_FACTS):
+        monkeypatch.delitem(PROMPT_FACTS, name)
+    generator = make(kind)
+    pipeline = generator._pipelines()[-1]  # the refiner, where there is one
+    encoders = {n: e for n, e in vars(pipeline).items() if n.startswith("text_encoder") and e}
+    seen: dict[str, list[int]] = {name: [] for name in encoders}
+    for name, encoder in encoders.items():
+
+        def count(module: Any, args: Any, kwargs: Any, name: str = name) -> None:
+            seen[name].append(len(args[0] if args else kwargs["input_ids"]))
+
+        encoder.register_forward_pre_hook(count, with_kwargs=True)
+    prompts = ["a dog", "a dog", "a dog", "a cat"]
+    generator.generate(prompts, [1, 2, 3, 4])
+    images = generator.generate(["a cat", "a cat", "a dog", "a cow"], [5, 6, 7, 8]).pixels
+    assert {n: e for n, e in vars(pipeline).items() if n in encoders} == encoders
+    for name, rows in seen.items():
+        assert 3 <= sum(rows) <= 4, (name, rows)  # three prompts, and for some a negative one
+    alone = make(kind).generate(["a dog"], [7]).pixels[0]
+    assert differences(images[2], alone) <= 2
+
+
 def test_the_prompt_matters(make: Make) -> None:
     for kind in KINDS:
         generator = make(kind)

@@ -159,21 +159,22 @@ class DiffusersGenerator(Generator):
         output: dict[str, Any] = {"output_type": "pt"}
         if self._refiner is not None:
             output = {"output_type": "latent", "denoising_end": self._split}
-        with watched(self._pipeline, encoder.max_sequence_length) as seen:
+        with encoder.remembering(), watched(self._pipeline, encoder.max_sequence_length) as seen:
             images = self._pipeline(**call, **output).images
         if not encoder.encodes:
             truncated = seen.truncated(len(prompts))
         if self._refiner is None:
             return images, truncated
         arguments, _ = self._encoders[1].arguments(prompts)
-        images = self._refiner(
-            **self._calls[1],
-            **arguments,
-            generator=generators,
-            output_type="pt",
-            image=images,
-            denoising_start=self._split,
-        ).images
+        with self._encoders[1].remembering():
+            images = self._refiner(
+                **self._calls[1],
+                **arguments,
+                generator=generators,
+                output_type="pt",
+                image=images,
+                denoising_start=self._split,
+            ).images
         return images, truncated
 
     def _recover(self) -> None:

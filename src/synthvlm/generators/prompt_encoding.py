@@ -1,5 +1,8 @@
 """Prompts as a pipeline's call takes them: encoded once for all images of a prompt.
 
+A class of which it is not known how it encodes prompts gets plain ones; then its text encoders
+remember what they encoded last (``text_encoders``).
+
 Which of them a text encoder cut off is found by watching the tokenizers while the pipeline uses
 them, so that templates and limits are those that it really applies.
 """
@@ -9,10 +12,12 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import ModelError
+from synthvlm.generators.text_encoders import TextMemory
 from synthvlm.models.recent import RecentValues
 
 if TYPE_CHECKING:
@@ -59,7 +64,7 @@ _CHROMA = (
     "negative_prompt_attention_mask",
 )
 
-#: A class that is not listed gets plain prompts, and encodes a prompt for each of its images.
+#: A class that is not listed gets plain prompts.
 PROMPT_FACTS = {
     "StableDiffusionPipeline": PromptFacts(_CLASSIC),
     "StableDiffusionXLPipeline": PromptFacts(_POOLED),
@@ -215,11 +220,16 @@ class PromptEncoder:
         self._call = call
         self._negative = negative_prompt
         self._known = RecentValues(_KEPT_PROMPTS, self._encode)
+        self._memory = None if self._facts is not None else TextMemory(pipeline)
         self._listed: set[str] = set()
         self.encodes = self._facts is not None
         self.max_sequence_length: int | None = self._setting("max_sequence_length")
         if negative_prompt is not None:
             self._check_negative()
+
+    def remembering(self) -> AbstractContextManager[None]:
+        """What the pipeline is to be called in: plain prompts, too, are then encoded once."""
+        return contextlib.nullcontext() if self._memory is None else self._memory.used()
 
     def arguments(self, prompts: Sequence[str]) -> tuple[dict[str, Any], tuple[bool, ...]]:
         """The call's arguments that stand for prompts, and which of them were cut off.
