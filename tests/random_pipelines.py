@@ -22,6 +22,8 @@ from diffusers import (
     Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
+    Kandinsky5T2IPipeline,
+    Kandinsky5Transformer3DModel,
     Lumina2Pipeline,
     Lumina2Transformer2DModel,
     PixArtSigmaPipeline,
@@ -34,6 +36,7 @@ from diffusers import (
     SCMScheduler,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    ZImageOmniPipeline,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
@@ -47,6 +50,9 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3Model,
+    Siglip2ImageProcessorPil,
+    Siglip2VisionConfig,
+    Siglip2VisionModel,
     T5Config,
     T5EncoderModel,
 )
@@ -153,6 +159,14 @@ def save_flux(folder: Path, guidance_embeds: bool = True) -> Path:
 def save_flux_schnell(folder: Path) -> Path:
     """A FLUX.1 pipeline without guidance embedding."""
     return save_flux(folder, guidance_embeds=False)
+
+
+def save_flux_kontext(folder: Path) -> Path:
+    """A FLUX.1 Kontext pipeline: it may be given an image, and makes one without."""
+    save_flux(folder)
+    index = folder / "model_index.json"
+    index.write_text(index.read_text().replace('"FluxPipeline"', '"FluxKontextPipeline"'))
+    return folder
 
 
 def save_chroma(folder: Path) -> Path:
@@ -341,10 +355,69 @@ def save_z_image(folder: Path) -> Path:
     return folder
 
 
-def save_qwen_image(folder: Path) -> Path:
-    """A Qwen-Image pipeline."""
+def save_z_image_omni(folder: Path) -> Path:
+    """A Z-Image Omni pipeline: it may be given images, and makes one without."""
     torch.manual_seed(0)
-    config = Qwen2_5_VLConfig(
+    vision = Siglip2VisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    transformer = ZImageTransformer2DModel(
+        in_channels=16,
+        dim=32,
+        n_layers=1,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=16,
+        siglip_feat_dim=16,
+        axes_dims=[8, 4, 4],
+        axes_lens=[1024, 32, 32],
+    )
+    with torch.no_grad():  # made without values
+        for name, token in transformer.named_parameters():
+            if name.endswith("pad_token"):
+                token.fill_(1.0)
+    ZImageOmniPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_flow_vae(16),
+        text_encoder=_qwen3(Qwen3Model),
+        tokenizer=_byte_tokenizer(),
+        transformer=transformer,
+        siglip=Siglip2VisionModel(vision).eval(),
+        siglip_processor=Siglip2ImageProcessorPil(),
+    ).save_pretrained(folder)
+    return folder
+
+
+def save_kandinsky5(folder: Path) -> Path:
+    """A Kandinsky 5 pipeline; it generates in a few sizes alone, the smallest 640 x 1408."""
+    torch.manual_seed(0)
+    words = tokenizer(folder / "words")
+    Kandinsky5T2IPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_flow_vae(4, blocks=4),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(_qwen_vl()).eval(),
+        tokenizer=_byte_tokenizer(),
+        text_encoder_2=CLIPTextModel(_text_config(words)),
+        tokenizer_2=words,
+        transformer=Kandinsky5Transformer3DModel(
+            in_visual_dim=4,
+            out_visual_dim=4,
+            in_text_dim=16,
+            in_text_dim2=WIDTH,
+            time_dim=16,
+            model_dim=16,
+            ff_dim=16,
+            num_text_blocks=1,
+            num_visual_blocks=1,
+            axes_dims=(4, 2, 2),
+        ),
+    ).save_pretrained(folder)
+    return folder
+
+
+def _qwen_vl() -> Qwen2_5_VLConfig:
+    return Qwen2_5_VLConfig(
         text_config={
             "hidden_size": 16,
             "intermediate_size": 16,
@@ -372,6 +445,11 @@ def save_qwen_image(folder: Path) -> Path:
         image_token_id=299,
         video_token_id=296,
     )
+
+
+def save_qwen_image(folder: Path) -> Path:
+    """A Qwen-Image pipeline."""
+    torch.manual_seed(0)
     QwenImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=AutoencoderKLQwenImage(
@@ -383,7 +461,7 @@ def save_qwen_image(folder: Path) -> Path:
             latents_mean=[0.0] * 4,
             latents_std=[1.0] * 4,
         ).eval(),
-        text_encoder=Qwen2_5_VLForConditionalGeneration(config).eval(),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(_qwen_vl()).eval(),
         tokenizer=_byte_tokenizer(),
         transformer=QwenImageTransformer2DModel(
             in_channels=16,
@@ -449,6 +527,7 @@ SAVERS: dict[str, Callable[[Path], Path]] = {
     "sd3": save_sd3,
     "flux": save_flux,
     "flux-schnell": save_flux_schnell,
+    "flux-kontext": save_flux_kontext,
     "flux2": save_flux2,
     "flux2-klein": save_flux2_klein,
     "chroma": save_chroma,
@@ -456,6 +535,8 @@ SAVERS: dict[str, Callable[[Path], Path]] = {
     "sana": save_sana,
     "sana-sprint": save_sana_sprint,
     "z-image": save_z_image,
+    "z-image-omni": save_z_image_omni,
+    "kandinsky5": save_kandinsky5,
     "qwen-image": save_qwen_image,
     "lumina2": save_lumina2,
 }

@@ -199,12 +199,12 @@ class Pipeline:
 
     def _fix_dtype(self) -> None:
         if self.recipe.generation.dtype == "auto":
-            from synthvlm.models.devices import resolve_dtype
+            from synthvlm.stages.generation.models import generation_dtype
 
             device = self.recipe.run.device
             if device == "auto" and self._engine.gpus():
                 device = "cuda"  # of the workers; the driver may have none
-            dtype = resolve_dtype("auto", device)
+            dtype = generation_dtype(self.recipe, device)
             self._update_recipe({"generation": {"dtype": dtype}})
             self._write_recipe()
 

@@ -177,6 +177,10 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
         "generation": {"model": "name", "image": {"format": "webp"}},
         "run": {"device": "cpu"},
     }
+    parts = {
+        **plain,
+        "generation": {"model": "name", "vae": {"model": "decoder", "subfolder": "vae"}},
+    }
     plug_ins = {
         **plain,
         "generation": {"generator": "own_generator", "options": {"level": 2}},
@@ -194,7 +198,8 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
         if name not in whole["scoring"] and SCORERS.release(name) is None
     }
     more = {**plain, "curation": {"rules": rules}, "scoring": scorers}
-    return {"whole": whole, "other": other, "plain": plain, "plug-ins": plug_ins, "more": more}
+    named = {"whole": whole, "other": other, "plain": plain, "parts": parts}
+    return {**named, "plug-ins": plug_ins, "more": more}
 
 
 def _least(model: type[Settings], name: str) -> dict[str, Any]:

@@ -25,6 +25,10 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+#: They ignore guidance_scale, and refuse one that would do something.
+UNGUIDED = {"flux-schnell", "qwen-image"}
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """The folder of a pipeline, by its short name."""
@@ -43,6 +47,8 @@ def make(folder: Folder) -> Make:
 
     def build(kind: str, **changes: Any) -> DiffusersGenerator:
         options = {**SETTINGS, **changes}
+        if kind in UNGUIDED and "guidance_scale" not in changes:
+            options["guidance_scale"] = 1.0
         name, _, refined = kind.partition("+")
         name, _, dropped = name.partition("-without-")
         if refined:

@@ -8,10 +8,11 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from synthvlm.components.settings import published_name
+from synthvlm.components.settings import chosen_values, published_name
 from synthvlm.errors import RecipeError
 from synthvlm.recipe import RECIPES, Recipe
 from synthvlm.scorers import SCORERS
+from synthvlm.scorers.clip import ClipSettings
 from synthvlm.scorers.ssim import SsimSettings
 
 SOURCES = {"sources": [{"path": "captions.txt"}]}
@@ -284,9 +285,11 @@ def test_builtin_recipe_loads_begins_with_its_command_and_round_trips(
 
 
 @pytest.mark.parametrize("name", RECIPES.lines())
-def test_every_builtin_recipe_rejects_personal_data_and_names(name: str) -> None:
-    rules = Recipe.load(name, captions=["captions.jsonl"]).curation.rules
-    for rule in ("personal_data", "person_names"):
+def test_every_builtin_recipe_rejects_personal_data_names_and_control_tokens(name: str) -> None:
+    curation = Recipe.load(name, captions=["captions.jsonl"]).curation
+    assert curation.remove_invisible
+    rules = curation.rules
+    for rule in ("personal_data", "person_names", "control_tokens"):
         settings = rules[rule]
         assert settings is not None
         assert settings.bounds == (None, 0)
@@ -299,23 +302,47 @@ def test_a_recipe_that_names_neither_privacy_rule_has_neither_on(tmp_path: Path)
 
 
 def test_the_papers_setting_is_the_recipe_sdxl() -> None:
+    """Line by line: arXiv 2407.20756, its supplement, and the authors' published code."""
     recipe = Recipe.load("sdxl", captions=["captions.jsonl"])
-    made = recipe.generation
-    assert (made.steps, made.height, made.width, made.candidates) == (60, 1024, 1024, 5)
-    assert made.refiner is not None
-    assert made.refiner.denoising_split == 0.8
-    assert [scorer.weight for scorer in recipe.scorers.values()] == [1.0, 0.5]
-    ssim = recipe.scorers["ssim"]
+    assert dict(chosen_values(recipe.generation)) == {
+        "model": "stabilityai/stable-diffusion-xl-base-1.0",
+        "variant": "fp16",
+        "dtype": "float16",
+        "steps": 60,
+        "guidance_scale": 20.0,
+        "negative_prompt": "",  # the code passes one; None would mean zeros
+        "height": 1024,
+        "width": 1024,
+        "candidates": 5,
+        "refiner": [
+            ("denoising_split", 0.8),
+            ("model", "stabilityai/stable-diffusion-xl-refiner-1.0"),
+            ("variant", "fp16"),
+        ],
+    }
+    clip, ssim = recipe.scorers["clip"], recipe.scorers["ssim"]
+    assert isinstance(clip, ClipSettings)
+    assert (clip.weight, clip.model, clip.prefix) == (
+        1.0,
+        "openai/clip-vit-base-patch32",
+        "A photo depicts ",
+    )
     assert isinstance(ssim, SsimSettings)
-    assert (ssim.side, ssim.model_input_side) == (768, 336)
-    assert recipe.selection.top_n == 100_000
+    assert (ssim.weight, ssim.side, ssim.model_input_side) == (0.5, 768, 336)
+    assert list(recipe.scorers) == ["clip", "ssim"]
+    assert dict(chosen_values(recipe.selection)) == {"top_n": 100_000}
+    alignment = recipe.curation.alignment
+    assert alignment is not None
+    assert (alignment.model, alignment.top_fraction) == ("openai/clip-vit-base-patch32", 0.4)
+    assert recipe.curation.near_duplicates is None, "the paper has none"
+    assert recipe.curation.concepts is None
     rules = {
         name: rule.model_dump(exclude={"languages"})
         for name, rule in recipe.curation.rules.items()
         if rule
     }
-    # Ours, see test_every_builtin_recipe_rejects_personal_data_and_names.
-    del rules["personal_data"], rules["person_names"]
+    # Ours, see test_every_builtin_recipe_rejects_personal_data_names_and_control_tokens.
+    del rules["personal_data"], rules["person_names"], rules["control_tokens"]
     assert rules == {
         "alnum_ratio": {"min": 0.60, "max": None},
         "char_rep_ratio": {"min": None, "max": 0.09373663, "ngram": 10},

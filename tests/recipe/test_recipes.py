@@ -27,6 +27,7 @@ SMALL = [
 KINDS = {
     "flux-dev": "flux",
     "flux-schnell": "flux-schnell",
+    "flux2-klein": "flux2-klein",
     "pixart-sigma": "pixart-sigma",
     "qwen-image": "qwen-image",
     "sana": "sana",

@@ -71,6 +71,23 @@ def changed(before: dict[str, tuple[bytes, int]], after: dict[str, tuple[bytes, 
     return {name for name in after if after[name][1] != before[name][1]}
 
 
+def test_control_tokens_are_never_exported(out: Path) -> None:
+    before = content(out)
+    captions = out.parent / "captions.txt"
+    captions.write_text(captions.read_text() + "a pink <image> horse beside a small wooden barn\n")
+    off = ["--set", "curation.rules.control_tokens=null"]
+    result = run(
+        [*COMMAND, "--captions", captions, "--out", out, *off], out.parent, use_fake_models
+    )
+    assert result.code == 1
+    assert "1 selected caption holds control tokens of tokenizers" in result.err
+    assert "'<image>'" in result.err
+    assert "--set curation.rules.control_tokens.max=0" in result.err
+    assert content(out) == before, "the data set of before is as it was"
+    again(out)  # the recipe rejects it
+    assert b"pink" not in (out / "dataset" / "llava.json").read_bytes()
+
+
 @pytest.mark.parametrize("harm", ["lost", "cut off"])
 def test_a_part_without_one_of_its_images_is_written_again(out: Path, harm: str) -> None:
     before = content(out)

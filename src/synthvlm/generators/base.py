@@ -24,11 +24,14 @@ class GeneratedImages:
         problems: For each image, why it cannot be used, or None.
         truncated: For each image, whether a text encoder saw only the beginning of its prompt;
             empty where the generator cannot know.
+        unsafe: For each image, why a check of the generator's own rejected it (its pixels may then
+            be black), or None; empty where there is no such check.
     """
 
     pixels: torch.Tensor
     problems: tuple[str | None, ...]
     truncated: tuple[bool, ...] = ()
+    unsafe: tuple[str | None, ...] = ()
 
 
 class Generator(Component):
@@ -64,7 +67,8 @@ def check_images(name: str, images: GeneratedImages, count: int) -> None:
             f"generator {name!r}: its pixels are {kind}, not uint8, shape ({count}, 3, height, "
             f"width)"
         )
-    if len(images.problems) != count or len(images.truncated) not in (0, count):
+    lengths = {len(images.truncated), len(images.unsafe)}
+    if len(images.problems) != count or not lengths <= {0, count}:
         raise PluginError(
             f"generator {name!r}: it returned a wrong number of problems or flags, not {count}"
         )

@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from synthvlm.errors import ModelError
 from synthvlm.generators.base import GeneratedImages, Generator
 from synthvlm.generators.failures import guarded, quiet
-from synthvlm.generators.pipelines import (
+from synthvlm.generators.pipeline_classes import (
+    AS_WRITTEN,
     call_parameters,
+    check_guidance,
+    check_sequence_length,
+    check_text_to_image,
+    images_of,
+    pipeline_class,
+    rewrites_prompts,
+)
+from synthvlm.generators.pipelines import (
     change_scheduler,
     check_call,
     check_offload,
     check_refiner,
-    check_sequence_length,
-    check_text_to_image,
     compile_denoiser,
     fuse_loras,
     is_seeded,
@@ -24,10 +31,11 @@ from synthvlm.generators.pipelines import (
     load_pipeline,
     place,
     quantize_denoiser,
+    replace_vae,
     slice_decoder,
 )
 from synthvlm.generators.prompt_encoding import PromptEncoder, watched
-from synthvlm.generators.settings import DiffusersSettings, Lora, Refiner
+from synthvlm.generators.settings import DiffusersSettings, Lora, Refiner, Vae
 from synthvlm.models.model_files import pipeline_path
 
 if TYPE_CHECKING:
@@ -57,6 +65,7 @@ class DiffusersGenerator(Generator):
         own = {f.name for f in fields(DiffusersSettings)} - {"device"}
         values = {name: getattr(settings, name) for name in own} | {
             "model": pipeline_path(settings.model),
+            "vae": None if settings.vae is None else Vae(**settings.vae.model_dump()),
             "refiner": None if refiner is None else Refiner(**refiner.model_dump()),
             "loras": [Lora(**lora.model_dump()) for lora in settings.loras],
         }
@@ -77,6 +86,7 @@ class DiffusersGenerator(Generator):
         self._size = {"height": settings.height, "width": settings.width}
         self._split = 1.0 if refiner is None else refiner.denoising_split
         check_offload(settings.device, settings.offload)
+        check_text_to_image(pipeline_class(settings.model, settings.revision), settings.model)
         self._pipeline = load_pipeline(
             settings.model,
             dtype=settings.dtype,
@@ -84,9 +94,9 @@ class DiffusersGenerator(Generator):
             variant=settings.variant,
             drop_components=settings.drop_components,
         )
-        check_text_to_image(self._pipeline, settings.model)
+        check_guidance(self._pipeline, settings.guidance_scale)
         if settings.max_sequence_length is not None:
-            check_sequence_length(self._pipeline)
+            check_sequence_length(self._pipeline, settings.max_sequence_length)
         check_call(self._pipeline, settings.call)
         self._refiner = None
         if refiner is not None:
@@ -97,11 +107,14 @@ class DiffusersGenerator(Generator):
                 variant=refiner.variant,
             )
             check_refiner(self._pipeline, settings.model, self._refiner, refiner.model)
+        replace_vae(self._pipeline, settings.vae)
         fuse_loras(self._pipeline, settings.loras)
         for pipeline in self._pipelines():
             _prepare(pipeline, settings)
-        self.reproducible = all(is_seeded(pipeline) for pipeline in self._pipelines())
         self._calls = [_arguments(pipeline, settings) for pipeline in self._pipelines()]
+        self.reproducible = all(map(is_seeded, self._pipelines())) and not any(
+            map(rewrites_prompts, self._calls)
+        )
         self._encoders = [
             PromptEncoder(
                 pipeline,
@@ -127,7 +140,7 @@ class DiffusersGenerator(Generator):
         import torch
 
         with torch.inference_mode(), quiet():
-            images, truncated = guarded(
+            images, truncated, unsafe = guarded(
                 type(self._pipeline).__name__,
                 lambda: self._draw(prompts, seeds),
                 self._recover,
@@ -136,7 +149,7 @@ class DiffusersGenerator(Generator):
             finite = images.isfinite().flatten(1).all(1).tolist()
             pixels = (images.nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8)
         problems = [None if good else "the image holds NaN or infinity" for good in finite]
-        return GeneratedImages(pixels, tuple(problems), truncated)
+        return GeneratedImages(pixels, tuple(problems), truncated, unsafe)
 
     def warm_up(self, batch_size: int) -> None:
         """Generate a batch for nothing: a compiled denoiser is then compiled for that batch size.
@@ -148,8 +161,8 @@ class DiffusersGenerator(Generator):
 
     def _draw(
         self, prompts: Sequence[str], seeds: Sequence[int]
-    ) -> tuple[torch.Tensor, tuple[bool, ...]]:
-        """Images (n, 3, height, width), 0 .. 1; and which prompts were cut off."""
+    ) -> tuple[torch.Tensor, tuple[bool, ...], tuple[str | None, ...]]:
+        """Images (n, 3, height, width), 0 .. 1; which prompts were cut off; which are unsafe."""
         import torch
 
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
@@ -160,22 +173,26 @@ class DiffusersGenerator(Generator):
         if self._refiner is not None:
             output = {"output_type": "latent", "denoising_end": self._split}
         with encoder.remembering(), watched(self._pipeline, encoder.max_sequence_length) as seen:
-            images = self._pipeline(**call, **output).images
+            returned = self._pipeline(**call, **output)
+        images = images_of(returned)
+        # The safety checker of SD 1.x, which a pipeline may hold, has then made the image black.
+        found = getattr(returned, "nsfw_content_detected", None) or ()
+        unsafe = tuple("the pipeline's safety checker" if one else None for one in found)
         if not encoder.encodes:
             truncated = seen.truncated(len(prompts))
         if self._refiner is None:
-            return images, truncated
+            return images, truncated, unsafe
         arguments, _ = self._encoders[1].arguments(prompts)
         with self._encoders[1].remembering():
-            images = self._refiner(
+            returned = self._refiner(
                 **self._calls[1],
                 **arguments,
                 generator=generators,
                 output_type="pt",
                 image=images,
                 denoising_start=self._split,
-            ).images
-        return images, truncated
+            )
+        return images_of(returned), truncated, unsafe
 
     def _recover(self) -> None:
         """After a failure: decoders that were brought to single precision stayed there."""
@@ -219,9 +236,7 @@ def _arguments(pipeline: Any, settings: DiffusersSettings) -> dict[str, Any]:
     """The arguments of all calls of a pipeline: of the settings, those that it takes."""
     accepted = call_parameters(pipeline)
     arguments = {
-        # Images are generated in the size that is asked for, from the prompt as it is.
-        "use_resolution_binning": False,
-        "clean_caption": False,
+        **AS_WRITTEN,
         "num_inference_steps": settings.steps,
         "guidance_scale": settings.guidance_scale,
         **settings.call,

@@ -12,21 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import MissingExtraError, ModelError, RecipeError, first_line
 from synthvlm.generators.failures import quiet
-from synthvlm.generators.prompt_encoding import PROMPT_FACTS
-from synthvlm.generators.settings import Lora
+from synthvlm.generators.pipeline_classes import call_parameters, pipeline_class
+from synthvlm.generators.settings import Lora, Vae
 from synthvlm.models.model_files import check_model_name
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "call_parameters",
     "change_scheduler",
     "check_call",
     "check_offload",
     "check_refiner",
-    "check_sequence_length",
-    "check_text_to_image",
     "compile_denoiser",
     "fuse_loras",
     "is_seeded",
@@ -34,6 +31,7 @@ __all__ = [
     "load_pipeline",
     "place",
     "quantize_denoiser",
+    "replace_vae",
     "slice_decoder",
 ]
 
@@ -76,9 +74,7 @@ def load_pipeline(
     """
     import torch
 
-    check_model_name(model)
-    if Path(model).is_dir() and not (Path(model) / "model_index.json").is_file():
-        raise ModelError(f"{model} holds no model_index.json: not a diffusers pipeline")
+    pipeline_class(model, revision)
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of diffusers, about diffusers
@@ -98,26 +94,43 @@ def load_pipeline(
             f"(`synthvlm doctor` checks what is reachable; weights must be safetensors)"
         ) from error
     pipeline.set_progress_bar_config(disable=True)
+    # Where the library `invisible-watermark` is installed, SDXL's pipelines would change pixels.
+    if getattr(pipeline, "watermark", None) is not None:
+        pipeline.watermark = None
     return pipeline
 
 
-def call_parameters(pipeline: Any) -> Mapping[str, inspect.Parameter]:
-    """The parameters of a pipeline's call, by name."""
-    return inspect.signature(pipeline.__call__).parameters
-
-
-def check_text_to_image(pipeline: Any, model: str) -> None:
-    """Check that a pipeline generates from a prompt alone.
+def replace_vae(pipeline: Any, vae: Vae | None) -> None:
+    """Give a pipeline another decoder of the class of its own.
 
     Raises:
-        ModelError: It does not.
+        ModelError: It cannot be found, is damaged, or the pipeline has none.
     """
-    accepted = call_parameters(pipeline)
-    kind = type(pipeline).__name__
-    # Known classes that take an image do without one; a refiner is known, but does not.
-    needs_image = "image" in accepted and (kind not in PROMPT_FACTS or "strength" in accepted)
-    if "prompt" not in accepted or needs_image:
-        raise ModelError(f"{model} is a {kind}, not a text-to-image pipeline")
+    if vae is None:
+        return
+    own = getattr(pipeline, "vae", None)
+    check_model_name(vae.model)
+    if own is None:
+        raise ModelError(f"generation.vae: a {type(pipeline).__name__} has none: remove it")
+    try:
+        with quiet():
+            loaded = type(own).from_pretrained(
+                vae.model,
+                revision=vae.revision,
+                subfolder=vae.subfolder,
+                torch_dtype=own.dtype,
+                use_safetensors=True,
+            )
+    except Exception as error:
+        raise ModelError(
+            f"cannot load the {type(own).__name__} {vae.model}: {first_line(error)}"
+        ) from error
+    if loaded.config.latent_channels != own.config.latent_channels:
+        raise ModelError(
+            f"the VAE {vae.model} has {loaded.config.latent_channels} latent channels, that of the "
+            f"model {own.config.latent_channels}: it is for another model"
+        )
+    pipeline.vae = loaded
 
 
 def check_refiner(pipeline: Any, model: str, refiner: Any, refiner_model: str) -> None:
@@ -151,17 +164,6 @@ def check_call(pipeline: Any, call: Mapping[str, Any]) -> None:
                 f"generation.call.{name}: a {type(pipeline).__name__} has no such setting"
                 f"{_nearest(name, valid)}"
             )
-
-
-def check_sequence_length(pipeline: Any) -> None:
-    """Check that a pipeline has an encoder whose number of tokens can be set.
-
-    Raises:
-        ModelError: It has none.
-    """
-    if "max_sequence_length" not in call_parameters(pipeline):
-        kind = type(pipeline).__name__
-        raise ModelError(f"{kind} has no generation.max_sequence_length: remove it")
 
 
 def check_offload(device: str, offload: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["DiffusersSettings", "Lora", "Refiner", "Value"]
+__all__ = ["DiffusersSettings", "Lora", "Refiner", "Vae", "Value"]
 
 #: What a setting of a scheduler or of a pipeline's call can be.
 Value = bool | int | float | str | None
@@ -26,6 +26,21 @@ class Refiner:
     revision: str | None = None
     variant: str | None = None
     denoising_split: float = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Vae:
+    """A decoder that takes the place of the model's own.
+
+    Attributes:
+        model: Hub id or folder.
+        revision: On the hub.
+        subfolder: Where it lies in there, e.g. ``vae``.
+    """
+
+    model: str
+    revision: str | None = None
+    subfolder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,7 @@ class DiffusersSettings:
         negative_prompt: What the images should not show.
         max_sequence_length: Tokens of the T5 or language-model encoder, where there is one.
         drop_components: Parts of the pipeline that are not loaded.
+        vae: Decodes in place of the model's own, or None.
         refiner: Takes over the last steps, or None.
         scheduler: Scheduler class of diffusers, made from the settings of the pipeline's own,
             and of the refiner's.
@@ -88,6 +104,7 @@ class DiffusersSettings:
     negative_prompt: str | None = None
     max_sequence_length: int | None = None
     drop_components: Sequence[str] = ()
+    vae: Vae | None = None
     refiner: Refiner | None = None
     scheduler: str | None = None
     scheduler_options: Mapping[str, Value] = field(default_factory=dict)

@@ -35,6 +35,14 @@ class LoraSettings(Settings):
     scale: Annotated[float, InHash.ALWAYS] = Field(1.0, description="Strength; 1: as trained.")
 
 
+class VaeSettings(Settings):
+    """A decoder in place of the model's own, e.g. one that does not overflow in float16."""
+
+    model: Annotated[str, ModelName()] = Field(min_length=1, description="Hub id or folder.")
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    subfolder: str | None = Field(None, description="Where it lies in there, e.g. vae.")
+
+
 class RefinerSettings(Settings):
     """A second diffusion model that takes over the last denoising steps (SDXL)."""
 
@@ -140,6 +148,7 @@ class GenerationSettings(Settings):
     scheduler_options: dict[str, Value] = Field(
         {}, description="Settings of the scheduler that are changed."
     )
+    vae: VaeSettings | None = Field(None, description="A decoder in place of the model's own.")
     loras: list[LoraSettings] = Field([], description="Added to the model's weights.")
     call: dict[str, Value] = Field(
         {}, description="Further arguments of the pipeline's call, e.g. {true_cfg_scale: 4.0}."

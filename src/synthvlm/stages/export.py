@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from synthvlm.captions.rules.control_tokens import control_tokens
 from synthvlm.components.component import LoadContext
 from synthvlm.components.contract import contract
 from synthvlm.data import fingerprint, score_column, scorer_of
+from synthvlm.errors import RecipeError
 from synthvlm.exporters import EXPORTERS, ExportedPair, Exporter
 from synthvlm.exporters.base import check_record
 from synthvlm.exporters.card import data_set_card
@@ -58,6 +60,9 @@ def export(
     """Bring ``dataset/`` up to date with the selection, and remove what is not part of it.
 
     While it is being changed it has no card and no index: a data set that has them is whole.
+
+    Raises:
+        RecipeError: A caption holds a control token, by which a trainer would go wrong.
     """
     began = time.monotonic()
     selected = SelectedPairs(run, captions, generated, recipe.export.images_per_folder)
@@ -82,6 +87,7 @@ def export(
         removed = _sweep(run, folder, done, final.facts["files"]) if present.has_others() else []
         seconds = time.monotonic() - began
         return StageSummary(STAGE, len(done), len(done), counts, seconds, removed=removed)
+    selected.refuse_control_tokens()
     progress.start(STAGE, len(selected), "pairs")
     known = {CARD_FILE, *(final.facts["files"] if final is not None else ())}
     for name in sorted(known, key=lambda name: name != CARD_FILE):
@@ -306,6 +312,30 @@ class SelectedPairs:
             for file in marker.files
             if file.folder in ("captions", "candidates", "pairs")
         ]
+
+    def refuse_control_tokens(self) -> None:
+        """Check that no caption holds a control token such as ``<image>``.
+
+        A trainer reads one as such: LLaVA's would give every later image of the batch to another
+        sample. Recipes reject these captions; a selection of an earlier one may hold some.
+
+        Raises:
+            RecipeError: Some do; the message names the first, and the setting that rejects them.
+        """
+        found = []
+        for shard, rows in by_shard(self._rows):
+            texts = self._table(self._captions[shard], "captions", ["id", "text"])
+            places = _places(rows["caption_id"], texts["id"])
+            for row in texts.take(places).to_pylist():
+                if tokens := control_tokens(row["text"]):
+                    found.append((row["id"], tokens[0]))
+        if found:
+            (id, token), count = found[0], len(found)
+            raise RecipeError(
+                f"{count} selected caption{'s hold' if count > 1 else ' holds'} control tokens of "
+                f"tokenizers, the first {id!r}: {token!r}; trainers would read them as such: "
+                f"--set curation.rules.control_tokens.max=0 rejects them"
+            )
 
     def pairs(self, part: pa.Table) -> Iterator[ExportedPair]:
         """The pairs of a part, whole; an image is read as its pair is asked for."""

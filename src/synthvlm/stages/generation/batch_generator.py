@@ -289,14 +289,17 @@ class BatchGenerator:
         pixels = np.ascontiguousarray(on_host.permute(0, 2, 3, 1).numpy())
         truncated = images.truncated or (False,) * len(requests)
         blank = blank_images(pixels_in)
-        unsafe = self._unsafe(pixels_in)
+        unsafe = list(self._unsafe(pixels_in))
         embedded = [s for s in scores.values() if s.image_embeddings is not None]
         vectors = embedded[0] if embedded else Scores(np.zeros(0))
         scored = []
         for n, row in enumerate(rows):
             values = {name: float(batch.values[n]) for name, batch in scores.items()}
-            problem = images.problems[row] or blank[n] or self._no_number(values)
-            problem = problem or _no_vector(scores, n)
+            own = images.unsafe[row] if images.unsafe else None
+            unsafe[n] = unsafe[n] or own
+            # What a generator's own check rejected may be black: that is no failure.
+            problem = images.problems[row] or (blank[n] if own is None else None)
+            problem = problem or self._no_number(values) or _no_vector(scores, n)
             if problem is not None:
                 scored.append(ScoredImage(requests[row], problem))
                 continue

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from synthvlm.components.component import LoadContext
 from synthvlm.errors import ModelError
 from synthvlm.generators import GENERATORS
-from synthvlm.models.devices import resolve_device
+from synthvlm.models.devices import resolve_device, resolve_dtype
+from synthvlm.models.model_files import pipeline_path
 from synthvlm.scorers import SCORERS
 from synthvlm.stages.fingerprints import combined_fingerprint, image_dependencies
 
@@ -21,7 +22,24 @@ if TYPE_CHECKING:
     from synthvlm.scorers.base import Scorer
     from synthvlm.scorers.image_checks import ImageCheck
 
-__all__ = ["GenerationContext", "Models"]
+__all__ = ["GenerationContext", "Models", "generation_dtype"]
+
+
+def generation_dtype(recipe: Recipe, device: str) -> str:
+    """What ``generation.dtype: auto`` stands for on a device.
+
+    On a GPU half precision: bfloat16 for the classes of pipelines that need it, else float16.
+
+    Raises:
+        ModelError: The model cannot be found.
+    """
+    from synthvlm.generators.pipeline_classes import pipeline_class, runs_in_bfloat16
+
+    dtype, settings = resolve_dtype("auto", device), recipe.generation
+    if dtype != "float16" or settings.generator_name != "diffusers":
+        return dtype
+    kind = pipeline_class(pipeline_path(settings.model), settings.revision)
+    return "bfloat16" if runs_in_bfloat16(kind) else dtype
 
 
 @dataclass(frozen=True, slots=True)
