@@ -119,9 +119,9 @@ def bad(out: Path | str) -> list[tuple[str, int | None, str, str]]:
 
 def mended(out: Path, captions: Path, whole: Path, *changes: str) -> int:
     """Discard what is damaged and run again: all must be as before; how many images that took."""
-    run, _ = open_run(str(out))
+    run, recipe = open_run(str(out))
     with run.held():
-        discard(run, checked(out))
+        discard(run, verify(run, recipe, is_held=True))
     generated = do(out, captions, *changes)
     after = checked(out)
     assert [f for f in after.findings if f.kind != "stray"] == []
@@ -528,7 +528,7 @@ def test_sources_that_are_gone_are_no_damage(out: Path, captions: Path, tmp_path
 
 
 def test_strays_are_counted_and_harmless(out: Path) -> None:
-    for name in ("pairs/part-00001-0badcafe.parquet", "captions/x", "dataset/images/00000/x.png"):
+    for name in ("pairs/part-00001-0badcafe.parquet", "captions/x", "dataset/images/00000/x.md"):
         (out / name).write_bytes(b"x")
     found = checked(out)
     assert [(f.stage, f.kind) for f in found.findings] == [
@@ -537,6 +537,70 @@ def test_strays_are_counted_and_harmless(out: Path) -> None:
         ("dataset", "stray"),
     ]
     assert not found.bad
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data/train-00000-of-00001.parquet",
+        "data/x.jsonl.gz",
+        "images/9/x.PNG",
+        "more/x.tar",
+        "x.csv",
+    ],
+)
+def test_what_readers_would_take_for_a_part_of_the_data_set_is_a_finding(
+    name: str, out: Path, captions: Path
+) -> None:
+    extra = out / "dataset" / name
+    extra.parent.mkdir(exist_ok=True, parents=True)
+    extra.write_bytes(b"x")
+    found = checked(out)
+    assert [(f.stage, f.file, f.kind) for f in found.bad] == [
+        ("dataset", f"dataset/{name}", "foreign")
+    ]
+    assert found.text().splitlines()[-1].endswith(f"To remove: synthvlm export --out {out}")
+    assert do(out, captions) == 0
+    assert not extra.exists()
+    assert checked(out).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("gone", "stages"),
+    [
+        ("done", {"sources", "measure", "curate", "calibrate", "generate", "select", "export"}),
+        ("done/generate", {"generate"}),
+        ("done/generate/00001.json", {"generate"}),
+        ("done/curate", {"curate"}),
+        ("done/measure", {"measure"}),
+        ("done/sources", {"sources"}),
+        ("done/select", {"select"}),
+        ("done/export", {"export"}),
+        ("done/export/00001.json", {"export"}),
+        ("done/dataset", set()),
+    ],
+)
+def test_commits_that_are_gone_are_found_and_their_images_are_kept(
+    gone: str, stages: set[str], out: Path, whole: Path, captions: Path
+) -> None:
+    path = out / gone
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+    lost = stages | ({"dataset"} if gone in ("done", "done/dataset") else set())
+    found = checked(out)
+    assert {f.stage for f in found.bad} == lost
+    assert {f.kind for f in found.bad} == {"missing"}
+    assert {f.file for f in found.bad} <= {
+        str(p.relative_to(whole)) for p in (whole / "done").rglob("*.json")
+    }
+    assert "No damage" not in found.text()
+    assert f"synthvlm verify {out} --discard" in found.text()
+    assert mended(out, captions, whole) == 0
+
+
+def test_a_selection_without_the_candidates_it_ranks_is_found(out: Path) -> None:
+    for folder in ("done/generate", "candidates", "pairs", "previews"):
+        shutil.rmtree(out / folder)
+    assert {(f.stage, f.shard) for f in checked(out).bad} >= {("generate", n) for n in range(3)}
 
 
 def test_candidates_that_failed_are_stale(tmp_path: Path, captions: Path) -> None:

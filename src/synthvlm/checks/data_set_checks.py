@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator
 
 import orjson
@@ -11,7 +12,20 @@ from synthvlm.checks.checked_run import CheckedRun, CheckedShard
 from synthvlm.stages.data_set_folder import FOLDER, DataSetFolder
 from synthvlm.stages.export import CARD_FILE, FILES, is_current_data_set, part_record_file
 
-__all__ = ["DataSetChecks"]
+__all__ = ["DataSetChecks", "is_read"]
+
+#: Endings of files that readers of data sets look for, compressed or not.
+_READ = (
+    ".parquet", ".json", ".jsonl", ".csv", ".tsv", ".txt", ".arrow", ".tar", ".zip",
+    ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff",
+)  # fmt: skip
+_COMPRESSED = re.compile(r"\.(gz|bz2|xz|zst)$")
+
+
+def is_read(name: str) -> bool:
+    """Whether a reader of data sets may take a file for a part of one, by its name."""
+    return _COMPRESSED.sub("", name.lower()).endswith(_READ)
+
 
 #: Sizes and checksums (None if not recorded) of files, by name in the run folder.
 Record = dict[str, tuple[int, str | None]]

@@ -13,10 +13,11 @@ from synthvlm.estimates import aligned, quantity
 __all__ = ["Finding", "Kind", "StageCheck", "Verification", "summarize"]
 
 #: ``damaged``: not what was written, or contradicts what belongs to it. ``missing``: a marker names
-#: it, but it does not exist. ``stale``: intact, but not what the recipe now asks for. ``stray``: no
-#: marker names it.
-Kind = Literal["damaged", "missing", "stale", "stray"]
-_KINDS: tuple[Kind, ...] = ("damaged", "missing", "stale", "stray")
+#: it, or it is a marker itself, but it does not exist. ``foreign``: no marker names it, and readers
+#: of ``dataset/`` take it for a part of that. ``stale``: intact, but not what the recipe now asks
+#: for. ``stray``: no marker names it.
+Kind = Literal["damaged", "missing", "foreign", "stale", "stray"]
+_KINDS: tuple[Kind, ...] = ("damaged", "missing", "foreign", "stale", "stray")
 _SHOWN = 20
 
 
@@ -81,8 +82,8 @@ class Verification:
 
     @property
     def bad(self) -> tuple[Finding, ...]:
-        """The findings that are damaged or missing."""
-        return tuple(f for f in self.findings if f.kind in ("damaged", "missing"))
+        """The findings that are damaged, missing or foreign."""
+        return tuple(f for f in self.findings if f.kind in ("damaged", "missing", "foreign"))
 
     def values(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -107,7 +108,7 @@ class Verification:
 
     def _lines(self) -> Iterator[str]:
         # Stale shards may be many, so they must not push damage out. Strays are only counted.
-        for kinds in (("damaged", "missing"), ("stale",)):
+        for kinds in (("damaged", "missing", "foreign"), ("stale",)):
             findings = [finding for finding in self.findings if finding.kind in kinds]
             if findings:
                 yield ""
@@ -118,15 +119,20 @@ class Verification:
     def _advice(self, discarded: Sequence[str]) -> Iterator[str]:
         where = shlex.quote(self.url)
         run_again = f"synthvlm run --out {where}"
-        stale = sum(finding.kind == "stale" for finding in self.findings)
+        counts = Counter(finding.kind for finding in self.findings)
+        damaged, stale, strays = (
+            counts["damaged"] + counts["missing"],
+            counts["stale"],
+            counts["stray"],
+        )
         if discarded:
             yield f"Discarded. The next `{run_again}` redoes only this:"
             yield from (f"  {line}" for line in discarded[:_SHOWN])
             if len(discarded) > _SHOWN:
                 yield f"  ... and {len(discarded) - _SHOWN:,} more (--json lists all)"
-        elif self.bad:
+        elif damaged:
             yield (
-                f"{_files(len(self.bad))} damaged or missing. To redo only what is affected:\n"
+                f"{_files(damaged)} damaged or missing. To redo only what is affected:\n"
                 f"  synthvlm verify {where} --discard\n  {run_again}"
             )
         else:
@@ -136,7 +142,11 @@ class Verification:
                 f"{stale:,} stale: intact, but not what the recipe now asks for. "
                 f"The next `{run_again}` updates them."
             )
-        strays = sum(finding.kind == "stray" for finding in self.findings)
+        if counts["foreign"]:
+            yield (
+                f"{_files(counts['foreign'])} in dataset/ that the export did not write, and that "
+                f"readers take for a part of it. To remove: synthvlm export --out {where}"
+            )
         if strays:
             yield f"{_files(strays)} not named by any marker: harmless, the next run removes them."
 

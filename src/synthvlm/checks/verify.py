@@ -12,17 +12,20 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from synthvlm.checks.checked_run import CheckedRun, CheckedShard, ExpectedFingerprints
-from synthvlm.checks.data_set_checks import DataSetChecks
+from synthvlm.checks.data_set_checks import DataSetChecks, is_read
 from synthvlm.checks.discard import discard
 from synthvlm.checks.findings import Finding, StageCheck, Verification
 from synthvlm.checks.images import decoders
+from synthvlm.checks.lost_commits import lost_commits
 from synthvlm.checks.shard_checks import CandidateChecks, CaptionChecks
 from synthvlm.checks.snapshot import Snapshot
 from synthvlm.errors import SynthVLMError
 from synthvlm.pipeline import open_run
 from synthvlm.progress.display import Progress, SilentProgress
+from synthvlm.progress.stage_state import set_aside
 from synthvlm.run_folder.folder import RECIPE_FILE
 from synthvlm.run_folder.marker import marker_name, rule_of_stage, source_of_stage
+from synthvlm.stages.current import present_shards
 from synthvlm.stages.export import PARTS_FOLDER
 from synthvlm.stages.fingerprints import selection_fingerprint
 from synthvlm.stages.generation.generate import FOLDERS as GENERATE_FOLDERS
@@ -51,7 +54,9 @@ _FOLDERS = {
 _Check = Callable[[CheckedShard], None]
 
 
-def verify(run: RunFolder, recipe: Recipe, progress: Progress | None = None) -> Verification:
+def verify(
+    run: RunFolder, recipe: Recipe, progress: Progress | None = None, *, is_held: bool = False
+) -> Verification:
     """Check every committed shard of every stage. Nothing is written, no model is loaded.
 
     It may be called while a run works in the folder.
@@ -60,11 +65,13 @@ def verify(run: RunFolder, recipe: Recipe, progress: Progress | None = None) -> 
         run: The run folder.
         recipe: The recipe that the folder holds.
         progress: Shows the stages, in shards.
+        is_held: Whether the caller holds the folder.
 
     Raises:
         RunFolderError: The folder cannot be read.
     """
-    with closing(_Verifier(run, recipe, progress or SilentProgress())) as verifier:
+    progress = progress or SilentProgress()
+    with closing(_Verifier(run, recipe, progress, is_held=is_held)) as verifier:
         stages = tuple(verifier.check_stages())
         return Verification(
             run.url, stages, tuple(verifier.findings), tuple(verifier.checked.notes)
@@ -86,7 +93,7 @@ def verify_command(
     discarded: list[str] = []
     if is_discarding:
         with run.held(note=progress.note):
-            result = verify(run, recipe, progress)
+            result = verify(run, recipe, progress, is_held=True)
             discarded = discard(run, result)
     else:
         result = verify(run, recipe, progress)
@@ -98,8 +105,10 @@ def verify_command(
 class _Verifier:
     """Goes through the stages in the order in which a run does them, and collects findings."""
 
-    def __init__(self, run: RunFolder, recipe: Recipe, progress: Progress) -> None:
-        self._run, self._progress = run, progress
+    def __init__(
+        self, run: RunFolder, recipe: Recipe, progress: Progress, *, is_held: bool
+    ) -> None:
+        self._run, self._progress, self._is_held = run, progress, is_held
         self._recipe_text = run.read(RECIPE_FILE)
         self._snapshot = Snapshot(run)
         self.checked = CheckedRun(run, recipe, self._snapshot)
@@ -126,8 +135,10 @@ class _Verifier:
             elif stage == _EXPORT:
                 checked.parts = self._expected_parts()
             yield self._check_stage(stage, check, _FOLDERS.get(stage, ()))
-            if stage == _DATA_SET:
+            if stage == _DATA_SET and self._has_all_records():
                 self._add_strays(stage, self._data_set.strays())
+        if not self._is_busy():
+            self.findings += lost_commits(self._run, checked.recipe, self._snapshot)
 
     def _checks(self) -> dict[str, _Check]:
         """The check of a shard of each stage."""
@@ -205,13 +216,36 @@ class _Verifier:
 
     def _add_strays(self, stage: str, names: Collection[str] | Iterator[str]) -> None:
         for name in names:
-            self.findings.append(Finding(stage, None, name, "stray", "no marker names it"))
+            if stage == _DATA_SET and is_read(name):
+                problem = "the export did not write it, and readers take it for a part of the data"
+                self.findings.append(Finding(stage, None, name, "foreign", problem))
+            else:
+                self.findings.append(Finding(stage, None, name, "stray", "no marker names it"))
 
     def _read_generated(self) -> None:
         """Read the markers that the selection depends on."""
-        current = self.checked.shards.get("curate", ())
-        markers = self.checked.markers("generate")
-        self.checked.generated = {n: markers[n] for n in markers if n in current}
+        checked = self.checked
+        events = set_aside(self._run.events())
+        lost = [int(event["shard"]) for event in events if event.get("stage") == "generate"]
+        checked.generated = present_shards(
+            checked.markers("curate"), checked.markers("generate"), lost
+        )
+
+    def _has_all_records(self) -> bool:
+        """Whether it is known which files the data set has."""
+        parts, committed = self.checked.parts, self.checked.shards.get(_EXPORT, ())
+        return (
+            parts is not None
+            and parts.keys() <= set(committed)
+            and not any(
+                f.stage in (_EXPORT, _DATA_SET) and f.file.startswith("done/")
+                for f in self.findings
+            )
+        )
+
+    def _is_busy(self) -> bool:
+        """Whether another process works in the folder, whose commits may come any moment."""
+        return not self._is_held and self._run.lock_info() is not None
 
     def _has_changed(self) -> bool:
         """Whether a run has changed what the selection and the data set depend on.
