@@ -104,6 +104,42 @@ def test_the_same_folder_is_not_for_another_model(
         _evaluate(moved, **options)
 
 
+def test_results_of_other_benchmarks_stay_in_the_folder(
+    trained: Path, questions: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = {"images": str(tmp_path), "out": str(out), "limit": 6}
+    _evaluate(trained, questions=str(questions), **options)
+    first = json.loads((out / "results.json").read_text())
+    first["versions"]["synthvlm"] = "0.0"
+    (out / "results.json").write_text(json.dumps(first))
+    text, is_whole = _evaluate(trained, benchmarks="easy-vqa", **options)
+    assert is_whole
+    assert "mine " in text
+    assert "measured earlier, with synthvlm 0.0" in text
+    both = json.loads((out / "results.json").read_text())
+    assert [row["benchmark"] for row in both["rows"]][:4] == ["mine"] * 3 + ["easy-vqa"]
+    assert both["rows"][0]["ours"] == first["rows"][0]["ours"]
+    assert both["groups"]["mine"] == first["groups"]["mine"]
+    assert both["bad"] == first["bad"]
+    assert "| mine |" in (out / "results.md").read_text()
+    # What is run again is there once.
+    _evaluate(trained, questions=str(questions), **options)
+    again = json.loads((out / "results.json").read_text())
+    assert again["bad"] == first["bad"]
+    assert len(again["rows"]) == len(both["rows"])
+    before = (out / "results.json").read_bytes()
+    other = save_llava(tmp_path / "other", seed=1)
+    with pytest.raises(EvaluationError, match="holds results of an evaluation with another ident"):
+        _evaluate(other, benchmarks="easy-vqa", **options)
+    with pytest.raises(EvaluationError, match="holds results of an evaluation with another limit"):
+        _evaluate(trained, benchmarks="easy-vqa", **{**options, "limit": 7})
+    assert (out / "results.json").read_bytes() == before
+    (out / "results.json").write_text("{")
+    with pytest.raises(EvaluationError, match=r"results\.json is damaged: remove it"):
+        _evaluate(trained, benchmarks="easy-vqa", **options)
+
+
 def test_a_wrong_model_leaves_nothing_that_keeps_the_right_one_out(
     trained: Path, questions: Path, tmp_path: Path
 ) -> None:

@@ -44,6 +44,7 @@ __all__ = ["Evaluation", "LocalFile", "evaluate_command"]
 
 #: Marks a folder as one of an evaluation; the first file that is written.
 _FOLDER_MARK = ".synthvlm-eval"
+_RESULTS = "results.json"
 
 
 def evaluate_command(
@@ -64,7 +65,7 @@ def evaluate_command(
         progress: Shows the work.
 
     Returns:
-        What to print, and whether every benchmark was run.
+        What to print, and whether every benchmark that was asked for was run.
 
     Raises:
         EvaluationError: There is nothing to run, a name is not known, the questions cannot be
@@ -91,7 +92,9 @@ def evaluate_command(
         progress.note(login)
     python = harness_python(settings.harness_python, note=progress.note) if benchmarks else ""
     versions = {"synthvlm": __version__} | (harness_versions(python) if benchmarks else {})
+    described = {"name": model, **evaluated.values()}
     with _folder(out) as folder:
+        earlier = _earlier_results(folder / _RESULTS, described, settings.limit)
         evaluation = Evaluation(evaluated, folder, settings, progress)
         files = [] if own is None else [own]
         if has_easy:
@@ -110,12 +113,13 @@ def evaluate_command(
             rows += harness_rows(benchmark, result, problem)
             if result is not None and result.version:
                 versions[f"task {benchmark.task}"] = result.version
-        described = {"name": model, **evaluated.values()}
-        results = Results(described, versions, settings.limit, tuple(rows), groups, tuple(bad))
-        _write(folder / "results.json", json.dumps(results.values(), indent=1) + "\n")
+        new = Results(described, versions, settings.limit, tuple(rows), groups, tuple(bad))
+        paths = [path for file in files for path in (file.questions, file.training) if path]
+        results = new if earlier is None else new.joined(earlier, paths)
+        _write(folder / _RESULTS, json.dumps(results.values(), indent=1) + "\n")
         _write(folder / "results.md", results.markdown())
     text = json.dumps(results.values()) if as_json else results.text()
-    return text, results.is_whole
+    return text, new.is_whole
 
 
 @contextmanager
@@ -142,6 +146,30 @@ def _folder(out: str | None) -> Iterator[Path]:
             f"cannot write to {out}: {error.strerror or error}; the same command goes on from what "
             f"is finished"
         ) from error
+
+
+def _earlier_results(
+    path: Path, model: Mapping[str, Any], limit: int | None
+) -> dict[str, Any] | None:
+    """What an earlier evaluation wrote, as plain values; None where there is none.
+
+    Raises:
+        EvaluationError: It is of another model or limit, or damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        earlier = json.loads(path.read_bytes())
+        before = {**earlier["model"], "limit": earlier["limit"], "name": model["name"]}
+        changed = changed_keys(before, {**model, "limit": limit})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise EvaluationError(f"{path} is damaged: remove it, or give another --out") from None
+    if changed:
+        raise EvaluationError(
+            f"{path.parent} holds results of an evaluation with another {', '.join(changed)}: "
+            f"give another --out, or remove it"
+        )
+    return dict(earlier)
 
 
 def _write(path: Path, text: str) -> None:

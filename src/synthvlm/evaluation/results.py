@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from synthvlm.estimates import Estimate, aligned
@@ -56,7 +56,7 @@ class Results:
         versions: Of this package, of the harnesses, of their tasks.
         limit: Questions at most of each benchmark; None: all.
         rows: The table.
-        groups: Scores of local benchmarks, whole, by benchmark.
+        groups: Scores of local benchmarks, whole, by benchmark; of earlier ones as plain values.
         bad: Records of local benchmarks that could not be used.
     """
 
@@ -64,8 +64,32 @@ class Results:
     versions: dict[str, str]
     limit: int | None
     rows: tuple[Row, ...]
-    groups: dict[str, tuple[GroupScores, ...]]
+    groups: Mapping[str, Sequence[GroupScores | Mapping[str, Any]]]
     bad: tuple[BadQuestion, ...]
+
+    def joined(self, earlier: Mapping[str, Any], paths: Sequence[str]) -> Results:
+        """These results behind those of other benchmarks that were in the folder before.
+
+        Args:
+            earlier: Plain values, as ``values`` gives them, of the same model and limit.
+            paths: Question files that were read now: their bad records are known anew.
+        """
+        now = {row.benchmark for row in self.rows}
+        before = earlier["versions"]
+        others = [f"{n} {v}" for n, v in before.items() if self.versions.get(n, v) != v]
+        note = f"measured earlier, with {', '.join(others)}" if others else ""
+        kept = [_row(row, note) for row in earlier["rows"] if row["benchmark"] not in now]
+        groups = {name: of for name, of in earlier["groups"].items() if name not in self.groups}
+        starts = tuple(f"{path}, record " for path in paths)
+        bad = [BadQuestion(**one) for one in earlier["bad"]]
+        bad = [one for one in bad if not one.where.startswith(starts)]
+        return replace(
+            self,
+            versions={**before, **self.versions},
+            rows=(*kept, *self.rows),
+            groups={**groups, **self.groups},
+            bad=(*bad, *self.bad),
+        )
 
     @property
     def is_whole(self) -> bool:
@@ -179,6 +203,13 @@ def harness_rows(
 def _one_line(text: str) -> str:
     """Groups and ids are untrusted input, and could hold lines that pass for ours."""
     return " ".join(text.split())
+
+
+def _row(values: Mapping[str, Any], note: str) -> Row:
+    """A row from plain values, with one more note."""
+    ours = None if values["ours"] is None else Estimate(**values["ours"])
+    notes = [one for one in (values["note"], note) if one]
+    return Row(**{**values, "ours": ours, "note": "; ".join(notes)})
 
 
 def _names(columns: Any) -> list[str]:
