@@ -9,14 +9,14 @@ import tempfile
 import time
 from pathlib import Path
 
-__all__ = ["cache_folder", "file_hash"]
+__all__ = ["SETTLED_NS", "cache_folder", "file_hash", "file_state"]
 
 #: Smaller files are read every time: that takes as long as looking them up.
 _SMALL_BYTES = 2**20
 #: File systems record times in steps of up to two seconds (FAT; ext4: milliseconds). A file that
 #: changed less than that before it was read could change again and keep all that it is known by;
 #: its hash is not kept. Git does the same with its index.
-_SETTLED_NS = 2_000_000_000
+SETTLED_NS = 2_000_000_000
 
 #: Of this process, for where the folder cannot be written.
 _remembered: dict[str, str] = {}
@@ -50,21 +50,21 @@ def file_hash(path: str | os.PathLike[str]) -> str:
     if info.st_size < _SMALL_BYTES:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    state = _state(info)
+    state = file_state(info)
     known = _remembered.get(state) or _read_entry(info)
     if known is not None:
         _remembered[state] = known
         return known
     with open(path, "rb") as file:
         result = hashlib.file_digest(file, "sha256").hexdigest()
-        is_same = _state(os.fstat(file.fileno())) == state
-    if is_same and began - max(info.st_mtime_ns, info.st_ctime_ns) >= _SETTLED_NS:
+        is_same = file_state(os.fstat(file.fileno())) == state
+    if is_same and began - max(info.st_mtime_ns, info.st_ctime_ns) >= SETTLED_NS:
         _remembered[state] = result
         _write_entry(info, result)
     return result
 
 
-def _state(info: os.stat_result) -> str:
+def file_state(info: os.stat_result) -> str:
     """What identifies a file's content. The ctime shows changes after which the mtime was reset."""
     return f"{info.st_dev} {info.st_ino} {info.st_size} {info.st_mtime_ns} {info.st_ctime_ns}"
 
@@ -78,7 +78,7 @@ def _entry(info: os.stat_result) -> Path | None:
 
 def _line(info: os.stat_result, result: str) -> bytes:
     """An entry: state, hash, and a checksum of both, by which damage is found."""
-    text = f"{_state(info)} {result}".encode()
+    text = f"{file_state(info)} {result}".encode()
     return b"%s %s\n" % (text, hashlib.blake2b(text, digest_size=16).hexdigest().encode())
 
 

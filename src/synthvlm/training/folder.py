@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import orjson
 
 from synthvlm.errors import RecipeError, RunFolderError
 from synthvlm.training.recipe import TrainingRecipe, changed_settings
-from synthvlm.training.samples import SAMPLES_FILE
-from synthvlm.training.sources import DataFacts, Source, digests
+from synthvlm.training.samples import SAMPLES_FILE, image_files
+from synthvlm.training.sources import DataFacts, ImageFiles, Source, digests
 
 __all__ = ["TrainingFolder"]
 
@@ -100,7 +101,7 @@ class TrainingFolder:
             facts = self.facts()
             if facts is not None and not changed:
                 changed = self._changed_files(facts, recipe, sources, models)
-            if changed and facts is not None:
+            if changed and (facts is not None or self._has_begun()):
                 raise RunFolderError(
                     f"{self.path} is the folder of another training: {', '.join(changed[:3])} "
                     f"changed; take another --out"
@@ -108,6 +109,10 @@ class TrainingFolder:
         elif any(entry.name not in _UNCLAIMED for entry in self.path.iterdir()):
             raise RunFolderError(f"{self.path} is not empty, and no training: take another --out")
         self.write(RECIPE_FILE, _with_threads(recipe).to_yaml().encode())
+
+    def _has_begun(self) -> bool:
+        """Whether anything was trained, whatever became of the check of the data."""
+        return self.done() is not None or self.checkpoints.is_dir()
 
     def recipe(self) -> TrainingRecipe:
         """The recipe of the training that claimed the folder.
@@ -136,7 +141,24 @@ class TrainingFolder:
         if changed and self.done() is not None:  # it does without models that are gone
             names = {f"model.{key}": value for key, value in recipe.model}
             changed = [key for key in changed if models.get(key) != names[key]]
+        if not changed and not self._has_its_images(facts):
+            return ["the images of the data"]
         return [f"the content of {key}" for key in changed]
+
+    def _has_its_images(self, facts: DataFacts) -> bool:
+        """Whether the images are what they were; a training that is done needs none any more."""
+        if facts.images is None:  # of an early version
+            return True
+        paths = image_files(self.path, facts.samples)
+        try:
+            if facts.images.is_of(paths):
+                return True
+            now = ImageFiles.read(paths)
+        except OSError:
+            return self.done() is not None
+        if now.content == facts.images.content:
+            self.write_facts(replace(facts, images=now))
+        return now.content == facts.images.content
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all."""

@@ -6,10 +6,10 @@ And their order in training: batches of one modality, sorted by length, the same
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,9 +18,10 @@ import numpy.typing as npt
 import orjson
 
 from synthvlm.errors import CaptionSourceError, RunFolderError, TooManyFailuresError
+from synthvlm.models.file_hashes import file_hash
 from synthvlm.training.conversations import BadRecord, Conversation, read_conversations
 from synthvlm.training.prompts import plain_prompt, v1_prompt
-from synthvlm.training.sources import MASKED, TRUNCATED, DataFacts, Source, digests
+from synthvlm.training.sources import MASKED, TRUNCATED, DataFacts, ImageFiles, Source, digests
 from synthvlm.training.tokens import image_problem
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = [
     "SAMPLES_FILE",
     "GroupedSampler",
     "grouped_order",
+    "image_files",
     "mapped_samples",
     "write_samples",
 ]
@@ -78,6 +80,7 @@ def write_samples(
             ("image_file", pa.string()),
         ]
     )
+    hashes: dict[str, str] = {}
     progress.start("check", None, "records")
     partial = Path(folder) / f"{SAMPLES_FILE}.partial"
     with (
@@ -98,6 +101,8 @@ def write_samples(
                     bad_file.write(orjson.dumps(bad) + b"\n")
                 if record.tokens is not None:
                     rows.append(record.row())
+                    if record.image is not None:
+                        hashes.setdefault(record.image, record.image_hash)
             facts.samples += len(rows)
             facts.with_image += sum(row["image_file"] is not None for row in rows)
             facts.tokens += sum(row["length"] for row in rows)
@@ -107,8 +112,33 @@ def write_samples(
     progress.finish("check", f"{facts.samples:,} of {facts.records:,} records can be used")
     _note_problems(facts, folder, progress)
     _check_usable(facts, sources, max_failed_share, folder)
+    facts.images = ImageFiles.of(hashes)
     os.replace(partial, Path(folder) / SAMPLES_FILE)
     return facts
+
+
+def image_files(folder: str | os.PathLike[str], count: int) -> list[str]:
+    """The images of the samples that ``write_samples`` wrote, in the order of their first use.
+
+    Args:
+        folder: Where the samples are.
+        count: How many there are.
+
+    Raises:
+        RunFolderError: The file is damaged.
+    """
+    import pyarrow as pa
+
+    path = Path(folder) / SAMPLES_FILE
+    try:
+        with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as batches:
+            columns = [batch.column("image_file") for batch in batches]
+            used = [column.unique().to_pylist() for column in columns]
+    except (pa.ArrowException, OSError):
+        raise _damaged(path) from None
+    if sum(map(len, columns)) != count:  # one that was cut between two batches opens
+        raise _damaged(path)
+    return [path for path in dict.fromkeys(chain.from_iterable(used)) if path is not None]
 
 
 def mapped_samples(folder: str | os.PathLike[str], count: int) -> Any:
@@ -131,14 +161,19 @@ def mapped_samples(folder: str | os.PathLike[str], count: int) -> Any:
     except (pa.ArrowException, OSError):
         is_whole = False
     if not is_whole:
-        raise RunFolderError(f"{path} is damaged: delete it, and the same command makes it again")
+        raise _damaged(path)
     return rows.with_format("numpy")
+
+
+def _damaged(path: Path) -> RunFolderError:
+    return RunFolderError(f"{path} is damaged: delete it, and the same command makes it again")
 
 
 @dataclass(frozen=True, slots=True)
 class _CheckedRecord:
     tokens: Tokens | None
     image: str | None
+    image_hash: str
     problems: list[BadRecord]
 
     def row(self) -> dict[str, Any]:
@@ -165,30 +200,35 @@ def _check_records(
         else None
         for record, source in chunk
     ]
-    problems: Iterable[str | None] = threads.map(
-        lambda image, folder: None if image is None else image_problem(image, folder),
-        images,
-        folders,
-    )
-    for (record, _), image, problem in zip(chunk, images, problems, strict=True):
+    checked = threads.map(_check_image, images, folders)
+    for (record, _), image, (problem, hash) in zip(chunk, images, checked, strict=True):
         if isinstance(record, BadRecord):
-            yield _CheckedRecord(None, None, [record])
+            yield _CheckedRecord(None, None, "", [record])
         elif problem is not None:
-            yield _CheckedRecord(None, None, [BadRecord(record.where, problem)])
+            yield _CheckedRecord(None, None, "", [BadRecord(record.where, problem)])
         else:
-            yield _encode(record, image, encoder, prompt, eos)
+            yield _encode(record, image, hash, encoder, prompt, eos)
+
+
+def _check_image(image: str | None, folder: str) -> tuple[str | None, str]:
+    """What is wrong with an image, or its hash."""
+    if image is None:
+        return None, ""
+    problem = image_problem(image, folder)
+    return problem, "" if problem is not None else file_hash(image)
 
 
 def _encode(
-    record: Conversation, image: str | None, encoder: Encoder, prompt: str, eos: str
+    record: Conversation, image: str | None, hash: str, encoder: Encoder, prompt: str, eos: str
 ) -> _CheckedRecord:
     try:
         pieces = plain_prompt(record) if prompt == "plain" else v1_prompt(record, eos)
         tokens = encoder.encode(pieces)
     except ValueError as error:
-        return _CheckedRecord(None, None, [BadRecord(record.where, str(error))])
+        return _CheckedRecord(None, None, "", [BadRecord(record.where, str(error))])
     problems = [TRUNCATED] * tokens.truncated + [MASKED] * tokens.masked
-    return _CheckedRecord(tokens, image, [BadRecord(record.where, problem) for problem in problems])
+    bad = [BadRecord(record.where, problem) for problem in problems]
+    return _CheckedRecord(tokens, image, hash, bad)
 
 
 def _note_problems(facts: DataFacts, folder: str | os.PathLike[str], progress: Progress) -> None:

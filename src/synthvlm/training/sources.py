@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import CaptionSourceError
+from synthvlm.models.file_hashes import SETTLED_NS, file_hash, file_state
 from synthvlm.training.conversations import BadRecord
 
 if TYPE_CHECKING:
     from synthvlm.training.recipe import DataSettings
 
-__all__ = ["MASKED", "TRUNCATED", "DataFacts", "Source", "digests", "find_source"]
+__all__ = ["MASKED", "TRUNCATED", "DataFacts", "ImageFiles", "Source", "digests", "find_source"]
 
 _INDEX_FILE = "llava.json"
 _IMAGES_FOLDER = "images"
@@ -74,6 +78,61 @@ def digests(sources: Sequence[Source]) -> list[str]:
     return checksums
 
 
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """What the images of a training are.
+
+    Attributes:
+        content: A hash of their contents, in the order of their first use.
+        state: A hash of their sizes and times: as long as it stays, so does the content. Empty
+            where one changed so recently that it could change again unseen.
+    """
+
+    content: str
+    state: str
+
+    @classmethod
+    def of(cls, hashes: Mapping[str, str]) -> ImageFiles:
+        """Of the SHA-256 of each file, by its path.
+
+        Raises:
+            OSError: One is not there.
+        """
+        return cls(_joined(hashes.values()), cls._state_of(hashes))
+
+    @classmethod
+    def read(cls, paths: Sequence[str]) -> ImageFiles:
+        """Read files.
+
+        Raises:
+            OSError: One cannot be read.
+        """
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+            return cls.of(dict(zip(paths, threads.map(file_hash, paths), strict=True)))
+
+    def is_of(self, paths: Sequence[str]) -> bool:
+        """Whether files are known to be the same without being read.
+
+        Raises:
+            OSError: One is not there.
+        """
+        return bool(self.state) and self.state == self._state_of(paths)
+
+    @staticmethod
+    def _state_of(paths: Iterable[str]) -> str:
+        now, states = time.time_ns(), []
+        for path in paths:
+            info = os.stat(path)
+            if now - max(info.st_mtime_ns, info.st_ctime_ns) < SETTLED_NS:
+                return ""
+            states.append(file_state(info))
+        return _joined(states)
+
+
+def _joined(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 #: Problems of records that are used all the same.
 TRUNCATED = "its end was cut off at max_tokens (used)"
 MASKED = "its trained parts are no whole tokens (used without loss)"
@@ -93,6 +152,7 @@ class DataFacts:
         examples: Where the first ten of each problem are.
         digests: SHA-256 of each JSON file.
         models: What each model of the recipe was when the data were checked, by its setting.
+        images: What the images of the samples were; None in folders of early versions.
     """
 
     records: int = 0
@@ -103,6 +163,7 @@ class DataFacts:
     examples: dict[str, list[str]] = field(default_factory=dict)
     digests: list[str] = field(default_factory=list)
     models: dict[str, str] = field(default_factory=dict)
+    images: ImageFiles | None = None
 
     def add(self, record: BadRecord) -> None:
         """Count a record with a problem."""
@@ -127,9 +188,12 @@ class DataFacts:
             "examples": self.examples,
             "digests": self.digests,
             "models": self.models,
+            "images": None if self.images is None else asdict(self.images),
         }
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> DataFacts:
         """From ``values``."""
-        return cls(**{**values, "problems": Counter(values["problems"])})
+        images = values.get("images")
+        known = {"problems": Counter(values["problems"])}
+        return cls(**{**values, **known, "images": ImageFiles(**images) if images else None})
