@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -145,8 +144,11 @@ def _lines(trial: Trial, price_per_hour: float | None, gpus: int) -> Iterator[Li
     if gpus > 1:
         shared = combine(lambda h: h / gpus, hours)
         yield Line("hours_each", f"{gpus} devices, each", shared, "h")
-    yield Line("bytes_of_run", "disk, run folder", _run_bytes(trial, kept_captions), "B")
-    yield Line("bytes_of_dataset", "disk, data set", _dataset_bytes(trial, kept_captions), "B")
+    sizes = trial.file_sizes
+    in_run = sizes.of_run(recipe, pool.read, kept_captions)
+    yield Line("bytes_of_run", "disk, run folder without data set", in_run, "B")
+    in_data_set = sizes.of_data_set(recipe, kept_captions)
+    yield Line("bytes_of_dataset", "disk, data set", in_data_set, "B")
     if price_per_hour is not None:
         yield Line("cost", "cost", combine(lambda h: h * price_per_hour, hours), "")
 
@@ -229,24 +231,3 @@ def _rule_hours(trial: Trial) -> Iterator[Estimate]:
         seconds = mean_interval([batch.seconds / batch.amount for batch in later])
         captions = _captions_like(trial, sum(batch.amount for batch in batches))
         yield combine(lambda n, s: n * s / _HOUR, captions, seconds)
-
-
-def _run_bytes(trial: Trial, kept_captions: Estimate) -> Estimate:
-    size, candidates = trial.file_sizes, trial.recipe.generation.candidates
-    shards = math.ceil(trial.pool.read / trial.recipe.run.shard_size)
-    fixed = trial.pool.read * size.caption + shards * size.shard
-    each = size.pair + candidates * size.candidate
-    return combine(lambda n, image: fixed + n * (each + image), kept_captions, size.image)
-
-
-def _dataset_bytes(trial: Trial, kept_captions: Estimate) -> Estimate:
-    """Each format has a copy of the images of the selected pairs."""
-    selection, formats = trial.recipe.selection, len(set(trial.recipe.export.formats))
-
-    def selected(pairs: float) -> float:
-        if selection.top_n is not None:
-            return min(pairs, selection.top_n)
-        return pairs * (selection.top_fraction or 1.0)
-
-    size = trial.file_sizes.image
-    return combine(lambda n, image: selected(n) * image * formats, kept_captions, size)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,22 +17,21 @@ from synthvlm.estimates import Estimate, mean_interval
 from synthvlm.models.devices import resolve_device
 from synthvlm.pipeline import Pipeline
 from synthvlm.planning.clock import StageClock, TimedBatch, full_batches
+from synthvlm.planning.disk import FileSizes, rows_of
 from synthvlm.planning.sample_captions import CURATION, curate_sample, read_pool, recipe_for
-from synthvlm.run_folder.folder import RunFolder, table_bytes
+from synthvlm.recipe.recipe import SelectionSettings
+from synthvlm.run_folder.folder import RunFolder
 from synthvlm.stages.curation.rules import model_rules_on
 from synthvlm.stages.generation.candidate_plan import CandidatePlan
 from synthvlm.stages.generation.stopping import choose_stopping, falling_thresholds
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from synthvlm.planning.sample_captions import CaptionPool, CuratedSample
     from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
 
 __all__ = [
     "CURATED",
-    "FileSizes",
     "Trial",
     "candidate_rows",
     "device_name",
@@ -43,6 +42,8 @@ __all__ = [
 #: Captions that the kept share is estimated from: at most 5 points either way.
 CURATED = 400
 _GENERATE = "generate"
+#: Stages of the trial that show nothing of a run but the sizes of files.
+_HIDDEN = ("measure", "curate", "select", "export", "report")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,41 +91,6 @@ class Trial:
         return bool(full_batches(self.batches[_GENERATE]))
 
 
-@dataclass(frozen=True, slots=True)
-class FileSizes:
-    """Bytes in a run folder.
-
-    Attributes:
-        shard: Of the files of a shard, whatever they hold.
-        caption: Of an input caption, in ``measures/`` and ``captions/``.
-        candidate: Of a candidate, in ``candidates/``.
-        pair: Of a pair beside its image, in ``pairs/``.
-        image: Of an encoded image.
-    """
-
-    shard: float
-    caption: float
-    candidate: float
-    pair: float
-    image: Estimate
-
-    @classmethod
-    def of(cls, generated: RunFolder, curated: RunFolder) -> FileSizes:
-        """Weigh the tables of two run folders; at least one pair must be there."""
-        pairs = _table(generated, "generate", "pairs")
-        measured = _table_size(_table(curated, "measure", "measures"))
-        judged = _table_size(_table(curated, "curate", "captions"))
-        candidates = _table_size(_table(generated, "generate", "candidates"))
-        paired = _table_size(pairs.drop_columns(["image"]))
-        return cls(
-            sum(table.file for table in (measured, judged, candidates, paired)),
-            measured.row + judged.row,
-            candidates.row,
-            paired.row,
-            mean_interval([len(image) for image in pairs["image"].to_pylist()]),
-        )
-
-
 @contextmanager
 def run_trial(recipe: Recipe, sample: int, progress: Progress) -> Iterator[tuple[Trial, RunFolder]]:
     """A trial of a recipe, and the run folder with its pairs, which is temporary.
@@ -143,7 +109,7 @@ def run_trial(recipe: Recipe, sample: int, progress: Progress) -> Iterator[tuple
         SynthVLMError: What a run would raise.
     """
     clock = StageClock(progress)
-    generation_clock = StageClock(progress, hidden=("measure", "curate"))
+    generation_clock = StageClock(progress, hidden=_HIDDEN)
     progress.note("all captions are counted first: about 100,000 a second from local files")
     began = time.monotonic()
     pool = read_pool(recipe, CURATED, clock)
@@ -157,23 +123,29 @@ def run_trial(recipe: Recipe, sample: int, progress: Progress) -> Iterator[tuple
             home.path("run"),
             progress=generation_clock,
         )
-        pipeline.run("generate")
+        pipeline.run("report")
         rows = candidate_rows(pipeline.folder)
         if not any(row.status == "ok" for row in rows):
             problem = next(row.problem for row in rows if row.problem is not None)
             raise RecipeError(f"none of {len(rows)} sampled images is of use: {problem}")
-        file_sizes = FileSizes.of(pipeline.folder, RunFolder(home.path(CURATION)))
+        formats = len(set(recipe.export.formats))
+        file_sizes = FileSizes.of(pipeline.folder, RunFolder(home.path(CURATION)), formats)
         batches = clock.batches | generation_clock.batches
         yield Trial(recipe, pool, curated, batches, rows, file_sizes), pipeline.folder
 
 
 def _every_candidate(recipe: Recipe) -> Recipe:
-    """As the recipe, but no caption is done early.
+    """As the recipe, but no caption is done early, and a share of the pairs is selected.
 
-    Few captions under adaptive best-of-k would end in small batches, which a run has few of.
+    Few captions under adaptive best-of-k would end in small batches, which a run has few of. A
+    number to select, or a lowest score, is not one for a few pairs.
     """
     generation = recipe.generation.model_copy(update={"adaptive": None})
-    return recipe.model_copy(update={"generation": generation})
+    share = recipe.selection.top_fraction
+    if recipe.selection.top_n is not None or recipe.selection.min_scores:
+        share = 0.5
+    selection = SelectionSettings(top_fraction=share)
+    return recipe.model_copy(update={"generation": generation, "selection": selection})
 
 
 def device_name(recipe: Recipe) -> str:
@@ -188,7 +160,7 @@ def device_name(recipe: Recipe) -> str:
 
 def candidate_rows(run: RunFolder) -> list[Candidate]:
     """All candidates of a run folder, in the order of shards."""
-    return [Candidate.of_row(row) for row in _table(run, "generate", "candidates").to_pylist()]
+    return [Candidate.of_row(row) for row in rows_of(run, "generate", "candidates").to_pylist()]
 
 
 def images_per_caption(rows: Sequence[Candidate], recipe: Recipe) -> Estimate:
@@ -215,25 +187,3 @@ def images_per_caption(rows: Sequence[Candidate], recipe: Recipe) -> Estimate:
     if needed.low is None or needed.high is None:
         return needed
     return Estimate(needed.value, max(1.0, needed.low), min(float(count), needed.high))
-
-
-def _table(run: RunFolder, stage: str, folder: str) -> pa.Table:
-    """The rows of all shards of a stage; at least one must have a file there."""
-    import pyarrow as pa
-
-    names = [marker.file(folder) for _, marker in sorted(run.markers(stage).items())]
-    return pa.concat_tables(run.read_table(name) for name in names if name is not None)
-
-
-class _TableSize(NamedTuple):
-    """Bytes of a file without rows, and of a row."""
-
-    file: float
-    row: float
-
-
-def _table_size(table: pa.Table) -> _TableSize:
-    """The line through the sizes of a file with one row and of one with all."""
-    first, whole = len(table_bytes(table.slice(0, 1))), len(table_bytes(table))
-    row = (whole - first) / (len(table) - 1) if len(table) > 1 else float(first)
-    return _TableSize(first - row, row)
