@@ -50,7 +50,8 @@ def again(out: Path, *changes: str) -> str:
         command += ["--set", change]
     result = run(command, out.parent, use_fake_models)
     assert result.code == 0, result.err
-    return next(line for line in result.out.splitlines() if "export" in line)
+    # A stage that takes long prints lines on the way as well: the last one tells what it did.
+    return [line for line in result.out.splitlines() if line.startswith("export: ")][-1]
 
 
 def content(out: Path) -> dict[str, tuple[bytes, int]]:
