@@ -132,21 +132,27 @@ class Table:
         return "".join(parts)
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--captions", type=int, default=500)
     parser.add_argument("--candidates", type=int, default=8)
     parser.add_argument("--sample", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--keep-gain", type=float, default=0.88)
     parser.add_argument("--figure", type=Path, help="write the curves there, as SVG")
-    args = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
     captions, claims = held_out_captions(args.captions, CAPTION_SEED)
     count = args.candidates
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "captions.txt"
         file.write_text("\n".join(captions) + "\n", encoding="utf-8")
         changes = [f"generation.candidates={count}", "generation.dtype=float32"]
-        changes += ["run.shard_size=100", "run.threads=2"]
+        changes += ["run.shard_size=100", f"run.threads={args.threads}"]
         fixed = Recipe.load("tiny", captions=[file], overrides=changes)
         scores, right = generate_all(fixed, captions, claims)
         low, high = scores[:, 0].mean(), scores.max(axis=1).mean()

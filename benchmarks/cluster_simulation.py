@@ -113,7 +113,8 @@ def measured_spread(url: str) -> npt.NDArray[np.float64]:
     return spread
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
     parser.add_argument("--gpus", type=int, default=64)
@@ -124,7 +125,11 @@ def main() -> None:
     parser.add_argument("--restart", type=float, default=60.0, help="Seconds until it is replaced.")
     parser.add_argument("--stragglers", type=float, default=0.05, help="Share of slow workers.")
     parser.add_argument("--slower", type=float, default=2.0, help="Times that they take.")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = make_parser().parse_args(argv)
     spread = measured_spread(arguments.run)
     print(
         f"spread of {len(spread)} measured shards: {spread.min():.2f} to {spread.max():.2f} times "

@@ -41,7 +41,8 @@ BATCH = 1000
 WAYS = ("one by one", "fused")
 
 
-def main() -> int:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("captions", help="a file of captions, of any format that SynthVLM reads")
     parser.add_argument("--data-juicer-python", help="Python of the environment with Data-Juicer")
@@ -49,7 +50,11 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=7, help="turns of each (default 7)")
     parser.add_argument("--cpu", type=int, default=0, help="core that both run on (default 0)")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = make_parser().parse_args(argv)
     if arguments.worker:
         serve_data_juicer(Path(arguments.captions))
         return 0

@@ -28,13 +28,18 @@ def write_captions(source: Path, count: int, target: Path) -> None:
             file.write(" ".join(halves) + "\n")
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path, help="real captions, one a line")
     parser.add_argument("--captions", type=int, default=1_000_000)
     parser.add_argument("--set", action="append", default=[], help="one more change of the recipe")
     parser.add_argument("--write", type=Path, help="write the captions there, and do no more")
-    args = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
     if args.write is not None:
         write_captions(args.source, args.captions, args.write)
         return

@@ -15,6 +15,8 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,13 @@ from synthvlm.engines.base import Engine, LocalEngine, Update
 from synthvlm.engines.processes import ProcessEngine
 from synthvlm.engines.ray_actors import RayEngine
 
-SIZES = (1000, 250, 50, 10)
+ENGINES: dict[str, Callable[[], Engine]] = {
+    "in this process": LocalEngine,
+    "processes, 1": partial(ProcessEngine, 1),
+    "processes, 2": partial(ProcessEngine, 2),
+    "ray, 1": partial(RayEngine, 1),
+    "ray, 2": partial(RayEngine, 2),
+}
 
 
 class Timed:
@@ -74,11 +82,18 @@ def measure(engine: Engine, captions: Path, size: int, out: Path) -> tuple[float
     return timed.first - timed.began, timed.ended - timed.first
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--captions", type=int, default=4000)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 250, 50, 10])
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--folder")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = make_parser().parse_args(argv)
     here = str(Path(__file__).resolve().parent)
     os.environ["PYTHONPATH"] = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
     os.environ["RAY_DEDUP_LOGS"] = "1"
@@ -90,27 +105,20 @@ def main() -> None:
                 f"a small grey barn with {n} windows on a hill\n" for n in range(arguments.captions)
             )
         )
-        engines: dict[str, Engine] = {
-            "in this process": LocalEngine(),
-            "processes, 1": ProcessEngine(1),
-            "processes, 2": ProcessEngine(2),
-            "ray, 1": RayEngine(1),
-            "ray, 2": RayEngine(2),
-        }
         print(
             "| engine | first shard, s | rest, s, at "
-            + " / ".join(f"{arguments.captions // size} shards of {size}" for size in SIZES)
+            + " / ".join(f"{arguments.captions // n} shards of {n}" for n in arguments.sizes)
             + " | ms per shard |"
         )
         print("|---|---|---|---|")
-        for name, engine in engines.items():
-            firsts, rests = [], []
-            for size in SIZES:
+        for name in arguments.engines:
+            engine, firsts, rests = ENGINES[name](), [], []
+            for size in arguments.sizes:
                 out = Path(folder) / f"{name.replace(', ', '-')}-{size}".replace(" ", "-")
                 first, rest = measure(engine, captions, size, out)
                 firsts.append(first)
                 rests.append(rest)
-            counts = [arguments.captions / size for size in SIZES]
+            counts = [arguments.captions / size for size in arguments.sizes]
             slope = float(np.polyfit(counts, rests, 1)[0])
             print(
                 f"| {name} | {min(firsts):.2f} | "

@@ -29,11 +29,17 @@ def rows(out: Path, folder: str) -> list[dict[str, Any]]:
     return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, default=60)
     parser.add_argument("--recipe", default="tiny")
-    args = parser.parse_args()
+    parser.add_argument("--threads", default="auto", help="of the CPU (default: auto)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
     print(
         "| batch, shard | seeds differ | pixels: max | scores: max | winners differ | of which "
         "within 1e-3 of the runner-up | selected differ |"
@@ -44,6 +50,7 @@ def main() -> None:
         for number, (batch, shard) in enumerate(CONFIGURATIONS):
             out = Path(folder) / str(number)
             changes = [f"run.batch_size={batch}", f"run.shard_size={shard}"]
+            changes.append(f"run.threads={args.threads}")
             Pipeline(Recipe.load(args.recipe, overrides=changes, limit=args.limit), out).run(
                 "select"
             )

@@ -158,7 +158,8 @@ class Bench:
         return candidate_seed(self.recipe.seed, id, index)
 
 
-def main() -> int:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--captions", type=int, help=f"default 48; sdxl-random: {SDXL_CAPTIONS}")
     parser.add_argument("--candidates", type=int, default=4, help="of each caption (default 4)")
@@ -168,7 +169,11 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--peak-tflops", type=float, help="the GPU's, half precision, dense")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = make_parser().parse_args(argv)
     logging.set_verbosity_error()
     machine = describe_machine(arguments.threads)
     print(machine)

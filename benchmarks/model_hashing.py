@@ -21,11 +21,16 @@ MB = 10**6
 SETTLING_S = 2.5
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mb", type=int, default=4096, help="size of the file in 10^6 bytes")
     parser.add_argument("--folder", type=Path, help="where it is written")
-    args = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         file = Path(folder) / "model.safetensors"
         write(file, args.mb)

@@ -27,17 +27,23 @@ from synthvlm.captions.rules.batch import TextBatch
 KINDS = ("original", "changed", "dropped", "added", "recombined")
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path, help="real captions, one a line")
     parser.add_argument("--captions", type=int, default=1_000_000)
-    args = parser.parse_args()
+    parser.add_argument("--originals", type=int, default=1000, help="recall is measured on 5 times")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "captions.txt"
         write_captions(args.source, args.captions, made)
         speed(made.read_text(encoding="utf-8").splitlines())
     lines = args.source.read_text(encoding="utf-8").splitlines()
-    recall(lines)
+    recall(lines, args.originals)
     dropped(sorted({line.strip() for line in lines}))
 
 
@@ -73,10 +79,10 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def recall(lines: Sequence[str]) -> None:
+def recall(lines: Sequence[str], count: int) -> None:
     rng = Random(0)
     usable = sorted({line for line in lines if 5 <= len(line.split()) <= 15})
-    originals = [line.split() for line in rng.sample(usable, 1000)]
+    originals = [line.split() for line in rng.sample(usable, count)]
     vocabulary = [word for words in originals for word in words]
     texts = [" ".join(words) for words in originals]
     for kind in KINDS[1:]:
@@ -86,8 +92,8 @@ def recall(lines: Sequence[str]) -> None:
         f"recall {len(wanted & found.keys()) / len(wanted):.2%} of {len(wanted):,} by brute force"
     )
     for number, kind in enumerate(KINDS):
-        places = range(1000 * number, 1000 * (number + 1))
-        shares = [sum(place in which for place in places) / 1000 for which in (found, wanted)]
+        places = range(count * number, count * (number + 1))
+        shares = [sum(place in which for place in places) / count for which in (found, wanted)]
         print(f"{kind:<10}  {shares[0]:6.1%} are near-duplicates, {shares[1]:6.1%} by brute force")
 
 

@@ -120,11 +120,16 @@ def missed(captions: Iterable[LabelledCaption]) -> list[str]:
     ]
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--missed", action="store_true", help="print what went wrong")
     parser.add_argument("--write", action="store_true", help=f"write {FIGURES_FILE}")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = make_parser().parse_args(argv)
     results = {}
     for name in SETS:
         captions = labelled_captions(name)

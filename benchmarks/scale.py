@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -129,13 +130,15 @@ def footprint(folder: Path) -> tuple[int, int]:
     return files, size
 
 
-def measure(count: int, candidates: int, parent: Path | None) -> dict[str, dict[str, float]]:
-    """What each step takes with so many captions."""
+def measure(
+    count: int, candidates: int, parent: Path | None, steps: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """What each of some steps takes with so many captions."""
     results = {}
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         captions, out = Path(folder) / "captions.txt", Path(folder) / "run"
         write_captions(count, captions)
-        for name, stage, formats in STEPS:
+        for name, stage, formats in (step for step in STEPS if step[0] in steps):
             command = [sys.executable, __file__, "--step", stage, formats]
             command += [str(captions), str(out), str(candidates)]
             began = time.monotonic()
@@ -165,18 +168,27 @@ def row(count: int, name: str, one: dict[str, float], before: dict[str, float]) 
     return "| " + " | ".join(cells) + " |"
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--captions", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--candidates", type=int, default=10)
+    names = [step[0] for step in STEPS]
+    parser.add_argument("--steps", nargs="+", choices=names, default=names)
     parser.add_argument("--folder", type=Path, help="where runs are made; they are removed again")
     parser.add_argument("--step", nargs=5, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
     if args.step is not None:
         stage, formats, captions, out, candidates = args.step
         do_step(stage, formats, captions, out, int(candidates))
         return
-    results = {count: measure(count, args.candidates, args.folder) for count in args.captions}
+    results = {
+        count: measure(count, args.candidates, args.folder, args.steps) for count in args.captions
+    }
     header = "captions | step | wall s | user s | system s | peak MB | files | disk MB"
     print(f"\n| {header} | user x | peak x |\n|{' --- |' * 10}")
     earlier: dict[str, dict[str, float]] = {}

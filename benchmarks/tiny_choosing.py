@@ -87,7 +87,8 @@ def ssim_score(image: Image.Image) -> float:
 
 def held_out_captions(count: int, seed: int) -> tuple[list[str], list[Claim]]:
     """Captions of held-out claims, none of them bundled, that the caption rules let pass."""
-    bundled = {json.loads(line)["caption"] for line in captions_path().open(encoding="utf-8")}
+    lines = captions_path().read_text(encoding="utf-8").splitlines()
+    bundled = {json.loads(line)["caption"] for line in lines}
     rng = Random(seed)
     found: dict[str, Claim] = {}
     while len(found) < count:
@@ -164,8 +165,15 @@ def choosing(right: Floats, score: Floats, rng: np.random.Generator) -> dict[str
     }
 
 
+def mean(values: Floats) -> float:
+    """The mean; NaN of none."""
+    return float(values.mean()) if len(values) else float("nan")
+
+
 def auc(high: Floats, low: Floats) -> float:
-    """Probability that a value of `high` exceeds one of `low` (ties count half)."""
+    """Probability that a value of `high` exceeds one of `low` (ties count half); NaN: of none."""
+    if not len(high) or not len(low):
+        return float("nan")
     ranks = np.searchsorted(np.sort(low), high) + np.searchsorted(np.sort(low), high, "right")
     return float(ranks.mean() / (2 * len(low)))
 
@@ -246,8 +254,8 @@ def contact_sheet(images: list[list[Image.Image]], right: Floats, path: Path) ->
     sheet.save(path)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Measure, and write a JSON and a Markdown file."""
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     settings = Recipe.load("tiny").generation
     parser.add_argument("--captions", type=int, default=2000)
@@ -259,7 +267,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=HELD_OUT_SEED)
     parser.add_argument("--out", type=Path, default=Path("results/tiny_choosing"))
     parser.add_argument("--sheet", type=Path, default=None, help="write a contact sheet here")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, and write a JSON and a Markdown file."""
+    args = make_parser().parse_args(argv)
     torch.set_num_threads(args.threads)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     clip = Clip.load()
@@ -293,8 +306,8 @@ def main(argv: list[str] | None = None) -> None:
         "means": {
             kind: {
                 "clip": float(cosine[rows].mean()),
-                "clip_right": float(cosine[rows][right[rows] > 0].mean()),
-                "clip_wrong": float(cosine[rows][right[rows] == 0].mean()),
+                "clip_right": mean(cosine[rows][right[rows] > 0]),
+                "clip_wrong": mean(cosine[rows][right[rows] == 0]),
                 "ssim": float(ssim[rows].mean()),
                 "ssim_std": float(ssim[rows].std()),
                 "auc_generated": auc(cosine[rows][right[rows] > 0], cosine[rows][right[rows] == 0]),

@@ -9,6 +9,7 @@ with the same model, batches, optimiser. Time of the processor is measured: othe
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 import time
@@ -24,15 +25,13 @@ from synthvlm.tiny.questions import sample_question
 from synthvlm.tiny.world import render
 from synthvlm.training.recipe import TrainingRecipe
 
-SAMPLES = 1000
 
-
-def save_data(folder: Path) -> None:
+def save_data(folder: Path, samples: int) -> None:
     """Drawings, each with a question and its answer."""
     rng = Random(0)
     (folder / "images").mkdir(parents=True)
     entries = []
-    for n in range(SAMPLES):
+    for n in range(samples):
         scene = sample_scene(sample_claim(rng), rng)
         question = sample_question(scene, rng)
         assert question is not None
@@ -72,18 +71,27 @@ def bare_loop(recipe: TrainingRecipe, samples: Path) -> float:
     return time.process_time() - began
 
 
-def main() -> None:
-    """Measure both, three times in turn."""
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=1000, help="questions")
+    parser.add_argument("--turns", type=int, default=3)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure both in turn."""
     from synthvlm.training.train import train
 
+    args = make_parser().parse_args(argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        save_data(folder / "data")
+        save_data(folder / "data", args.samples)
         recipe = TrainingRecipe.load(
             "tiny-finetune", data=[folder / "data"], overrides=["report=false"]
         )
-        for turn in range(3):
+        for turn in range(args.turns):
             began = time.process_time()
             train(recipe, folder / str(turn))
             whole = time.process_time() - began

@@ -53,13 +53,18 @@ CURATION_OFF = [
 ]
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(".claim"))
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
     parser.add_argument("--noise", type=float, default=1.0, help="factor of the noise's shares")
-    args = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
     out: Path = args.out.resolve()
     web, top = out / "a", round(0.18 * args.pairs)
 

@@ -56,7 +56,8 @@ class Run:
         return f"{self.arm}{'-equal-steps' if self.equal_steps else ''}-{self.seed}"
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(".claim"))
     parser.add_argument("--seeds", type=int, default=5)
@@ -66,7 +67,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--equal-steps", action="store_true", help="also the second table")
     parser.add_argument("--full", action="store_true", help="that, and more numbers of samples")
-    args = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
     out: Path = args.out.resolve()
     if not (out / "questions" / "text.json").exists():
         make_questions(out / "questions")

@@ -38,11 +38,16 @@ Results = dict[tuple[str, bool], list[dict[str, Any]]]
 Metric = Callable[[dict[str, Any]], float | None]
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(".claim"))
     parser.add_argument("--to", type=Path, default=HERE / "results.md", help="the figure beside it")
-    args = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
     results: Results = defaultdict(list)
     for file in sorted((args.out / "results").glob("*.json")):
         result = json.loads(file.read_text())

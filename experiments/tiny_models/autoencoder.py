@@ -24,10 +24,11 @@ from experiments.tiny_models.loop import Run, seed_step
 from synthvlm.tiny.captions import sample_claim, sample_scene
 from synthvlm.tiny.world import Scene, render
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 
-def _options(argv: list[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     options.add_training(
         parser,
@@ -39,7 +40,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
         seed=1,
     )
     parser.add_argument("--noise", type=float, default=0.6, help="at most, in latent spreads")
-    return parser.parse_args(argv)
+    return parser
 
 
 def _draw(count: int, rng: Random, *, whole: bool) -> npt.NDArray[np.uint8]:
@@ -91,7 +92,7 @@ def _losses(model: AutoencoderTiny, images: torch.Tensor, noise: float) -> dict[
 
 def main(argv: list[str] | None = None) -> None:
     """Train, or go on training, and write checkpoints."""
-    args = _options(argv)
+    args = make_parser().parse_args(argv)
     options.start(args)
     model = build().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.98))

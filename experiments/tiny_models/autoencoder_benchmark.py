@@ -24,11 +24,16 @@ from synthvlm.tiny.world import render
 LEVELS = (0.0, 0.1, 0.3, 0.5, 0.7)
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vae", type=Path, default=pipeline_path() / "vae")
     parser.add_argument("--drawings", type=int, default=500)
-    args = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rng = Random(5)

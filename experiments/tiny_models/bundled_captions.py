@@ -15,7 +15,7 @@ from typing import Final
 from synthvlm.tiny import captions_path
 from synthvlm.tiny.captions import KINDS, phrase, sample_claim
 
-__all__ = ["BUNDLED_SEED", "main", "world_captions"]
+__all__ = ["BUNDLED_SEED", "main", "make_parser", "world_captions"]
 
 BUNDLED_SEED: Final = 20_000
 _GOOD: Final = 120
@@ -87,11 +87,16 @@ def _look_alikes(captions: list[str]) -> list[str]:
     ]
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Write the caption file."""
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=captions_path())
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the caption file."""
+    args = make_parser().parse_args(argv)
     good = world_captions(_GOOD, BUNDLED_SEED)
     captions = [*good, *_DIRT, *_look_alikes(good)]
     Random(BUNDLED_SEED).shuffle(captions)

@@ -27,17 +27,18 @@ from experiments.tiny_models.tokenizer import PREFIX
 from synthvlm.tiny.captions import phrase
 from synthvlm.tiny.world import render
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 
-def _options(argv: list[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     options.add_training(parser, out="clip.pt", steps=100_000, batch=64, rate=1e-3, seed=2)
     options.add_files(parser, "tokenizer", "autoencoder.pt")
     parser.add_argument("--autoencoder-from", type=int, default=1000, help="first step")
     parser.add_argument("--negatives", type=int, default=3, help="changed captions per picture")
     parser.add_argument("--malformed", type=float, default=0.12, help="share of such pictures")
-    return parser.parse_args(argv)
+    return parser
 
 
 def _optimiser(trainer: Trainer, rate: float) -> torch.optim.Optimizer:
@@ -92,7 +93,7 @@ def _mean_cosines(cosines: torch.Tensor, batch: Batch) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Train, or go on training, and write checkpoints."""
-    args = _options(argv)
+    args = make_parser().parse_args(argv)
     options.start(args)
     tokenizer = CLIPTokenizer.from_pretrained(args.tokenizer)
     trainer = Trainer(build(tokenizer))

@@ -34,10 +34,11 @@ from experiments.tiny_models.loop import Run, seed_step
 from synthvlm.tiny.captions import KINDS, Claim, is_held_out, phrase, sample_claim, sample_scene
 from synthvlm.tiny.world import render
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 
-def _options(argv: list[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     options.add_training(parser, out="diffusion.pt", steps=100_000, batch=48, rate=8e-4, seed=3)
     options.add_files(parser, "tokenizer", "autoencoder.pt", "clip.pt")
@@ -46,7 +47,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ranks", type=int, default=1, help="processes that train together")
     parser.add_argument("--rank", type=int, default=0, help="which of them this one is")
     parser.add_argument("--port", type=int, default=29511, help="where they meet")
-    return parser.parse_args(argv)
+    return parser
 
 
 def _draw(count: int, mix: list[float], rng: Random) -> tuple[torch.Tensor, list[str]]:
@@ -106,7 +107,7 @@ def _loss(
 
 def main(argv: list[str] | None = None) -> None:
     """Train, or go on training, and write checkpoints."""
-    args = _options(argv)
+    args = make_parser().parse_args(argv)
     options.start(args)
     if args.ranks > 1:
         meeting = f"tcp://127.0.0.1:{args.port}"

@@ -25,7 +25,14 @@ from experiments.tiny_models import (
     options,
 )
 
-__all__ = ["clip_processor", "main", "write_clip", "write_language", "write_pipeline"]
+__all__ = [
+    "clip_processor",
+    "main",
+    "make_parser",
+    "write_clip",
+    "write_language",
+    "write_pipeline",
+]
 
 _CARD = """---
 license: apache-2.0
@@ -169,12 +176,17 @@ def _replace(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Export what there is of the pipeline and the CLIP."""
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", type=Path, default=Path("src/synthvlm/tiny/weights"))
     options.add_files(parser, "tokenizer", "clip.pt", "diffusion.pt")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Export what there is of the pipeline and the CLIP."""
+    args = make_parser().parse_args(argv)
     torch.set_num_threads(1)
     args.to.mkdir(parents=True, exist_ok=True)
     for name, path, write in (

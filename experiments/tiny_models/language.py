@@ -18,17 +18,18 @@ from experiments.tiny_models.language_model import build, make_tokenizer
 from experiments.tiny_models.language_rows import Row, sample_row
 from experiments.tiny_models.loop import Run, seed_step
 
-__all__ = ["accuracy", "main"]
+__all__ = ["accuracy", "main", "make_parser"]
 
 _IGNORED = -100  # the label of what is not learned
 
 
-def _options(argv: list[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     options.add_training(parser, out="language.pt", steps=6000, batch=32, rate=1e-3, seed=4)
     parser.add_argument("--short-until", type=int, default=2000, help="last step of short rows")
     parser.add_argument("--export", type=Path, default=None)
-    return parser.parse_args(argv)
+    return parser
 
 
 def _batch(tokenizer: PreTrainedTokenizerFast, rows: list[Row]) -> dict[str, torch.Tensor]:
@@ -72,7 +73,7 @@ def accuracy(
 
 def main(argv: list[str] | None = None) -> None:
     """Train, or go on training; write checkpoints; export."""
-    args = _options(argv)
+    args = make_parser().parse_args(argv)
     if args.export is not None:
         export.write_language(args.export, checkpoint.needed(args.out))
         return

@@ -21,10 +21,15 @@ from synthvlm.tiny.questions import TOPICS, sample_question
 from synthvlm.tiny.world import Scene
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=200, help="questions of each topic")
-    args = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(language_path(), padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(language_path(), dtype=torch.float32).eval()

@@ -21,7 +21,7 @@ from experiments.tiny_models import checkpoint, clip_model, diffusion_model
 from experiments.tiny_models.options import FOLDER
 from synthvlm.tiny import clip_path, pipeline_path
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 
 def _state(module: nn.Module, **more: Any) -> dict[str, Any]:
@@ -37,11 +37,16 @@ def _state(module: nn.Module, **more: Any) -> dict[str, Any]:
     }
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Write the tokenizer and the checkpoints; refuse to overwrite any."""
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", type=Path, default=FOLDER)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the tokenizer and the checkpoints; refuse to overwrite any."""
+    args = make_parser().parse_args(argv)
     args.to.mkdir(parents=True, exist_ok=True)
     files = [args.to / f"{name}.pt" for name in ("autoencoder", "clip", "diffusion")]
     for file in files:

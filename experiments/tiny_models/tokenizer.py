@@ -17,7 +17,7 @@ from transformers import CLIPTokenizer
 
 from synthvlm.tiny.captions import phrase, sample_claim
 
-__all__ = ["PREFIX", "byte_characters", "learn_merges", "main"]
+__all__ = ["PREFIX", "byte_characters", "learn_merges", "main", "make_parser"]
 
 PREFIX = "A photo depicts "
 
@@ -75,12 +75,17 @@ def _merge(letters: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Write the tokenizer's folder."""
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(".training/tokenizer"))
     parser.add_argument("--merges", type=int, default=470)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the tokenizer's folder."""
+    args = make_parser().parse_args(argv)
     rng = Random(0)
     words: Counter[str] = Counter()
     for _ in range(5000):
