@@ -78,7 +78,7 @@ def assert_finishes(result: Result) -> None:
         ("c.jsonl", b"", "{path}: the file holds no captions"),
         ("c.json", b"", "{path}, line 1, column 1: invalid JSON: "),
         ("c.json", b"[]", "{path}: the file holds no captions"),
-        ("c.json", b'{"caption": "x"}', "{path}: expected a JSON list of objects"),
+        ("c.json", b'"x"', "{path}: expected a JSON list of objects"),
         ("c.json", b"[\n" * 36 + b"{nonsense", "{path}, line 37, column 10: invalid JSON: "),
         ("c.csv", b"", "{path}: the file holds no captions"),
         ("c.csv", b"id,text\n1,x\n", "{path}: there is no column 'caption', only 'id', 'text'"),

@@ -224,7 +224,7 @@ def test_unreadable_captions_are_counted(tmp_path: Path, generator: Generator) -
     assert any(
         "the run will stop: 2 of 22 captions are unreadable, more" in note for note in found.notes
     )
-    path.write_text("{\n[]\n")
+    path.write_text("bad\n[]\n")
     with pytest.raises(CaptionSourceError, match="none of 2 captions can be read; the first: "):
         plan(recipe(path))
 

@@ -10,7 +10,6 @@ import heapq
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +26,7 @@ from synthvlm.stages.curation.losses import Losses
 from synthvlm.stages.curation.resources import (
     OriginalImages,
     is_written,
+    limited_captions,
     normalizer,
     source_captions,
 )
@@ -132,8 +132,11 @@ def _refuse_written(recipe: Recipe) -> None:
 
 def _captions(recipe: Recipe, say: Callable[[str], None]) -> Iterator[Caption]:
     normalize = normalizer(recipe)
-    sources = (source_captions(recipe, source, normalize, say) for source in recipe.sources)
-    return islice(chain.from_iterable(sources), recipe.limit)
+
+    def read(source: SourceSettings, most: int | None) -> Iterator[Caption]:
+        return source_captions(recipe, source, normalize, say)
+
+    return limited_captions(recipe, read, say)
 
 
 def _hash(text: str) -> int:

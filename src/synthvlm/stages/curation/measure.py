@@ -18,7 +18,12 @@ from synthvlm.data import Caption, measure_schema
 from synthvlm.errors import TooManyFailuresError
 from synthvlm.recipe import source_name
 from synthvlm.stages.curation.losses import Losses
-from synthvlm.stages.curation.resources import is_written, normalizer, source_captions
+from synthvlm.stages.curation.resources import (
+    is_written,
+    limited_captions,
+    normalizer,
+    source_captions,
+)
 from synthvlm.stages.curation.rules import load_text_rules
 from synthvlm.stages.curation.written import stages_of, written_captions
 from synthvlm.stages.fingerprints import (
@@ -257,14 +262,13 @@ def _captions(
     say: Callable[[str], None],
 ) -> Iterator[Caption]:
     """The captions of all sources in order, read or written as they are asked for."""
-    left = recipe.limit
-    for source, digest in zip(recipe.sources, digests, strict=True):
-        captions = _captions_of(run, recipe, source, digest, left, resources, say)
-        for caption in islice(captions, left):
-            left = left and left - 1
-            yield caption
-        if left == 0:
-            return
+    digest_of = dict(zip(map(source_name, recipe.sources), digests, strict=True))
+
+    def read(source: SourceSettings, most: int | None) -> Iterator[Caption]:
+        digest = digest_of[source_name(source)]
+        return _captions_of(run, recipe, source, digest, most, resources, say)
+
+    return limited_captions(recipe, read, say)
 
 
 def _captions_of(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, TypedDict
 
 from synthvlm.errors import RecipeError
@@ -27,6 +29,7 @@ __all__ = [
     "ReaderArguments",
     "endpoint_client",
     "is_written",
+    "limited_captions",
     "normalizer",
     "reader_arguments",
     "source_captions",
@@ -110,6 +113,38 @@ def source_captions(
         normalize=normalize,
         **reader_arguments(source),
     )
+
+
+def limited_captions(
+    recipe: Recipe,
+    read: Callable[[SourceSettings, int | None], Iterator[Caption]],
+    say: Callable[[str], None],
+) -> Iterator[Caption]:
+    """The captions of all sources in order, up to the limit of the recipe.
+
+    Of a source whose captions do not look like captions, a warning is said at its end.
+
+    Args:
+        recipe: The recipe.
+        read: Reads the captions of a source, of which so many are wanted; None: all.
+        say: Takes lines for people.
+    """
+    from synthvlm.captions.readers.appearance import Appearance
+    from synthvlm.captions.readers.records import AS_USUAL, Fields
+
+    left = recipe.limit
+    for number, source in enumerate(recipe.sources):
+        is_table = reader_arguments(source)["table"] != AS_USUAL
+        is_txt = source.format == "auto" and re.search(r"\.txt(\.\w+)?$", source.path) is not None
+        appearance = Appearance(are_lines=source.format == "txt" or (is_txt and not is_table))
+        for caption in appearance.watched(islice(read(source, left), left)):
+            left = left and left - 1
+            yield caption
+        if not is_written(source):
+            name = f"source {source_name(source)!r}"
+            appearance.doubts(Fields(name, "caption", None, place=f"sources.{number}", say=say))
+        if left == 0:
+            return
 
 
 class OriginalImages:
