@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -324,19 +325,47 @@ def test_run_folder_that_is_a_file(tmp_path: Path) -> None:
     assert "part of the path is a file" in line
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"seed: [", b"seed: x", b"sead: 1"])
-def test_run_folder_with_a_damaged_recipe(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [None, b"", b"[]", b"\xff\xfe", b"seed: [", b"seed: x", b"sead: 1", "cut off"]
+)
+def test_a_run_whose_recipe_is_damaged_goes_on_by_what_the_refusal_advises(
+    tmp_path: Path, content: bytes | str | None
+) -> None:
     captions = jsonl(tmp_path / "c.jsonl", rows(GOOD[:3]))
-    assert_finishes(synthvlm(tmp_path, captions))
-    recipe = tmp_path / "run" / "recipe.yaml"
+    folder = tmp_path / "run"
+    assert_finishes(synthvlm(tmp_path, captions, "--set", "run.shard_size=2"))
+    recipe = folder / "recipe.yaml"
     whole = recipe.read_bytes()
-    recipe.write_bytes(content)
-    result = synthvlm(tmp_path, captions)
-    assert result.code == 1
-    assert str(recipe) in result.err.splitlines()[0]
-    assert "Traceback" not in result.err
-    recipe.write_bytes(whole)
-    assert_finishes(synthvlm(tmp_path, captions))
+    if content is None:
+        recipe.unlink()
+    else:
+        cut_off = whole[: whole.index(b"selection:")]
+        recipe.write_bytes(content if isinstance(content, bytes) else cut_off)
+    lines = {
+        refusal(run([*command], tmp_path, use_fake_models))
+        for command in (
+            ["run", "--out", folder],
+            ["status", folder],
+            ["verify", folder],
+            ["publish", folder, tmp_path / "published"],
+            ["regenerate", folder, "--id", "a"],
+        )
+    }
+    (line,) = lines
+    assert line.startswith(f"{recipe} is missing, empty or damaged: ")
+    options = ["--captions", captions, *FAKE_MODELS]
+    advised = shlex.split(line.rpartition(": synthvlm ")[2].replace("RECIPE", "tiny"))
+    # Without an option of the run, what is missing is named, and images are not lost.
+    line = refusal(run([*advised, *options], tmp_path, use_fake_models))
+    assert line == f"the shards of {folder} hold 2 captions, not 16: add --set run.shard_size=2"
+    result = run(
+        [*advised, *options, *shlex.split(line.rpartition("add ")[2])], tmp_path, use_fake_models
+    )
+    assert_finishes(result)
+    assert "recipe.yaml was lost or damaged: the recipe given now takes its place" in result.out
+    assert "generate: 0 candidates generated" in result.out
+    assert "export: 3 pairs exported (up to date, nothing to do)" in result.out
+    assert recipe.read_bytes() == whole
 
 
 def test_damaged_table_of_an_earlier_run(tmp_path: Path) -> None:

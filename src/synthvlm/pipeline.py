@@ -141,6 +141,7 @@ class Pipeline:
 
         run, progress = self.folder, self._progress
         self._fix_dtype()
+        self._write_recipe()
         captions = run.markers("curate")
         load = self._load_models or Models.load
         generated_summary = self._finished(
@@ -176,7 +177,7 @@ class Pipeline:
         Shards are ranges of rows, so their size cannot change. The number of threads changes the
         rounding of results. The dtype does too, unless the model is another one anyway.
         """
-        old = _fixed_settings(self.folder)
+        old = self._old_settings()
         threads = self.recipe.run.threads
         dtype = self.recipe.generation.dtype
         if old is not None:
@@ -196,6 +197,26 @@ class Pipeline:
         if threads == "auto":
             threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         self._update_recipe({"run": {"threads": threads}, "generation": {"dtype": dtype}})
+        if old is None and self.folder.holds_work():
+            self._fix_dtype()  # as the run did whose recipe is lost
+
+    def _old_settings(self) -> Recipe | None:
+        """The settings that an earlier run fixed; None if there is none, or if they are lost."""
+        if self.folder.exists(RECIPE_FILE):
+            with suppress(_LostRecipeError):
+                return _fixed_settings(self.folder)
+        # The number of threads is lost; the size of shards can be told from two of them.
+        sizes = [marker.facts.get("captions") for marker in self.folder.markers("measure").values()]
+        if sizes:
+            self._progress.note(
+                f"note: {RECIPE_FILE} was lost or damaged: the recipe given now takes its place"
+            )
+        if len(sizes) > 1 and sizes[0] != self.recipe.run.shard_size:
+            raise RunFolderError(
+                f"the shards of {self.folder.url} hold {sizes[0]} captions, not "
+                f"{self.recipe.run.shard_size}: add --set run.shard_size={sizes[0]}"
+            )
+        return None
 
     def _fix_dtype(self) -> None:
         if self.recipe.generation.dtype == "auto":
@@ -206,7 +227,6 @@ class Pipeline:
                 device = "cuda"  # of the workers; the driver may have none
             dtype = generation_dtype(self.recipe, device)
             self._update_recipe({"generation": {"dtype": dtype}})
-            self._write_recipe()
 
     def _update_recipe(self, changes: dict[str, dict[str, object]]) -> None:
         sections = {
@@ -221,8 +241,27 @@ class Pipeline:
             self.folder.write(RECIPE_FILE, text)
 
 
+class _LostRecipeError(RunFolderError):
+    """A run folder whose recipe is missing, empty or damaged."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        card = ""
+        if folder.exists("dataset/README.md"):
+            card = " (dataset/README.md shows its settings)"
+        super().__init__(
+            f"{folder.path(RECIPE_FILE)} is missing, empty or damaged: put a copy back, or have it "
+            f"written anew, and what is finished kept, with the recipe and options of this run"
+            f"{card}: synthvlm run RECIPE --out {shlex.quote(folder.url)}"
+        )
+
+
 def earlier_recipe(folder: RunFolder) -> Recipe | None:
-    """The recipe of a run folder; None if there is no run yet."""
+    """The recipe of a run folder; None if there is no run yet.
+
+    Raises:
+        RunFolderError: The recipe is missing, empty or damaged.
+        RecipeError: It is not one of this version with the plug-ins that are loaded.
+    """
     values = _earlier_values(folder)
     return None if values is None else Recipe.from_values(values, folder.path(RECIPE_FILE))
 
@@ -244,14 +283,17 @@ def _fixed_settings(folder: RunFolder) -> Recipe | None:
 
 def _earlier_values(folder: RunFolder) -> dict[str, Any] | None:
     if not folder.exists(RECIPE_FILE):
+        if folder.holds_work():
+            raise _LostRecipeError(folder)
         return None
-    where = folder.path(RECIPE_FILE)
     try:
-        return parse_recipe(folder.read(RECIPE_FILE).decode("utf-8"), where)
+        values = parse_recipe(folder.read(RECIPE_FILE).decode("utf-8"), folder.path(RECIPE_FILE))
     except (RecipeError, UnicodeDecodeError):
-        raise RunFolderError(
-            f"{where} is damaged: delete it, and run again with your recipe"
-        ) from None
+        raise _LostRecipeError(folder) from None
+    # A run writes every section; the last one is missing where the end was cut off.
+    if not isinstance(values.get("run"), dict) and folder.holds_work():
+        raise _LostRecipeError(folder)
+    return values
 
 
 def open_run(url: str, clock: Clock | None = None) -> tuple[RunFolder, Recipe]:

@@ -87,12 +87,16 @@ class RunFolder:
         if kind == "directory":
             names = self._storage.children()
             other_files = [name for name in names if not name.startswith(".")]
-            if other_files and RECIPE_FILE not in names:
+            if other_files and RECIPE_FILE not in names and not self.holds_work():
                 raise RunFolderError(
                     f"{self.url} is not a run folder: it contains {sorted(other_files)[0]!r} but "
                     f"no {RECIPE_FILE}; name a new or empty folder"
                 )
         self._storage.make()
+
+    def holds_work(self) -> bool:
+        """Whether a run has committed something, whatever became of its recipe."""
+        return bool(self.listing("done/measure") or self.listing("done/generate"))
 
     @contextmanager
     def held(
