@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 from synthvlm.tiny.questions import TOPICS
 
@@ -62,18 +63,20 @@ def test_quotas_keep_what_captions_name_and_take_the_best_of_each_kind(tmp_path:
     assert kept == {"00", "01", "02", "03", "12", "13"}
 
 
-def test_questions_are_as_many_as_they_should_be(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("easy_vqa")
-    from experiments.claim.questions import (
-        INSTRUCTIONS,
-        PER_GROUP,
-        PER_TOPIC,
-        PROBES,
-        make_questions,
-    )
+    from experiments.claim.questions import make_questions
 
-    make_questions(tmp_path)
-    files = {file.stem: json.loads(file.read_bytes()) for file in tmp_path.glob("*.json")}
+    folder = tmp_path_factory.mktemp("claim") / "questions"
+    make_questions(folder)
+    return folder
+
+
+def test_questions_are_as_many_as_they_should_be(questions: Path) -> None:
+    from experiments.claim.questions import INSTRUCTIONS, PER_GROUP, PER_TOPIC, PROBES
+
+    files = {file.stem: json.loads(file.read_bytes()) for file in questions.glob("*.json")}
     groups = Counter(entry["group"] for entry in files["easy-vqa"])
     assert groups == dict.fromkeys(("colour", "shape", "yes-no"), PER_GROUP)
     topics = Counter(entry["group"] for entry in files["world"])
@@ -83,9 +86,31 @@ def test_questions_are_as_many_as_they_should_be(tmp_path: Path) -> None:
     assert len(instructions) == INSTRUCTIONS
     assert sum(entry["image"].startswith("easy-train-") for entry in instructions) == 1000
     for entry in (*files["easy-vqa"], *files["world"], *instructions):
-        assert (tmp_path / "images" / entry["image"]).is_file()
+        assert (questions / "images" / entry["image"]).is_file()
     tested = {entry["image"] for entry in (*files["easy-vqa"], *files["world"])}
     assert not tested & {entry["image"] for entry in instructions}
+
+
+def test_the_commands_in_small(questions: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    from experiments.claim import arms, summary
+    from experiments.claim.run import Run, carry_out
+
+    out = tmp_path / "claim"
+    arms.main(["--out", str(out), "--pairs", "12", "--arms", "a", "b", "d"])
+    few = out / "questions"
+    few.mkdir()
+    (few / "images").symlink_to(questions / "images")
+    for file in questions.glob("*.json"):
+        (few / file.name).write_text(json.dumps(json.loads(file.read_bytes())[::200]))
+    # What `run` does in a process of its own for each run.
+    threads = torch.get_num_threads()
+    carry_out(out, Run("d", 0, False, (8,)))
+    torch.set_num_threads(threads)
+    summary.main(["--out", str(out), "--to", str(out / "results.md")])
+    rows = (out / "results.md").read_text("utf-8").splitlines()
+    assert any(row.startswith("| D: the web, B's size | 2 |") for row in rows)
+    assert "8 instruction samples, 1 seeds:" in rows
 
 
 def test_every_arm_has_every_seed_once() -> None:

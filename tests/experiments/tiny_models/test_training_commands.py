@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
-from experiments.tiny_models import autoencoder, checkpoint, clip, diffusion, restore
+from experiments.tiny_models import (
+    autoencoder,
+    autoencoder_benchmark,
+    checkpoint,
+    clip,
+    diffusion,
+    export,
+    language,
+    language_benchmark,
+    restore,
+)
+
+
+@pytest.fixture(autouse=True)
+def _as_many_threads_as_before() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +65,20 @@ def test_what_another_command_has_to_make_first_is_one_line(made: Path, tmp_path
     options = ["--tokenizer", str(made / "tokenizer"), "--autoencoder", str(tmp_path / "none.pt")]
     with pytest.raises(SystemExit, match=r"none\.pt is missing: train that part first"):
         diffusion.main([*options, "--out", str(tmp_path / "out.pt")])
+
+
+def test_the_other_commands_run_in_small(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    autoencoder_benchmark.main(["--drawings", "4"])
+    assert "| 0.0 | 100.0 |" in capsys.readouterr().out
+    language_benchmark.main(["--count", "2"])
+    assert re.search(r"captions true of their grid: \d+\.0 % of 2", capsys.readouterr().out)
+    options = [f"--{name}={made / name}.pt" for name in ("clip", "diffusion")]
+    export.main(["--to", str(tmp_path), f"--tokenizer={made / 'tokenizer'}", *options])
+    assert (tmp_path / "clip" / "model.safetensors").is_file()
+    assert (tmp_path / "pipeline" / "model_index.json").is_file()
+    state = ["--out", str(tmp_path / "language.pt")]
+    language.main([*state, "--steps", "2", "--batch", "2"])
+    language.main([*state, "--export", str(tmp_path / "language")])
+    assert (tmp_path / "language" / "model.safetensors").is_file()
