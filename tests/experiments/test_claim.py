@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from synthvlm import Recipe
 from synthvlm.tiny.questions import TOPICS
 
 
@@ -97,7 +98,8 @@ def test_the_commands_in_small(questions: Path, tmp_path: Path) -> None:
     from experiments.claim.run import Run, carry_out
 
     out = tmp_path / "claim"
-    arms.main(["--out", str(out), "--pairs", "12", "--arms", "a", "b", "d"])
+    arms.main(["--out", str(out), "--pairs", "12", "--arms", "a", "d"])
+    assert Recipe.load(str(arms.HERE / "pipeline.yaml"), overrides=arms.CURATION_OFF)  # arm B
     few = out / "questions"
     few.mkdir()
     (few / "images").symlink_to(questions / "images")

@@ -195,6 +195,7 @@ def test_files_and_worker_processes(plain: Environment, files: Path, tmp_path: P
         assert "one of your own is added by --plugin FILE.py" in done.text
 
 
+@pytest.mark.long
 def test_ray_has_the_package_and_the_files(
     outside: Environment, files: Path, tmp_path: Path
 ) -> None:

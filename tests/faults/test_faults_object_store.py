@@ -54,6 +54,7 @@ def assert_undisturbed(lab: Lab, url: str) -> None:
     lab.assert_undisturbed(out)
 
 
+@pytest.mark.long
 def test_one_request_in_ten_fails_and_the_store_goes_away(
     tiny_lab: Lab, store: ObjectStore
 ) -> None:

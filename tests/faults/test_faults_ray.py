@@ -27,6 +27,7 @@ def nodes() -> Iterator[Nodes]:
         yield cluster
 
 
+@pytest.mark.long
 def test_worker_node_and_driver_killed_in_one_run(lab: Lab, nodes: Nodes) -> None:
     source = random.Random(1)
     for _ in range(10):

@@ -189,7 +189,8 @@ def start_with_jumping_clocks(lab: Lab, out: Path) -> Driver:
     return lab.start(out, before=let_the_clock_jump, load_models=load_models_and_let_the_clock_jump)
 
 
-@pytest.mark.parametrize(("runs", "kills"), [(1, 0), pytest.param(20, 1, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(("runs", "kills"), [(20, 1)])
 def test_clocks_that_jump_by_hours(lab: Lab, runs: int, kills: int) -> None:
     source = random.Random(runs)
     for _ in range(runs):

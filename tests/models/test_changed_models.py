@@ -44,7 +44,7 @@ def generated(out: Path) -> list[dict[str, Any]]:
     return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
-@pytest.mark.parametrize("changed", ["tensor", "merges"])
+@pytest.mark.parametrize("changed", ["tensor", pytest.param("merges", marks=pytest.mark.long)])
 def test_run_verify_and_regenerate_notice_it(tmp_path: Path, pipeline: Path, changed: str) -> None:
     out = tmp_path / "run"
 

@@ -175,8 +175,8 @@ def test_marker_is_what_was_committed(run: RunFolder) -> None:
     assert marker.file("previews") is None
 
 
-@pytest.mark.parametrize("content", [b"", b'{"path": ', None])
-def test_marker_is_ignored_when_a_file_it_names_is_missing_or_cut_off(
+@pytest.mark.parametrize("content", [b"", b'{"path": ', b"longer" * 1000, None])
+def test_marker_is_ignored_when_a_file_it_names_is_missing_or_of_another_size(
     run: RunFolder, content: bytes | None
 ) -> None:
     damaged, whole = committed(run, 0), committed(run, 1)
@@ -187,6 +187,7 @@ def test_marker_is_ignored_when_a_file_it_names_is_missing_or_cut_off(
     else:
         run.write(name, content)
     assert run.markers("generate") == {1: whole}
+    assert (run.marker("generate", 0), run.marker("generate", 1)) == (None, whole)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synthvlm.errors import PluginError
+from synthvlm.selectors.base import check_rows
 from synthvlm.selectors.selection import by_shard, select_pairs
 from synthvlm.selectors.top import TopSelector
 
@@ -122,3 +125,31 @@ def test_by_shard_keeps_the_order_within_a_shard() -> None:
     found = [(shard, rows["n"].to_pylist()) for shard, rows in by_shard(table)]
     assert found == [(0, [2, 4]), (2, [1, 3]), (7, [5])]
     assert list(by_shard(table.slice(0, 0))) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ([0, 1], "it returned no array of row numbers"),
+        (np.array([[0, 1]]), "it returned no array of row numbers"),
+        (np.array(1), "it returned no array of row numbers"),
+        (np.array([0.0, 1.0]), "it returned no array of row numbers"),
+        (np.array([True, False]), "it returned no array of row numbers"),
+        (np.array([-1, 2]), "it returned rows beyond the 5 pairs"),
+        (np.array([0, 5]), "it returned rows beyond the 5 pairs"),
+        (np.array([0, 9]), "it returned rows beyond the 5 pairs"),
+        (np.array([3, 1, 3]), "it returned a row twice"),
+        (np.array([3, 1, 0, 2]), "it returned 4 rows, 3 were asked for"),
+    ],
+)
+def test_what_a_selector_may_not_return(rows: np.ndarray, problem: str) -> None:
+    with pytest.raises(PluginError) as refused:
+        check_rows("mine", rows, 5, 3)
+    assert str(refused.value) == f"selector 'mine': {problem}"
+
+
+@pytest.mark.parametrize("rows", [[], [0], [4, 0, 2], [2, 3, 4]])
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+@pytest.mark.parametrize("count", [3, None])
+def test_what_a_selector_may_return(rows: list[int], kind: type, count: int | None) -> None:
+    check_rows("mine", np.array(rows, kind), 5, count)

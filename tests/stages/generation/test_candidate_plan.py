@@ -85,8 +85,10 @@ def test_what_is_known_is_not_drawn_and_counts(
 
 def test_candidates_of_a_caption_are_neighbours_unless_scores_decide() -> None:
     scores: list[list[float | None]] = [[0.0, 0.0, 0.0, 0.0]] * 3
-    _, asked = generated(scores, 6, None, set())
+    plan, asked = generated(scores, 6, None, set())
+    assert not plan.waits_for_scores()
     assert asked[:5] == [("c0", 0), ("c0", 1), ("c0", 2), ("c0", 3), ("c1", 0)]
-    _, asked = generated(scores, 2, 9.0, set())
+    plan, asked = generated(scores, 2, 9.0, set())
+    assert plan.waits_for_scores()
     # The third caption goes in while the first two wait for their scores.
     assert asked[:4] == [("c0", 0), ("c1", 0), ("c2", 0), ("c0", 1)]

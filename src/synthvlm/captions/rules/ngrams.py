@@ -18,7 +18,6 @@ __all__ = ["BASE", "mix", "rows_with_repeats", "top_repetition", "total_repetiti
 
 #: Odd (hence invertible modulo 2**64) base of the polynomial hashes.
 BASE = 0x9E3779B97F4A7C15
-_MASK = 2**64 - 1
 
 
 def rows_with_repeats(
