@@ -216,6 +216,7 @@ def test_a_lowered_limit_leaves_no_trace_of_the_shards_beyond_it(out: Path) -> N
     for word in WORDS[3:]:
         assert f"a {word} horse" not in page
     card = (out / "dataset" / "README.md").read_text()
+    assert "1 shard attempts; 6 candidates generated" in page
     for row in ("captions read | 3", "captions kept | 3", "candidates | 6", "pairs | 3"):
         assert f"| {row} |" in card
 

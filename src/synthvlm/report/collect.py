@@ -97,6 +97,7 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
     events = run.events()
     lost = [int(e["shard"]) for e in set_aside(events) if e.get("stage") == _GENERATE]
     markers[_GENERATE] = present_shards(markers["curate"], markers[_GENERATE], lost)
+    events = [event for event in events if _is_present(event, markers[_GENERATE])]
     notices = _missing(markers)
     funnel = read_funnel(run, recipe, markers["curate"]) if markers["curate"] else None
     if funnel is not None:
@@ -144,6 +145,12 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
         notices=tuple(notices),
         as_of=max((float(event.get("time", 0)) for event in events), default=None),
     )
+
+
+def _is_present(event: Event, generated: Mapping[int, Marker]) -> bool:
+    """Whether an event is not of a shard that is no longer part of the data set."""
+    is_of_shard = event.get("event") == "shard" and event.get("stage") == _GENERATE
+    return not is_of_shard or event.get("shard") in generated
 
 
 def _missing(markers: Mapping[str, Mapping[int, Marker]]) -> list[str]:
