@@ -153,3 +153,14 @@ def test_what_a_selector_may_not_return(rows: np.ndarray, problem: str) -> None:
 @pytest.mark.parametrize("count", [3, None])
 def test_what_a_selector_may_return(rows: list[int], kind: type, count: int | None) -> None:
     check_rows("mine", np.array(rows, kind), 5, count)
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.3, 3), (0.300_000_4, 4), (0.300_000_01, 3)])
+def test_a_share_is_rounded_up_but_for_what_floats_add(share: float, kept: int) -> None:
+    selection = select_pairs(
+        [(0, candidates(0, 10, 1))],
+        selector=TopSelector(),
+        scorers=["clip", "ssim"],
+        top_fraction=share,
+    )[2]
+    assert selection.num_rows == kept
