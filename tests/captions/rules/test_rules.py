@@ -222,6 +222,7 @@ def test_scripts_that_are_written_without_spaces() -> None:
         "\u0e01\u0eff\u0f0b\u1000\u109f\u1780\u17ff\u2e80\u3005\u3007\u3041\u30ff\u3105\u312f\u31f0"
     )
     unspaced += "\u3400\u4dbf\u4e00\u9fff\uf900\uff66\uff9f\U00020000"
-    spaced = "aé \u0dff\u10a0\u1100\u1200\u177f\u1800\u3001\u3008\u3130\u4dc0\ua000\uac00\uff21\uff65\uffa0"
+    spaced = "aé \u0dff\u10a0\u1100\u1200\u177f\u1800\u3001\u3008\u3130\u4dc0\ua000\uac00\uff21"
+    spaced += "\uff65\uffa0"
     assert all(classify(unspaced) & UNSPACED)
     assert not any(classify(spaced) & UNSPACED)
