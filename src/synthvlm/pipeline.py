@@ -6,6 +6,7 @@ captions -> measure -> curate -> generate, score, choose -> select -> export -> 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.engines.base import LocalEngine
 from synthvlm.errors import RecipeError, RunFolderError
+from synthvlm.models.file_hashes import file_hash
 from synthvlm.progress.display import SilentProgress, Tracker
 from synthvlm.recipe import Recipe
 from synthvlm.recipe.yaml_text import parse_recipe
-from synthvlm.run_folder.folder import RECIPE_FILE, RunFolder
+from synthvlm.run_folder.folder import PIPED, RECIPE_FILE, RunFolder
 
 if TYPE_CHECKING:
     from synthvlm.engines.base import Engine
@@ -52,6 +54,7 @@ class Pipeline:
         *,
         engine: Engine | None = None,
         progress: Progress | None = None,
+        piped: Path | None = None,
     ) -> None:
         """Create a pipeline; nothing is read or written yet.
 
@@ -60,8 +63,10 @@ class Pipeline:
             out: The run folder, a local path or fsspec URL. The run of an existing one is resumed.
             engine: Runs the shards of generation; by default in this process.
             progress: Shows progress; by default nothing is shown.
+            piped: A local file among the sources that will be gone: the run keeps a copy of it.
         """
         self.recipe = recipe
+        self._piped = piped
         self.folder = RunFolder(out)
         self._engine = engine or LocalEngine()
         self._progress = progress or SilentProgress()
@@ -89,6 +94,7 @@ class Pipeline:
         self.folder.prepare()
         state = self._progress.snapshot if isinstance(self._progress, Tracker) else None
         with self.folder.held(state, self._progress.note):
+            self._keep_piped()
             self._fix_settings()
             digests = [content_digest(source) for source in self.recipe.sources]
             if until != "curate" and not replace_images:
@@ -170,6 +176,21 @@ class Pipeline:
 
         self._progress.finish(summary.stage, describe(summary), details)
         return summary
+
+    def _keep_piped(self) -> None:
+        """Copy captions that were piped in, under a name by their content, and read the copy."""
+        if self._piped is None:
+            return
+        sources = []
+        for source in self.recipe.sources:
+            if source.path == str(self._piped):
+                name = f"{PIPED}/{file_hash(self._piped)[:16]}.{source.format}"
+                if not self.folder.exists(name):
+                    self.folder.write(name, self._piped.read_bytes())
+                self._progress.note(f"note: standard input is kept as {name}, read as it ends")
+                source = source.model_copy(update={"path": self.folder.path(name)})
+            sources.append(source)
+        self.recipe = self.recipe.model_copy(update={"sources": sources})
 
     def _fix_settings(self) -> None:
         """Fix the settings that must not change within a run.
@@ -263,7 +284,17 @@ def earlier_recipe(folder: RunFolder) -> Recipe | None:
         RecipeError: It is not one of this version with the plug-ins that are loaded.
     """
     values = _earlier_values(folder)
-    return None if values is None else Recipe.from_values(values, folder.path(RECIPE_FILE))
+    if values is None:
+        return None
+    recipe = Recipe.from_values(values, folder.path(RECIPE_FILE))
+    # Captions that were piped in lie in the folder, which may have been moved.
+    sources = []
+    for source in recipe.sources:
+        piped = re.search(rf"(?:^|[/\\])({PIPED}/[0-9a-f]{{16}}\.\w+)$", source.path)
+        if piped and folder.exists(piped[1]):
+            source = source.model_copy(update={"path": folder.path(piped[1])})
+        sources.append(source)
+    return recipe.model_copy(update={"sources": sources})
 
 
 def _fixed_settings(folder: RunFolder) -> Recipe | None:

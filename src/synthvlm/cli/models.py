@@ -9,15 +9,20 @@ import typer
 
 from synthvlm.cli.errors import RESUMES, explained
 from synthvlm.cli.options import (
+    CaptionFiles,
     CaptionsOption,
     DebugOption,
+    DelimiterOption,
     DeviceOption,
+    FormatOption,
     JsonOption,
     LimitOption,
+    NoHeaderOption,
     PluginOption,
     RecipeToTry,
     RevisionOption,
     SetOption,
+    TextFieldOption,
     app,
     check_lasting,
     load_plugins,
@@ -230,6 +235,10 @@ def cost(
         str, typer.Option(help="Hub id, folder, or output of `synthvlm train`.", metavar="MODEL")
     ],
     captions: CaptionsOption = [],  # noqa: B006
+    format: FormatOption = None,
+    text_field: TextFieldOption = None,
+    no_header: NoHeaderOption = False,
+    delimiter: DelimiterOption = None,
     images: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Images to caption; default: those generated here.", metavar="FOLDER"),
@@ -259,13 +268,18 @@ def cost(
     with explained(debug, "interrupted; nothing was kept"):
         from synthvlm.planning.cost import cost_command
         from synthvlm.progress.display import terminal_progress
+        from synthvlm.recipe.piped import captions_piped_in
 
+        files = CaptionFiles(captions, format, text_field, no_header, delimiter)
         settings = load_recipe(
-            recipe, captions=captions, overrides=overrides, limit=limit, plugins=plugins
+            recipe, captions=files, overrides=overrides, limit=limit, plugins=plugins
         )
-        with terminal_progress(silent=as_json) as progress:
+        with (
+            captions_piped_in(settings) as (whole, _),
+            terminal_progress(silent=as_json) as progress,
+        ):
             text = cost_command(
-                settings,
+                whole,
                 captioner,
                 images=images,
                 pairs=pairs,

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
+
+from synthvlm.errors import RecipeError
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
 
 __all__ = [
+    "CaptionFiles",
     "CaptionsOption",
     "DebugOption",
+    "DelimiterOption",
     "DeviceOption",
     "EngineOption",
+    "FormatOption",
     "JsonOption",
     "LimitOption",
     "MetricsOption",
+    "NoHeaderOption",
     "OutOption",
     "PluginOption",
     "RecipeArgument",
@@ -24,6 +32,7 @@ __all__ = [
     "RevisionOption",
     "RunArgument",
     "SetOption",
+    "TextFieldOption",
     "WorkersOption",
     "app",
     "check_lasting",
@@ -50,7 +59,29 @@ RecipeToTry = Annotated[
 ]
 CaptionsOption = Annotated[
     list[str],
-    typer.Option(help="Caption file (.txt, .json, .jsonl, .csv, .tsv, .parquet); repeatable."),
+    typer.Option(
+        help="Caption file (.txt, .json, .jsonl, .csv, .tsv, .parquet); - is standard input; "
+        "repeatable."
+    ),
+]
+FormatOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--format", help="Format of the caption files, e.g. flickr, cc3m, coco; default: by ending."
+    ),
+]
+TextFieldOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--text-field", help="Column (name, or number from 1) or key of captions in these files."
+    ),
+]
+NoHeaderOption = Annotated[
+    bool, typer.Option("--no-header", help="The first row of these CSV or TSV files is data.")
+]
+DelimiterOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--delimiter", help="Between columns of these CSV or TSV files, e.g. ';'."),
 ]
 PluginOption = Annotated[
     list[str],
@@ -89,6 +120,52 @@ DeviceOption = Annotated[str, typer.Option(help="Torch device, or auto.")]
 RevisionOption = Annotated[Optional[str], typer.Option(help="Revision of the model on the hub.")]  # noqa: UP045
 
 
+@dataclass(frozen=True, slots=True)
+class CaptionFiles:
+    """Files of captions, and what their options say of all of them.
+
+    Attributes:
+        paths: The files; ``-`` is standard input.
+        format: As ``sources.N.format``.
+        text_field: As ``sources.N.text_field``.
+        no_header: As ``sources.N.header: false``.
+        delimiter: As ``sources.N.delimiter``.
+    """
+
+    paths: list[str]
+    format: str | None = None
+    text_field: str | None = None
+    no_header: bool = False
+    delimiter: str | None = None
+
+    def overrides(self) -> list[str]:
+        """The options as changes of a recipe whose sources are the files.
+
+        Raises:
+            RecipeError: There are options and no files.
+        """
+        settings: dict[str, object] = {
+            "format": self.format,
+            "text_field": self.text_field,
+            "header": False if self.no_header else None,
+            "delimiter": self.delimiter,
+        }
+        settings = {name: value for name, value in settings.items() if value is not None}
+        if settings and not self.paths:
+            name, value = next(iter(settings.items()))
+            raise RecipeError(
+                f"--format, --text-field, --no-header and --delimiter are about --captions: name "
+                f"these too, or give --set 'sources.0.{name}={json.dumps(value)}'"
+            )
+        from synthvlm.recipe.sources import STDIN
+
+        changes = []
+        for number, path in enumerate(self.paths):
+            names = {"name": "stdin", **settings} if path == STDIN else settings
+            changes += [f"sources.{number}.{name}={json.dumps(v)}" for name, v in names.items()]
+        return changes
+
+
 def check_lasting(url: str) -> None:
     """Check that what a command writes to a folder is there when the command has ended.
 
@@ -120,7 +197,7 @@ def load_plugins(files: list[str]) -> None:
 def load_recipe(
     recipe: str,
     *,
-    captions: list[str],
+    captions: CaptionFiles,
     overrides: list[str],
     limit: int | None,
     plugins: list[str],
@@ -134,4 +211,5 @@ def load_recipe(
     from synthvlm.recipe import Recipe
 
     load_plugins(plugins)
-    return Recipe.load(recipe, captions=captions, overrides=overrides, limit=limit)
+    changes = [*captions.overrides(), *overrides]
+    return Recipe.load(recipe, captions=captions.paths, overrides=changes, limit=limit)

@@ -9,18 +9,23 @@ import typer
 
 from synthvlm.cli.errors import explained
 from synthvlm.cli.options import (
+    CaptionFiles,
     CaptionsOption,
     DebugOption,
+    DelimiterOption,
     EngineOption,
+    FormatOption,
     JsonOption,
     LimitOption,
     MetricsOption,
+    NoHeaderOption,
     OutOption,
     PluginOption,
     RecipeArgument,
     RecipeToTry,
     RunArgument,
     SetOption,
+    TextFieldOption,
     WorkersOption,
     app,
     check_lasting,
@@ -30,6 +35,8 @@ from synthvlm.cli.options import (
 from synthvlm.safe_text import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from synthvlm.progress.display import Tracker
     from synthvlm.recipe import Recipe
 
@@ -39,6 +46,10 @@ def _stage_command(until: str, name: str, text: str) -> None:
         out: OutOption,
         recipe: RecipeArgument = None,
         captions: CaptionsOption = [],  # noqa: B006
+        format: FormatOption = None,
+        text_field: TextFieldOption = None,
+        no_header: NoHeaderOption = False,
+        delimiter: DelimiterOption = None,
         overrides: SetOption = [],  # noqa: B006
         limit: LimitOption = None,
         engine: EngineOption = "local",
@@ -56,16 +67,29 @@ def _stage_command(until: str, name: str, text: str) -> None:
     ) -> None:
         with explained(debug):
             from synthvlm.pipeline import resumed_recipe
+            from synthvlm.recipe.piped import captions_piped_in
 
             check_lasting(out)
+            files = CaptionFiles(captions, format, text_field, no_header, delimiter)
             if recipe is None:
                 load_plugins(plugins)
-                settings = resumed_recipe(out, captions=captions, overrides=overrides, limit=limit)
+                changes = [*files.overrides(), *overrides]
+                settings = resumed_recipe(out, captions=captions, overrides=changes, limit=limit)
             else:
                 settings = load_recipe(
-                    recipe, captions=captions, overrides=overrides, limit=limit, plugins=plugins
+                    recipe, captions=files, overrides=overrides, limit=limit, plugins=plugins
                 )
-            _run(settings, out, until, engine, workers, metrics, replace_images=replace_images)
+            with captions_piped_in(settings) as (whole, piped):
+                _run(
+                    whole,
+                    out,
+                    until,
+                    engine,
+                    workers,
+                    metrics,
+                    replace_images=replace_images,
+                    piped=piped,
+                )
 
     app.command(name, help=text)(command)
 
@@ -82,6 +106,10 @@ _stage_command("report", "report", "Run the stages up to the report, which is wr
 def plan(
     recipe: RecipeToTry,
     captions: CaptionsOption = [],  # noqa: B006
+    format: FormatOption = None,
+    text_field: TextFieldOption = None,
+    no_header: NoHeaderOption = False,
+    delimiter: DelimiterOption = None,
     overrides: SetOption = [],  # noqa: B006
     limit: LimitOption = None,
     sample: Annotated[
@@ -102,13 +130,18 @@ def plan(
 
         from synthvlm.planning.plan import plan as estimate
         from synthvlm.progress.display import terminal_progress
+        from synthvlm.recipe.piped import captions_piped_in
 
+        files = CaptionFiles(captions, format, text_field, no_header, delimiter)
         settings = load_recipe(
-            recipe, captions=captions, overrides=overrides, limit=limit, plugins=plugins
+            recipe, captions=files, overrides=overrides, limit=limit, plugins=plugins
         )
-        with terminal_progress(silent=as_json) as progress:
+        with (
+            captions_piped_in(settings) as (whole, _),
+            terminal_progress(silent=as_json) as progress,
+        ):
             result = estimate(
-                settings, sample=sample, price_per_hour=price, gpus=gpus, progress=progress
+                whole, sample=sample, price_per_hour=price, gpus=gpus, progress=progress
             )
         print(printable(json.dumps(result.values()) if as_json else result.text()))
 
@@ -124,6 +157,10 @@ def tune(
         ),
     ],
     captions: CaptionsOption = [],  # noqa: B006
+    format: FormatOption = None,
+    text_field: TextFieldOption = None,
+    no_header: NoHeaderOption = False,
+    delimiter: DelimiterOption = None,
     overrides: SetOption = [],  # noqa: B006
     limit: LimitOption = None,
     sample: Annotated[
@@ -141,14 +178,16 @@ def tune(
         from synthvlm.planning.tune import parse_grid
         from synthvlm.planning.tune import tune as search
         from synthvlm.progress.display import terminal_progress
+        from synthvlm.recipe.piped import captions_piped_in
 
         check_lasting(out)
+        files = CaptionFiles(captions, format, text_field, no_header, delimiter)
         settings = load_recipe(
-            recipe, captions=captions, overrides=overrides, limit=limit, plugins=plugins
+            recipe, captions=files, overrides=overrides, limit=limit, plugins=plugins
         )
-        with terminal_progress() as progress:
+        with captions_piped_in(settings) as (whole, _), terminal_progress() as progress:
             result = search(
-                settings,
+                whole,
                 parse_grid(grid),
                 out,
                 sample=sample,
@@ -284,6 +323,7 @@ def _run(
     metrics: str | None,
     *,
     replace_images: bool,
+    piped: Path | None,
 ) -> None:
     from synthvlm.engines import make_engine
     from synthvlm.pipeline import Pipeline
@@ -294,7 +334,7 @@ def _run(
     used = None if until == "curate" else make_engine(engine, workers)
     with terminal_progress() as shown:
         progress = Tracker(shown)
-        pipeline = Pipeline(recipe, out, engine=used, progress=progress)
+        pipeline = Pipeline(recipe, out, engine=used, progress=progress, piped=piped)
         with _serving(progress, metrics):
             pipeline.run(until, replace_images=replace_images)
     if until in ("export", "report"):

@@ -10,7 +10,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from synthvlm.components.settings import InHash, ModelName, Settings, SourcePath
 from synthvlm.endpoints.connection import EndpointSettings
 
-__all__ = ["ConceptWriterSettings", "ImageCaptionerSettings", "SourceSettings"]
+__all__ = ["STDIN", "ConceptWriterSettings", "ImageCaptionerSettings", "SourceSettings"]
+
+
+#: The path that stands for standard input.
+STDIN = "-"
 
 
 def _column_name(value: object) -> object:

@@ -27,9 +27,11 @@ from synthvlm.safe_text import without_secrets
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["RECIPE_FILE", "Marker", "RunFolder", "StoredFile", "table_bytes"]
+__all__ = ["PIPED", "RECIPE_FILE", "Marker", "RunFolder", "StoredFile", "table_bytes"]
 
 RECIPE_FILE = "recipe.yaml"
+#: Folder of captions that were piped in.
+PIPED = "piped"
 #: Buffered events are written when there are this many, or this many seconds after the last write.
 _EVENT_BUFFER = 256
 _EVENT_SECONDS = 5.0
@@ -86,7 +88,7 @@ class RunFolder:
             raise RunFolderError(f"{self.url} is a file: name a new folder for the run")
         if kind == "directory":
             names = self._storage.children()
-            other_files = [name for name in names if not name.startswith(".")]
+            other_files = [name for name in names if not name.startswith(".") and name != PIPED]
             if other_files and RECIPE_FILE not in names and not self.holds_work():
                 raise RunFolderError(
                     f"{self.url} is not a run folder: it contains {sorted(other_files)[0]!r} but "
