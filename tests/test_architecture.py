@@ -37,7 +37,7 @@ ALLOWED = {
     "models progress recipe run_folder scorers selectors tiny",
     "report": "captions components data generators progress recipe run_folder scorers stages",
     "pipeline": "engines errors models progress recipe report run_folder stages",
-    "publishing": "checks data errors estimates models pipeline progress run_folder",
+    "publishing": "checks data errors estimates exporters models pipeline progress run_folder",
     "checks": "components data errors estimates pipeline progress recipe run_folder scorers "
     "selectors stages",
     "planning": "captions components data errors estimates models pipeline progress recipe "

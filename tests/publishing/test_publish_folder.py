@@ -8,10 +8,13 @@ from pathlib import Path
 
 import fsspec
 import pytest
+import yaml
 from exported_run import Notes, content, export, send
 
 from object_store import object_store
+from synthvlm.checks.verify import verify
 from synthvlm.errors import MissingExtraError, RunFolderError
+from synthvlm.pipeline import open_run
 from synthvlm.publishing import PublishingError
 from synthvlm.run_folder.folder import RunFolder
 
@@ -131,14 +134,56 @@ def test_a_damaged_file_stops_it(out: Path, tmp_path: Path, name: str, harm: str
     if harm == "lost":
         path.unlink()
     else:
-        path.write_bytes(data[:-1] if harm == "cut off" else data[:-1] + bytes([data[-1] ^ 1]))
+        # The end of a card is the user's to change.
+        at = len(data) // 2 if name == "README.md" else len(data) - 1
+        rest = b"" if harm == "cut off" else bytes([data[at] ^ 1]) + data[at + 1 :]
+        path.write_bytes(data[:at] + rest)
     said = refusal(out, tmp_path / "published")
     if name == "README.md" and harm == "lost":
         assert f"{out} has no finished data set: finish it with `synthvlm export" in said
     else:
         assert path.name in said
-        assert said.endswith(f"run `synthvlm verify {out}`")
+        expected = (
+            f"`synthvlm export --out {out}` writes" if name == "README.md" else "run `synthvlm"
+        )
+        assert expected in said
     assert not (tmp_path / "published" / "README.md").exists()
+
+
+def test_an_edited_card_is_kept_published_and_no_damage(out: Path, tmp_path: Path) -> None:
+    path, to = out / "dataset" / "README.md", tmp_path / "published"
+    export(out)  # the captions' path is another one than that of the copied run
+    send(out, to)
+    exported = path.read_text("utf-8")
+    edited = exported.replace("tags:\n", "license: cc0-1.0\ntags:\n- mine\n")
+    edited = f"{edited}\n## Citation\n\nMe.\n"
+    path.write_text(edited, "utf-8")
+    # Nothing to do: nothing is written, and verify finds nothing.
+    export(out)
+    assert path.read_text("utf-8") == edited
+    run, recipe = open_run(str(out))
+    assert not verify(run, recipe).findings
+    assert send(out, to).sent == 1
+    assert (to / "README.md").read_text("utf-8") == edited
+    assert send(out, to).sent == 0
+    # Another data set: what it says is new, and what the user wrote stays.
+    export(out, "export.formats=[huggingface]")
+    again = path.read_text("utf-8")
+    assert again != edited
+    assert again.endswith("\n## Citation\n\nMe.\n")
+    assert "llava.json" not in again
+    header = yaml.safe_load(again.split("---\n")[1])
+    assert (header["license"], header["tags"][0]) == ("cc0-1.0", "mine")
+    assert not (out / "card.md").exists()
+
+
+def test_a_kill_in_the_middle_of_an_export_does_not_lose_what_a_user_wrote(out: Path) -> None:
+    path = out / "dataset" / "README.md"
+    path.write_text(path.read_text("utf-8") + "\nMine.\n", "utf-8")
+    path.rename(out / "card.md")  # as it is while the data set has no card
+    export(out)
+    assert path.read_text("utf-8").endswith("\nMine.\n")
+    assert not (out / "card.md").exists()
 
 
 def test_a_lost_record_stops_it(out: Path, tmp_path: Path) -> None:

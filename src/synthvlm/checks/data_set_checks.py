@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import orjson
 
 from synthvlm.checks.checked_run import CheckedRun, CheckedShard
-from synthvlm.stages.data_set_folder import FOLDER, DataSetFolder
-from synthvlm.stages.export import CARD_FILE, FILES, is_current_data_set, part_record_file
+from synthvlm.stages.data_set_folder import CARD_FILE, FOLDER, DataSetFolder
+from synthvlm.stages.export import FILES, is_current_data_set, part_record_file
+from synthvlm.stages.kept_card import files_with_card, present_card
 
 __all__ = ["DataSetChecks", "is_read"]
 
@@ -73,7 +74,10 @@ class DataSetChecks:
             shard.add_for_marker("stale", "its parts, or the recipe, have changed")
             self._records = None
             return
-        record = _record(orjson.dumps(shard.marker.facts.get("files"), default=str))
+        files = shard.marker.facts.get("files")
+        if isinstance(files, dict):
+            files = files_with_card(shard.marker, present_card(run.run))
+        record = _record(orjson.dumps(files, default=str))
         if record is None or f"{FOLDER}/{CARD_FILE}" not in record:
             shard.add_for_marker("damaged", "it does not name the files of the data set")
             return

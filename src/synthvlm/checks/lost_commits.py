@@ -10,8 +10,8 @@ from synthvlm.checks.findings import Finding
 from synthvlm.errors import RunFolderError
 from synthvlm.run_folder.marker import marker_name
 from synthvlm.stages.curation.resources import is_written
-from synthvlm.stages.data_set_folder import FOLDER
-from synthvlm.stages.export import CARD_FILE, PARTS_FOLDER
+from synthvlm.stages.data_set_folder import CARD_FILE, FOLDER
+from synthvlm.stages.export import PARTS_FOLDER
 from synthvlm.stages.select import SELECTION_FILE
 
 if TYPE_CHECKING:

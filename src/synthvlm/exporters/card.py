@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import yaml
 
+from synthvlm.exporters.edited_card import BEGIN, END
 from synthvlm.exporters.huggingface import TABLES
 from synthvlm.safe_text import fenced, for_markdown
 
@@ -91,6 +92,7 @@ def data_set_card(facts: CardFacts) -> str:
     """The card as Markdown, with the front matter that the hub and ``datasets`` read."""
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---",
+        BEGIN,
         "# Synthetic image-caption pairs",
         f"{facts.selected:,} pairs of a caption and an image that was generated from it, chosen "
         f"by score with [SynthVLM](https://arxiv.org/abs/2407.20756) (synthvlm "
@@ -126,6 +128,7 @@ def data_set_card(facts: CardFacts) -> str:
         "## Making it again",
         _reproduction(facts.reproducible),
         fenced(facts.recipe, "yaml"),
+        END,
     ]
     return "\n\n".join(parts) + "\n"
 

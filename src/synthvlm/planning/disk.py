@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from synthvlm.estimates import Estimate, combine, mean_interval
 from synthvlm.run_folder.folder import table_bytes
-from synthvlm.stages.export import CARD_FILE, PARTS_FOLDER
+from synthvlm.stages.data_set_folder import CARD_FILE
+from synthvlm.stages.export import PARTS_FOLDER
 from synthvlm.stages.select import SELECTION_FILE
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ import orjson
 
 from synthvlm.data import digest, fingerprint
 from synthvlm.errors import RunFolderError, SynthVLMError
+from synthvlm.exporters.edited_card import is_intact
 
 if TYPE_CHECKING:
     from synthvlm.run_folder.folder import RunFolder
@@ -67,7 +68,7 @@ class FinishedDataSet:
     """The data set of a run whose export is done.
 
     Attributes:
-        identity: A hash of the content of the data set.
+        identity: A hash of the content of the data set, without its card.
         last: The files that describe all others; the last one is the card.
     """
 
@@ -90,8 +91,10 @@ class FinishedDataSet:
         if len(self._parts) != len(run.listing("done/export")):
             raise self._damage("records of its export are missing")
         self._whole = whole
+        files[CARD] = self._card(files[CARD])
         checksums = [file.checksum for _, m in sorted(self._parts.items()) for file in m.files]
-        self.identity = fingerprint(whole.fingerprint, checksums, whole.facts.get("files"))
+        others = {name: entry for name, entry in whole.facts["files"].items() if name != CARD}
+        self.identity = fingerprint(whole.fingerprint, checksums, others)
         self.last = [file for name, file in files.items() if name != CARD] + [files[CARD]]
         self.part = lru_cache(maxsize=4)(self._part)
 
@@ -159,6 +162,19 @@ class FinishedDataSet:
             raise PublishingError(
                 f"{self.url} changed while it was published: run the same command again"
             )
+
+    def _card(self, recorded: DataSetFile) -> DataSetFile:
+        """The card as it is, which a user may have edited."""
+        card = self._run.read(f"{_FOLDER}/{CARD}")
+        present = DataSetFile(CARD, len(card), digest([card]))
+        if present == recorded or recorded.checksum is None:
+            return recorded
+        if is_intact(card, self._whole.facts.get("card")):
+            return present
+        raise PublishingError(
+            f"{self.url}/{CARD} was changed within the part that each export writes: "
+            f"`synthvlm export --out {self._run.url}` writes that part anew and keeps the rest"
+        )
 
     def _part(self, number: int) -> dict[str, DataSetFile]:
         return self._records(orjson.loads(self._run.read(self._record_name(number))))

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from synthvlm.data import digest
 from synthvlm.errors import RunFolderError
 from synthvlm.models.remote_errors import missing_file_system
 from synthvlm.publishing.data_set import CARD, DataSetFile, PublishingError, StagedFile
@@ -106,7 +107,11 @@ class FolderTarget:
         for folder in {posixpath.dirname(file.name) for file in files} - {""}:
             sizes |= {name: e.size for name, e in self._storage.listing(folder).items()}
         sizes |= {f.name: self._storage.size(f.name) for f in files if "/" not in f.name}
-        return [file for file in files if sizes.get(file.name) != file.size]
+        return [f for f in files if sizes.get(f.name) != f.size or self._is_other_card(f)]
+
+    def _is_other_card(self, file: DataSetFile) -> bool:
+        """Whether a file is the card, and not the one that is here: users edit it."""
+        return file.name == CARD and digest([self._storage.read(CARD)]) != file.checksum
 
     def missing(self, files: Sequence[StagedFile]) -> list[StagedFile]:
         """All of them."""

@@ -15,9 +15,10 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from synthvlm.run_folder.folder import RunFolder
 
-__all__ = ["DataSetFolder", "FilesPresent", "Listing", "folders_of"]
+__all__ = ["CARD_FILE", "DataSetFolder", "FilesPresent", "Listing", "folders_of"]
 
 FOLDER = "dataset"
+CARD_FILE = "README.md"
 #: As in the store: what a kill leaves of these is cleared when the run folder is held again.
 _DRAFT = ".draft"
 

@@ -17,16 +17,24 @@ from synthvlm.errors import RecipeError
 from synthvlm.exporters import EXPORTERS, ExportedPair, Exporter
 from synthvlm.exporters.base import check_record
 from synthvlm.exporters.card import data_set_card
+from synthvlm.exporters.edited_card import card_facts_of, merged_card
 from synthvlm.exporters.huggingface import is_table
 from synthvlm.selectors.selection import by_shard
 from synthvlm.stages.card_facts import card_counts, card_facts, model_facts
 from synthvlm.stages.curation.curate import totals
-from synthvlm.stages.data_set_folder import FOLDER, DataSetFolder, FilesPresent, folders_of
+from synthvlm.stages.data_set_folder import (
+    CARD_FILE,
+    FOLDER,
+    DataSetFolder,
+    FilesPresent,
+    folders_of,
+)
 from synthvlm.stages.fingerprints import (
     data_set_fingerprint,
     part_fingerprints,
     whole_fingerprint,
 )
+from synthvlm.stages.kept_card import KEPT_CARD, files_with_card, keep_card, present_card
 from synthvlm.stages.select import SELECTION_FILE
 from synthvlm.stages.summary import StageSummary
 
@@ -42,7 +50,6 @@ __all__ = ["SelectedPairs", "export", "is_current_data_set"]
 STAGE = "export"
 #: Its only marker means that the data set is whole.
 WHOLE = "dataset"
-CARD_FILE = "README.md"
 #: What exporters return of each part, for ``finish``; and which files each part has.
 PARTS_FOLDER = "export-parts"
 #: Names, sizes and checksums of a part's files in ``dataset/``. Not in the marker: together they
@@ -70,6 +77,7 @@ def export(
     expected_parts = part_fingerprints(recipe, selected)
     licences = [model.license for model in model_facts(recipe)]
     present = FilesPresent(folder)
+    card = present_card(run)
     done = {
         number: marker
         for number, marker in run.markers(STAGE).items()
@@ -82,12 +90,13 @@ def export(
         and is_current_data_set(run, recipe, expected_parts, captions, generated, final)
         and final.facts.get("licences", licences) == licences
         and len(done) == len(expected_parts)
-        and present.has(final.facts["files"])
+        and present.has(files_with_card(final, card))
     ):
         removed = _sweep(run, folder, done, final.facts["files"]) if present.has_others() else []
         seconds = time.monotonic() - began
         return StageSummary(STAGE, len(done), len(done), counts, seconds, removed=removed)
     selected.refuse_control_tokens()
+    edited = keep_card(run, card, final)
     progress.start(STAGE, len(selected), "pairs")
     known = {CARD_FILE, *(final.facts["files"] if final is not None else ())}
     for name in sorted(known, key=lambda name: name != CARD_FILE):
@@ -111,9 +120,17 @@ def export(
         data_files=[n for _, m in sorted(markers.items()) for n in _files(run, m) if is_table(n)],
         identity=fingerprint([file.checksum for file in records if _is_record(file, FILES)]),
     )
-    files = _finish(run, folder, exporters, markers, data_set_card(facts))
+    new_card = data_set_card(facts)
+    merged = (
+        new_card
+        if edited is None
+        else merged_card(new_card, edited, None if final is None else final.facts.get("card"))
+    )
+    files = _finish(run, folder, exporters, markers, merged)
     expected = data_set_fingerprint(recipe, expected_parts, totals(captions), generated)
-    run.commit(WHOLE, 0, expected, facts={"files": files, "licences": licences})
+    whole_facts = {"files": files, "licences": licences, "card": card_facts_of(new_card)}
+    run.commit(WHOLE, 0, expected, facts=whole_facts)
+    run.remove(KEPT_CARD)
     seconds = time.monotonic() - began
     run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=len(selected))
     return StageSummary(
