@@ -119,6 +119,13 @@ def test_a_run_that_would_lose_images_is_refused_before_anything_changes(
     assert job.run(*changes) == 0
 
 
+def test_a_damaged_marker_is_no_reason_to_refuse(job: Job) -> None:
+    job.run()
+    marker = job.out / "done" / "generate" / "00000.json"
+    marker.write_text(marker.read_text().replace('"the seed"', '"the sEed"'))
+    assert job.run() == 0
+
+
 def test_captions_that_a_folder_was_curated_with_since_are_refused_too(job: Job) -> None:
     job.run()
     job.write(OTHERS)

@@ -248,9 +248,9 @@ def _refuse_lost_images(
 ) -> None:
     """As ``refuse_lost_images``, of the captions as they were curated."""
     run, recipe = context.run, context.recipe
-    lost = LostImages(run, context.image_dependencies)
+    lost = LostImages(run, recipe, context.image_dependencies)
     for shard, marker in stored.items():
-        if not lost.add_changed(marker):
+        if not lost.add_changed(shard, marker):
             lost.add(marker, ShardCaptions.read(run, recipe, shard, captions[shard]))
     lost.refuse()
 

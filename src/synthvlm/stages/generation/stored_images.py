@@ -92,26 +92,37 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 class LostImages:
     """Counts the images that a run would lose, and why."""
 
-    def __init__(self, run: RunFolder, now: Mapping[str, str]) -> None:
+    def __init__(self, run: RunFolder, recipe: Recipe, now: Mapping[str, str]) -> None:
         """Count none yet.
 
         Args:
             run: The run folder.
+            recipe: The recipe.
             now: What every image depends on, as ``image_dependencies`` gives it.
         """
-        self._run, self._now = run, now
+        self._run, self._recipe, self._now = run, recipe, now
         self._shared = combined_fingerprint(now)
         self._count, self._captions = 0, 0
         self._reasons: dict[str, None] = {}
         self._first = ""
 
-    def add_changed(self, marker: Marker) -> bool:
+    def add_changed(self, shard: int, marker: Marker) -> bool:
         """Count a shard's images if what all of them depend on has changed; whether it has."""
         reasons = changed_dependencies(marker, self._now)
-        if reasons and (images := len(list(self._stored(marker)))):
-            self._count += images
+        if not reasons:
+            return False
+        images = list(self._stored(marker))
+        # The marker's facts, which have no checksum, may be damaged: rows have the last word.
+        curated = self._run.marker("curate", shard)
+        if curated is not None and images:
+            texts = ShardCaptions.read(self._run, self._recipe, shard, curated).texts
+            captions = ShardCaptions(texts)
+            if any(captions.has(id, image, self._shared) for id, image in images):
+                return False
+        if images:
+            self._count += len(images)
             self._reasons |= dict.fromkeys(reasons)
-        return bool(reasons)
+        return True
 
     def add(self, marker: Marker, captions: ShardCaptions) -> None:
         """Count a shard's images whose captions changed or are gone."""
@@ -184,8 +195,8 @@ def refuse_lost_images(run: RunFolder, recipe: Recipe, digests: Sequence[str]) -
     }
     if not stored:
         return
-    lost = LostImages(run, image_dependencies(recipe))
-    stored = {shard: marker for shard, marker in stored.items() if not lost.add_changed(marker)}
+    lost = LostImages(run, recipe, image_dependencies(recipe))
+    stored = {n: marker for n, marker in stored.items() if not lost.add_changed(n, marker)}
     lost.refuse()
     if any(map(is_written, recipe.sources)) or not captions_changed(run, recipe, digests):
         return
