@@ -11,8 +11,12 @@ from scipy import stats
 from synthvlm.estimates import (
     Estimate,
     combine,
+    inverse,
     mean_interval,
     paired_difference,
+    quantity,
+    range_of,
+    ratio_interval,
     share_interval,
     share_of,
 )
@@ -117,3 +121,46 @@ def test_ends_go_with_ends() -> None:
     assert combine(lambda a, b: a * b, Estimate(2, 1, 3), Estimate(5, None, None)) == Estimate(
         10, None, None
     )
+
+
+def test_one_over_a_share_has_its_ends_in_turn() -> None:
+    assert inverse(Estimate(0.5, 0.25, 0.8)) == Estimate(2.0, 1.25, 4.0)
+    for unknown in (Estimate(0.5, 0.0, 0.8), Estimate(0.5, None, None)):
+        assert inverse(unknown) == Estimate(2.0, None, None)
+
+
+def test_a_ratio_has_an_interval_about_as_wide_as_the_delta_method_says() -> None:
+    random = np.random.default_rng(0)
+    wholes = random.uniform(1, 3, 400)
+    parts = wholes * 0.5 + random.normal(0, 0.2, 400)
+    found, ratio = ratio_interval(parts, wholes), parts.sum() / wholes.sum()
+    half = 1.96 * np.std(parts - ratio * wholes) / np.sqrt(400) / wholes.mean()
+    assert found.value == pytest.approx(ratio)
+    assert found.low == pytest.approx(ratio - half, abs=half / 10)
+    assert found.high == pytest.approx(ratio + half, abs=half / 10)
+    assert ratio_interval([1.0], [2.0]) == Estimate(0.5, None, None)
+    assert ratio_interval([0.0, 0.0], [0.0, 0.0]) == Estimate(1.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (1.0, "h", "1 h"),
+        (0.5, "h", "30 min"),
+        (1 / 60, "h", "1 min"),
+        (30 / 3600, "h", "30 s"),
+        (0.5 / 3600, "h", "0.5 s"),
+        (1234.5, "captions", "1,234"),
+        (123.4, "images/s", "123 images/s"),
+        (1.2345, "", "1.23"),
+    ],
+)
+def test_a_number_is_in_a_unit_that_suits_it(value: float, unit: str, text: str) -> None:
+    assert quantity(value, unit) == text
+
+
+def test_an_interval_is_written_as_what_is_known_of_it() -> None:
+    assert range_of(Estimate.exact(3.0), "s") == "exact"
+    assert range_of(Estimate(2.0, -1.0, 3.0), "s") == "0 s to 3 s"
+    for low, high in ((None, None), (None, 3.0), (1.0, None)):
+        assert range_of(Estimate(2.0, low, high), "s") == "not known"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +76,16 @@ def test_a_candidate_depends_on_its_caption_and_a_shard_on_the_choice() -> None:
         )
     ]
     assert all(one != other for one, other in combinations(found, 2))
+
+
+def test_a_model_at_an_endpoint_is_a_name_also_where_a_folder_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    generation = {"model": "painter", "endpoint": {"url": "http://127.0.0.1:9/v1"}}
+    values = {"sources": [{"path": "captions.txt"}], "generation": generation}
+    recipe = Recipe.from_values(values, "recipe.yaml")
+    found = image_fingerprint(recipe)
+    (tmp_path / "painter").mkdir()
+    (tmp_path / "painter" / "model_index.json").write_text("{}")
+    assert image_fingerprint(recipe) == found
