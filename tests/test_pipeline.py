@@ -15,7 +15,7 @@ from PIL import Image
 
 import random_models
 from synthvlm import Pipeline, Recipe
-from synthvlm.data import candidate_seed
+from synthvlm.data import PLAIN_CAPTION, candidate_seed
 from synthvlm.errors import GenerationError, RecipeError, RunFolderError, TooManyFailuresError
 from synthvlm.generators.base import GeneratedImages
 from synthvlm.generators.diffusers import DiffusersGenerator
@@ -333,7 +333,9 @@ def test_too_many_failures_stop_the_run_and_it_resumes(
     generate = DiffusersGenerator.generate
 
     def failing(self: Any, prompts: Any, seeds: Any) -> GeneratedImages:
-        raise GenerationError("the device is gone")
+        if not any(PLAIN_CAPTION in prompt for prompt in prompts):
+            raise GenerationError("no such caption")
+        return generate(self, prompts, seeds)
 
     monkeypatch.setattr(DiffusersGenerator, "generate", failing)
     with pytest.raises(TooManyFailuresError, match="max_failed_share"):
@@ -349,6 +351,21 @@ def test_what_a_run_cannot_change_is_refused(job: Job) -> None:
         job.run("run.shard_size=8")
     with pytest.raises(RunFolderError, match="threads cannot change from"):
         job.run("run.threads=77")
+
+
+def test_a_generator_that_always_fails_stops_the_run_and_it_resumes(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: Any, prompts: Any, seeds: Any) -> GeneratedImages:
+        raise GenerationError("the device is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DiffusersGenerator, "generate", failing)
+        with pytest.raises(TooManyFailuresError, match=r"not even of .*: the device is gone"):
+            job.run()
+    assert not list(job.out.glob("candidates/*.parquet"))
+    job.run()
+    assert len(job.rows("pairs")) == len(CAPTIONS)
 
 
 def test_an_unknown_stage_is_refused(job: Job) -> None:
