@@ -133,6 +133,8 @@ def test_all_that_is_printed_is_printable() -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not (isinstance(node, ast.Call) and ast.unparse(node.func) == "print" and node.args):
                 continue
+            if path.name == "unpickling.py":  # a child process, whose JSON its parent reads
+                continue
             if not ast.unparse(node.args[0]).startswith("printable("):
                 bare.append((path.name, ast.unparse(node.args[0])))
     assert sorted(bare) == [
