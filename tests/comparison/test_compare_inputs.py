@@ -103,6 +103,18 @@ def test_a_run_folder_is_its_exported_data_set(tmp_path: Path) -> None:
     assert len(images_of(str(tmp_path / "run"))) == 3
 
 
+def test_of_an_exported_data_set_the_files_are_read_that_its_card_names(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("train-00000-000", "extra"):
+        parquet(tmp_path / f"data/{name}.parquet", sample_pairs(3))
+    front = "configs: [{config_name: default, data_files: [{split: train, path: PATH}]}]"
+    for path, count in (("[data/train-00000-000.parquet]", 3), ("data/*.parquet", 6)):
+        (tmp_path / "README.md").write_text(f"---\n{front.replace('PATH', path)}\n---\n# Pairs\n")
+        assert len(images_of(str(tmp_path))) == count
+    (tmp_path / "README.md").write_text("---\nconfigs: 3\n---\n")
+    assert len(images_of(str(tmp_path))) == 6
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

@@ -255,10 +255,27 @@ def _of_folder(named: Named, path: Path) -> DataSet:
     if index.is_file():
         images = named.images or str(folder / "images")
         return LlavaDataSet(named.label, str(index), images)
+    if tables := _tables_on_card(folder):
+        return TableDataSet(named.label, named.path, "parquet", tables)
     for pattern, kind in _FOLDERS:
         if any(folder.glob(pattern)):
             return TableDataSet(named.label, named.path, kind, [str(folder / pattern)])
     raise CaptionSourceError(f"{named.path}: no data set in this folder; expected {_KINDS}")
+
+
+def _tables_on_card(folder: Path) -> list[str]:
+    """The Parquet files that the card of an exported data set names; none where it names none."""
+    import yaml
+
+    card = folder / "README.md"
+    parts = card.read_text("utf-8", "replace").split("---", 2) if card.is_file() else []
+    try:
+        (config,) = yaml.safe_load(parts[1])["configs"]
+        names = config["data_files"][0]["path"]
+    except (yaml.YAMLError, LookupError, TypeError, ValueError):
+        return []  # no card of ours
+    known = isinstance(names, list) and all((folder / str(name)).is_file() for name in names)
+    return [str(folder / str(name)) for name in names] if known else []
 
 
 def _images_beside(path: Path) -> str:
