@@ -21,7 +21,12 @@ from random import Random
 from curation_million import write_captions
 
 from synthvlm.captions.duplicates.minhash import band_keys, bands_for, signatures
-from synthvlm.captions.duplicates.near_duplicates import THRESHOLD, near_duplicates, ngram_hashes
+from synthvlm.captions.duplicates.near_duplicates import (
+    THRESHOLD,
+    is_similar,
+    near_duplicates,
+    ngram_hashes,
+)
 from synthvlm.captions.rules.batch import TextBatch
 
 KINDS = ("original", "changed", "dropped", "added", "recombined")
@@ -122,7 +127,8 @@ def brute_force(texts: Sequence[str]) -> set[int]:
     for position in range(len(texts)):
         own = words.of(position)
         ngrams = frozenset([*own, *pairwise(own)])
-        if any(len(ngrams & other) >= THRESHOLD * len(ngrams | other) for other in kept):
+        sizes = ((len(ngrams & other), len(ngrams | other)) for other in kept)
+        if ngrams and any(is_similar(*size, THRESHOLD) for size in sizes):
             dropped.add(position)
         elif ngrams:
             kept.append(ngrams)

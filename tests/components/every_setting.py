@@ -319,7 +319,7 @@ def _others(value: Any) -> Iterator[Any]:
         yield from ({**value, "another": 1}, {"score": 0.5}, {"llava": {"instructions": ["Eh?"]}})
         yield from ({"level": 5}, {})
     endpoint = {"url": "http://localhost:1/v1"}
-    yield from (None, 1, 2, 0.25, "another", True, {}, [], ["another"], endpoint)
+    yield from (None, 1, 2, 0.25, "another", True, {}, [], ["another"], endpoint, ";")
     yield from ({"model": "another"}, [{"model": "another"}], {"cap": 1, "concepts": ["dog"]})
     yield {"model": "another", "endpoint": endpoint, "captions_per_concept": 1}
 

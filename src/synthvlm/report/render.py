@@ -27,6 +27,7 @@ from synthvlm.scorers.ssim import SsimSettings
 from synthvlm.stages.curation.curate import (
     CONCEPTS,
     DUPLICATE,
+    EMPTY,
     NEAR_DUPLICATE,
     UNMEASURED,
     UNREADABLE,
@@ -52,6 +53,7 @@ _TEXT_LIMIT, _NAME_LIMIT = 4000, 200
 #: Labels of steps of curation that are not rules.
 _STEP_LABELS = {
     UNREADABLE: "Unreadable rows",
+    EMPTY: "Empty captions",
     DUPLICATE: "Duplicates",
     NEAR_DUPLICATE: "Near-duplicates",
     UNMEASURED: "Not measured",
@@ -61,6 +63,7 @@ _STEP_LABELS = {
 #: Explanations of steps that have no measure.
 _WITHOUT_MEASURE = {
     UNREADABLE: "could not be read",
+    EMPTY: "hold no text",
     DUPLICATE: "same text as an earlier one",
     NEAR_DUPLICATE: "nearly the same text as an earlier one",
     UNMEASURED: "a rule failed on them; the next run tries again",

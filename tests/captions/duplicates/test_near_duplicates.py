@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 
 from peak_memory import growth
 from synthvlm.captions.duplicates.minhash import FULL, Buckets
-from synthvlm.captions.duplicates.near_duplicates import near_duplicates, ngram_hashes
+from synthvlm.captions.duplicates.near_duplicates import (
+    is_similar,
+    near_duplicates,
+    ngram_hashes,
+)
 from synthvlm.captions.rules.batch import TextBatch
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -37,7 +41,11 @@ def brute_force(texts: list[str], threshold: float) -> dict[int, int]:
     kept: list[int] = []
     twins = {}
     for position, own in enumerate(sets):
-        similar = (other for other in kept if similarity(own, sets[other]) >= threshold)
+        similar = (
+            other
+            for other in kept
+            if is_similar(len(own & sets[other]), len(own | sets[other]), threshold)
+        )
         twin = next(similar, None) if own else None
         if twin is not None:
             twins[position] = twin
@@ -140,6 +148,14 @@ def test_case_and_punctuation_do_not_count_but_numbers_do() -> None:
     assert near_duplicates([]).twins == {}
 
 
+#: A caption of 80 words, as models write them.
+LONG = "On the desk stands " + ", ".join(
+    f"a {colour} {thing} beside the {other}"
+    for colour in ("blue", "green", "yellow", "white")
+    for thing, other in (("tray", "window"), ("lamp", "door"), ("vase", "mirror"))
+)
+
+
 @pytest.mark.parametrize(
     ("texts", "twins"),
     [
@@ -148,6 +164,12 @@ def test_case_and_punctuation_do_not_count_but_numbers_do() -> None:
         (["a brown dog runs on the beach at sunset", "a brown dog runs on the beach at dawn"], {}),
         (["two red cubes on top of a blue sphere", "three red cubes on top of a blue sphere"], {}),
         (["5 cats", "6 cats"], {}),
+        (["a \U0001f600 face", "a \U0001f622 face"], {}),
+        (["an arrow \u2192 on a sign", "an arrow \u2190 on a sign"], {}),
+        (["a temperature of -5 degrees", "a temperature of 5 degrees"], {}),
+        (["5 + 3 on a board", "5 - 3 on a board", "5 3 on a board."], {2: 1}),
+        (["for $5.00", "for \u20ac5.00", "C++", "C", "C#", "50% off", "50 off"], {}),
+        ([LONG, LONG.replace("blue", "red", 1), LONG.upper()], {2: 0}),
         # The same caption, written otherwise.
         (["A tornado of bees.", "a tornado, of bees"], {1: 0}),
         # Scripts without spaces: a particle more is the same, another colour is not.

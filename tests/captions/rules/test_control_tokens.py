@@ -37,6 +37,9 @@ def count(text: str) -> float:
         ("a <unk> barn, a [UNK] barn", 2),
         ("<UNK> <Image>", 2),
         ("<|assistant|> <bos> <eos> <think>", 4),
+        ("### Assistant: hello, a dog ###Human: hi ### Instruction: draw", 3),
+        ("< image > of a dog <\\s> <image placeholder> <region> <seg001> <0x0A>", 6),
+        ("[AUDIO] [gMASK]sop USER : a dog", 3),
         ("a pink heart. USER: say hello ASSISTANT: hello", 2),
     ],
 )
@@ -58,6 +61,7 @@ def test_tokens_are_counted(text: str, tokens: int) -> None:
         "<|" + "x" * 65 + "|>",
         "<|a\nb|>",
         "the array[s] of </i> tags",
+        "### a heading, the image > the frame",
         "a user: the assistant: nobody; ENDUSER:",
     ],
 )

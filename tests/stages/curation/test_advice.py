@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from synthvlm import Pipeline, Recipe
-from synthvlm.errors import RecipeError
+from synthvlm.captions.rules import METHOD_RULES
+from synthvlm.errors import CaptionSourceError, RecipeError
 from synthvlm.progress.display import PlainProgress
 
 CASES = Path(__file__).parents[4] / "shared" / "cases"
@@ -43,11 +45,41 @@ def test_english_bounds_on_other_captions_are_noted(tmp_path: Path) -> None:
     assert "3 of 3 captions looked at are not in English (de: 3)" in shown
     assert "--set curation.rules.special_char_ratio=null" in shown
     # The advice, followed.
-    change = "curation.rules.special_char_ratio.languages={de: {min: 0.05, max: 0.5}}"
+    change = "curation.rules.special_char_ratio.languages={de: {max: 0.5}}"
     assert "--set '" + change + "'" in shown
     shown, kept = curate(tmp_path, GERMAN, change)
-    assert kept == [True, True, False], "the third has a word of 40 letters"
+    assert kept == [True, True, True]
     assert "not in English" not in shown, "no rule for English rejects any"
+
+
+HINDI = (
+    "\u090f\u0915 \u0915\u093e\u0932\u093e \u0915\u0941\u0924\u094d\u0924\u093e \u092c"
+    "\u0930\u094d\u092b \u092e\u0947\u0902 \u0926\u094c\u0921\u093c \u0930\u0939\u093e \u0939\u0948"
+)
+THAI = (
+    "\u0e2a\u0e38\u0e19\u0e31\u0e02\u0e2a\u0e35\u0e14\u0e33\u0e27\u0e34\u0e48\u0e07\u0e1a"
+    "\u0e19\u0e2b\u0e34\u0e21\u0e30"
+)
+
+
+@pytest.mark.parametrize("caption", [HINDI, THAI])
+def test_the_advice_for_any_script_keeps_its_captions(tmp_path: Path, caption: str) -> None:
+    shown, kept = curate(tmp_path, [caption])
+    assert kept == [False]
+    changes: list[str] = []
+    while not kept[0]:
+        assert len(changes) < 3
+        changes += re.findall(r"--set '(curation\.rules\.\w+\.languages=[^']*)'", shown)
+        shown, kept = curate(tmp_path, [caption], *changes)
+
+
+def test_an_empty_caption_is_never_kept(tmp_path: Path) -> None:
+    off = [f"curation.rules.{name}=null" for name in METHOD_RULES]
+    shown, kept = curate(tmp_path, ["", "a red circle", " "], *off)
+    assert kept == [False, True, False]
+    assert "empty" in shown
+    with pytest.raises(CaptionSourceError, match="hold no captions"):
+        curate(tmp_path, ["", " "], *off)
 
 
 def test_english_captions_are_not_noted(tmp_path: Path) -> None:
@@ -95,10 +127,10 @@ def test_the_table_says_what_a_looser_bound_would_keep(tmp_path: Path) -> None:
 
 def test_invisible_characters_are_noted_or_dropped(tmp_path: Path) -> None:
     captions = [ENGLISH, ENGLISH.replace("dog", "d\u200bog"), "a cat\u00ad sits on a wall, at noon"]
-    shown, kept = curate(tmp_path, captions)
+    shown, kept = curate(tmp_path, captions, "curation.remove_invisible=false")
     assert "note: 2 captions hold characters that show nothing" in shown
     assert kept == [True, True, True]
-    shown, kept = curate(tmp_path, captions, "curation.remove_invisible=true")
+    shown, kept = curate(tmp_path, captions)
     assert "show nothing" not in shown
     assert kept == [True, False, True], "the second is now a duplicate"
 

@@ -1,8 +1,10 @@
 """Near-duplicate captions: found by MinHash-LSH, decided by their exact similarity.
 
 The similarity of two captions is the Jaccard similarity of their sets of n-grams: their tokens
-(``TextBatch.tokens``) and the pairs of adjacent ones. A token is a word or a number, and in a
-script that is written without spaces a letter. Case, punctuation and white space do not count.
+(``TextBatch.tokens``) and the pairs of adjacent ones. A token is a word, a number or a symbol, and
+in a script that is written without spaces a letter. Case, punctuation and white space do not count.
+So that long captions may not differ in more than short ones, no more n-grams may differ than the
+threshold allows in ``LONGEST`` of them.
 """
 
 from __future__ import annotations
@@ -18,10 +20,20 @@ from synthvlm.captions.duplicates.minhash import RECALL, Buckets, band_keys, ban
 from synthvlm.captions.rules.batch import TextBatch, Words
 from synthvlm.captions.rules.ngrams import BASE, mix
 
-__all__ = ["THRESHOLD", "NearDuplicates", "near_duplicates", "ngram_hashes"]
+__all__ = [
+    "LONGEST",
+    "THRESHOLD",
+    "NearDuplicates",
+    "is_similar",
+    "near_duplicates",
+    "ngram_hashes",
+]
 
 #: What it finds and what it spares: docs/curation.md, by benchmarks/near_duplicates.py.
 THRESHOLD = 0.95
+
+#: N-grams of a caption of some 30 words.
+LONGEST = 64
 
 #: Captions decided at a time; 8 bits number them.
 _BLOCK = 256
@@ -95,6 +107,12 @@ def near_duplicates(
             block = block[~np.isin(block, dropped)]
         buckets.keep(block)
     return NearDuplicates(twins, buckets.refused)
+
+
+def is_similar(common: int, union: int, threshold: float) -> bool:
+    """Whether two sets are similar, by the number of elements of their intersection and union."""
+    most = (1 - threshold) * LONGEST + 1e-9
+    return common / union >= threshold and union - common <= most
 
 
 def ngram_hashes(words: Words) -> tuple[Hashes, Positions]:
@@ -187,7 +205,7 @@ class _Captions:
                     sets[position] = self._ngrams(position)
             common = len(sets[one] & sets[other])
             union = len(sets[one]) + len(sets[other]) - common
-            if common / union >= self._threshold:
+            if is_similar(common, union, self._threshold):
                 twins[one] = other
                 dropped.append(one)
         return dropped

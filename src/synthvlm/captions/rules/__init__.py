@@ -45,7 +45,8 @@ RULES = Table(
     on_by_default=METHOD_RULES,
     # Steps of curation that are no rules, and columns of the table of captions.
     reserved=(
-        *("alignment", "concepts", "duplicate", "near_duplicate", "unmeasured", "unreadable"),
+        *("alignment", "concepts", "duplicate", "empty", "near_duplicate", "unmeasured"),
+        "unreadable",
         *("id", "source", "row", "text_raw", "text", "problem"),
         *("captions", "kept", "rejected_by", "duplicate_of"),
     ),

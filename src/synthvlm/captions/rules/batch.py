@@ -5,6 +5,7 @@ One table lookup gives all that the rules ask of a character, its class bits.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -36,6 +37,8 @@ ALNUM = 1  # Python's ``str.isalnum``
 SPECIAL = 2  # in ``data/special_characters.txt``
 SEPARATOR = 4  # separates words: space, tab, newline
 UNSPACED = 8  # of a script that is written without spaces between words
+SYMBOL = 16  # an emoji, an arrow, a sign of currency or of mathematics, one of ``#%&@``
+HYPHEN = 32  # "-"; before a number, and behind none, it is a minus sign
 
 #: Code points of scripts without spaces: first and last one of each range.
 _UNSPACED_RANGES = (
@@ -81,7 +84,15 @@ def _classes() -> npt.NDArray[np.uint8]:
     table[[ord(c) for c in " \t\n"]] |= SEPARATOR
     for first, last in _UNSPACED_RANGES:
         table[first : last + 1] |= UNSPACED
+    for code in special_characters():
+        if _is_symbol(chr(code)):
+            table[code] |= SYMBOL
+    table[ord("-")] |= HYPHEN
     return table
+
+
+def _is_symbol(character: str) -> bool:
+    return character in "#%&@" or unicodedata.category(character) in ("Sc", "Sm", "So")
 
 
 @cache
@@ -90,8 +101,10 @@ def ascii_classes() -> bytes:
     table = bytearray(256)
     for code in range(128):
         table[code] = ALNUM * chr(code).isalnum() | SPECIAL * (code in special_characters())
+        table[code] |= SYMBOL * (code in special_characters() and _is_symbol(chr(code)))
     for char in b" \t\n":
         table[char] |= SEPARATOR
+    table[ord("-")] |= HYPHEN
     return bytes(table)
 
 
@@ -193,7 +206,7 @@ class TextBatch:
 
     @cached_property
     def tokens(self) -> Words:
-        """As ``words``, but digits count, and each letter of a script without spaces is a word."""
+        """As ``words``, but digits count, and symbols and letters without spaces are words each."""
         return self._split(_token_bounds)
 
     def _split(self, bounds: Callable[[npt.NDArray[np.uint8]], Bounds]) -> Words:
@@ -221,9 +234,15 @@ def _word_bounds(classes: npt.NDArray[np.uint8]) -> Bounds:
 
 def _token_bounds(classes: npt.NDArray[np.uint8]) -> Bounds:
     """Begin and end of each token, see ``TextBatch.tokens``."""
-    ordinary = ((classes & SPECIAL) == 0) | ((classes & ALNUM) != 0)
+    alnum = (classes & ALNUM) != 0
+    digit = alnum & ((classes & SPECIAL) != 0)
+    minus = (classes & HYPHEN) != 0
+    minus[1:] &= ~alnum[:-1]
+    minus[:-1] &= digit[1:]
+    symbol = ((classes & SYMBOL) != 0) | minus
+    ordinary = ((classes & SPECIAL) == 0) | alnum | symbol
     begins, ends = _joined_runs(classes, ordinary)
-    unspaced = ordinary & ((classes & UNSPACED) != 0)
+    unspaced = symbol | (ordinary & ((classes & UNSPACED) != 0))
     if not unspaced.any():
         return begins, ends
     # A word begins and ends around each of these letters as well.

@@ -10,7 +10,9 @@ case:
   ``<image>``, ``<start_of_turn>``; a number may follow: ``<image_1>``, ``<extra_id_0>``;
 - in square brackets the names in ``BRACKETED``: ``[INST]``, ``[/INST]``, ``[CLS]``;
 - Llama's ``<<SYS>>`` and ``<</SYS>>``;
-- the role marks of chats written as text: ``USER:``, ``ASSISTANT:``, in capitals;
+- bytes of SentencePiece, ``<0x0A>``;
+- the role marks of chats written as text: ``USER:``, ``ASSISTANT:``, in capitals, and
+  ``### Human``, ``### Assistant``, ``### Instruction``;
 - the special tokens of the tokenizers that the recipe names (``tokenizers``).
 """
 
@@ -44,22 +46,25 @@ NAMES = (
     *("img_context", "fake_token_around_image", "image_placeholder", "racm3:break"),
     # Grounding, thoughts and tools.
     *("grounding", "phrase", "object", "box", "ref", "quad", "loc", "think", "tool_call"),
+    *("region", "point", "points", "seg", "image placeholder", "jupyter_code"),
     *("tool_response", "fim_prefix", "fim_middle", "fim_suffix", "fim_pad"),
 )
 #: Names of tokens in square brackets: Llama 2, Mistral, BERT.
 BRACKETED = (
     *("INST", "CLS", "SEP", "MASK", "PAD", "UNK", "BOS", "EOS", "IMG", "IMG_BREAK", "IMG_END"),
-    *("SYSTEM_PROMPT", "AVAILABLE_TOOLS", "TOOL_CALLS", "TOOL_RESULTS", "THINK"),
+    *("AUDIO", "gMASK", "SYSTEM_PROMPT", "AVAILABLE_TOOLS", "TOOL_CALLS", "TOOL_RESULTS", "THINK"),
 )
 
 #: Longest name between ``<|`` and ``|>`` that is taken for a token.
 _LONGEST = 64
 _TOKENS = (
     rf"<[|\uff5c][^<>|\uff5c\n]{{1,{_LONGEST}}}[|\uff5c]>"
-    rf"|</?(?:{'|'.join(map(re.escape, NAMES))})(?:[ _-]?\d{{1,5}})?/?>"
+    rf"|<\s?[/\\]?\s?(?:{'|'.join(map(re.escape, NAMES))})(?:[ _-]?\d{{1,5}})?\s?/?>"
+    r"|<0x[0-9a-f]{2}>"
     rf"|\[/?(?:{'|'.join(BRACKETED)})\]"
     r"|<</?SYS>>"
-    r"|(?-i:\b(?:USER|ASSISTANT|SYSTEM):)"
+    r"|(?-i:\b(?:USER|ASSISTANT|SYSTEM) ?:)"
+    r"|###\s?(?:user|human|assistant|system|instruction|response|input)\b"
 )
 _TOKEN = re.compile(_TOKENS, re.IGNORECASE)
 
@@ -70,7 +75,7 @@ def control_tokens(text: str) -> list[str]:
 
 
 def _may_hold(text: str) -> bool:
-    return "<" in text or "[" in text or ":" in text
+    return "<" in text or "[" in text or ":" in text or "###" in text
 
 
 class ControlTokensSettings(RuleSettings):
@@ -86,7 +91,7 @@ class ControlTokens(TextRule):
 
     name: ClassVar[str] = "control_tokens"
     label = "Control tokens"
-    version = "roles"
+    version = "2"
     Settings = ControlTokensSettings
 
     @classmethod

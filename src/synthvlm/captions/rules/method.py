@@ -49,6 +49,7 @@ class AlnumRatio(TextRule):
 
     name: ClassVar[str] = "alnum_ratio"
     label = "Alphanumeric characters"
+    needs_english = True  # its bound: vowel signs of Indic scripts are no letters
     default = RuleSettings(min=0.60)
 
     def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:

@@ -23,6 +23,7 @@ from synthvlm.stages.curation.rules import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from synthvlm.captions.rules.base import RuleSettings
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
@@ -105,40 +106,44 @@ def language_notes(run: RunFolder, recipe: Recipe, markers: Mapping[int, Marker]
         markers: Of the curated shards.
     """
     rules = rules_on(recipe)
-    english = [
-        name for name, one in rules.items() if RULES[name].needs_english and not one.languages
-    ]
+    rejections = {
+        name: sum(marker.facts.get(name, 0) for marker in markers.values())
+        for name in rules
+        if RULES[name].needs_english
+    }
+    english = sorted(
+        (name for name in rejections if rejections[name]), key=lambda name: -rejections[name]
+    )
     worded = [name for name in rules if RULES[name].needs_words]
     if not english and not worded:
         return []
     texts = _sample(run, markers)
     notes = []
-    rejections = Counter(
-        {name: sum(marker.facts.get(name, 0) for marker in markers.values()) for name in english}
-    )
-    if rejections.total() and texts:
-        notes += _other_languages(texts, [name for name, _ in rejections.most_common()])
+    if english and texts:
+        notes += _other_languages(texts, {name: rules[name] for name in english})
     if worded and texts:
         notes += _unspaced(texts, worded)
     return notes
 
 
-def _other_languages(texts: list[str], rules: list[str]) -> list[str]:
+def _other_languages(texts: list[str], rules: Mapping[str, RuleSettings]) -> list[str]:
     from synthvlm.captions.rules.language import likely_languages
 
-    others = Counter(
-        language for language in likely_languages(texts) if language not in (None, "en")
-    )
-    if others.total() < _NOTED * len(texts):
-        return []
-    language = others.most_common(1)[0][0]
-    return [
-        f"note: {others.total()} of {len(texts)} captions looked at are not in English "
-        f"({', '.join(f'{name}: {count}' for name, count in others.most_common(3))}), and "
-        f"{', '.join(rules)} {'are' if len(rules) > 1 else 'is'} for English: switch one off "
-        f"(--set curation.rules.{rules[0]}=null), or give bounds for the language (--set "
-        f"'curation.rules.{rules[0]}.languages={{{language}: {{min: 0.05, max: 0.5}}}}')"
-    ]
+    found = [language for language in likely_languages(texts) if language not in (None, "en")]
+    notes = []
+    for name, rule in rules.items():
+        others = Counter(language for language in found if language not in rule.languages)
+        if others.total() < _NOTED * len(texts):
+            continue
+        language = others.most_common(1)[0][0]
+        counts = ", ".join(f"{one}: {count}" for one, count in others.most_common(3))
+        notes.append(
+            f"note: {others.total()} of {len(texts)} captions looked at are not in English "
+            f"({counts}), and {name}, which rejects some, is for English: switch it off "
+            f"(--set curation.rules.{name}=null), or give bounds for the language "
+            f"(--set 'curation.rules.{name}.languages={{{language}: {{max: 0.5}}}}')"
+        )
+    return notes
 
 
 def _unspaced(texts: list[str], rules: list[str]) -> list[str]:

@@ -31,6 +31,7 @@ from synthvlm.stages.curation.rules import (
 from synthvlm.stages.curation.verdicts import (
     CONCEPTS,
     DUPLICATE,
+    EMPTY,
     NEAR_DUPLICATE,
     UNMEASURED,
     UNREADABLE,
@@ -38,6 +39,7 @@ from synthvlm.stages.curation.verdicts import (
     balance_concepts,
     keep_best_aligned,
     refuse_equal_ids,
+    refuse_nothing,
     reject_duplicates,
     reject_near_duplicates,
 )
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONCEPTS",
     "DUPLICATE",
+    "EMPTY",
     "NEAR_DUPLICATE",
     "UNMEASURED",
     "UNREADABLE",
@@ -89,6 +92,7 @@ def curate(
     if stale:
         verdicts = Verdicts(run, measures)
         refuse_equal_ids(verdicts, [source_name(source) for source in recipe.sources])
+        refuse_nothing(verdicts)
         _decide(run, recipe, verdicts, progress)
         progress.start(STAGE, len(measures), "shards")
         models = {name: run.markers(model_measure_stage(name)) for name in model_rules_on(recipe)}
@@ -121,7 +125,17 @@ def reasons_in_order(reasons: Iterable[str]) -> list[str]:
     model: list[str] = []
     for name in RULES.in_order(reasons):  # a plug-in that had no part need not be importable
         (text if issubclass(RULES[name], TextRule) else model).append(name)
-    order = [UNREADABLE, *text, DUPLICATE, NEAR_DUPLICATE, *model, ALIGNMENT, UNMEASURED, CONCEPTS]
+    order = [
+        UNREADABLE,
+        EMPTY,
+        *text,
+        DUPLICATE,
+        NEAR_DUPLICATE,
+        *model,
+        ALIGNMENT,
+        UNMEASURED,
+        CONCEPTS,
+    ]
     places = {name: place for place, name in enumerate(order)}
     return sorted(reasons, key=lambda name: (places.get(name, len(order)), name))
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONCEPTS",
     "DUPLICATE",
+    "EMPTY",
     "NEAR_DUPLICATE",
     "UNMEASURED",
     "UNREADABLE",
@@ -37,12 +38,14 @@ __all__ = [
     "balance_concepts",
     "keep_best_aligned",
     "refuse_equal_ids",
+    "refuse_nothing",
     "reject_duplicates",
     "reject_near_duplicates",
 ]
 
 #: Reasons other than the names of rules.
 UNREADABLE = "unreadable"
+EMPTY = "empty"
 DUPLICATE = "duplicate"
 NEAR_DUPLICATE = "near_duplicate"
 CONCEPTS = "concepts"
@@ -59,15 +62,18 @@ class Verdicts:
     """
 
     def __init__(self, run: RunFolder, measures: Mapping[int, Marker]) -> None:
-        """All captions are in that could be read."""
+        """All captions are in that could be read and are not empty."""
         self._run = run
         self.measures = dict(sorted(measures.items()))
         self.twins: dict[int, dict[int, str]] = {shard: {} for shard in self.measures}
         self.problems: dict[int, dict[int, str]] = {shard: {} for shard in self.measures}
         self._reasons: dict[int, np.ndarray] = {}
         for shard in self.measures:
-            unreadable = self.table(shard, ["problem"])["problem"].is_valid()
-            reasons = np.full(len(unreadable), None, np.object_)
+            table = self.table(shard, ["problem", "text"])
+            reasons = np.full(table.num_rows, None, np.object_)
+            # Nothing can be drawn of it, whatever rules are on.
+            reasons[np.array(table["text"].to_pylist(), np.object_) == ""] = EMPTY
+            unreadable = table["problem"].is_valid()
             reasons[unreadable.to_numpy(zero_copy_only=False)] = UNREADABLE
             self._reasons[shard] = reasons
 
@@ -315,6 +321,20 @@ def refuse_equal_ids(verdicts: Verdicts, sources: Sequence[str]) -> None:
         f"two captions have the id {id!r}: {first} and {second}{more}; make the ids unique, or "
         f"number the rows instead: --set sources.{sources.index(source)}.id_field=null"
     )
+
+
+def refuse_nothing(verdicts: Verdicts) -> None:
+    """Check that some caption is not empty.
+
+    Raises:
+        CaptionSourceError: All that could be read are empty.
+    """
+    reasons = [reason for shard in verdicts.measures for reason in verdicts.reasons(shard)]
+    if EMPTY in reasons and None not in reasons:
+        raise CaptionSourceError(
+            f"the sources hold no captions: {reasons.count(EMPTY)} are empty; if they are in "
+            f"another column, name it: --set sources.0.text_field=NAME"
+        )
 
 
 def _keys(values: list[str]) -> bytes:
