@@ -126,7 +126,13 @@ SHAPES: dict[str, tuple[object, dict[str, Any], list[tuple[str, str]]]] = {
          {"id": "8", "conversations": [
              {"from": "human", "value": "What?"}, {"from": "gpt", "value": "b"}]}],
         {},
-        [("7", "a"), ("8", "b")],
+        [("7", "a")],
+    ),
+    "LLaVA without images": (
+        [{"id": "8", "conversations": [
+            {"from": "human", "value": "What?"}, {"from": "gpt", "value": "b"}]}],
+        {},
+        [("8", "b")],
     ),
     "BLIP captions of LLaVA": (
         [{"id": "1", "image": "1.jpg", "blip_caption": "a", "url": "http://u.example"}],

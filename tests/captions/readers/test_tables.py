@@ -63,6 +63,10 @@ def test_a_stray_quote_loses_the_lines_that_it_loses(tmp_path: Path) -> None:
         'id,caption\n1,"a red\n2,blue"\n3,x\n',
         'id,caption\n1,"a red\n2,blue\n3,green\n4,gray"\n9,x\n',
         'key,caption\na,"red\nb,blue\nc,green\nd,gray\ne,pink"\nf,x\n',
+        'caption,id\n"a red dog,1\na blue cat,2\na green bird",3\nx,4\n',
+        'caption,id\n"a red dog,1\na blue cat",2\nx,3\n',
+        'image,caption,url\n1.jpg,"a dog,http://a/1\n2.jpg,a cat",http://a/2\n3.jpg,x,http://a/3\n',
+        'caption,kind\n"a red dog,animal\na bus,vehicle\na bird",animal\nx,thing\n',
     ],
 )
 def test_rows_swallowed_between_two_stray_quotes_are_lost_not_a_caption(
@@ -80,6 +84,10 @@ def test_captions_of_several_lines_are_captions(tmp_path: Path) -> None:
         "A dog, brown\nand a cat",
         "2 dogs\n3 cats, gray",
     ]
+    content = 'caption,id\n"A dog, 2 cats\nand a bird",1\n"A crowd of 1,000 dogs\nin a park",2\n'
+    assert len(Read(tmp_path, "b.csv", content).texts) == 2
+    content = 'caption,kind\n"A dog, brown\nA cat, gray\nA bird",animals\n'
+    assert len(Read(tmp_path, "c.csv", content).texts) == 1
 
 
 PANDAS = 'id\tcaption\n1\t"a red\ncircle"\n2\t"a ""big"" square"\n3\tplain\n'
@@ -198,6 +206,8 @@ def test_two_columns_of_one_name(tmp_path: Path, name: str) -> None:
     assert str(caught.value).endswith("as in --set sources.0.text_field=1")
     assert Read(tmp_path, name, content, text_field="3").texts == ["b"]
     assert Read(tmp_path, name, content.replace("caption", "x", 1)).texts == ["b"]
+    with pytest.raises(CaptionSourceError, match="2 columns are named 'caption'"):
+        Read(tmp_path, name, content.replace(f"{mark}caption", f"{mark} caption"))
 
 
 def test_the_advice_for_a_column_is_one_that_a_shell_and_yaml_read(tmp_path: Path) -> None:

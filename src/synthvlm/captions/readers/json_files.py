@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
@@ -18,10 +19,17 @@ from synthvlm.captions.readers.json_stream import (
     pairs_of_object,
 )
 from synthvlm.captions.readers.json_values import parse_json
-from synthvlm.captions.readers.objects import holds_text, is_turns, records_of_object, text_fields
+from synthvlm.captions.readers.objects import (
+    holds_text,
+    holds_turns,
+    is_turns,
+    records_of_object,
+    text_fields,
+)
 from synthvlm.captions.readers.records import (
     DEFAULT_TEXT,
     MAX_ITEM_BYTES,
+    NO_IMAGE,
     Fields,
     MissingColumnError,
     Record,
@@ -53,9 +61,9 @@ def read_json(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     if start.byte != b"{":
         first = next(items_of_list(file, fields.path), None)
         file.seek(0)
-        yield from _read_list(file, _by_first(first, fields))
+        yield from _read_like(first, _read_list, file, fields)
     elif start.has_lines:
-        yield from read_jsonl(file, _by_first(start.value, fields))
+        yield from _read_like(start.value, read_jsonl, file, fields)
     else:
         yield from _read_object(file, fields)
 
@@ -68,14 +76,14 @@ def read_json_lines(file: BinaryIO, fields: Fields) -> Iterator[Record]:
         if fields.image is None:
             fields.note("read as one JSON document, not as an object a line")
         return read_json(file, fields)
-    return read_jsonl(file, _by_first(start.value, fields))
+    return _read_like(start.value, read_jsonl, file, fields)
 
 
 def read_llava(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     """LLaVA conversations, a list or one a line; the caption is the first answer of ``gpt``."""
     fields = replace(fields, text=_CONVERSATIONS, turns=True)
     start = _start(file, fields.path)
-    return (_read_list if start.byte != b"{" else read_jsonl)(file, fields)
+    return _about_images(_read_list if start.byte != b"{" else read_jsonl, file, fields)
 
 
 class _Start(NamedTuple):
@@ -117,6 +125,33 @@ def _start(file: BinaryIO, path: str) -> _Start:
 def _read_list(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     for number, value in enumerate(items_of_list(file, fields.path, fields.names), 1):
         yield from records_of_object(number, value, fields)
+
+
+def _read_like(
+    first: object,
+    read: Callable[[BinaryIO, Fields], Iterator[Record]],
+    file: BinaryIO,
+    fields: Fields,
+) -> Iterator[Record]:
+    """The captions of objects like the first one."""
+    fields = _by_first(first, fields)
+    is_talk = holds_turns(first, fields)
+    return _about_images(read, file, fields) if is_talk else read(file, fields)
+
+
+def _about_images(
+    read: Callable[[BinaryIO, Fields], Iterator[Record]], file: BinaryIO, fields: Fields
+) -> Iterator[Record]:
+    """The captions of conversations; those without an image are left out if any has one."""
+    if fields.image is None:
+        chosen = replace(fields, only_with_image=True, say=lambda line: None)
+        rows = (row.text is not NO_IMAGE for row in read(file, chosen) if row.problem is None)
+        if any(rows):
+            fields = replace(fields, only_with_image=True)
+        else:
+            fields.note("no conversation has an image: all are read")
+        file.seek(0)
+    yield from read(file, fields)
 
 
 def _by_first(first: object, fields: Fields) -> Fields:
@@ -165,7 +200,11 @@ def _read_object(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     if shape.kind == "list" and shape.key == _ANNOTATIONS and fields.image is not None:
         yield from read_coco(file, fields)
     elif shape.kind == "list":
-        yield from _read_list_of_object(file, shape.key, fields)
+        read = partial(_read_list_of_object, shape.key)
+        first = next(_list_named(shape.key, file, fields), None)
+        file.seek(0)
+        is_talk = holds_turns(first, fields)
+        yield from _about_images(read, file, fields) if is_talk else read(file, fields)
     elif shape.kind == "columns":
         yield from _read_columns(file, shape.key, fields)
     elif shape.kind == "id":
@@ -217,7 +256,7 @@ def _shape(file: BinaryIO, fields: Fields) -> _Shape:
     raise MissingColumnError(fields.path, problem, fields.advice_for(fields.text, texts))
 
 
-def _read_list_of_object(file: BinaryIO, key: str, fields: Fields) -> Iterator[Record]:
+def _read_list_of_object(key: str, file: BinaryIO, fields: Fields) -> Iterator[Record]:
     """The items of one list of an object, which must be the only one with captions."""
     is_behind = False
     for member in members(file, fields.path, fields.names):

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from synthvlm.captions.readers.json_values import AmbiguousObject
-from synthvlm.captions.readers.records import DEFAULT_TEXT, Fields, Record, kind_of
+from synthvlm.captions.readers.records import (
+    DEFAULT_TEXT,
+    NO_IMAGE,
+    Fields,
+    Record,
+    kind_of,
+)
 
 __all__ = [
     "holds_text",
+    "holds_turns",
     "is_null",
     "is_turns",
     "is_utf8",
@@ -26,6 +34,9 @@ _MISSING = object()
 
 #: Fields of an image's id, where an object holds several captions of it and no field ``id``.
 _IMAGE_IDS = ("imgid", "image_id")
+
+#: Fields that name the image of a conversation.
+_IMAGE_NAMES = re.compile("image|img|photo|picture|^file_?name$|^path$|^url$", re.IGNORECASE)
 
 #: The largest integer up to which floats hold all of them.
 _EXACT = 2**53
@@ -70,6 +81,8 @@ def _records(where: int | str, value: dict[str, Any], fields: Fields) -> Sequenc
     text, identity, image = (None if one is _MISSING else one for one in (text, identity, image))
     is_conversation = fields.turns or is_turns(text)
     if is_conversation and problem is None and fields.image is None:
+        if fields.only_with_image and is_turns(text) and not _has_image(value, text):
+            return (Record(where, NO_IMAGE),)
         text, problem = _first_answer(text)
     if not isinstance(text, list) or is_conversation or problem is not None:
         return (Record(where, text, identity, problem, image),)
@@ -165,6 +178,17 @@ def _first_answer(turns: object) -> tuple[object, str | None]:
     return None, "'conversations' has no turn from 'gpt'"
 
 
+def _has_image(value: dict[str, Any], turns: object) -> bool:
+    """Whether a conversation is about an image: a field names one, or a question shows one."""
+    if any(inner and _IMAGE_NAMES.search(name) for name, inner in value.items()):
+        return True
+    questions = turns if isinstance(turns, list) else ()
+    return any(
+        isinstance(turn, dict) and turn.get("from") != "gpt" and "<image>" in str(turn.get("value"))
+        for turn in questions
+    )
+
+
 def _lookup(value: dict[str, Any], name: str | None, fields: Fields) -> object:
     """The value of a field, of one inside of another, or a list of those of a list's objects."""
     if name is None:
@@ -219,6 +243,11 @@ def _holds(inner: object, name: str) -> bool:
 def holds_text(value: object, fields: Fields) -> bool:
     """Whether an object holds the field of the caption, at any place of it."""
     return isinstance(value, dict) and _lookup(value, fields.text, fields) is not _MISSING
+
+
+def holds_turns(value: object, fields: Fields) -> bool:
+    """Whether the field of the caption of an object is a LLaVA conversation."""
+    return isinstance(value, dict) and is_turns(_lookup(value, fields.text, fields))
 
 
 def text_fields(value: object) -> list[str]:

@@ -20,6 +20,7 @@ __all__ = [
     "AS_USUAL",
     "DEFAULT_TEXT",
     "MAX_ITEM_BYTES",
+    "NO_IMAGE",
     "Fields",
     "LinesOfFiles",
     "MissingColumnError",
@@ -54,6 +55,10 @@ class MissingColumnError(CaptionSourceError):
 
 #: The field that is taken for the caption where none is named.
 DEFAULT_TEXT = "caption"
+
+
+#: Stands for the caption of a conversation that is about no image: the row is left out.
+NO_IMAGE = object()
 
 
 def _never(number: int) -> bool:
@@ -127,6 +132,7 @@ class Fields:
             no setting can be advised.
         say: Takes a line for people; see ``note`` and ``warn``.
         turns: Whether the field of the caption is a LLaVA conversation.
+        only_with_image: Whether conversations that are about no image are ``NO_IMAGE``.
     """
 
     path: str
@@ -139,6 +145,7 @@ class Fields:
     place: str | None = None
     say: Callable[[str], None] = _unheard
     turns: bool = False
+    only_with_image: bool = False
 
     @cached_property
     def asked(self) -> tuple[str, ...]:
@@ -260,7 +267,7 @@ class Record(NamedTuple):
 
     Attributes:
         where: Its number, from 1, in the unit of the format, or words for it.
-        text: The caption, if it is a string.
+        text: The caption, if it is a string; ``NO_IMAGE``: the row is left out.
         id: The given id, if there is one.
         problem: Why the row cannot be used, or None.
         image: The original image, if asked for and wanted: a path, bytes or ``{bytes, path}``.

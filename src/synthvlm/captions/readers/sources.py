@@ -48,6 +48,7 @@ from synthvlm.captions.readers.parts import (
 from synthvlm.captions.readers.records import (
     AS_USUAL,
     DEFAULT_TEXT,
+    NO_IMAGE,
     Fields,
     LinesOfFiles,
     Record,
@@ -83,12 +84,14 @@ def read_captions(
 ) -> Iterator[Caption]:
     """Read the captions of one source in order, in constant memory.
 
-    Nothing is skipped. A row that cannot be used (invalid JSON or CSV, a missing field, a
-    caption that is not text, invalid UTF-8, NUL in CSV, more than ``MAX_CAPTION_CHARS``
-    characters) is a caption with an empty text and a ``problem`` that names its place; of a
-    caption that is too long, ``text_raw`` holds the first 1,000 characters. A blank line, or an
-    empty list of captions, is a row with an empty text, which the rules reject. The newline that
-    ends a file is no row. A list of captions is a row for each, with ids ``<id>-0``, ``<id>-1``...
+    Nothing is skipped but LLaVA conversations without an image, where others have one; they are
+    counted in a note, and their row numbers stay free. A row that cannot be used (invalid JSON or
+    CSV, a missing field, a caption that is not text, invalid UTF-8, NUL in CSV, more than
+    ``MAX_CAPTION_CHARS`` characters) is a caption with an empty text and a
+    ``problem`` that names its place; of a caption that is too long, ``text_raw`` holds the first
+    1,000 characters. A blank line, or an empty list of captions, is a row with an empty text, which
+    the rules reject. The newline that ends a file is no row. A list of captions is a row for each,
+    with ids ``<id>-0``, ``<id>-1``...
 
     Args:
         path: A local path or fsspec URL, which may be a glob (files are read in the order of
@@ -232,9 +235,10 @@ def _captions(
         start = row
         file = part.path if len(parts) > 1 else None
         place = partial(place_of, unit=part.unit, file=file)
-        say = partial(lines.add, part.path)
+        asked = replace(fields, path=part.path, say=partial(lines.add, part.path))
+        left_out = 0
         try:
-            for record in part.read(replace(fields, path=part.path, say=say)):
+            for record in part.read(asked):
                 _, text, given, problem, _, _ = record
                 # The common case first: millions of rows come through here.
                 if (
@@ -246,11 +250,18 @@ def _captions(
                     and (given is None or given.isascii() or is_utf8(given))
                 ):
                     yield Caption(given or f"{name}-{row}", name, row, text, normalize(text))
+                elif text is NO_IMAGE:
+                    left_out += 1
                 else:
                     yield _odd_caption(record, fields, name, row, place, normalize)
                 row += 1
         except READ_ERRORS as error:
             raise unreadable(part.path, error, row - start) from error
+        finally:
+            if left_out:
+                asked.note(
+                    f"{left_out:,} of {row - start:,} conversations have no image and are left out"
+                )
     lines.end()
     if not row:
         what = "the file holds" if len(parts) == 1 else f"the {len(parts)} files hold"

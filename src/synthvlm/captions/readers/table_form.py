@@ -224,11 +224,13 @@ def _as_pairs(form: TableForm, sample: list[list[str]], fields: Fields) -> Table
 
 def _check_columns(form: TableForm, sample: list[list[str]], fields: Fields) -> None:
     names = list(form.names)
+    stripped = [name.strip() for name in names]
     for name in fields.asked:
-        if names.count(name) > 1:
-            number = str(names.index(name) + 1)
+        if stripped.count(name) > 1:
+            number = str(stripped.index(name) + 1)
             raise CaptionSourceError(
-                f"{fields.path}: {names.count(name)} columns are named {name!r}: rename all but one"
+                f"{fields.path}: {stripped.count(name)} columns are named {name!r}: "
+                "rename all but one"
                 + fields.advice("text_field", number, ", or name one by its number, as in ")
             )
     if form.text is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -19,6 +20,9 @@ __all__ = ["read_cc3m", "read_cc12m", "read_csv", "read_table", "read_tsv"]
 _MAX_LINE_CHARS = 2 * MAX_ITEM_BYTES
 #: A field of more lines, each of which could be a row, is no text.
 _MAX_ROWS_IN_FIELD = 3
+_LINE_END = re.compile(r"\r\n|\r|\n")
+#: A number, an id, a name of a file or a URL.
+_CODE = re.compile(r"(?=\S*\d)\S+|\S+\.\w{3,4}|https?://\S+")
 
 
 def read_csv(file: BinaryIO, fields: Fields) -> Iterator[Record]:
@@ -122,20 +126,37 @@ def _records(reader: Any, form: TableForm, fields: Fields) -> Iterator[Record]:
 def _holds_rows(row: list[str], delimiter: str) -> bool:
     """Whether a field of several lines holds rows of the table, as after a stray quote.
 
-    It does if each of its further lines starts with a number as the row does, or if there are
-    several that all have the delimiters of a row.
+    It does if each of its further lines starts with a number as the row does, if there are
+    several that all have the delimiters of a row, or if its lines are the end of a row, whole rows
+    and the beginning of one, with the codes where this row has them.
     """
     others = len(row) - 1
-    for cell in row:
-        _, *lines = cell.splitlines()
+    for column, cell in enumerate(row):
+        _, *lines = _LINE_END.split(cell)
         if not lines or not others:
             continue
         if row[0].isdecimal() and all(_starts_numbered(line, delimiter) for line in lines):
             return True
         rows = [line.count(delimiter) == others for line in lines[:-1]]
-        if len(rows) >= _MAX_ROWS_IN_FIELD and all(rows):
+        if all(rows) and (
+            len(rows) >= _MAX_ROWS_IN_FIELD or _are_rows(cell, column, row, delimiter)
+        ):
             return True
     return False
+
+
+def _are_rows(cell: str, column: int, row: list[str], delimiter: str) -> bool:
+    """Whether the lines of a field, put where they would stand, have a row's columns and kinds."""
+    first, *inner, last = (line.split(delimiter) for line in _LINE_END.split(cell))
+    if len(first) != len(row) - column or len(last) != column + 1:
+        return False
+    codes = [n for n, one in enumerate(row) if n != column and _CODE.fullmatch(one)]
+    cells = {n: [one[n] for one in inner] for n in range(len(row))}
+    for n in codes:
+        cells[n] += [first[n - column]] if n > column else [last[n]]
+    if codes:
+        return all(_CODE.fullmatch(one) for n in codes for one in cells[n])
+    return bool(inner) and not any(f"{delimiter} " in line for line in _LINE_END.split(cell))
 
 
 def _starts_numbered(line: str, delimiter: str) -> bool:
