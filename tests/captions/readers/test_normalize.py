@@ -127,3 +127,10 @@ def test_escapes_of_escapes_take_no_quadratic_time() -> None:
     assert normalize("&" + "amp;" * 25_000 + "lt;") == "<"
     assert normalize("&" + "\x01amp;" * 20_000) == "&"
     assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize("separator", "\x0b\x0c\x1c\x1d\x1e\x1f")
+@pytest.mark.parametrize("fix_unicode", [True, False])
+def test_control_characters_that_separate_are_spaces(separator: str, fix_unicode: bool) -> None:
+    text = f"{separator}A cat{separator}sits{separator}{separator} here"
+    assert normalize(text, fix_unicode=fix_unicode) == "A cat sits here"

@@ -81,6 +81,9 @@ _NEEDED = re.compile(
 )
 _INVISIBLE_OR_NEEDED = re.compile(f"({_NEEDED.pattern})|[{_INVISIBLE}]")
 
+#: Control characters that separate lines, pages or records; ftfy would drop them and join words.
+_SEPARATORS = re.compile("[\x0b\x0c\x1c-\x1f]")
+
 #: An ampersand that was escaped again and again; unescaping it layer by layer would take time
 #: quadratic in its length.
 _NESTED_AMPERSAND = re.compile(r"&(?:(?:amp|AMP|#0*38|#[xX]0*26|#0*65286|#[xX]0*[fF][fF]06);)+")
@@ -121,7 +124,7 @@ def normalize(
         if has_entities:
             text = _unescape(text)
         if fix_unicode:
-            text = _repair(text)
+            text = _repair(_SEPARATORS.sub(" ", text))
         if normalize_punctuation:
             text = text.translate(_PUNCTUATION)
         if remove_invisible:
