@@ -56,6 +56,26 @@ def doubts(texts: list[str], *, are_lines: bool = True) -> list[str]:
         (["COCO_val2014_000000391895", "COCO_val2014_1", "x-1"], "ids", ""),
         (["550e8400-e29b-41d4-a716-446655440000"] * 3, "ids", ""),
         (["iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"] * 3, "codes", ""),
+        (['["a red dog",', '"a blue cat",', '"a bird"]'], "quotes", "format=json"),
+        (["'a red dog'", "'a blue cat'"], "single quotes", ""),
+        (["- caption: a dog", "- caption: a cat"], "YAML", ""),
+        (["- id: 1", "caption: a dog", "- id: 2", "caption: a cat"], "YAML", ""),
+        (["INSERT INTO c VALUES (1, 'a dog');", "(2, 'a cat'),"], "SQL", ""),
+        ([r"{\rtf1\ansi", r"\f0\fs24 a red dog\par", r"a cat\par", "}"], "RTF", ""),
+        (["import torch", "def f(x):", "return x + [1]", "y = f(2)", "print(y)"], "code", ""),
+        (["#include <x.h>", "int main() {", "// a dog", "return 0;", "}"], "code", ""),
+        (["d41d8cd98f00b204e9800998ecf8427e", "0cc175b9c0f1b6a831c399e269772661"] * 2, "ids", ""),
+        (["d41d8cd98f00b204e9800998ecf8427e  a dog", "0cc175b9c0f1b6a83  x"], "begin with ids", ""),
+        (["COCO_val2014_000000391895 A man", "COCO_val2014_000000391895 A dog"], "with ids", ""),
+        (["000000391895 A man", "000000391896 A dog"], "begin with ids", ""),
+        (["[/EN#1/people A group] of [/EN#2/other x]", "On [/EN#3/scene a road]"], "Entities", ""),
+        (
+            ["1. A red bus", "2) A cat", "(3) A dog", "[4] A bird", "5: A car"],
+            "marks of a list",
+            "",
+        ),
+        (["- A red bus", "* A cat", "\u2022 A dog"], "marks of a list", ""),
+        (["NULL", "None", "N/A", "#N/A", r"\N", "nan", "NA"], "no value", ""),
         (["cat", "dog", "fire_truck", "солнце"], "single words", ""),
         (["\ufffd\ufffd\ufffd a", "\ufffd\ufffd\ufffd\ufffd b"], "could not be read", ""),
     ],
@@ -96,7 +116,13 @@ PROMPTS = {
     "numbers in text": ["2 dogs on a beach", "4,000 people", "10 | ten"],
     "quoted": ['"a red dog"', '"a cat," she said', "'x' on a sign"],
     "dialogue": ['A sign that says "www.example.com"', "visit http://x.com now", "an .jpg icon"],
-    "numbered": ["1. a red dog", "2. a cat", "3) a bird"],
+    "words of code": [
+        "import duties at a port",
+        "from a hill",
+        "class of 2020",
+        "return of a king",
+    ],
+    "alternatives": ["a {red|blue}", "a dog in {park|street}", "a __color__ car"],
 }
 
 
@@ -122,7 +148,19 @@ def test_real_captions_look_like_captions() -> None:
 
 
 def test_few_of_many_are_looked_at() -> None:
-    texts = ["a red dog"] * 1000 + ["http://x/y"] * 100_000
+    texts = ["a red dog"] * 1000 + ["http://x/y"] * 20_000
     random.Random(0).shuffle(texts)
     (line,) = doubts(texts)
-    assert "of 3,000 looked at" in line or "of 3,001 looked at" in line or "of 2,9" in line
+    assert "of 2,100 looked at" in line
+
+
+CAPTIONS = [f"a red dog runs over field {n}" for n in range(3000)]
+FLICKR = [f"{n}.jpg#0\tA dog ." for n in range(4000)]
+
+
+def test_what_comes_late_is_seen() -> None:
+    (line,) = doubts([*CAPTIONS, *FLICKR])
+    assert "most texts do not look like captions: of 700 looked at, 400 begin with names" in line
+    (line,) = doubts([*CAPTIONS, *FLICKR[:1500], *CAPTIONS])
+    assert "most texts from about number 3,001 to 4,500 do not look like captions: of 150" in line
+    assert doubts([*CAPTIONS, *FLICKR[:300], *CAPTIONS]) == []
