@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 from synthvlm.captions.readers.file_start import without_mark
+from synthvlm.captions.readers.json_rows import check_rows
 from synthvlm.captions.readers.json_stream import (
     MAX_KEYS,
     SPACE,
@@ -61,6 +63,9 @@ def read_json(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     if start.byte != b"{":
         first = next(items_of_list(file, fields.path), None)
         file.seek(0)
+        if isinstance(first, list):
+            check_rows(items_of_list(file, fields.path), fields)
+            file.seek(0)
         yield from _read_like(first, _read_list, file, fields)
     elif start.has_lines:
         yield from _read_like(start.value, read_jsonl, file, fields)
@@ -76,7 +81,17 @@ def read_json_lines(file: BinaryIO, fields: Fields) -> Iterator[Record]:
         if fields.image is None:
             fields.note("read as one JSON document, not as an object a line")
         return read_json(file, fields)
+    if isinstance(start.value, list):
+        check_rows(_values_of_lines(file.read(_SNIFF_BYTES)), fields)
+        file.seek(0)
     return _read_like(start.value, read_jsonl, file, fields)
+
+
+def _values_of_lines(start: bytes) -> Iterator[Any]:
+    """The values of a file's first lines, damaged ones left out."""
+    for line in start.splitlines():
+        with suppress(json.JSONDecodeError):
+            yield parse_json(line)
 
 
 def read_llava(file: BinaryIO, fields: Fields) -> Iterator[Record]:

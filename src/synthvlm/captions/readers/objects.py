@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from synthvlm.captions.readers.json_rows import are_asked, record_of_row
 from synthvlm.captions.readers.json_values import AmbiguousObject
 from synthvlm.captions.readers.records import (
     DEFAULT_TEXT,
@@ -61,7 +62,9 @@ def records_of_object(where: int | str, value: object, fields: Fields) -> Sequen
 
 
 def _records_without_names(where: int | str, value: object, fields: Fields) -> Sequence[Record]:
-    """A caption by itself, or a list of some."""
+    """A caption by itself, a list of some, or a row of columns that are asked for by number."""
+    if isinstance(value, list) and are_asked(fields):
+        return (record_of_row(where, value, fields),)
     texts = _flat(value)
     if fields.text != DEFAULT_TEXT or not texts or not all(isinstance(one, str) for one in texts):
         return (Record(where, problem="not a JSON object"),)
