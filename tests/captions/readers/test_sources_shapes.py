@@ -74,6 +74,11 @@ SHAPES: dict[str, tuple[object, dict[str, Any], list[tuple[str, str]]]] = {
         {},
         [("x", "a"), ("y", "b")],
     ),
+    "objects by id, another field": (
+        {"a.png": {"se": 1, "p": "a castle"}, "b.png": {"se": 2, "p": "a dog"}},
+        {"text_field": "p"},
+        [("a.png", "a castle"), ("b.png", "a dog")],
+    ),
     "parallel lists": (
         {"id": [5, 6], "captions": ["a", "b"], "url": ["u", "v"]},
         {"text_field": "captions"},
@@ -93,6 +98,11 @@ SHAPES: dict[str, tuple[object, dict[str, Any], list[tuple[str, str]]]] = {
         {"train": [{"caption": "a"}], "val": [{"caption": "b"}]},
         {"text_field": "val.caption"},
         [("web-0", "b")],
+    ),
+    "the first list of several": (
+        {"train": [{"caption": "a"}], "val": [{"caption": "b"}]},
+        {"text_field": "train.caption"},
+        [("web-0", "a")],
     ),
     "COCO": (
         {"info": {"year": 2017}, "images": [{"id": 9, "file_name": "9.jpg"}], "licenses": [],

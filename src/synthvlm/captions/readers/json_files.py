@@ -201,11 +201,13 @@ class _Shape(NamedTuple):
         kind: A ``list`` of objects, ``columns``, captions by ``id``, or ``one`` caption.
         key: Of the list, or of the captions' column.
         fields: What to read.
+        is_named: Whether the list is named in the field that is asked for.
     """
 
     kind: str
     key: str
     fields: Fields
+    is_named: bool = False
 
 
 def _read_object(file: BinaryIO, fields: Fields) -> Iterator[Record]:
@@ -215,7 +217,7 @@ def _read_object(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     if shape.kind == "list" and shape.key == _ANNOTATIONS and fields.image is not None:
         yield from read_coco(file, fields)
     elif shape.kind == "list":
-        read = partial(_read_list_of_object, shape.key)
+        read = partial(_read_list_of_object, shape)
         first = next(_list_named(shape.key, file, fields), None)
         file.seek(0)
         is_talk = holds_turns(first, fields)
@@ -238,7 +240,7 @@ def _shape(file: BinaryIO, fields: Fields) -> _Shape:
     asked = fields.text or DEFAULT_TEXT
     keys: list[str] = []
     texts: list[str] = []
-    is_by_id = asked == DEFAULT_TEXT
+    is_by_id, holding = True, 0
     for member in members(file, fields.path, fields.names):
         keys.append(member.key)
         if member.key == asked:
@@ -252,18 +254,24 @@ def _shape(file: BinaryIO, fields: Fields) -> _Shape:
             inner = replace(fields, text=asked.removeprefix(f"{member.key}."))
             if holds_text(first, inner):
                 name = "file_name" if member.key == _ANNOTATIONS else None
+                is_named = asked != inner.text
                 inner = inner if fields.text else fields
-                return _Shape("list", member.key, _with_image(inner, name))
+                return _Shape("list", member.key, _with_image(inner, name), is_named)
             is_texts = all(isinstance(item, str) for item in items)
-            is_by_id &= 0 < len(items) <= _MOST_OF_AN_ID and is_texts
+            is_by_id &= 0 < len(items) <= _MOST_OF_AN_ID and is_texts and asked == DEFAULT_TEXT
+            holding += 1
             texts += [member.key] if isinstance(first, str) else text_fields(first)
         else:
             value = member.value()
-            is_by_id &= isinstance(value, str) or holds_text(value, fields)
+            is_by_id &= isinstance(value, dict) or (
+                isinstance(value, str) and asked == DEFAULT_TEXT
+            )
+            holding += isinstance(value, str) or holds_text(value, fields)
             texts += [member.key] if isinstance(value, str) else []
         if len(keys) == MAX_KEYS:
             break
-    if not keys or (is_by_id and len(keys) > 1 and usual_name(keys) is None):
+    is_by_id &= 2 * holding > len(keys) > 1
+    if not keys or (is_by_id and usual_name(keys) is None):
         return _Shape("id", "", fields)
     problem = f"this JSON object holds no {asked!r}"
     if not texts:
@@ -271,9 +279,9 @@ def _shape(file: BinaryIO, fields: Fields) -> _Shape:
     raise MissingColumnError(fields.path, problem, fields.advice_for(fields.text, texts))
 
 
-def _read_list_of_object(key: str, file: BinaryIO, fields: Fields) -> Iterator[Record]:
-    """The items of one list of an object, which must be the only one with captions."""
-    is_behind = False
+def _read_list_of_object(shape: _Shape, file: BinaryIO, fields: Fields) -> Iterator[Record]:
+    """The items of one list of an object: the only one with captions, unless it is named."""
+    key, is_behind = shape.key, False
     for member in members(file, fields.path, fields.names):
         if member.kind != "list":
             continue
@@ -281,7 +289,7 @@ def _read_list_of_object(key: str, file: BinaryIO, fields: Fields) -> Iterator[R
             is_behind = True
             for number, value in enumerate(member.items(), 1):
                 yield from records_of_object(number, value, fields)
-        elif is_behind and holds_text(next(member.items(), None), fields):
+        elif is_behind and not shape.is_named and holds_text(next(member.items(), None), fields):
             raise CaptionSourceError(
                 f"{fields.path}: two lists hold {fields.text!r}, {key!r} and {member.key!r}"
                 + fields.advice("text_field", f"{key}.{fields.text}", "; name one of them: ")
