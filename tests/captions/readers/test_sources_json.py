@@ -324,9 +324,9 @@ def test_llava_conversations(tmp_path: Path) -> None:
         ("web-6", ""),
     ]
     assert [caption.problem for caption in captions[2:]] == [
-        "item 3: 'conversations' has no turn from 'gpt'",
+        "item 3: the conversation has no turn from 'gpt'",
         "item 4: the first turn from 'gpt' has no text",
-        "item 5: 'conversations' has no turn from 'gpt'",
+        "item 5: the conversation has no turn from 'gpt'",
         "item 6: there is no field 'conversations' (found: 'id')",
         "item 7: not a JSON object",
     ]

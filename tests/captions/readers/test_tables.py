@@ -218,7 +218,7 @@ def test_the_advice_for_a_column_is_one_that_a_shell_and_yaml_read(tmp_path: Pat
         ("my words\tb", "'sources.0.text_field=\"my words\"'"),
     ):
         with pytest.raises(CaptionSourceError, match="no column 'caption'") as caught:
-            Read(tmp_path, "a.tsv", f"{names}\na b\tc\n")
+            Read(tmp_path, "a.tsv", f"{names}\na red bus\tc\n")
         assert str(caught.value).endswith(value)
 
 

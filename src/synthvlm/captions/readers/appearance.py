@@ -10,7 +10,7 @@ from typing import NamedTuple
 from synthvlm.captions.readers.records import Fields, usual_name
 from synthvlm.data import Caption
 
-__all__ = ["Appearance"]
+__all__ = ["Appearance", "kind_of_text"]
 
 #: The first captions are looked at, and one of so many of all; their values, of fewer.
 _FIRST, _EACH, _EACH_VALUE = 1000, 10, 50
@@ -79,6 +79,12 @@ _KINDS = (
     _kind("words", "are single words", r"[a-z\u00c0-\u058f][a-z\u00c0-\u058f'_-]*$"),
     _kind("damaged", "hold characters that could not be read", r".*(?:\ufffd.*){3}"),
 )
+
+
+def kind_of_text(text: str) -> str | None:
+    """What a text is instead of a caption; None where nothing shows that it is no caption."""
+    kind = next((kind for kind in _KINDS if kind.pattern.match(text[:1000])), None)
+    return None if kind is None else kind.name
 
 
 class _Tally:

@@ -13,6 +13,7 @@ from synthvlm.captions.readers.files import (
     large_digest,
     reason_of,
 )
+from synthvlm.captions.readers.likely_fields import likely_field
 from synthvlm.captions.readers.objects import records_of_object
 from synthvlm.captions.readers.records import Fields, Record
 from synthvlm.data import fingerprint
@@ -71,7 +72,8 @@ def _columns(schema: pa.Schema, fields: Fields) -> list[str]:
     texts = [place for field in schema for place in _texts_of(field)]
     columns = {name: _column_of(schema, name) for name in (fields.text, fields.id, fields.image)}
     asked = [name for name in fields.asked if name]
-    fields.check(names + [name for name in asked if columns[name] not in (None, name)], texts)
+    found = names + [name for name in asked if columns[name] not in (None, name)]
+    fields.check(found, texts, likely_field(dict.fromkeys(texts, ())))
     if fields.image is None:
         _check_text(schema, columns[fields.text], fields, texts)
     found = [columns[name] for name in asked]
@@ -86,7 +88,7 @@ def _check_text(schema: pa.Schema, column: str | None, fields: Fields, texts: li
 
     kind = pa.null() if column is None else schema.field(column).type
     if not (_is_text(kind) or _is_binary(kind) or _is_nested(kind) or pa.types.is_null(kind)):
-        advice = fields.advice_for(fields.text, texts)
+        advice = fields.advice_for(fields.text, texts, likely_field(dict.fromkeys(texts, ())))
         raise CaptionSourceError(
             f"{fields.path}: column {column!r} is {kind}, expected text{advice}"
         )
@@ -146,11 +148,17 @@ def _texts_of(field: pa.Field, place: str = "") -> Iterator[str]:
     import pyarrow as pa
 
     kind = _inner(field.type)
-    if _is_text(kind) or (_holds(kind, "from") and _holds(kind, "value")):  # a conversation
+    if _is_text(kind) or _is_turn(kind):
         yield place + field.name
     elif pa.types.is_struct(kind):
         for part in kind:
             yield from _texts_of(part, f"{place}{field.name}.")
+
+
+def _is_turn(kind: pa.DataType) -> bool:
+    """Whether objects are turns of a conversation."""
+    pairs = (("from", "value"), ("role", "content"))
+    return any(_holds(kind, first) and _holds(kind, second) for first, second in pairs)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -20,14 +20,9 @@ from synthvlm.captions.readers.json_stream import (
     members,
     pairs_of_object,
 )
+from synthvlm.captions.readers.json_texts import TextsOfMembers
 from synthvlm.captions.readers.json_values import parse_json
-from synthvlm.captions.readers.objects import (
-    holds_text,
-    holds_turns,
-    is_turns,
-    records_of_object,
-    text_fields,
-)
+from synthvlm.captions.readers.objects import holds_text, holds_turns, is_turns, records_of_object
 from synthvlm.captions.readers.records import (
     DEFAULT_TEXT,
     MAX_ITEM_BYTES,
@@ -35,6 +30,7 @@ from synthvlm.captions.readers.records import (
     Fields,
     MissingColumnError,
     Record,
+    names_of,
     usual_name,
 )
 from synthvlm.captions.readers.text_files import read_jsonl
@@ -46,6 +42,8 @@ __all__ = ["IMAGE_OF_SHAPE", "read_coco", "read_json", "read_json_lines", "read_
 IMAGE_OF_SHAPE = "*"
 
 _CONVERSATIONS = "conversations"
+#: Fields of conversations, as LLaVA and as servers of models name them.
+_CONVERSATION_NAMES = (_CONVERSATIONS, "messages")
 _ANNOTATIONS = "annotations"
 _SNIFF_BYTES = 1 << 16
 #: Captions of one image; a longer list is a column.
@@ -171,18 +169,22 @@ def _about_images(
 
 def _by_first(first: object, fields: Fields) -> Fields:
     """What to read from objects like the first one, by which LLaVA's are known."""
-    if not _is_conversation(first, fields):
+    name = _conversation_of(first, fields)
+    if name is None:
         return _with_image(fields, None)
     if fields.image is None:
-        fields.note("read as LLaVA conversations; captions are the first answers")
-    return _with_image(replace(fields, text=_CONVERSATIONS, turns=True), "image")
+        kind = "LLaVA conversations" if name == _CONVERSATIONS else f"conversations in {name!r}"
+        fields.note(f"read as {kind}; captions are the first answers")
+    return _with_image(replace(fields, text=name, turns=True), "image")
 
 
-def _is_conversation(value: object, fields: Fields) -> bool:
+def _conversation_of(value: object, fields: Fields) -> str | None:
+    """The field of an object that is a conversation; None: it has none, or a caption."""
     if not isinstance(value, dict) or fields.text not in ("", DEFAULT_TEXT):
-        return False
-    usual = replace(fields, text=DEFAULT_TEXT)
-    return is_turns(value.get(_CONVERSATIONS)) and not holds_text(value, usual)
+        return None
+    if holds_text(value, replace(fields, text=DEFAULT_TEXT)):
+        return None
+    return next((name for name in _CONVERSATION_NAMES if is_turns(value.get(name))), None)
 
 
 def _with_image(fields: Fields, name: str | None) -> Fields:
@@ -239,8 +241,8 @@ def _shape(file: BinaryIO, fields: Fields) -> _Shape:
     """
     asked = fields.text or DEFAULT_TEXT
     keys: list[str] = []
-    texts: list[str] = []
-    is_by_id, holding = True, 0
+    texts = TextsOfMembers()
+    is_by_id, holding, value = True, 0, None
     for member in members(file, fields.path, fields.names):
         keys.append(member.key)
         if member.key == asked:
@@ -249,7 +251,7 @@ def _shape(file: BinaryIO, fields: Fields) -> _Shape:
         if member.kind == "list":
             items = [*islice(member.items(), _MOST_OF_AN_ID + 1)]
             first = items[0] if items else None
-            if _is_conversation(first, fields):
+            if _conversation_of(first, fields) is not None:
                 return _Shape("list", member.key, _by_first(first, fields))
             inner = replace(fields, text=asked.removeprefix(f"{member.key}."))
             if holds_text(first, inner):
@@ -260,23 +262,29 @@ def _shape(file: BinaryIO, fields: Fields) -> _Shape:
             is_texts = all(isinstance(item, str) for item in items)
             is_by_id &= 0 < len(items) <= _MOST_OF_AN_ID and is_texts and asked == DEFAULT_TEXT
             holding += 1
-            texts += [member.key] if isinstance(first, str) else text_fields(first)
+            texts.add(member, items)
         else:
             value = member.value()
             is_by_id &= isinstance(value, dict) or (
                 isinstance(value, str) and asked == DEFAULT_TEXT
             )
             holding += isinstance(value, str) or holds_text(value, fields)
-            texts += [member.key] if isinstance(value, str) else []
+            texts.add_object(member.key, value)
         if len(keys) == MAX_KEYS:
             break
-    is_by_id &= 2 * holding > len(keys) > 1
+    is_by_id &= 2 * holding > len(keys) and (len(keys) > 1 or isinstance(value, dict))
     if not keys or (is_by_id and usual_name(keys) is None):
         return _Shape("id", "", fields)
     problem = f"this JSON object holds no {asked!r}"
-    if not texts:
+    if keys[:3] == ["columns", "index", "data"]:
+        problem += ": pandas wrote it with orient='split'; write it with orient='records'"
+        raise CaptionSourceError(f"{fields.path}: {problem}")
+    names, likely = texts.found()
+    if not names:
         problem += ": expected a list of objects, an object with such a list, or an object a line"
-    raise MissingColumnError(fields.path, problem, fields.advice_for(fields.text, texts))
+    elif likely is None:
+        problem += f", only {names_of(names)}"
+    raise MissingColumnError(fields.path, problem, fields.advice_for(fields.text, names, likely))
 
 
 def _read_list_of_object(shape: _Shape, file: BinaryIO, fields: Fields) -> Iterator[Record]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from synthvlm.captions.readers.json_rows import are_asked, record_of_row
 from synthvlm.captions.readers.json_values import AmbiguousObject
+from synthvlm.captions.readers.likely_fields import likely_field
 from synthvlm.captions.readers.records import (
     DEFAULT_TEXT,
     NO_IMAGE,
@@ -26,7 +27,7 @@ __all__ = [
     "is_turns",
     "is_utf8",
     "records_of_object",
-    "text_fields",
+    "texts_of",
     "usable_id",
 ]
 
@@ -80,7 +81,8 @@ def _records(where: int | str, value: dict[str, Any], fields: Fields) -> Sequenc
     found = {fields.text: text, fields.id: identity, fields.image: image}
     missing = next((name for name in fields.required if found[name] is _MISSING), None)
     if missing is not None:
-        problem = fields.missing(missing, list(value), text_fields(value))
+        texts = texts_of([value])
+        problem = fields.missing(missing, list(value), list(texts), likely_field(texts))
     text, identity, image = (None if one is _MISSING else one for one in (text, identity, image))
     is_conversation = fields.turns or is_turns(text)
     if is_conversation and problem is None and fields.image is None:
@@ -105,7 +107,8 @@ def _of_list(
         return Record(where, None, given, _twice(text), image)
     if isinstance(text, dict):
         problem = f"{fields.text!r} holds {kind_of(text)}, not text"
-        problem += fields.advice_for(fields.text, text_fields(value))
+        texts = texts_of([value])
+        problem += fields.advice_for(fields.text, list(texts), likely_field(texts))
         return Record(where, None, given, problem, image)
     return Record(where, text, given, image=image)
 
@@ -171,25 +174,40 @@ def is_utf8(text: str) -> bool:
 
 
 def _first_answer(turns: object) -> tuple[object, str | None]:
-    """The caption of a LLaVA conversation, or the problem with it."""
+    """The caption of a conversation, or the problem with it."""
     for turn in turns if isinstance(turns, list) else ():
-        if isinstance(turn, dict) and turn.get("from") == "gpt":
+        if not isinstance(turn, dict):
+            continue
+        if turn.get("from") == "gpt":
             text = turn.get("value")
             if isinstance(text, str):
                 return text, None
             return None, "the first turn from 'gpt' has no text"
-    return None, "'conversations' has no turn from 'gpt'"
+        if turn.get("role") == "assistant":
+            text = _content(turn.get("content"))
+            return text, (None if text else "the first turn of the assistant has no text")
+    who = "of the assistant" if _is_of_roles(turns) else "from 'gpt'"
+    return None, f"the conversation has no turn {who}"
+
+
+def _content(content: object) -> str | None:
+    """The text of a turn, which may stand in parts of several types."""
+    if isinstance(content, list):
+        parts = [one.get("text") for one in content if isinstance(one, dict)]
+        content = " ".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else None
 
 
 def _has_image(value: dict[str, Any], turns: object) -> bool:
     """Whether a conversation is about an image: a field names one, or a question shows one."""
     if any(inner and _IMAGE_NAMES.search(name) for name, inner in value.items()):
         return True
-    questions = turns if isinstance(turns, list) else ()
-    return any(
-        isinstance(turn, dict) and turn.get("from") != "gpt" and "<image>" in str(turn.get("value"))
-        for turn in questions
-    )
+    for turn in turns if isinstance(turns, list) else ():
+        if isinstance(turn, dict) and turn.get("from") != "gpt" and turn.get("role") != "assistant":
+            shown = str(turn.get("value") or turn.get("content"))
+            if "<image>" in shown or "'type': 'image" in shown:
+                return True
+    return False
 
 
 def _lookup(value: dict[str, Any], name: str | None, fields: Fields) -> object:
@@ -232,9 +250,15 @@ def _flat(value: object) -> list[object]:
 
 
 def is_turns(value: object) -> bool:
-    """Whether a value is a LLaVA conversation."""
+    """Whether a value is a conversation, as LLaVA writes it or of roles and contents."""
     first = value[0] if isinstance(value, list) and value else None
-    return isinstance(first, dict) and "from" in first and "value" in first
+    return isinstance(first, dict) and ({"from", "value"} <= first.keys() or _is_of_roles(value))
+
+
+def _is_of_roles(value: object) -> bool:
+    """Whether turns have roles and contents, as those for servers of models."""
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and "role" in first and "content" in first
 
 
 def _holds(inner: object, name: str) -> bool:
@@ -253,15 +277,22 @@ def holds_turns(value: object, fields: Fields) -> bool:
     return isinstance(value, dict) and is_turns(_lookup(value, fields.text, fields))
 
 
-def text_fields(value: object) -> list[str]:
-    """The fields of an object that hold text, or lists of it, with the places of nested ones."""
-    return list(_text_fields(value, "", 3)) if isinstance(value, dict) else []
+def texts_of(values: Iterable[object]) -> dict[str, list[str]]:
+    """The fields of objects that hold text, or lists of it, by the places of nested ones."""
+    texts: dict[str, list[str]] = {}
+    for value in values:
+        if isinstance(value, dict):
+            _add_texts(texts, value, "", 3)
+    return texts
 
 
-def _text_fields(value: dict[str, Any], place: str, depth: int) -> Iterator[str]:
+def _add_texts(texts: dict[str, list[str]], value: dict[str, Any], place: str, depth: int) -> None:
     for name, inner in value.items():
         one = inner[0] if isinstance(inner, list) and inner else inner
-        if isinstance(one, str) or is_turns(inner):
-            yield place + name
+        if is_turns(inner):
+            answer = _first_answer(inner)[0]
+            texts.setdefault(place + name, []).append(answer if isinstance(answer, str) else "")
+        elif isinstance(one, str):
+            texts.setdefault(place + name, []).append(one)
         elif isinstance(one, dict) and depth:
-            yield from _text_fields(one, f"{place}{name}.", depth - 1)
+            _add_texts(texts, one, f"{place}{name}.", depth - 1)

@@ -27,6 +27,7 @@ __all__ = [
     "Record",
     "TableOptions",
     "kind_of",
+    "names_of",
     "usual_name",
 ]
 
@@ -72,11 +73,8 @@ def _unheard(line: str) -> None:
 #: Names that columns of captions often have, the likeliest first; compared in lower case.
 _CAPTION_NAMES = (
     *("caption", "captions", "text", "prompt", "comment", "sentence", "raw", "description"),
-    *("title", "phrase", "conversations", "query", "label"),
-)
-#: Names of texts that are no captions.
-_OTHER_NAMES = re.compile(
-    r"(^|[._])(id|url|key|path|split|image|license|file_?name|column|role|type)s?$", re.I
+    *("utterance", "phrase", "title", "question", "answer", "conversations", "messages", "query"),
+    "label",
 )
 #: A text that YAML reads as that text.
 _PLAIN = re.compile(r"(?!(?i:true|false|yes|no|on|off|null|y|n)$)[A-Za-z_][\w.\-]*", re.ASCII)
@@ -195,12 +193,13 @@ class Fields:
             text = value if _PLAIN.fullmatch(value) or value.isdecimal() else json.dumps(value)
         return f"{introduction}--set {shlex.quote(f'{self.place}.{name}={text}')}"
 
-    def advice_for(self, field: str, names: Sequence[str]) -> str:
+    def advice_for(self, field: str, names: Sequence[str], likely: str | None = None) -> str:
         """What to add to the command for a file that has other fields, or columns, than asked.
 
         Args:
             field: One that was asked for and is not there.
-            names: Those that may be meant.
+            names: Those that may be meant; of the caption, those that hold text.
+            likely: Of them, the one that is the likeliest for captions by what it holds.
         """
         name = {self.text: "text_field", self.id: "id_field"}.get(field, "image_field")
         near = _near_name(field, tuple(names))
@@ -210,10 +209,9 @@ class Fields:
         if near is not None:
             return f"; did you mean {near!r}?" + self.advice(name, near, " Then add ")
         if name == "text_field":
-            texts = [one for one in names if not _OTHER_NAMES.search(one)]
-            usual = usual_name(names) or (texts[0] if len(texts) == 1 else None)
-            if usual is not None:
-                return self.advice(name, usual, f"; if {usual!r} holds the captions, add ")
+            if likely is not None:
+                return self.advice(name, likely, f"; if {likely!r} holds the captions, add ")
+            return "; no field looks like captions" if names else ""
         return self.advice(name, names[0], "; name one of them, as in ") if names else ""
 
     def no_image_field(self) -> CaptionSourceError:
@@ -223,27 +221,33 @@ class Fields:
             + self.advice("image_field", "image", ", as in ")
         )
 
-    def missing(self, field: str, names: Sequence[str], texts: Sequence[str]) -> str:
+    def missing(
+        self, field: str, names: Sequence[str], texts: Sequence[str], likely: str | None
+    ) -> str:
         """The problem of an object that lacks a field.
 
         Args:
             field: The field.
             names: Those that it has.
             texts: Those that hold text, also inside of others.
+            likely: As in ``advice_for``.
         """
         near = texts if field == self.text else names
-        found = _names(names) or "none"
-        advice = "" if self.place is None else self.advice_for(field, near)
+        found = names_of(names) or "none"
+        advice = "" if self.place is None else self.advice_for(field, near, likely)
         if self.turns:
             advice = self.advice("format", "json", "; to find the shape by the content: ")
         return f"there is no field {field!r} (found: {found}){advice}"
 
-    def check(self, columns: list[str], texts: Sequence[str] | None = None) -> None:
+    def check(
+        self, columns: list[str], texts: Sequence[str] | None = None, likely: str | None = None
+    ) -> None:
         """Check that the columns hold the fields, each once.
 
         Args:
             columns: Their names.
             texts: The names of those that hold text; None: all may.
+            likely: As in ``advice_for``.
 
         Raises:
             MissingColumnError: A field is not there.
@@ -251,9 +255,9 @@ class Fields:
         """
         for field in self.required:
             if field not in columns:
-                problem = f"there is no column {field!r}, only {_names(columns)}"
+                problem = f"there is no column {field!r}, only {names_of(columns)}"
                 near = columns if texts is None or field != self.text else texts
-                raise MissingColumnError(self.path, problem, self.advice_for(field, near))
+                raise MissingColumnError(self.path, problem, self.advice_for(field, near, likely))
         for field in self.asked:
             if columns.count(field) > 1:
                 raise CaptionSourceError(
@@ -311,6 +315,7 @@ def kind_of(value: object) -> str:
     return "null" if value is None else kinds.get(type(value), f"a {type(value).__name__}")
 
 
-def _names(names: Iterable[str]) -> str:
+def names_of(names: Iterable[str]) -> str:
+    """Names for a message, not too many of them."""
     names = list(names)
     return ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")

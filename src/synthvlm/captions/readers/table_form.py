@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from synthvlm.captions.readers.file_start import INVALID_UTF8
+from synthvlm.captions.readers.likely_fields import likely_field
 from synthvlm.captions.readers.objects import is_utf8
 from synthvlm.captions.readers.records import (
     DEFAULT_TEXT,
@@ -236,6 +237,7 @@ def _check_columns(form: TableForm, sample: list[list[str]], fields: Fields) -> 
     if form.text is not None:
         return
     missing = next((name for name in fields.required if form.column(name) is None), None)
+    texts = _texts_of_columns(names, sample)
     number = str(_column_of_captions(sample) + 1)
     if missing is not None and not form.header:
         cells = ", ".join(f"{n}: {_excerpt(cell)}" for n, cell in enumerate(sample[0][:20], 1))
@@ -249,7 +251,13 @@ def _check_columns(form: TableForm, sample: list[list[str]], fields: Fields) -> 
         problem = f"there is no column {missing!r}, only {cells}"
         raise MissingColumnError(fields.path, problem, advice)
     numbers = [name for name in fields.asked if form.column(name) is not None]
-    fields.check([*names, *(number for number in numbers if number not in names)])
+    columns = [*names, *(number for number in numbers if number not in names)]
+    fields.check(columns, likely=likely_field(texts) if len(texts) == len(names) else None)
+
+
+def _texts_of_columns(names: list[str], sample: list[list[str]]) -> dict[str, list[str]]:
+    rows = [row for row in sample[1:] if len(row) == len(names)]
+    return {name: [row[number] for row in rows] for number, name in enumerate(names)}
 
 
 def _column_of_captions(sample: list[list[str]]) -> int:

@@ -263,7 +263,9 @@ class _TextField(Fields):
     def required(self) -> tuple[str, ...]:
         return ()
 
-    def check(self, columns: list[str], texts: Sequence[str] | None = None) -> None:
+    def check(
+        self, columns: list[str], texts: Sequence[str] | None = None, likely: str | None = None
+    ) -> None:
         if self.text not in columns:
             raise _NoColumn
 
