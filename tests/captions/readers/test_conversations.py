@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from reading import Read
 
-from synthvlm.captions.readers.sources import read_images
+from synthvlm.captions.readers.sources import read_captions, read_images
 
 
 def conversation(name: str, question: str, answer: str, **more: Any) -> dict[str, Any]:
@@ -48,6 +50,36 @@ def test_those_without_an_image_are_left_out_and_counted(
     if name != "object.json":
         (image,) = read_images(read.path, rows=[1], image_field="image", **options)
         assert image.data == b"one"
+
+
+@pytest.mark.parametrize("group", [2, 6])
+@pytest.mark.parametrize("is_path", [True, False])
+def test_those_of_a_table(tmp_path: Path, group: int, is_path: bool) -> None:
+    rows = [dict(row, image=row.get("image") or None) for row in MIXED]
+    if not is_path:
+        rows = [{**row, "image": row["image"] and {"bytes": b"x", "path": None}} for row in rows]
+    table = pa.Table.from_pylist([{**row, "images": row.get("images")} for row in rows])
+    with (tmp_path / "a.parquet").open("wb") as file:
+        pq.write_table(table, file, row_group_size=group)
+    content = (tmp_path / "a.parquet").read_bytes()
+    read = Read(tmp_path, "a.parquet", content, text_field="conversations")
+    assert (read.ids, read.texts) == (["1", "3", "4"], ["a red dog", "a cat", "a bird"])
+    assert read.notes == ["note: 3 of 6 conversations have no image and are left out"]
+    pq.write_table(table.select(["id", "conversations"]).slice(4), tmp_path / "b.parquet")
+    content = (tmp_path / "b.parquet").read_bytes()
+    read = Read(tmp_path, "b.parquet", content, text_field="conversations")
+    assert read.texts == ["a bird", "Yes"]
+    assert read.notes == ["note: no conversation has an image: all are read"]
+
+
+def test_a_reading_that_ends_early_counts_what_it_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(MIXED))
+    said: list[str] = []
+    captions = read_captions(path, name="web", normalize=str, say=said.append)
+    assert [next(captions).id, next(captions).id] == ["1", "3"]
+    captions.close()  # type: ignore[attr-defined]
+    assert said[-1].endswith(": 2 of 4 conversations have no image and are left out")
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])

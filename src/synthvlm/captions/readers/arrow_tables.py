@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from synthvlm.captions.readers.files import (
-    SourceFile,
-    file_system,
-    large_digest,
-    reason_of,
-)
+from synthvlm.captions.readers.conversations import IMAGE_NAMES, conversations, may_lack_images
+from synthvlm.captions.readers.files import SourceFile, file_system, large_digest, reason_of
 from synthvlm.captions.readers.likely_fields import likely_field
 from synthvlm.captions.readers.objects import records_of_object
 from synthvlm.captions.readers.records import Fields, Record
@@ -44,26 +41,37 @@ def read_parquet(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     import pyarrow.parquet as pq
 
     try:
-        # Buffered: else a column chunk is read as a whole, and one of images can be large.
-        table = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
-        columns = _columns(table.schema_arrow, fields)
-        has_lists = _has_lists(table.schema_arrow, columns, fields)
-        start = 0
-        for group in range(table.num_row_groups):
-            end = start + table.metadata.row_group(group).num_rows
-            is_wanted = bool(columns) and (has_lists or fields.wants(end - 1))
-            if fields.image is not None and not is_wanted:
-                yield from map(Record, range(start + 1, end + 1))
-            else:
-                size = _rows_at_a_time(table, group, columns, fields)
-                number = start
-                for batch in table.iter_batches(size, row_groups=[group], columns=columns):
-                    yield from records_of_batch(batch, number, fields)
-                    number += len(batch)
-            start = end
+        schema = pq.read_schema(file)
+        is_talk = any(one.name == fields.text and _is_turn(one.type) for one in schema)
+        yield from conversations(_rows, file, fields) if is_talk else _rows(file, fields)
     except pa.ArrowException as error:
         reason = " ".join(str(error).split())
         raise CaptionSourceError(f"{fields.path}: not a usable Parquet file: {reason}") from error
+
+
+def _rows(file: BinaryIO, fields: Fields) -> Iterator[Record]:
+    import pyarrow.parquet as pq
+
+    # Buffered: else a column chunk is read as a whole, and one of images can be large.
+    table = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
+    start = 0
+    for group in range(table.num_row_groups):
+        metadata = table.metadata.row_group(group)
+        asked = replace(
+            fields, only_with_image=fields.only_with_image and may_lack_images(metadata)
+        )
+        columns = _columns(table.schema_arrow, asked)
+        end = start + metadata.num_rows
+        has_lists = _has_lists(table.schema_arrow, columns, fields)
+        is_wanted = bool(columns) and (has_lists or fields.wants(end - 1))
+        if fields.image is not None and not is_wanted:
+            yield from map(Record, range(start + 1, end + 1))
+        else:
+            size = _rows_at_a_time(table, group, columns, fields)
+            for batch in table.iter_batches(size, row_groups=[group], columns=columns):
+                yield from records_of_batch(batch, start, asked)
+                start += len(batch)
+        start = end
 
 
 def _columns(schema: pa.Schema, fields: Fields) -> list[str]:
@@ -80,6 +88,7 @@ def _columns(schema: pa.Schema, fields: Fields) -> list[str]:
     if fields.image is not None and fields.text:
         column = columns[fields.text]
         found += [column] if column is not None and _is_nested(schema.field(column).type) else []
+    found += [name for name in names if fields.only_with_image and IMAGE_NAMES.search(name)]
     return [*dict.fromkeys(column for column in found if column is not None)]
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
+from synthvlm.captions.readers.conversations import conversations
 from synthvlm.captions.readers.file_start import without_mark
 from synthvlm.captions.readers.json_rows import check_rows
 from synthvlm.captions.readers.json_stream import (
@@ -26,7 +27,6 @@ from synthvlm.captions.readers.objects import holds_text, holds_turns, is_turns,
 from synthvlm.captions.readers.records import (
     DEFAULT_TEXT,
     MAX_ITEM_BYTES,
-    NO_IMAGE,
     Fields,
     MissingColumnError,
     Record,
@@ -96,7 +96,7 @@ def read_llava(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     """LLaVA conversations, a list or one a line; the caption is the first answer of ``gpt``."""
     fields = replace(fields, text=_CONVERSATIONS, turns=True)
     start = _start(file, fields.path)
-    return _about_images(_read_list if start.byte != b"{" else read_jsonl, file, fields)
+    return conversations(_read_list if start.byte != b"{" else read_jsonl, file, fields)
 
 
 class _Start(NamedTuple):
@@ -149,22 +149,7 @@ def _read_like(
     """The captions of objects like the first one."""
     fields = _by_first(first, fields)
     is_talk = holds_turns(first, fields)
-    return _about_images(read, file, fields) if is_talk else read(file, fields)
-
-
-def _about_images(
-    read: Callable[[BinaryIO, Fields], Iterator[Record]], file: BinaryIO, fields: Fields
-) -> Iterator[Record]:
-    """The captions of conversations; those without an image are left out if any has one."""
-    if fields.image is None:
-        chosen = replace(fields, only_with_image=True, say=lambda line: None)
-        rows = (row.text is not NO_IMAGE for row in read(file, chosen) if row.problem is None)
-        if any(rows):
-            fields = replace(fields, only_with_image=True)
-        else:
-            fields.note("no conversation has an image: all are read")
-        file.seek(0)
-    yield from read(file, fields)
+    return conversations(read, file, fields) if is_talk else read(file, fields)
 
 
 def _by_first(first: object, fields: Fields) -> Fields:
@@ -223,7 +208,7 @@ def _read_object(file: BinaryIO, fields: Fields) -> Iterator[Record]:
         first = next(_list_named(shape.key, file, fields), None)
         file.seek(0)
         is_talk = holds_turns(first, fields)
-        yield from _about_images(read, file, fields) if is_talk else read(file, fields)
+        yield from conversations(read, file, fields) if is_talk else read(file, fields)
     elif shape.kind == "columns":
         yield from _read_columns(file, shape.key, fields)
     elif shape.kind == "id":

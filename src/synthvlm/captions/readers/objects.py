@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from synthvlm.captions.readers.conversations import IMAGE_NAMES
 from synthvlm.captions.readers.json_rows import are_asked, record_of_row
 from synthvlm.captions.readers.json_values import AmbiguousObject
 from synthvlm.captions.readers.likely_fields import likely_field
@@ -36,9 +36,6 @@ _MISSING = object()
 
 #: Fields of an image's id, where an object holds several captions of it and no field ``id``.
 _IMAGE_IDS = ("imgid", "image_id")
-
-#: Fields that name the image of a conversation.
-_IMAGE_NAMES = re.compile("image|img|photo|picture|^file_?name$|^path$|^url$", re.IGNORECASE)
 
 #: The largest integer up to which floats hold all of them.
 _EXACT = 2**53
@@ -200,7 +197,7 @@ def _content(content: object) -> str | None:
 
 def _has_image(value: dict[str, Any], turns: object) -> bool:
     """Whether a conversation is about an image: a field names one, or a question shows one."""
-    if any(inner and _IMAGE_NAMES.search(name) for name, inner in value.items()):
+    if any(inner and IMAGE_NAMES.search(name) for name, inner in value.items()):
         return True
     for turn in turns if isinstance(turns, list) else ():
         if isinstance(turn, dict) and turn.get("from") != "gpt" and turn.get("role") != "assistant":

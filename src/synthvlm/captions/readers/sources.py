@@ -257,6 +257,9 @@ def _captions(
                 row += 1
         except READ_ERRORS as error:
             raise unreadable(part.path, error, row - start) from error
+        except GeneratorExit:
+            row += 1  # the last one that was taken
+            raise
         finally:
             if left_out:
                 asked.note(
