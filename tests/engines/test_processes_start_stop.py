@@ -254,8 +254,8 @@ def test_a_recipe_that_names_one_device_gets_one_worker(
     captions.write_text("a small wooden barn on a hill\n")
     monkeypatch.setattr(base, "gpu_count", lambda: 2)
     engines: list[object] = []
-    monkeypatch.setattr(Pipeline, "run", lambda self, until: engines.append(self._engine))
+    monkeypatch.setattr(Pipeline, "run", lambda self, *_, **__: engines.append(self._engine))
     out = str(tmp_path / "run")
     recipe = Recipe.load("tiny", captions=[captions], overrides=[f"run.device={device}"])
-    _run(recipe, out, "generate", "local", None, None)
+    _run(recipe, out, "generate", "local", None, None, replace_images=False, piped=None)
     assert [type(engine) for engine in engines] == [kind]

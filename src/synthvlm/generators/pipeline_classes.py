@@ -73,22 +73,22 @@ def pipeline_class(model: str, revision: str | None = None) -> type:
     Raises:
         ModelError: The model cannot be found, or diffusers has no such class.
     """
-    import diffusers
-
     check_model_name(model)
     if Path(model).is_dir() and not (Path(model) / "model_index.json").is_file():
         raise ModelError(f"{model} holds no model_index.json: not a diffusers pipeline")
     try:
         with quiet():
+            import diffusers
+
             config = diffusers.DiffusionPipeline.load_config(model, revision=revision)
-        name = config["_class_name"]
+            name = config["_class_name"]
+            # A list names code in the model's own folder, which is never run.
+            kind = getattr(diffusers, name, None) if isinstance(name, str) else None
     except Exception as error:
         raise ModelError(
             f"cannot load the diffusion model {model}: {first_line(error)} "
             f"(`synthvlm doctor` checks what is reachable)"
         ) from error
-    # A list names code in the model's own folder, which is never run.
-    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):
         raise ModelError(
             f"{model} is a {name}, which diffusers {diffusers.__version__} does not have: a newer "
