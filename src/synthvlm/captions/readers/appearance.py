@@ -25,10 +25,10 @@ _TAGS = (
     "a|b|body|br|div|em|figure|h[1-6]|head|html|i|img|li|meta|p|script|span|strong|table|td|tr|ul"
 )
 _YAML_KEYS = "captions?|text|prompt|image(?:_id)?|id|url|file_?name"
-_IDS = r"(?=\S*[a-z])\S*\d{5,}\S*|\d{9,}|[a-z]\S*_\d\S*|[0-9a-f]{16,}"
-_MARKS = r"\(?#?\d{1,7}[.):]|#\d+|\[\d+\]|[-*+\u2022\u2023\u25aa\u25cf\u2013]"
+_IDS = r"(?=\S*[a-z])\S*\d{5,}\S*|\d{9,}\S*|[a-z]\S*_\d\S*|[0-9a-f]{16,}"
+_MARKS = r"\(?#?\d{1,7}[.):]|\(?[a-z][.)]|#+|#\d+|\[\d+\]|[-*+\u2022\u2023\u25aa\u25cf\u2013]"
 _CODE = (
-    r"(?:def|class|function)\s+\w+\s*[:({]|import\s+[\w.]+(?:\s+as\s+\w+)?;?$|from\s+[\w.]+\s+import\s"
+    r"(?:def|class|function)\s+\w+[:({]|@\w+\{|import\s+[\w.]+(?:\s+as\s+\w+)?;?$|from\s+[\w.]+\s+import\s"
     r"|#include|//|/\*|\*/|@\w+$|(?:return|raise|yield|assert|public|private|static|const|let|var)\s.*[;=({\])]"
     r"|(?:if|for|while|elif|with|else|try|except)\b.*[:{]$|[a-z_][\w.\[\]]*\s*[-+*/]?=\s*\S"
     r"|[a-z_][\w.]*\(.*\)\s*;?$|.*[;{]$|\};?$"
@@ -55,12 +55,20 @@ def _kind(name: str, are: str, pattern: str) -> _Kind:
 
 #: The first that matches counts. Words are of scripts that put blanks between words.
 _KINDS = (
-    _kind("nulls", "stand for no value", r"(?:null|none|nil|nan|#?n/?a|<na>|\\n|undefined)$"),
+    _kind(
+        "nulls",
+        "stand for no value",
+        r"(?:\(?null\)?|none|nil|nan|#?n/?a|<na>|\\n|undefined|-+|\?+)\.?$",
+    ),
     _kind("entities", "hold the marks of Flickr30k Entities", r".*\[/EN#\d+"),
     _kind("sql", "are SQL", r"(?:insert into|(?:create|drop) table)\s|\(\d+,\s*'.*\)\s*[,;]$"),
     _kind("rtf", "are RTF or LaTeX", r"\{?\\[a-z]+\d*(?:[\\{\s]|$)|.*\\(?:par|line|\\)$"),
     _kind("yaml", "are YAML", rf"-\s+[\w-]+:(?:\s|$)|(?:{_YAML_KEYS}):\s"),
-    _kind("json", "are JSON", r"\[?\s*\{\s*[\"'}]|[\[(]\s*[\"']|\"[^\"]*\"\s*:|[\[\]{}],?$"),
+    _kind(
+        "json",
+        "are JSON",
+        r"\[?\s*\{\s*[\"'}]|[\[(]\s*(?:\d+\s*,\s*)?[\"']|\"[^\"]*\"\s*:|[\[\]{}],?$",
+    ),
     _kind("quoted", "are in quotes, as in a list", r"([\"']).*\1\s*[,\]]+;?$"),
     _kind("quoted", "are in single quotes", r"'.*'$"),
     _kind("flickr", "begin with names of files", rf"\S+{_PICTURE}(?:\.\d)?#\d+\s"),
@@ -73,8 +81,9 @@ _KINDS = (
     _kind("code", "are program code", _CODE),
     _kind("numbers", "are numbers or dates", r"(?=.*\d)[\d\s.,:;/+\-%()\[\]>TZex]+$"),
     _kind("fields", "begin with numbers, as rows of a table do", r"\"?\d+\"?\s*[,;|]\s*\D"),
+    _kind("fields", "end in numbers, as rows of a table do", r"\S+\s.*[^\s\d]\"?[,;|]\"?\d+\"?$"),
     _kind("fields", "begin with ids", rf"(?:{_IDS})\s+\S"),
-    _kind("lists", "begin with the marks of a list", rf"(?:{_MARKS})\s+\S"),
+    _kind("lists", "begin with the marks of a list", rf"(?:{_MARKS})\s+\S|\d{{1,7}}\u3001"),
     _kind("ids", "are ids or codes", r"(?=[^\s,]*\d)[!-+\--~]+$|[A-Z0-9+/=_-]{40,}$"),
     _kind("words", "are single words", r"[a-z\u00c0-\u058f][a-z\u00c0-\u058f'_-]*$"),
     _kind("damaged", "hold characters that could not be read", r".*(?:\ufffd.*){3}"),
