@@ -125,6 +125,7 @@ def test_impossible_combination_is_refused(values: dict[str, object], line: str)
 def test_what_is_wrong_with_the_whole_has_one_prefix() -> None:
     twice = {"sources": [{"path": "a/c.txt"}, {"path": "b/c.txt"}]}
     assert refusal(twice).startswith("recipe: two sources are named 'c'")
+    assert refusal(twice).endswith(": --set sources.1.name=c-1")
     with pytest.raises(RecipeError, match=r"^my\.yaml: expected settings \(KEY: VALUE\), not \[\]"):
         Recipe.from_values([], "my.yaml")  # type: ignore[arg-type]
 

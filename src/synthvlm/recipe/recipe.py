@@ -7,6 +7,7 @@ is loaded, with the path of the key and the nearest valid name.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -163,10 +164,11 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = [source_name(source) for source in self.sources]
-        for name in names:
-            if names.count(name) > 1:
+        for number, name in enumerate(names):
+            if name in names[:number]:
                 raise ValueError(
-                    f"two sources are named {name!r}: give them names (sources.N.name)"
+                    f"two sources are named {name!r}: give one another name: "
+                    f"--set {shlex.quote(f'sources.{number}.name={name}-{number}')}"
                 )
         if not any(scorer.weight for scorer in self.scorers.values()):
             raise ValueError("scoring: all weights are 0, or no scorer is on: nothing to rank by")

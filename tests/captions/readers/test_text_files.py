@@ -84,7 +84,7 @@ def test_flickr_named(tmp_path: Path, content: str) -> None:
 def test_flickr_rows_that_are_not(tmp_path: Path) -> None:
     good = "".join(f"{n}.jpg#0\tA dog\n" for n in range(9))
     bad = Read(tmp_path, "a.token", good + "no tab\n" + good[:-1] + "\xe9").captions[9]
-    assert bad.problem == "line 10: it is not IMAGE#NUMBER, a tab and a caption"
+    assert bad.problem == "line 10: it is not IMAGE#NUMBER, a tab or blanks, and a caption"
     row = Read(tmp_path, "a.csv", RESULTS + "219.jpg| 4   A dog\n", format="flickr").captions[3]
     assert row.problem == "line 5: 2 columns, but the header has 3"
     # Most lines are no such ones: it is a text file of something else.

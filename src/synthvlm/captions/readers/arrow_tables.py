@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from synthvlm.captions.readers.arrow_kinds import is_binary, is_nested, is_text
 from synthvlm.captions.readers.conversations import IMAGE_NAMES, conversations, may_lack_images
+from synthvlm.captions.readers.file_start import without_mark
 from synthvlm.captions.readers.files import SourceFile, file_system, large_digest, reason_of
 from synthvlm.captions.readers.likely_fields import likely_field
 from synthvlm.captions.readers.objects import records_of_object
@@ -45,6 +47,9 @@ def read_parquet(file: BinaryIO, fields: Fields) -> Iterator[Record]:
         is_talk = any(one.name == fields.text and _is_turn(one.type) for one in schema)
         yield from conversations(_rows, file, fields) if is_talk else _rows(file, fields)
     except pa.ArrowException as error:
+        file.seek(0)
+        if not (start := file.read(200)).startswith(b"PAR"):
+            without_mark(start, fields.path)
         reason = " ".join(str(error).split())
         raise CaptionSourceError(f"{fields.path}: not a usable Parquet file: {reason}") from error
 
@@ -87,7 +92,7 @@ def _columns(schema: pa.Schema, fields: Fields) -> list[str]:
     found = [columns[name] for name in asked]
     if fields.image is not None and fields.text:
         column = columns[fields.text]
-        found += [column] if column is not None and _is_nested(schema.field(column).type) else []
+        found += [column] if column is not None and is_nested(schema.field(column).type) else []
     found += [name for name in names if fields.only_with_image and IMAGE_NAMES.search(name)]
     return [*dict.fromkeys(column for column in found if column is not None)]
 
@@ -96,7 +101,7 @@ def _check_text(schema: pa.Schema, column: str | None, fields: Fields, texts: li
     import pyarrow as pa
 
     kind = pa.null() if column is None else schema.field(column).type
-    if not (_is_text(kind) or _is_binary(kind) or _is_nested(kind) or pa.types.is_null(kind)):
+    if not (is_text(kind) or is_binary(kind) or is_nested(kind) or pa.types.is_null(kind)):
         advice = fields.advice_for(fields.text, texts, likely_field(dict.fromkeys(texts, ())))
         raise CaptionSourceError(
             f"{fields.path}: column {column!r} is {kind}, expected text{advice}"
@@ -119,16 +124,10 @@ def _has_lists(schema: pa.Schema, columns: list[str], fields: Fields) -> bool:
     """Whether rows are read as objects: a row may hold several captions, or fields inside."""
     places = [(name, _column_of(schema, name)) for name in (fields.text, fields.id, fields.image)]
     return any(
-        column != name or (name != fields.image and _is_nested(schema.field(column).type))
+        column != name or (name != fields.image and is_nested(schema.field(column).type))
         for name, column in places
         if column in columns
     )
-
-
-def _is_nested(kind: pa.DataType) -> bool:
-    from pyarrow import types
-
-    return bool(types.is_nested(kind))
 
 
 def _inner(kind: pa.DataType) -> pa.DataType:
@@ -157,7 +156,7 @@ def _texts_of(field: pa.Field, place: str = "") -> Iterator[str]:
     import pyarrow as pa
 
     kind = _inner(field.type)
-    if _is_text(kind) or _is_turn(kind):
+    if is_text(kind) or _is_turn(kind):
         yield place + field.name
     elif pa.types.is_struct(kind):
         for part in kind:
@@ -168,22 +167,6 @@ def _is_turn(kind: pa.DataType) -> bool:
     """Whether objects are turns of a conversation."""
     pairs = (("from", "value"), ("role", "content"))
     return any(_holds(kind, first) and _holds(kind, second) for first, second in pairs)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    from pyarrow import types
-
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    tests = (types.is_string, types.is_large_string, types.is_string_view)
-    return any(test(kind) for test in tests)
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    from pyarrow import types
-
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    views = (types.is_binary_view, types.is_fixed_size_binary)
-    return any(test(kind) for test in (types.is_binary, types.is_large_binary, *views))
 
 
 def batch_rows(fields: Fields) -> int:
@@ -245,7 +228,7 @@ def _image_record(number: int, column: pa.Array, index: int) -> Record:
 def _texts(batch: pa.RecordBatch, fields: Fields) -> list[object]:
     """The values of the column of captions; binary ones are text if they are UTF-8."""
     column = batch.column(fields.text)
-    if _is_binary(column.type):
+    if is_binary(column.type):
         return [_as_text(value) for value in column.to_pylist()]
     return _decoded(column)
 

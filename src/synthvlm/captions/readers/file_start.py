@@ -31,6 +31,7 @@ _OTHER_FILES = (
     (b"\x89HDF", "is an HDF5 file: save its captions as JSON lines"),
     (b"\x93NUMPY", "is a NumPy array: save its captions as JSON lines"),
     (b"ARROW1", "is an Arrow file: save it as Parquet"),
+    (b"\x1f\x8b\x08", "is compressed within another compression: decompress it once"),
     (b"7z\xbc\xaf", "is a 7z archive: unpack it"),
     (b"Rar!", "is a RAR archive: unpack it"),
     (b"version https://git-lfs.github.com/", "is a Git LFS pointer: run git lfs pull"),

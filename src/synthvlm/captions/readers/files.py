@@ -90,11 +90,15 @@ class SourceFile:
             self.fs.open(self.fs_path, "rb") as raw,
             _seekable(raw) as whole,
         ):
-            decompress = decompress or _compression_of(whole)
+            ending, found = self._name.suffix.lower(), _compression_of(whole)
+            if decompress is not None and found not in ("", ending):
+                plain = self.shown.removesuffix(self._name.suffix)
+                raise OSError(f"it is no {ending} but a {found} file: rename it to {plain}{found}")
+            decompress = decompress or _DECOMPRESSORS.get(found)
             if decompress is None:
                 yield whole
                 return
-            with decompress(whole) as file:
+            with decompress(whole) as file, _with_nothing_behind(found):
                 yield file
 
     def digest(self, is_large: bool) -> str:
@@ -133,14 +137,26 @@ def _seekable(raw: Any) -> Iterator[BinaryIO]:
         yield copy
 
 
-def _compression_of(file: BinaryIO) -> Callable[[BinaryIO], Any] | None:
-    """How a file is compressed whose name does not say that it is."""
+@contextmanager
+def _with_nothing_behind(found: str) -> Iterator[None]:
+    """Say so where a file is compressed as it should be, but something else follows."""
+    try:
+        yield
+    except gzip.BadGzipFile as error:
+        if found != ".gz" or "Not a gzipped file" not in str(error):
+            raise
+        problem = "something else follows the compressed part: cut it off (gzip -dc OLD > NEW)"
+        raise OSError(problem) from error
+
+
+def _compression_of(file: BinaryIO) -> str:
+    """The ending of files that are compressed as a file is, by its content; "" of any other."""
     if not file.seekable():
-        return None
-    start = file.read(6)
+        return ""
+    start = file.read(8)
     file.seek(0)
     endings = (ending for mark, ending in _MARKS.items() if start.startswith(mark))
-    return _DECOMPRESSORS.get(next(endings, ""))
+    return next(endings, "")
 
 
 def find_files(path: str) -> list[SourceFile]:
@@ -313,4 +329,9 @@ _DECOMPRESSORS: dict[str, Callable[[BinaryIO], Any]] = {
 }
 
 #: How compressed files of each ending start.
-_MARKS = {b"\x1f\x8b\x08": ".gz", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
+_MARKS = {
+    b"BZh91AY": ".bz2",
+    b"\x1f\x8b\x08": ".gz",
+    b"\xfd7zXZ\0": ".xz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+}

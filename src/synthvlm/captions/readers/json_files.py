@@ -129,10 +129,20 @@ def _start(file: BinaryIO, path: str) -> _Start:
     try:
         value = parse_json(line if len(line) <= MAX_ITEM_BYTES else b"")
     except json.JSONDecodeError:
+        if line.endswith(b"},") and _is_json(line[:-1]):
+            return _Start(data[:1], False, True)
         # A damaged first line, and not the start of a longer value.
         has_lines = following[:1] == b"{" and not line.endswith((b"[", b"{", b",", b":"))
         return _Start(data[:1], True, has_lines)
     return _Start(data[:1], False, bool(following), value)
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        parse_json(text)
+    except json.JSONDecodeError:
+        return False
+    return True
 
 
 def _read_list(file: BinaryIO, fields: Fields) -> Iterator[Record]:

@@ -21,6 +21,7 @@ from synthvlm.captions.readers.records import (
 )
 
 __all__ = [
+    "advice_inside",
     "holds_text",
     "holds_turns",
     "is_null",
@@ -281,6 +282,15 @@ def texts_of(values: Iterable[object]) -> dict[str, list[str]]:
         if isinstance(value, dict):
             _add_texts(texts, value, "", 3)
     return texts
+
+
+def advice_inside(text: object, fields: Fields) -> str:
+    """What to add to the command where the field of the caption is an object of texts."""
+    texts = texts_of([{fields.text: text}]) if isinstance(text, dict) else {}
+    if not texts:
+        return ""
+    one = likely_field(texts) or next(iter(texts))
+    return fields.advice("text_field", one, "; name one of its texts, as in ")
 
 
 def _add_texts(texts: dict[str, list[str]], value: dict[str, Any], place: str, depth: int) -> None:

@@ -34,7 +34,7 @@ from functools import partial
 from synthvlm.captions.readers.arrow_tables import hub_digest
 from synthvlm.captions.readers.files import READ_ERRORS, find_files
 from synthvlm.captions.readers.images import ImageFolder, ImageProblem, OriginalImage
-from synthvlm.captions.readers.objects import is_null, is_utf8, usable_id
+from synthvlm.captions.readers.objects import advice_inside, is_null, is_utf8, usable_id
 from synthvlm.captions.readers.parts import (
     HUGGINGFACE,
     Part,
@@ -295,6 +295,7 @@ def _odd_caption(
     raw = text if isinstance(text, str) else ""
     if problem is None and not isinstance(text, str):
         problem = f"{fields.text!r} must be a string, not {kind_of(text)}"
+        problem += advice_inside(text, fields)
     if not is_utf8(raw):
         problem = f"the caption holds {_not_text(raw)}"
         raw = raw.encode("utf-8", "replace").decode("utf-8")

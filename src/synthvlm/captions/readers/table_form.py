@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -124,6 +125,8 @@ def form_of(head: Head, fields: Fields, usual: str) -> TableForm | None:
             return pairs
     if not form.header and form.names == ["1"] and fields.text == DEFAULT_TEXT:
         form = form._replace(text="1")
+    if form.header and not form.has(fields.required):
+        _header_below(head, fields)
     _check_columns(form, sample, fields)
     _warn_of_header(form, sample, fields)
     return form
@@ -149,13 +152,26 @@ def _with_names(head: Head, fields: Fields, usual: str) -> TableForm | None:
         forms = [form._replace(names=first if fields.table.header else _numbers(first))]
         if fields.table.header and stripped != first:
             forms.append(form._replace(names=stripped, spaced=spaced))
-        is_even = all(len(row) == len(first) for row in rows)
+        even = sum(len(row) == len(first) for row in rows)
+        is_even = even == len(rows) or (fields.table.header and 2 * even > len(rows))
         for form in forms:
             if form.has(fields.required) and (fields.table.header or len(first) > 1):
                 return form
         if best is None or (len(best.names) == 1 < len(first) and is_even):
             best = forms[-1]
     return best
+
+
+def _header_below(head: Head, fields: Fields) -> None:
+    """Refuse a table that has a title, or a comment, above the names of its columns."""
+    for number, line in enumerate(head.text.splitlines()[:_HEAD_ROWS], 1):
+        cells = [cell.strip(' "') for cell in re.split(f"[{_DELIMITERS}]", line)]
+        if number > 1 and len(cells) > 1 and all(name in cells for name in fields.required):
+            path = shlex.quote(fields.path)
+            raise CaptionSourceError(
+                f"{fields.path}: the columns are named in line {number}: remove the lines above "
+                f"it: tail -n +{number} {path} > NEW"
+            )
 
 
 def _damaged_header(head: Head, form: TableForm, fields: Fields) -> None:

@@ -13,9 +13,15 @@ from synthvlm.captions.readers.file_start import INVALID_UTF8, opened_text
 from synthvlm.captions.readers.objects import is_utf8
 from synthvlm.captions.readers.records import MAX_ITEM_BYTES, Fields, Record, TableOptions
 from synthvlm.captions.readers.table_form import HEAD_BYTES, Head, TableForm, form_of
+from synthvlm.errors import CaptionSourceError
 
 __all__ = ["read_cc3m", "read_cc12m", "read_csv", "read_table", "read_tsv"]
 
+#: Objects of JSON, in a list or a line each; and an object that ends in its line.
+_JSON = re.compile(rb"\s*(?:\[\s*)?\{\s*\"[^\"]*\"\s*:")
+_JSON_LINE = re.compile(rb"\s*\{[^\r\n]*\}\s*?[\r\n]")
+#: The first line of a table by which Excel knows the delimiter.
+_DELIMITER_LINE = re.compile(rb"\"?sep=([^\r\n])\"?(?:\r?\n|\r)", re.IGNORECASE)
 #: Several fields may stand in a line; decompressed, one can have gigabytes.
 _MAX_LINE_CHARS = 2 * MAX_ITEM_BYTES
 #: A field of more lines, each of which could be a row, is no text.
@@ -64,12 +70,26 @@ def read_table(file: BinaryIO, fields: Fields, usual: str) -> Iterator[Record]:
     # The module's own limit (128 Ki) would break a long caption into several rows.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_ITEM_BYTES))
     start, file = opened_text(file, fields.path, HEAD_BYTES)
+    if _JSON.match(start):
+        format = "jsonl" if _JSON_LINE.match(start) else "json"
+        advice = fields.advice("format", format, "; to read it as such, add ")
+        raise CaptionSourceError(f"{fields.path}: it is JSON, and no table{advice}")
+    if (named := _DELIMITER_LINE.match(start)) is not None:
+        mark = fields.table.delimiter or named[1].decode()
+        fields = replace(fields, table=fields.table._replace(delimiter=mark))
+        fields.note(f"the first line names the delimiter, {mark!r}")
+        start = start[named.end() :]
+        file.read(named.end())
     form = form_of(Head.of(start), fields, usual)
     if form is None:
         return
+    no_quotes = fields.advice("quoting", False, "; if quotes belong to the texts, add ")
+    if form.quoted and b'\\"' in start:
+        no_quotes = '; where a quote is written \\", write it twice: ""'
     # An undecodable byte must spoil its own row only: it is carried along as a lone surrogate.
     lines = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
-    yield from _records(form.reader(_bounded(lines)), form, fields)
+    above = 0 if named is None else 1
+    yield from _records(form.reader(_bounded(lines)), form, fields, no_quotes, above)
 
 
 def _bounded(lines: io.TextIOWrapper) -> Iterator[str]:
@@ -83,23 +103,32 @@ def _bounded(lines: io.TextIOWrapper) -> Iterator[str]:
         yield line
 
 
-def _records(reader: Any, form: TableForm, fields: Fields) -> Iterator[Record]:
-    """The records of a ``csv.reader`` of a table that is not empty."""
-    no_quotes = fields.advice("quoting", False, "; if quotes belong to the texts, add ")
+def _records(
+    reader: Any, form: TableForm, fields: Fields, no_quotes: str, above: int
+) -> Iterator[Record]:
+    """The records of a ``csv.reader`` of a table that is not empty.
+
+    Args:
+        reader: Of the table.
+        form: Of it.
+        fields: What to read.
+        no_quotes: What is advised where quotes are in the way.
+        above: Lines above the table.
+    """
     columns = [form.column(name) for name in (form.text or fields.text, fields.id, fields.image)]
-    width, last, is_header, quoted_texts = len(form.names), 0, form.header, 0
+    width, last, is_header, quoted_texts = len(form.names), above, form.header, 0
     while True:
         first = last + 1
         try:
             row = next(reader, None)
         except csv.Error as error:
-            last = reader.line_num
+            last = above + reader.line_num
             problem = f"invalid CSV: {error}{no_quotes}"
             yield Record(_lines(first, last), problem=problem, size=last - first + 1)
             continue
         if row is None:
             break
-        last = reader.line_num
+        last = above + reader.line_num
         where = first if last <= first else _lines(first, last)
         if is_header:
             is_header = not row  # blank lines may come before it

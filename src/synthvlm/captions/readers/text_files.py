@@ -36,6 +36,10 @@ _FLICKR_NAMES = re.compile(
 _IMAGE_NAME = re.compile(rb'"?[^\s,|"]+\.(jpe?g|png)"?\s*[,|]', re.IGNORECASE)
 
 
+#: The same, with blanks in the place of the tab.
+_SPACED_TOKEN = re.compile(rb"(\S+\.\w{1,5})#(\d+)[ \t]+(.*)", re.DOTALL)
+
+
 class LineForm(NamedTuple):
     """How a text file is written.
 
@@ -121,9 +125,13 @@ def _flickr_records(file: BinaryIO, fields: Fields, form: LineForm) -> Iterator[
         return
     for first, lines in _line_blocks(file, form.returns):
         for number, line in enumerate(lines, first):
-            parts = None if line is None else _TOKEN.fullmatch(line)
+            parts = None
+            if line is not None:
+                parts = _TOKEN.fullmatch(line) or _SPACED_TOKEN.fullmatch(line)
             if parts is None:
-                yield Record(number, problem="it is not IMAGE#NUMBER, a tab and a caption")
+                yield Record(
+                    number, problem="it is not IMAGE#NUMBER, a tab or blanks, and a caption"
+                )
                 continue
             try:
                 image, count, text = (part.decode("utf-8") for part in parts.groups())
@@ -164,6 +172,8 @@ def read_jsonl(file: BinaryIO, fields: Fields) -> Iterator[Record]:
                     yield Record(number, "")
                 else:
                     problem = f"invalid JSON: {error.msg} (column {error.colno})"
+                    if line.rstrip().endswith(b","):
+                        problem = "the line ends in a comma: remove it (sed 's/,[[:space:]]*$//')"
                     yield Record(number, problem=problem)
 
 
