@@ -52,7 +52,17 @@ def test_rows_with_names_ids_and_images(tmp_path: Path) -> None:
     (image,) = read_images(read.path, rows=[2], text_field="2", image_field="1")
     assert image.data == b"b"
     short = Read(tmp_path, "b.jsonl", '["1", "a dog"]\n["2"]\n', text_field="2")
-    assert short.captions[1].problem == "line 2: there is no column '2', only 1"
+    assert "line 2: there is no field '2' (found: '1')" in (short.captions[1].problem or "")
+    content = written([["a.jpg", ["a dog", "a cat"]], ["b.jpg", ["a bird"]]], "a.json")
+    with pytest.raises(CaptionSourceError, match=r"text_field=2$"):
+        Read(tmp_path, "c.json", content)
+    several = Read(tmp_path, "c.json", content, text_field="2", id_field="1")
+    assert (several.ids, several.texts) == (
+        ["a.jpg-0", "a.jpg-1", "b.jpg-0"],
+        ["a dog", "a cat", "a bird"],
+    )
+    with pytest.raises(CaptionSourceError, match=r"rows of 2 columns.*write them as objects"):
+        Read(tmp_path, "d.json", '{"x": ["a.jpg", "a dog"], "y": ["b.jpg", "a cat"]}')
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])

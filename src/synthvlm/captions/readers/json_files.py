@@ -327,6 +327,10 @@ def _column(member: Member) -> Iterator[Any]:
 def _read_by_id(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     """A caption, a list of captions or an object of each id."""
     fields = _with_image(fields, None)
+    check_rows(
+        (value for _, value in pairs_of_object(file, fields.path)), replace(fields, place=None)
+    )
+    file.seek(0)
     for number, (key, value) in enumerate(pairs_of_object(file, fields.path), 1):
         if number == 1 and fields.image is None:
             fields.note("read as captions by their ids")

@@ -11,11 +11,10 @@ from synthvlm.captions.readers.records import (
     DEFAULT_TEXT,
     Fields,
     MissingColumnError,
-    Record,
     usual_name,
 )
 
-__all__ = ["are_asked", "check_rows", "record_of_row"]
+__all__ = ["are_asked", "check_rows", "names_columns"]
 
 _SAMPLE_ROWS = 100
 #: An id, a number, a name of a file or a URL.
@@ -37,7 +36,7 @@ def check_rows(values: Iterable[Any], fields: Fields) -> None:
     if fields.text != DEFAULT_TEXT or not all(isinstance(row, list) for row in rows):
         return
     width = len(rows[0]) if rows else 0
-    if width < 2 or any(len(row) != width or _is_nested(row) for row in rows):
+    if width < 2 or any(len(row) != width for row in rows):
         return
     names = _names(rows[0]) if len(rows) > 1 else None
     data = rows if names is None else rows[1:]
@@ -47,10 +46,11 @@ def check_rows(values: Iterable[Any], fields: Fields) -> None:
     words = [sum(len(str(row[number]).split()) for row in data) for number in range(width)]
     number = str(words.index(max(words)) + 1 if names is None else names)
     cells = ", ".join(f"{n}: {str(cell)[:40]!r}" for n, cell in enumerate(data[0][:20], 1))
+    advice = fields.advice("text_field", number, f"; if column {number} holds the captions, add ")
     raise MissingColumnError(
         fields.path,
         f"its lists are rows of {width} columns, {cells}",
-        fields.advice("text_field", number, f"; if column {number} holds the captions, add "),
+        advice or "; write them as objects, with names",
     )
 
 
@@ -63,11 +63,9 @@ def _names(row: list[Any]) -> int | None:
     return None if name is None else cells.index(name) + 1
 
 
-def _is_nested(row: list[Any]) -> bool:
-    return any(isinstance(cell, list | dict) for cell in row)
-
-
 def _is_code(cell: object) -> bool:
+    if isinstance(cell, list | dict):
+        return False
     return not isinstance(cell, str) or _CODE.fullmatch(cell) is not None
 
 
@@ -76,19 +74,6 @@ def are_asked(fields: Fields) -> bool:
     return any(name is not None and name.isdecimal() for name in (fields.text, fields.image))
 
 
-def record_of_row(where: int | str, row: list[Any], fields: Fields) -> Record:
-    """The record of a row whose columns are asked for by their numbers, from 1."""
-    columns = {str(number): cell for number, cell in enumerate(row, 1)}
-    text, identity, image = (
-        None if name is None else columns.get(name)
-        for name in (fields.text, fields.id, fields.image)
-    )
-    problem = None
-    missing = next((name for name in fields.required if name not in columns), None)
-    if missing is not None:
-        problem = f"there is no column {missing!r}, only {len(row)}"
-    elif (
-        where == 1 and fields.image is None and isinstance(text, str) and usual_name([text.strip()])
-    ):
-        problem = f"it names the columns: {text!r}"
-    return Record(where, text, identity, problem, image)
+def names_columns(where: int | str, text: object) -> bool:
+    """Whether the value of the captions' column is its name, in the first row."""
+    return where == 1 and isinstance(text, str) and usual_name([text.strip()]) is not None

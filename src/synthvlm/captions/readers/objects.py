@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from synthvlm.captions.readers.conversations import IMAGE_NAMES
-from synthvlm.captions.readers.json_rows import are_asked, record_of_row
+from synthvlm.captions.readers.json_rows import are_asked, names_columns
 from synthvlm.captions.readers.json_values import AmbiguousObject
 from synthvlm.captions.readers.likely_fields import likely_field
 from synthvlm.captions.readers.records import (
@@ -63,7 +63,10 @@ def records_of_object(where: int | str, value: object, fields: Fields) -> Sequen
 def _records_without_names(where: int | str, value: object, fields: Fields) -> Sequence[Record]:
     """A caption by itself, a list of some, or a row of columns that are asked for by number."""
     if isinstance(value, list) and are_asked(fields):
-        return (record_of_row(where, value, fields),)
+        row = {str(number): cell for number, cell in enumerate(value, 1)}
+        if fields.image is None and names_columns(where, row.get(fields.text)):
+            return (Record(where, problem=f"it names the columns: {row[fields.text]!r}"),)
+        return _records(where, row, fields)
     texts = _flat(value)
     if fields.text != DEFAULT_TEXT or not texts or not all(isinstance(one, str) for one in texts):
         return (Record(where, problem="not a JSON object"),)
