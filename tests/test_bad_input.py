@@ -200,7 +200,10 @@ ODD_CAPTIONS = [
 def test_odd_captions_are_escaped_in_the_report_and_whole_in_the_data_set(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "c.jsonl", rows(ODD_CAPTIONS))
     off = [f"curation.rules.{name}=null" for name in RULES]
-    off += ["curation.fix_unicode=false", "curation.normalize_punctuation=false"]
+    off += [
+        f"curation.{step}=false"
+        for step in ("fix_unicode", "normalize_punctuation", "remove_invisible")
+    ]
     extra = [part for change in [*off, "report.preview_share=1.0"] for part in ("--set", change)]
     assert_finishes(synthvlm(tmp_path, path, *extra))
     # Normalising makes one blank of white space, and nothing of NUL; the rest stays.
