@@ -81,6 +81,7 @@ BASE = "https://host.example/data/c.jsonl"
     [
         f"{BASE}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature={SECRET}&X-Amz-Expires=3600",
         f"{BASE}?x-amz-security-token={SECRET}",
+        f"{BASE}?hdnts={SECRET}", f"{BASE}?pass={SECRET}", f"{BASE}?st={SECRET}&e=1",
         f"{BASE}?X%2DAmz%2DSignature={SECRET}",
         f"{BASE}?X-Goog-Signature={SECRET}&X-Goog-Expires=1",
         f"{BASE}?sv=2024-11-04&se=2030-01-01&sr=b&sp=r&sig={SECRET}",

@@ -139,7 +139,7 @@ class Pipeline:
     def _after_curation(
         self, until: str, summaries: list[StageSummary], *, replace_images: bool
     ) -> None:
-        from synthvlm.stages.current import present_shards
+        from synthvlm.stages.current import check_none_gone, present_shards
         from synthvlm.stages.export import export
         from synthvlm.stages.generation.generate import generate
         from synthvlm.stages.generation.models import Models
@@ -166,6 +166,7 @@ class Pipeline:
             return
         lost = generated_summary.set_aside
         generated = present_shards(captions, run.markers("generate"), lost)
+        check_none_gone(captions, generated, lost)
         summaries.append(self._finished(select(run, self.recipe, generated, progress)))
         if until == "select":
             return

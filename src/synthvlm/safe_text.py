@@ -94,7 +94,7 @@ _PARAMETER = re.compile(r"(?<=[?&;#])([\w.%~\[\]-]{1,80})=([^&;#\s\"'<>]+)")
 #: In the names of parameters, without their hyphens and underscores.
 _SECRET_NAME = re.compile(
     r"sig$|signature|token|secret|passw|pwd|credential|key$|keypairid|accesskeyid|^auth|^sas$"
-    r"|session|jwt|hmac|policy|^code$|ticket|hdne"
+    r"|session|jwt|hmac|policy|^code$|ticket|^hdn|^pass$|^st$"
 )
 #: Parameters of that name may be long and random without being a secret.
 _PUBLIC_NAME = re.compile(r"version|revision|commit|sha|etag|signedheaders|generation$|id$")

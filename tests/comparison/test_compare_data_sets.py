@@ -199,7 +199,7 @@ BAD = [
         },
         "no <image>",
     ),
-    (conversation("blank", "p0.png", "  "), "an answer is empty"),
+    (conversation("blank", "p0.png", "  "), "the caption is empty"),
     (conversation("outside", "../p0.png", "A dog."), "within the folder of images"),
     (conversation("absent", "absent.png", "A dog."), "absent.png"),
     (conversation("broken", "broken.png", "A dog."), "cannot be used"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any, ClassVar
 
 import pytest
@@ -10,6 +11,7 @@ from pydantic import PlainValidator, ValidationError, create_model
 
 from synthvlm.components import plugins
 from synthvlm.components.component import LoadContext
+from synthvlm.components.contract import contract
 from synthvlm.components.settings import Settings
 from synthvlm.components.table import Table
 from synthvlm.errors import PluginError, RecipeError
@@ -225,3 +227,11 @@ def test_the_identity_of_a_plug_in_has_its_origin_and_version(gadgets: Table[Gad
     plugins.register(Spring)
     identity = gadgets.identity("spring", GadgetSettings(), lambda name, _: name)
     assert identity == ("spring", [], ("python", "1"))
+
+
+def test_a_component_cannot_end_the_run_as_if_all_were_well() -> None:
+    with (
+        pytest.raises(PluginError, match=r"generator 'mine' failed: SystemExit"),
+        contract("generator", "mine"),
+    ):
+        sys.exit(0)

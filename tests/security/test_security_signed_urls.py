@@ -84,7 +84,9 @@ def test_the_signature_is_nowhere_and_another_one_resumes(base: str, tmp_path: P
     assert (again.code, again.err) == (0, "")
     assert "measure: 0 captions read (up to date, nothing to do)" in again.out
     status = run(["status", out, "--json"], tmp_path)
-    results = (first, unsigned, refused, again, status)
+    published = run(["publish", out, tmp_path / "published"], tmp_path)
+    assert (published.code, published.err) == (0, ""), "the data set is current without it"
+    results = (first, unsigned, refused, again, status, published)
     shown = [part.encode() for result in results for part in (result.out, result.err)]
     for content in [*shown, *(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())]:
         assert b"5ecret" not in content

@@ -20,7 +20,7 @@ from synthvlm.progress.display import SilentProgress
 from synthvlm.publishing import publish
 from synthvlm.recipe import Recipe
 from synthvlm.stages.curation.measure import measure
-from synthvlm.stages.current import CurrentWork, Outdated
+from synthvlm.stages.current import CurrentWork, Outdated, check_none_gone
 from synthvlm.training.recipe import TrainingRecipe
 from synthvlm.training.train import train
 
@@ -72,6 +72,19 @@ def out(whole: Path, tmp_path: Path) -> Path:
 
 def outdated(out: Path) -> Outdated | None:
     return CurrentWork(*open_run(str(out))).outdated
+
+
+def test_candidates_that_go_while_a_run_works_are_missed(out: Path) -> None:
+    run, _ = open_run(str(out))
+    captions, generated = run.markers("curate"), run.markers("generate")
+    check_none_gone(captions, generated, ())
+    for file in (out / "candidates").glob("part-00001*"):
+        file.unlink()
+    fewer = run.markers("generate")
+    assert fewer.keys() == generated.keys() - {1}
+    check_none_gone(captions, fewer, [1])
+    with pytest.raises(RunFolderError, match="shard 1 are no longer there"):
+        check_none_gone(captions, fewer, ())
 
 
 def test_a_finished_run_is_current(whole: Path) -> None:

@@ -86,12 +86,12 @@ def evaluate_command(
     )
     if own is not None and own.name in (EASY_VQA, *(one.name for one in benchmarks)):
         raise EvaluationError(f"{questions} has the name of a benchmark: rename it")
-    evaluated = identify_model(model, settings.device, settings.dtype, settings.revision)
     login = login_note(benchmarks)
     if login is not None:
         progress.note(login)
     python = harness_python(settings.harness_python, note=progress.note) if benchmarks else ""
     versions = {"synthvlm": __version__} | (harness_versions(python) if benchmarks else {})
+    evaluated = identify_model(model, settings.device, settings.dtype, settings.revision)
     described = {"name": model, **evaluated.values()}
     with _folder(out) as folder:
         earlier = _earlier_results(folder / _RESULTS, described, settings.limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -85,6 +86,16 @@ def open_file_system(url: str) -> tuple[Any, str]:
             f"local folder or a URL without it"
         )
     protocol, separator, path = url.partition("://")
+    one_slash = re.match(
+        r"(s3a?|gs|gcs|abfss?|az|hf|hdfs|file|local|memory|https?):/(?!/)", url, re.I
+    )
+    if one_slash is not None or (protocol == "file" and separator and not path.startswith("/")):
+        raise RunFolderError(
+            f"{url}: neither a URL nor clearly a folder: s3://BUCKET/NAME is a URL, "
+            f"file:///ABSOLUTE/PATH or ./NAME a folder"
+        )
+    if separator and protocol != protocol.lower():
+        raise RunFolderError(f"{url}: write {protocol.lower()}://{path}")
     if separator and protocol in _NO_FOLDERS:
         raise RunFolderError(
             f"{url}: no folder can be written at {protocol}://; name a local folder, or a bucket "

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.components.settings import named_models
-from synthvlm.errors import SynthVLMError
+from synthvlm.errors import RunFolderError, SynthVLMError
 from synthvlm.models.model_files import located
 from synthvlm.progress.stage_state import set_aside
 from synthvlm.run_folder.marker import shard_of
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["CurrentWork", "Outdated", "present_shards"]
+__all__ = ["CurrentWork", "Outdated", "check_none_gone", "present_shards"]
 
 
 def present_shards(
@@ -61,6 +61,22 @@ def present_shards(
     """
     lost = set(lost)
     return {n: m for n, m in sorted(generated.items()) if n in captions and n not in lost}
+
+
+def check_none_gone(
+    captions: Mapping[int, Marker], generated: Mapping[int, Marker], lost: Iterable[int]
+) -> None:
+    """Check, right after the stage generate, that what it finished is still there.
+
+    Raises:
+        RunFolderError: Files of a shard are gone.
+    """
+    gone = sorted(captions.keys() - generated.keys() - set(lost))
+    if gone:
+        raise RunFolderError(
+            f"the candidates of shard {gone[0]} are no longer there: something removed them while "
+            f"the run worked; run again, what is finished is kept"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -398,7 +398,17 @@ def whole_fingerprint(recipe: Recipe, parts: Mapping[int, str]) -> str:
 
     The card shows every setting; one that is new in a release is no reason to write it again.
     """
-    return fingerprint("dataset", _RECORDS, sorted(parts.items()), chosen_values(recipe))
+    # As the recipe of the folder has them: the secrets of URLs are not written to it.
+    chosen = _without_secrets(chosen_values(recipe))
+    return fingerprint("dataset", _RECORDS, sorted(parts.items()), chosen)
+
+
+def _without_secrets(value: object) -> object:
+    if isinstance(value, str):
+        return without_secrets(value)
+    if isinstance(value, tuple):
+        return tuple(map(_without_secrets, value))
+    return list(map(_without_secrets, value)) if isinstance(value, list) else value
 
 
 def data_set_fingerprint(
