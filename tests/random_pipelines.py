@@ -161,14 +161,6 @@ def save_flux_schnell(folder: Path) -> Path:
     return save_flux(folder, guidance_embeds=False)
 
 
-def save_flux_kontext(folder: Path) -> Path:
-    """A FLUX.1 Kontext pipeline: it may be given an image, and makes one without."""
-    save_flux(folder)
-    index = folder / "model_index.json"
-    index.write_text(index.read_text().replace('"FluxPipeline"', '"FluxKontextPipeline"'))
-    return folder
-
-
 def save_chroma(folder: Path) -> Path:
     """A Chroma pipeline."""
     torch.manual_seed(0)
@@ -527,7 +519,6 @@ SAVERS: dict[str, Callable[[Path], Path]] = {
     "sd3": save_sd3,
     "flux": save_flux,
     "flux-schnell": save_flux_schnell,
-    "flux-kontext": save_flux_kontext,
     "flux2": save_flux2,
     "flux2-klein": save_flux2_klein,
     "chroma": save_chroma,

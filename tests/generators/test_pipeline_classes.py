@@ -47,6 +47,7 @@ def index(folder: Path, name: object) -> str:
         ("StableAudioPipeline", "makes audio"),
         ("DDPMPipeline", "takes no prompt"),
         ("GlmImagePipeline", "takes no seed"),
+        ("FluxKontextPipeline", "whatever size"),
         ("QwenImage21Pipeline", "not supported yet"),
     ],
 )

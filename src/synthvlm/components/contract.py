@@ -22,7 +22,9 @@ def contract(kind: str, name: str) -> Iterator[None]:
         yield
     except (SynthVLMError, MemoryError):
         raise
-    except (Exception, SystemExit) as error:  # a component must not end the run as if all were well
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code:
+            raise  # with status 0 the run would seem to be done
         # Python itself makes a RuntimeError of Ctrl-C while a library's class is being defined.
         if is_out_of_memory(error) or isinstance(error.__cause__, KeyboardInterrupt):
             raise

@@ -38,11 +38,11 @@ _REWRITING = ("use_pe", "enable_prompt_rewrite")
 _IMAGE_IS_OPTIONAL = {
     "Flux2KleinPipeline",
     "Flux2Pipeline",
-    "FluxKontextPipeline",
     "ZImageOmniPipeline",
 }
 #: Classes that make images from text, and cannot be used; why.
 _UNUSABLE = {
+    "FluxKontextPipeline": "it makes a million pixels whatever size is asked for",
     "GlmImagePipeline": "its language model samples from a random source that takes no seed",
     "QwenImage21Pipeline": "it is not supported yet (Qwen/Qwen-Image is)",
 }
