@@ -93,6 +93,8 @@ def export(
         and present.has(files_with_card(final, card))
     ):
         removed = _sweep(run, folder, done, final.facts["files"]) if present.has_others() else []
+        if run.exists(KEPT_CARD):
+            run.remove(KEPT_CARD)  # of an export that was killed when all else was done
         seconds = time.monotonic() - began
         return StageSummary(STAGE, len(done), len(done), counts, seconds, removed=removed)
     selected.refuse_control_tokens()
