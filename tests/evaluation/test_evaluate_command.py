@@ -97,10 +97,10 @@ def test_the_same_folder_is_not_for_another_model(
     _evaluate(trained, **options)
     moved = Path(shutil.copytree(trained, tmp_path / "moved"))
     assert _evaluate(moved, **options)[1]  # the same model is the same wherever it lies
-    with pytest.raises(EvaluationError, match="another identity"):
+    with pytest.raises(EvaluationError, match="another model: give"):
         _evaluate(save_llava(tmp_path / "other", seed=1), **options)
     (moved / "model" / "chat_template.jinja").write_text("{{ messages }}")
-    with pytest.raises(EvaluationError, match="another identity"):
+    with pytest.raises(EvaluationError, match="another model: give"):
         _evaluate(moved, **options)
 
 
@@ -130,7 +130,7 @@ def test_results_of_other_benchmarks_stay_in_the_folder(
     assert len(again["rows"]) == len(both["rows"])
     before = (out / "results.json").read_bytes()
     other = save_llava(tmp_path / "other", seed=1)
-    with pytest.raises(EvaluationError, match="holds results of an evaluation with another ident"):
+    with pytest.raises(EvaluationError, match="holds results of an evaluation with another model"):
         _evaluate(other, benchmarks="easy-vqa", **options)
     with pytest.raises(EvaluationError, match="holds results of an evaluation with another limit"):
         _evaluate(trained, benchmarks="easy-vqa", **{**options, "limit": 7})

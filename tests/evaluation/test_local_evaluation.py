@@ -127,7 +127,7 @@ def test_a_limit_is_raised_without_asking_again(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"identity": {"identity": "another"}}, "identity"),
+        ({"identity": {"identity": "another"}}, "model"),
         ({"suffix": "Long."}, "suffix"),
         ({}, "questions"),
     ],

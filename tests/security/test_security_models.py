@@ -107,7 +107,7 @@ def test_pickled_weights_are_refused(tmp_path: Path, what: str, form: str) -> No
     plant_pickles(folder, witness, form)
     message = refusal(lambda: load(str(folder)))
     assert str(folder) in message
-    assert "weights must be safetensors" in message
+    assert "weights must be safetensors: `synthvlm convert-weights` makes them" in message
     assert not witness.exists()
 
 
@@ -159,7 +159,8 @@ def test_a_pipeline_of_pickles_is_refused(sd: Path, tmp_path: Path, form: str) -
     for weights in list(sd.rglob("*.safetensors")):
         weights.unlink()
         plant_pickles(weights.parent, tmp_path / "witness", form)
-    assert "weights must be safetensors" in refusal(lambda: pipeline(sd))
+    message = refusal(lambda: pipeline(sd))
+    assert "weights must be safetensors: `synthvlm convert-weights` makes them" in message
     assert not (tmp_path / "witness").exists()
 
 

@@ -162,5 +162,5 @@ def test_an_evaluation_does_not_keep_answers_of_another_projector(
     evaluate()
     evaluate()
     change_a_tensor(model / "model.safetensors", "multi_modal_projector")
-    with pytest.raises(EvaluationError, match="of an evaluation with another identity"):
+    with pytest.raises(EvaluationError, match="of an evaluation with another model"):
         evaluate()

@@ -67,7 +67,9 @@ class EvaluationSettings(QuestionSettings):
 
 
 def changed_keys(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """By what two records of an evaluation differ, each of all that its answers depend on.
+    """What differs between two records of an evaluation, each of all that its answers depend on.
+
+    Keys are named as users know them: a model of another content is another ``model``.
 
     A key that only one of them has is of another release, where the setting was not there yet: it
     had its default in effect. Of versions those count that both have.
@@ -81,5 +83,5 @@ def changed_keys(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
                 {name: one[name] for name in before.keys() & after} for one in (before, after)
             )
         if before != after:
-            changed.append(key)
+            changed.append("model" if key == "identity" else key)
     return changed

@@ -15,6 +15,7 @@ from synthvlm.generators.failures import quiet
 from synthvlm.generators.pipeline_classes import call_parameters, pipeline_class
 from synthvlm.generators.settings import Lora, Vae
 from synthvlm.models.model_files import check_model_name
+from synthvlm.models.pretrained import cannot_load
 
 if TYPE_CHECKING:
     import torch
@@ -89,10 +90,7 @@ def load_pipeline(
                 **dict.fromkeys(drop_components),
             )
     except Exception as error:
-        raise ModelError(
-            f"cannot load the diffusion model {model}: {first_line(error)} "
-            f"(`synthvlm doctor` checks what is reachable; weights must be safetensors)"
-        ) from error
+        raise cannot_load("diffusion", model, error) from error
     pipeline.set_progress_bar_config(disable=True)
     # Where the library `invisible-watermark` is installed, SDXL's pipelines would change pixels.
     if getattr(pipeline, "watermark", None) is not None:

@@ -12,6 +12,7 @@ from synthvlm.models.model_files import check_model_name
 __all__ = [
     "PilImageProcessor",
     "architectures",
+    "cannot_load",
     "check_unicode",
     "load_pretrained",
     "model_config",
@@ -66,7 +67,7 @@ def load_pretrained(
                 f"the {kind} model {model} does not fit into the memory of {device}: "
                 f"{first_line(error)}"
             ) from error
-        raise _cannot_load(kind, model, error) from error
+        raise cannot_load(kind, model, error) from error
     finally:
         logging.set_verbosity(verbosity)
 
@@ -94,7 +95,7 @@ def model_config(kind: str, model: str, revision: str | None) -> dict[str, Any]:
         config: dict[str, Any]
         config, _ = PreTrainedConfig.get_config_dict(model, revision=revision)
     except Exception as error:
-        raise _cannot_load(kind, model, error) from error
+        raise cannot_load(kind, model, error) from error
     return config
 
 
@@ -104,11 +105,12 @@ def _check_folder(kind: str, model: str) -> None:
         raise ModelError(f"{model} holds no config.json: not a {kind} model")
 
 
-def _cannot_load(kind: str, model: str, error: Exception) -> ModelError:
+def cannot_load(kind: str, model: str, error: Exception) -> ModelError:
+    """What to raise where a library could not load a model of some kind."""
     return ModelError(
         f"cannot load the {kind} model {model}: {first_line(error)} "
         f"(`synthvlm doctor` checks what is reachable; weights must be safetensors: `synthvlm "
-        f"convert-weights` makes them of .bin files)"
+        f"convert-weights` makes them of a folder of .bin files)"
     )
 
 
