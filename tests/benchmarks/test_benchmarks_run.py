@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 PARTS = {"loading_clock", "official_loop", "random_sdxl", "stub_models"}
 SCRIPTS = {file.stem for file in (ROOT / "benchmarks").glob("*.py")} - PARTS
 
-#: Arguments of a small run; FOLDER has captions.txt.
+#: Arguments of a small run; FOLDER has captions.txt. Data-Juicer's side of `curation` is not run:
+#: it has an environment of its own (benchmarks/data-juicer.txt).
 SMALL = {
     "adaptive": "--captions 9 --candidates 2 --sample 8 --threads 1 --figure FOLDER/figure.svg",
     "curation": "FOLDER/captions.txt --repeats 1",
@@ -126,11 +127,6 @@ def test_models_of_the_size_of_sdxl(folder: Path, capfd: pytest.CaptureFixture[s
     assert not import_module("generation").main(["--model", "sdxl-random", "--captions", "1"])
     assert "unet 2,567.5M" in (shown := capfd.readouterr().out)
     assert "not measured: no GPU" in shown
-
-
-@pytest.mark.skip(reason="Data-Juicer wants an environment of its own: benchmarks/data-juicer.txt")
-def test_caption_rules_beside_data_juicer() -> None:
-    """The other side of `benchmarks/curation.py`."""
 
 
 def commands() -> list[tuple[str, str, str]]:
