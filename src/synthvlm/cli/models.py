@@ -26,7 +26,7 @@ from synthvlm.cli.options import (
     app,
     check_lasting,
     load_plugins,
-    load_recipe,
+    recipe_to_try,
 )
 from synthvlm.evaluation.settings import EvaluationSettings
 from synthvlm.safe_text import printable
@@ -268,14 +268,10 @@ def cost(
     with explained(debug, "interrupted; nothing was kept"):
         from synthvlm.planning.cost import cost_command
         from synthvlm.progress.display import terminal_progress
-        from synthvlm.recipe.piped import captions_piped_in
 
         files = CaptionFiles(captions, format, text_field, no_header, delimiter)
-        settings = load_recipe(
-            recipe, captions=files, overrides=overrides, limit=limit, plugins=plugins
-        )
         with (
-            captions_piped_in(settings) as (whole, _),
+            recipe_to_try(recipe, files, overrides, limit, plugins) as whole,
             terminal_progress(silent=as_json) as progress,
         ):
             text = cost_command(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
@@ -37,7 +39,7 @@ __all__ = [
     "app",
     "check_lasting",
     "load_plugins",
-    "load_recipe",
+    "recipe_to_try",
 ]
 
 app = typer.Typer(
@@ -194,22 +196,22 @@ def load_plugins(files: list[str]) -> None:
             load_plugin(file)
 
 
-def load_recipe(
-    recipe: str,
-    *,
-    captions: CaptionFiles,
-    overrides: list[str],
-    limit: int | None,
-    plugins: list[str],
-) -> Recipe:
-    """The recipe that a command is given, with the components that it may name.
+@contextmanager
+def recipe_to_try(
+    recipe: str, files: CaptionFiles, overrides: list[str], limit: int | None, plugins: list[str]
+) -> Iterator[Recipe]:
+    """The recipe of a command without a run folder; captions piped in are a file of the context.
 
     Raises:
+        CaptionSourceError: Nothing is piped in.
         PluginError: As ``load_plugins``.
         RecipeError: There is no such recipe, or a setting is wrong.
     """
     from synthvlm.recipe import Recipe
+    from synthvlm.recipe.piped import captions_piped_in
 
     load_plugins(plugins)
-    changes = [*captions.overrides(), *overrides]
-    return Recipe.load(recipe, captions=captions.paths, overrides=changes, limit=limit)
+    changes = [*files.overrides(), *overrides]
+    settings = Recipe.load(recipe, captions=files.paths, overrides=changes, limit=limit)
+    with captions_piped_in(settings) as (whole, _):
+        yield whole

@@ -30,7 +30,7 @@ from synthvlm.cli.options import (
     app,
     check_lasting,
     load_plugins,
-    load_recipe,
+    recipe_to_try,
 )
 from synthvlm.safe_text import printable
 
@@ -67,18 +67,17 @@ def _stage_command(until: str, name: str, text: str) -> None:
     ) -> None:
         with explained(debug):
             from synthvlm.pipeline import resumed_recipe
+            from synthvlm.recipe import Recipe
             from synthvlm.recipe.piped import captions_piped_in
 
             check_lasting(out)
+            load_plugins(plugins)
             files = CaptionFiles(captions, format, text_field, no_header, delimiter)
+            changes = [*files.overrides(), *overrides]
             if recipe is None:
-                load_plugins(plugins)
-                changes = [*files.overrides(), *overrides]
                 settings = resumed_recipe(out, captions=captions, overrides=changes, limit=limit)
             else:
-                settings = load_recipe(
-                    recipe, captions=files, overrides=overrides, limit=limit, plugins=plugins
-                )
+                settings = Recipe.load(recipe, captions=captions, overrides=changes, limit=limit)
             with captions_piped_in(settings) as (whole, piped):
                 _run(
                     whole,
@@ -130,14 +129,10 @@ def plan(
 
         from synthvlm.planning.plan import plan as estimate
         from synthvlm.progress.display import terminal_progress
-        from synthvlm.recipe.piped import captions_piped_in
 
         files = CaptionFiles(captions, format, text_field, no_header, delimiter)
-        settings = load_recipe(
-            recipe, captions=files, overrides=overrides, limit=limit, plugins=plugins
-        )
         with (
-            captions_piped_in(settings) as (whole, _),
+            recipe_to_try(recipe, files, overrides, limit, plugins) as whole,
             terminal_progress(silent=as_json) as progress,
         ):
             result = estimate(
@@ -178,14 +173,13 @@ def tune(
         from synthvlm.planning.tune import parse_grid
         from synthvlm.planning.tune import tune as search
         from synthvlm.progress.display import terminal_progress
-        from synthvlm.recipe.piped import captions_piped_in
 
         check_lasting(out)
         files = CaptionFiles(captions, format, text_field, no_header, delimiter)
-        settings = load_recipe(
-            recipe, captions=files, overrides=overrides, limit=limit, plugins=plugins
-        )
-        with captions_piped_in(settings) as (whole, _), terminal_progress() as progress:
+        with (
+            recipe_to_try(recipe, files, overrides, limit, plugins) as whole,
+            terminal_progress() as progress,
+        ):
             result = search(
                 whole,
                 parse_grid(grid),
