@@ -198,12 +198,14 @@ class _Shape(NamedTuple):
         kind: A ``list`` of objects, ``columns``, captions by ``id``, or ``one`` caption.
         key: Of the list, or of the captions' column.
         fields: What to read.
+        first: The first item of the list.
         is_named: Whether the list is named in the field that is asked for.
     """
 
     kind: str
     key: str
     fields: Fields
+    first: object = None
     is_named: bool = False
 
 
@@ -215,10 +217,7 @@ def _read_object(file: BinaryIO, fields: Fields) -> Iterator[Record]:
         yield from read_coco(file, fields)
     elif shape.kind == "list":
         read = partial(_read_list_of_object, shape)
-        first = next(_list_named(shape.key, file, fields), None)
-        file.seek(0)
-        is_talk = holds_turns(first, fields)
-        yield from conversations(read, file, fields) if is_talk else read(file, fields)
+        yield from _read_like(shape.first, read, file, fields)
     elif shape.kind == "columns":
         yield from _read_columns(file, shape.key, fields)
     elif shape.kind == "id":
@@ -247,13 +246,13 @@ def _shape(file: BinaryIO, fields: Fields) -> _Shape:
             items = [*islice(member.items(), _MOST_OF_AN_ID + 1)]
             first = items[0] if items else None
             if _conversation_of(first, fields) is not None:
-                return _Shape("list", member.key, _by_first(first, fields))
+                return _Shape("list", member.key, _by_first(first, fields), first)
             inner = replace(fields, text=asked.removeprefix(f"{member.key}."))
             if holds_text(first, inner):
                 name = "file_name" if member.key == _ANNOTATIONS else None
                 is_named = asked != inner.text
                 inner = inner if fields.text else fields
-                return _Shape("list", member.key, _with_image(inner, name), is_named)
+                return _Shape("list", member.key, _with_image(inner, name), first, is_named)
             is_texts = all(isinstance(item, str) for item in items)
             is_by_id &= 0 < len(items) <= _MOST_OF_AN_ID and is_texts and asked == DEFAULT_TEXT
             holding += 1
