@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from synthvlm.captions.readers.records import Fields, usual_name
+from synthvlm.captions.readers.records import Fields, usual_name, wordiest_column
 from synthvlm.data import Caption
 
 __all__ = ["Appearance", "kind_of_text"]
@@ -92,8 +92,12 @@ _KINDS = (
 
 def kind_of_text(text: str) -> str | None:
     """What a text is instead of a caption; None where nothing shows that it is no caption."""
-    kind = next((kind for kind in _KINDS if kind.pattern.match(text[:1000])), None)
+    kind = _kind_of(text)
     return None if kind is None else kind.name
+
+
+def _kind_of(text: str) -> _Kind | None:
+    return next((kind for kind in _KINDS if kind.pattern.match(text[:1000])), None)
 
 
 class _Tally:
@@ -119,12 +123,12 @@ class _Tally:
         return 2 * self.kinds.total() > self.seen >= (_FEW if are_short else 1)
 
     def finding(self) -> tuple[_Kind, str]:
-        """The most frequent kind, and what is said of it."""
+        """The most frequent kind, and a message that counts it."""
         kind = self.kinds.most_common(1)[0][0]
         example = self.examples[kind][0]
         example = repr(example if len(example) <= 60 else f"{example[:57]}...")
-        said = f"of {self.seen:,} looked at, {self.kinds[kind]:,} {kind.are}, such as {example}"
-        return kind, said
+        count = self.kinds[kind]
+        return kind, f"of {self.seen:,} looked at, {count:,} {kind.are}, such as {example}"
 
 
 class _Stretch(_Tally):
@@ -182,7 +186,7 @@ class Appearance:
         if not text:
             return
         self._first = self._first or text
-        kind = next((kind for kind in _KINDS if kind.pattern.match(text[:1000])), None)
+        kind = _kind_of(text)
         if number < _FIRST:
             self._start.add(text, kind)
         if number % _EACH == 0:
@@ -219,14 +223,14 @@ class Appearance:
         whole = self._start if self._sample.seen * _EACH <= _FIRST else self._sample
         long = self._longest
         if whole.is_doubtful:
-            kind, said = whole.finding()
+            kind, message = whole.finding()
             advice = self._advice(kind, whole.examples[kind], fields)
-            fields.warn(f"most texts do not look like captions: {said}{advice}")
+            fields.warn(f"most texts do not look like captions: {message}{advice}")
         elif long is not None and long.size >= _LONG:
-            _, said = long.finding()
+            _, message = long.finding()
             fields.warn(
                 f"most texts from about number {long.first:,} to {long.last:,} do not look like "
-                f"captions: {said}; if they are something else, take them out of the file"
+                f"captions: {message}; if they are something else, take them out of the file"
             )
         elif len(self._values) < _FEW_VALUES * self._valued and self._valued >= _MANY:
             fields.warn(
@@ -249,7 +253,7 @@ class Appearance:
             advice = fields.advice("delimiter", mark, "; to read the columns apart, add ")
             name = usual_name([cell.strip(' "') for cell in self._first.split(mark)])
             if name is None:
-                name = _longest_column(examples, mark)
+                name = str(wordiest_column(text.split(mark) for text in examples) + 1)
                 advice += fields.advice("header", False, " ")
             return advice + fields.advice("text_field", name, " ")
         return "; name the file of captions: --captions FILE"
@@ -257,12 +261,3 @@ class Appearance:
     @staticmethod
     def _other_field(fields: Fields) -> str:
         return fields.advice("text_field", "NAME", "; if captions are in another field, name it: ")
-
-
-def _longest_column(examples: list[str], mark: str) -> str:
-    """The number, from 1, of the column with the most words."""
-    words: Counter[int] = Counter()
-    for text in examples:
-        for number, cell in enumerate(text.split(mark), 1):
-            words[number] += len(cell.split())
-    return str(words.most_common(1)[0][0])

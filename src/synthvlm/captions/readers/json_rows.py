@@ -12,6 +12,7 @@ from synthvlm.captions.readers.records import (
     Fields,
     MissingColumnError,
     usual_name,
+    wordiest_column,
 )
 
 __all__ = ["are_asked", "check_rows", "names_columns"]
@@ -43,8 +44,7 @@ def check_rows(values: Iterable[Any], fields: Fields) -> None:
     codes = [all(_is_code(row[number]) for row in data) for number in range(width)]
     if names is None and (all(codes) or not any(codes)):
         return
-    words = [sum(len(str(row[number]).split()) for row in data) for number in range(width)]
-    number = str(words.index(max(words)) + 1 if names is None else names)
+    number = str(wordiest_column(data) + 1 if names is None else names)
     cells = ", ".join(f"{n}: {str(cell)[:40]!r}" for n, cell in enumerate(data[0][:20], 1))
     advice = fields.advice("text_field", number, f"; if column {number} holds the captions, add ")
     raise MissingColumnError(

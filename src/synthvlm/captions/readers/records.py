@@ -29,6 +29,7 @@ __all__ = [
     "kind_of",
     "names_of",
     "usual_name",
+    "wordiest_column",
 ]
 
 #: The longest line, JSON item or caption file of an archive; without a bound, a file without line
@@ -83,14 +84,23 @@ _PLAIN = re.compile(r"(?!(?i:true|false|yes|no|on|off|null|y|n)$)[A-Za-z_][\w.\-
 def usual_name(names: Sequence[str]) -> str | None:
     """The name, or end of a place, among those of columns that is the likeliest for captions."""
     ends = {name: name.rpartition(".")[2].lower() for name in reversed(names)}
-    usual = (name for wanted in _CAPTION_NAMES for name in names if ends[name] == wanted)
-    return next(usual, None)
+    matches = (name for usual in _CAPTION_NAMES for name in names if ends[name] == usual)
+    return next(matches, None)
+
+
+def wordiest_column(rows: Iterable[Iterable[object]]) -> int:
+    """The number, from 0, of the first column with the most words in some rows."""
+    words: Counter[int] = Counter()
+    for row in rows:
+        for number, cell in enumerate(row):
+            words[number] += len(str(cell).split())
+    return words.most_common(1)[0][0]
 
 
 @lru_cache(maxsize=256)  # a million rows may lack the same field
-def _near_name(wanted: str, names: tuple[str, ...]) -> str | None:
-    same = (name for name in names if name.lower() == wanted.lower())
-    return next(same, None) or next(iter(difflib.get_close_matches(wanted, names, 1)), None)
+def _near_name(missing: str, names: tuple[str, ...]) -> str | None:
+    same = (name for name in names if name.lower() == missing.lower())
+    return next(same, None) or next(iter(difflib.get_close_matches(missing, names, 1)), None)
 
 
 class TableOptions(NamedTuple):
@@ -233,11 +243,10 @@ class Fields:
             likely: As in ``advice_for``.
         """
         near = texts if field == self.text else names
-        found = names_of(names) or "none"
         advice = "" if self.place is None else self.advice_for(field, near, likely)
         if self.turns:
             advice = self.advice("format", "json", "; to find the shape by the content: ")
-        return f"there is no field {field!r} (found: {found}){advice}"
+        return f"there is no field {field!r} (found: {names_of(names) or 'none'}){advice}"
 
     def check(
         self, columns: list[str], texts: Sequence[str] | None = None, likely: str | None = None

@@ -17,10 +17,11 @@ from synthvlm.captions.readers.records import (
     Fields,
     MissingColumnError,
     usual_name,
+    wordiest_column,
 )
 from synthvlm.errors import CaptionSourceError
 
-__all__ = ["HEAD_BYTES", "Head", "TableForm", "form_of", "has_evident_quotes"]
+__all__ = ["HEAD_BYTES", "Head", "TableForm", "form_of", "has_doubled_quotes", "has_evident_quotes"]
 
 #: Bytes of a file's beginning by which it is seen how the file is written.
 HEAD_BYTES = 1 << 16
@@ -200,7 +201,12 @@ def has_evident_quotes(head: Head, delimiter: str) -> bool:
     raw = _rows(head, plain, most)
     if any(len(row) != len(raw[0]) for row in raw) or all(map(_is_quoted, raw[0])):
         return True
-    return any(_is_quoted(field) and '""' in field[1:-1] for row in raw for field in row)
+    return any(has_doubled_quotes(field) for row in raw for field in row)
+
+
+def has_doubled_quotes(field: str) -> bool:
+    """Whether a field stands in double quotes, with others written twice in them."""
+    return _is_quoted(field) and '""' in field[1:-1]
 
 
 def _is_quoted(field: str) -> bool:
@@ -254,7 +260,7 @@ def _check_columns(form: TableForm, sample: list[list[str]], fields: Fields) -> 
         return
     missing = next((name for name in fields.required if form.column(name) is None), None)
     texts = _texts_of_columns(names, sample)
-    number = str(_column_of_captions(sample) + 1)
+    number = str(wordiest_column(row[: len(sample[0])] for row in sample) + 1)
     if missing is not None and not form.header:
         cells = ", ".join(f"{n}: {_excerpt(cell)}" for n, cell in enumerate(sample[0][:20], 1))
         advice = "" if missing != fields.text else fields.advice("text_field", number)
@@ -274,15 +280,6 @@ def _check_columns(form: TableForm, sample: list[list[str]], fields: Fields) -> 
 def _texts_of_columns(names: list[str], sample: list[list[str]]) -> dict[str, list[str]]:
     rows = [row for row in sample[1:] if len(row) == len(names)]
     return {name: [row[number] for row in rows] for number, name in enumerate(names)}
-
-
-def _column_of_captions(sample: list[list[str]]) -> int:
-    """The column with the most words."""
-    words = [0] * len(sample[0])
-    for row in sample:
-        for number, cell in enumerate(row[: len(words)]):
-            words[number] += len(cell.split())
-    return words.index(max(words))
 
 
 def _warn_of_header(form: TableForm, sample: list[list[str]], fields: Fields) -> None:

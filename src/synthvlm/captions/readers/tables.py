@@ -12,7 +12,13 @@ from typing import Any, BinaryIO
 from synthvlm.captions.readers.file_start import INVALID_UTF8, opened_text
 from synthvlm.captions.readers.objects import is_utf8
 from synthvlm.captions.readers.records import MAX_ITEM_BYTES, Fields, Record, TableOptions
-from synthvlm.captions.readers.table_form import HEAD_BYTES, Head, TableForm, form_of
+from synthvlm.captions.readers.table_form import (
+    HEAD_BYTES,
+    Head,
+    TableForm,
+    form_of,
+    has_doubled_quotes,
+)
 from synthvlm.errors import CaptionSourceError
 
 __all__ = ["read_cc3m", "read_cc12m", "read_csv", "read_table", "read_tsv"]
@@ -143,7 +149,7 @@ def _records(
             yield Record(where, problem=problem, size=last - first + 1)
         else:
             texts = ["" if index is None else row[index] for index in columns]
-            quoted_texts += not form.quoted and _is_quoted(texts[0])
+            quoted_texts += not form.quoted and has_doubled_quotes(texts[0])
             yield _record(where, *texts)
     if quoted_texts and fields.table.quoting is None:
         fields.warn(
@@ -190,10 +196,6 @@ def _are_rows(cell: str, column: int, row: list[str], delimiter: str) -> bool:
 
 def _starts_numbered(line: str, delimiter: str) -> bool:
     return line.partition(delimiter)[0].strip('"').isdecimal() and delimiter in line
-
-
-def _is_quoted(text: str) -> bool:
-    return text[:1] == '"' == text[-1:] and '""' in text[1:-1]
 
 
 def _record(where: int | str, text: str, identity: str, image: str) -> Record:
