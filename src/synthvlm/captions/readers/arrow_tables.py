@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from synthvlm.captions.readers.arrow_kinds import is_binary, is_nested, is_text
-from synthvlm.captions.readers.conversations import IMAGE_NAMES, conversations, may_lack_images
+from synthvlm.captions.readers.conversations import IMAGE_NAMES, conversations
 from synthvlm.captions.readers.file_start import without_mark
 from synthvlm.captions.readers.files import SourceFile, file_system, large_digest, reason_of
 from synthvlm.captions.readers.likely_fields import likely_field
@@ -63,7 +63,7 @@ def _rows(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     for group in range(table.num_row_groups):
         metadata = table.metadata.row_group(group)
         asked = replace(
-            fields, only_with_image=fields.only_with_image and may_lack_images(metadata)
+            fields, only_with_image=fields.only_with_image and _may_lack_images(metadata)
         )
         columns = _columns(table.schema_arrow, asked)
         end = start + metadata.num_rows
@@ -77,6 +77,18 @@ def _rows(file: BinaryIO, fields: Fields) -> Iterator[Record]:
                 yield from records_of_batch(batch, start, asked)
                 start += len(batch)
         start = end
+
+
+def _may_lack_images(group: pq.RowGroupMetaData) -> bool:
+    """Whether rows of a row group may have no image, by the statistics of its columns."""
+    for number in range(group.num_columns):
+        column = group.column(number)
+        known = column.statistics
+        if IMAGE_NAMES.search(column.path_in_schema.split(".")[0]) and known is not None:
+            is_blank = not known.has_min_max or known.min in ("", b"")
+            if known.has_null_count and known.null_count == 0 and not is_blank:
+                return False
+    return True
 
 
 def _columns(schema: pa.Schema, fields: Fields) -> list[str]:

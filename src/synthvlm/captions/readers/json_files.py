@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
-from synthvlm.captions.readers.conversations import conversations
+from synthvlm.captions.readers.conversations import conversations, is_turns
 from synthvlm.captions.readers.file_start import without_mark
 from synthvlm.captions.readers.json_rows import check_rows
 from synthvlm.captions.readers.json_stream import (
@@ -21,9 +21,9 @@ from synthvlm.captions.readers.json_stream import (
     members,
     pairs_of_object,
 )
-from synthvlm.captions.readers.json_texts import TextsOfMembers
 from synthvlm.captions.readers.json_values import parse_json
-from synthvlm.captions.readers.objects import holds_text, holds_turns, is_turns, records_of_object
+from synthvlm.captions.readers.likely_fields import TextsOfMembers
+from synthvlm.captions.readers.objects import holds_text, holds_turns, records_of_object
 from synthvlm.captions.readers.records import (
     DEFAULT_TEXT,
     MAX_ITEM_BYTES,
@@ -273,7 +273,7 @@ def _shape(file: BinaryIO, fields: Fields) -> _Shape:
     if keys[:3] == ["columns", "index", "data"]:
         problem += ": pandas wrote it with orient='split'; write it with orient='records'"
         raise CaptionSourceError(f"{fields.path}: {problem}")
-    names, likely = texts.found()
+    names, likely = texts.fields()
     if not names:
         problem += ": expected a list of objects, an object with such a list, or an object a line"
     elif likely is None:

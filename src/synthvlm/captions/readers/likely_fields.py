@@ -1,14 +1,18 @@
-"""Which of the fields that a file has is likely to hold captions, by its name and its texts."""
+"""Which fields of a file hold texts, and which one is likely to hold captions, for advice."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from synthvlm.captions.readers.appearance import kind_of_text
+from synthvlm.captions.readers.conversations import first_answer, is_turns
+from synthvlm.captions.readers.json_stream import Member
 from synthvlm.captions.readers.records import usual_name
 
-__all__ = ["likely_field"]
+__all__ = ["TextsOfMembers", "likely_field", "texts_of"]
 
 #: From so many texts on, it counts how different they are.
 _SOME = 3
@@ -58,3 +62,63 @@ def _words(texts: Sequence[str]) -> float:
     sizes = [max(len(text.split()), sum(c > "\u2e80" for c in text) // 2) for text in texts]
     sizes = [size for size in sizes if size]
     return sum(sizes) / max(len(sizes), 1)
+
+
+def texts_of(values: Iterable[object]) -> dict[str, list[str]]:
+    """The fields of objects that hold text, or lists of it, by the places of nested ones."""
+    texts: dict[str, list[str]] = {}
+    for value in values:
+        if isinstance(value, dict):
+            _add_texts(texts, value, "", 3)
+    return texts
+
+
+def _add_texts(texts: dict[str, list[str]], value: dict[str, Any], place: str, depth: int) -> None:
+    for name, inner in value.items():
+        one = inner[0] if isinstance(inner, list) and inner else inner
+        if is_turns(inner):
+            answer = first_answer(inner)[0]
+            texts.setdefault(place + name, []).append(answer if isinstance(answer, str) else "")
+        elif isinstance(one, str):
+            texts.setdefault(place + name, []).append(one)
+        elif isinstance(one, dict) and depth:
+            _add_texts(texts, one, f"{place}{name}.", depth - 1)
+
+
+class TextsOfMembers:
+    """The texts that the lists of an object hold, or the objects of an object by ids."""
+
+    def __init__(self) -> None:
+        """Nothing is seen yet."""
+        self._lists: list[tuple[int, str, dict[str, list[str]]]] = []
+        self._values: list[object] = []
+        self._other: list[str] = []
+
+    def add(self, member: Member, items: list[Any]) -> None:
+        """Take the first items of a list; the rest is read and counted."""
+        texts = texts_of(items)
+        strings = [item for item in items if isinstance(item, str)]
+        if strings:
+            texts[member.key] = strings
+        count = len(items) + sum(1 for _ in member.items())
+        self._lists.append((count, member.key, texts))
+
+    def add_object(self, key: str, value: object) -> None:
+        """Take a member that is no list."""
+        if isinstance(value, str):
+            self._other.append(key)
+        self._values.append(value)
+
+    def fields(self) -> tuple[list[str], str | None]:
+        """The fields that hold text, and the likeliest for captions, of the longest list."""
+        if not self._lists and all(isinstance(value, dict) for value in self._values):
+            texts = texts_of(self._values)
+            return [*texts], likely_field(texts)
+        names = Counter(name for _, _, texts in self._lists for name in texts)
+        places, best = [*self._other], None
+        for _, key, texts in sorted(self._lists, key=lambda one: -one[0]):
+            # A name that stands in several lists does not tell which one.
+            own = {name if names[name] == 1 else f"{key}.{name}": texts[name] for name in texts}
+            places += own
+            best = best or likely_field(own)
+        return places, best

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from synthvlm.captions.readers.conversations import IMAGE_NAMES
+from synthvlm.captions.readers.conversations import first_answer, has_image, is_turns
 from synthvlm.captions.readers.json_rows import are_asked, names_columns
 from synthvlm.captions.readers.json_values import AmbiguousObject
-from synthvlm.captions.readers.likely_fields import likely_field
+from synthvlm.captions.readers.likely_fields import likely_field, texts_of
 from synthvlm.captions.readers.records import (
     DEFAULT_TEXT,
     NO_IMAGE,
@@ -25,10 +25,8 @@ __all__ = [
     "holds_text",
     "holds_turns",
     "is_null",
-    "is_turns",
     "is_utf8",
     "records_of_object",
-    "texts_of",
     "usable_id",
 ]
 
@@ -87,9 +85,9 @@ def _records(where: int | str, value: dict[str, Any], fields: Fields) -> Sequenc
     text, identity, image = (None if one is _MISSING else one for one in (text, identity, image))
     is_conversation = fields.turns or is_turns(text)
     if is_conversation and problem is None and fields.image is None:
-        if fields.only_with_image and is_turns(text) and not _has_image(value, text):
+        if fields.only_with_image and is_turns(text) and not has_image(value, text):
             return (Record(where, NO_IMAGE),)
-        text, problem = _first_answer(text)
+        text, problem = first_answer(text)
     if not isinstance(text, list) or is_conversation or problem is not None:
         return (Record(where, text, identity, problem, image),)
     text = _flat(text)
@@ -174,43 +172,6 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def _first_answer(turns: object) -> tuple[object, str | None]:
-    """The caption of a conversation, or the problem with it."""
-    for turn in turns if isinstance(turns, list) else ():
-        if not isinstance(turn, dict):
-            continue
-        if turn.get("from") == "gpt":
-            text = turn.get("value")
-            if isinstance(text, str):
-                return text, None
-            return None, "the first turn from 'gpt' has no text"
-        if turn.get("role") == "assistant":
-            text = _content(turn.get("content"))
-            return text, (None if text else "the first turn of the assistant has no text")
-    who = "of the assistant" if _is_of_roles(turns) else "from 'gpt'"
-    return None, f"the conversation has no turn {who}"
-
-
-def _content(content: object) -> str | None:
-    """The text of a turn, which may stand in parts of several types."""
-    if isinstance(content, list):
-        parts = [one.get("text") for one in content if isinstance(one, dict)]
-        content = " ".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) else None
-
-
-def _has_image(value: dict[str, Any], turns: object) -> bool:
-    """Whether a conversation is about an image: a field names one, or a question shows one."""
-    if any(inner and IMAGE_NAMES.search(name) for name, inner in value.items()):
-        return True
-    for turn in turns if isinstance(turns, list) else ():
-        if isinstance(turn, dict) and turn.get("from") != "gpt" and turn.get("role") != "assistant":
-            shown = str(turn.get("value") or turn.get("content"))
-            if "<image>" in shown or "'type': 'image" in shown:
-                return True
-    return False
-
-
 def _lookup(value: dict[str, Any], name: str | None, fields: Fields) -> object:
     """The value of a field, of one inside of another, or a list of those of a list's objects."""
     if name is None:
@@ -250,18 +211,6 @@ def _flat(value: object) -> list[object]:
     return [inner for one in value for inner in _flat(one)]
 
 
-def is_turns(value: object) -> bool:
-    """Whether a value is a conversation, as LLaVA writes it or of roles and contents."""
-    first = value[0] if isinstance(value, list) and value else None
-    return isinstance(first, dict) and ({"from", "value"} <= first.keys() or _is_of_roles(value))
-
-
-def _is_of_roles(value: object) -> bool:
-    """Whether turns have roles and contents, as those for servers of models."""
-    first = value[0] if isinstance(value, list) and value else None
-    return isinstance(first, dict) and "role" in first and "content" in first
-
-
 def _holds(inner: object, name: str) -> bool:
     if isinstance(inner, list):
         return any(isinstance(one, dict) and name in one for one in inner)
@@ -278,15 +227,6 @@ def holds_turns(value: object, fields: Fields) -> bool:
     return isinstance(value, dict) and is_turns(_lookup(value, fields.text, fields))
 
 
-def texts_of(values: Iterable[object]) -> dict[str, list[str]]:
-    """The fields of objects that hold text, or lists of it, by the places of nested ones."""
-    texts: dict[str, list[str]] = {}
-    for value in values:
-        if isinstance(value, dict):
-            _add_texts(texts, value, "", 3)
-    return texts
-
-
 def advice_inside(text: object, fields: Fields) -> str:
     """What to add to the command where the field of the caption is an object of texts."""
     texts = texts_of([{fields.text: text}]) if isinstance(text, dict) else {}
@@ -294,15 +234,3 @@ def advice_inside(text: object, fields: Fields) -> str:
         return ""
     one = likely_field(texts) or next(iter(texts))
     return fields.advice("text_field", one, "; name one of its texts, as in ")
-
-
-def _add_texts(texts: dict[str, list[str]], value: dict[str, Any], place: str, depth: int) -> None:
-    for name, inner in value.items():
-        one = inner[0] if isinstance(inner, list) and inner else inner
-        if is_turns(inner):
-            answer = _first_answer(inner)[0]
-            texts.setdefault(place + name, []).append(answer if isinstance(answer, str) else "")
-        elif isinstance(one, str):
-            texts.setdefault(place + name, []).append(one)
-        elif isinstance(one, dict) and depth:
-            _add_texts(texts, one, f"{place}{name}.", depth - 1)
