@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from synthvlm.captions.readers.arrow_kinds import is_binary, is_nested, is_text
+from synthvlm.captions.readers.arrow_columns import (
+    columns_of,
+    is_binary,
+    is_turn,
+    reads_objects,
+)
 from synthvlm.captions.readers.conversations import IMAGE_NAMES, conversations
 from synthvlm.captions.readers.file_start import without_mark
 from synthvlm.captions.readers.files import SourceFile, file_system, large_digest, reason_of
-from synthvlm.captions.readers.likely_fields import likely_field
 from synthvlm.captions.readers.objects import records_of_object
 from synthvlm.captions.readers.records import Fields, Record
 from synthvlm.data import fingerprint
@@ -44,7 +48,7 @@ def read_parquet(file: BinaryIO, fields: Fields) -> Iterator[Record]:
 
     try:
         schema = pq.read_schema(file)
-        is_talk = any(one.name == fields.text and _is_turn(one.type) for one in schema)
+        is_talk = any(one.name == fields.text and is_turn(one.type) for one in schema)
         yield from conversations(_rows, file, fields) if is_talk else _rows(file, fields)
     except pa.ArrowException as error:
         file.seek(0)
@@ -65,10 +69,10 @@ def _rows(file: BinaryIO, fields: Fields) -> Iterator[Record]:
         asked = replace(
             fields, only_with_image=fields.only_with_image and _may_lack_images(metadata)
         )
-        columns = _columns(table.schema_arrow, asked)
+        columns = columns_of(table.schema_arrow, asked)
         end = start + metadata.num_rows
-        has_lists = _has_lists(table.schema_arrow, columns, fields)
-        is_wanted = bool(columns) and (has_lists or fields.wants(end - 1))
+        are_objects = reads_objects(table.schema_arrow, columns, fields)
+        is_wanted = bool(columns) and (are_objects or fields.wants(end - 1))
         if fields.image is not None and not is_wanted:
             yield from map(Record, range(start + 1, end + 1))
         else:
@@ -89,96 +93,6 @@ def _may_lack_images(group: pq.RowGroupMetaData) -> bool:
             if known.has_null_count and known.null_count == 0 and not is_blank:
                 return False
     return True
-
-
-def _columns(schema: pa.Schema, fields: Fields) -> list[str]:
-    """The columns that hold what is asked for, in themselves or in lists and objects of theirs."""
-    names = schema.names
-    texts = [place for field in schema for place in _texts_of(field)]
-    columns = {name: _column_of(schema, name) for name in (fields.text, fields.id, fields.image)}
-    asked = [name for name in fields.asked if name]
-    found = names + [name for name in asked if columns[name] not in (None, name)]
-    fields.check(found, texts, likely_field(dict.fromkeys(texts, ())))
-    if fields.image is None:
-        _check_text(schema, columns[fields.text], fields, texts)
-    found = [columns[name] for name in asked]
-    if fields.image is not None and fields.text:
-        column = columns[fields.text]
-        found += [column] if column is not None and is_nested(schema.field(column).type) else []
-    found += [name for name in names if fields.only_with_image and IMAGE_NAMES.search(name)]
-    return [*dict.fromkeys(column for column in found if column is not None)]
-
-
-def _check_text(schema: pa.Schema, column: str | None, fields: Fields, texts: list[str]) -> None:
-    import pyarrow as pa
-
-    kind = pa.null() if column is None else schema.field(column).type
-    if not (is_text(kind) or is_binary(kind) or is_nested(kind) or pa.types.is_null(kind)):
-        advice = fields.advice_for(fields.text, texts, likely_field(dict.fromkeys(texts, ())))
-        raise CaptionSourceError(
-            f"{fields.path}: column {column!r} is {kind}, expected text{advice}"
-        )
-
-
-def _column_of(schema: pa.Schema, name: str | None) -> str | None:
-    """The column that is, or holds, a field; None: there is no such one, or several."""
-    names = schema.names
-    if name is None or name in names:
-        return name
-    first, dot, rest = name.replace("[]", "").partition(".")
-    if dot:
-        return first if names.count(first) == 1 and _holds(schema.field(first).type, rest) else None
-    holders = [field.name for field in schema if _holds(field.type, name)]
-    return holders[0] if len(holders) == 1 and name != "id" else None
-
-
-def _has_lists(schema: pa.Schema, columns: list[str], fields: Fields) -> bool:
-    """Whether rows are read as objects: a row may hold several captions, or fields inside."""
-    places = [(name, _column_of(schema, name)) for name in (fields.text, fields.id, fields.image)]
-    return any(
-        column != name or (name != fields.image and is_nested(schema.field(column).type))
-        for name, column in places
-        if column in columns
-    )
-
-
-def _inner(kind: pa.DataType) -> pa.DataType:
-    """The type of a list's items, else the type itself."""
-    from pyarrow import types
-
-    while not types.is_dictionary(kind) and hasattr(kind, "value_type"):
-        kind = kind.value_type
-    return kind
-
-
-def _holds(kind: pa.DataType, path: str) -> bool:
-    import pyarrow as pa
-
-    kind = _inner(kind)
-    if not pa.types.is_struct(kind):
-        return False
-    if kind.get_field_index(path) >= 0:
-        return True
-    first, _, rest = path.partition(".")
-    return bool(rest) and kind.get_field_index(first) >= 0 and _holds(kind.field(first).type, rest)
-
-
-def _texts_of(field: pa.Field, place: str = "") -> Iterator[str]:
-    """The places of text in a column."""
-    import pyarrow as pa
-
-    kind = _inner(field.type)
-    if is_text(kind) or _is_turn(kind):
-        yield place + field.name
-    elif pa.types.is_struct(kind):
-        for part in kind:
-            yield from _texts_of(part, f"{place}{field.name}.")
-
-
-def _is_turn(kind: pa.DataType) -> bool:
-    """Whether objects are turns of a conversation."""
-    pairs = (("from", "value"), ("role", "content"))
-    return any(_holds(kind, first) and _holds(kind, second) for first, second in pairs)
 
 
 def batch_rows(fields: Fields) -> int:
@@ -204,8 +118,8 @@ def records_of_batch(batch: pa.RecordBatch, start: int, fields: Fields) -> Itera
 
     The batch has the columns that are asked for, and may have others.
     """
-    columns = _columns(batch.schema, fields)
-    if _has_lists(batch.schema, columns, fields):
+    columns = columns_of(batch.schema, fields)
+    if reads_objects(batch.schema, columns, fields):
         values = [_decoded(batch.column(name)) for name in columns]
         for number, row in enumerate(zip(*values, strict=True), start + 1):
             if UNDECODABLE in row:
