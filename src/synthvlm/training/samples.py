@@ -18,13 +18,14 @@ import numpy.typing as npt
 import orjson
 
 from synthvlm.errors import CaptionSourceError, RunFolderError, TooManyFailuresError
-from synthvlm.models.file_hashes import file_hash
 from synthvlm.training.conversations import BadRecord, Conversation, read_conversations
 from synthvlm.training.prompts import plain_prompt, v1_prompt
 from synthvlm.training.sources import MASKED, TRUNCATED, DataFacts, ImageFiles, Source, digests
-from synthvlm.training.tokens import image_problem
+from synthvlm.training.tokens import check_image
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from synthvlm.progress.display import Progress
     from synthvlm.training.tokens import Encoder, Tokens
 
@@ -71,15 +72,7 @@ def write_samples(
     """
     import pyarrow as pa
 
-    facts = DataFacts(digests=digests(sources))
-    schema = pa.schema(
-        [
-            ("input_ids", pa.list_(pa.int32())),
-            ("trained", pa.list_(pa.bool_())),
-            ("length", pa.int32()),
-            ("image_file", pa.string()),
-        ]
-    )
+    facts, schema = DataFacts(digests=digests(sources)), _schema()
     hashes: dict[str, str] = {}
     progress.start("check", None, "records")
     partial = Path(folder) / f"{SAMPLES_FILE}.partial"
@@ -115,6 +108,19 @@ def write_samples(
     facts.images = ImageFiles.of(hashes)
     os.replace(partial, Path(folder) / SAMPLES_FILE)
     return facts
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("input_ids", pa.list_(pa.int32())),
+            ("trained", pa.list_(pa.bool_())),
+            ("length", pa.int32()),
+            ("image_file", pa.string()),
+        ]
+    )
 
 
 def image_files(folder: str | os.PathLike[str], count: int) -> list[str]:
@@ -171,10 +177,10 @@ def _damaged(path: Path) -> RunFolderError:
 
 @dataclass(frozen=True, slots=True)
 class _CheckedRecord:
-    tokens: Tokens | None
-    image: str | None
-    image_hash: str
     problems: list[BadRecord]
+    tokens: Tokens | None = None
+    image: str | None = None
+    image_hash: str = ""
 
     def row(self) -> dict[str, Any]:
         assert self.tokens is not None
@@ -203,19 +209,16 @@ def _check_records(
     checked = threads.map(_check_image, images, folders)
     for (record, _), image, (problem, hash) in zip(chunk, images, checked, strict=True):
         if isinstance(record, BadRecord):
-            yield _CheckedRecord(None, None, "", [record])
+            yield _CheckedRecord([record])
         elif problem is not None:
-            yield _CheckedRecord(None, None, "", [BadRecord(record.where, problem)])
+            yield _CheckedRecord([BadRecord(record.where, problem)])
         else:
             yield _encode(record, image, hash, encoder, prompt, eos)
 
 
 def _check_image(image: str | None, folder: str) -> tuple[str | None, str]:
     """What is wrong with an image, or its hash."""
-    if image is None:
-        return None, ""
-    problem = image_problem(image, folder)
-    return problem, "" if problem is not None else file_hash(image)
+    return (None, "") if image is None else check_image(image, folder)
 
 
 def _encode(
@@ -225,10 +228,10 @@ def _encode(
         pieces = plain_prompt(record) if prompt == "plain" else v1_prompt(record, eos)
         tokens = encoder.encode(pieces)
     except ValueError as error:
-        return _CheckedRecord(None, None, "", [BadRecord(record.where, str(error))])
+        return _CheckedRecord([BadRecord(record.where, str(error))])
     problems = [TRUNCATED] * tokens.truncated + [MASKED] * tokens.masked
     bad = [BadRecord(record.where, problem) for problem in problems]
-    return _CheckedRecord(tokens, image, hash, bad)
+    return _CheckedRecord(bad, tokens, image, hash)
 
 
 def _note_problems(facts: DataFacts, folder: str | os.PathLike[str], progress: Progress) -> None:

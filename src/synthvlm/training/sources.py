@@ -71,8 +71,7 @@ def digests(sources: Sequence[Source]) -> list[str]:
     checksums = []
     for source in sources:
         try:
-            with open(source.path, "rb") as file:
-                checksums.append(hashlib.file_digest(file, "sha256").hexdigest())
+            checksums.append(file_hash(source.path))
         except OSError as error:
             raise CaptionSourceError(f"{source.path} cannot be read: {error.strerror}") from None
     return checksums

@@ -5,6 +5,7 @@ Images are opened here: untrusted files, decoded with care.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ __all__ = [
     "Encoder",
     "Tokens",
     "chat_template",
+    "check_image",
     "expand",
-    "image_problem",
     "open_image",
     "text_tokens",
 ]
@@ -156,14 +157,14 @@ def text_tokens(
     begin = skipped = 0
     for n, part in enumerate(text.split(IMAGE_MARK)):
         encoded = tokenizer(part, return_offsets_mapping=True, verbose=False)
-        found = encoded["input_ids"]
+        part_ids = encoded["input_ids"]
         if n:
             ids.append(image_id)
             offsets.append((begin - len(IMAGE_MARK), begin))
-        ids += found[skipped:]
+        ids += part_ids[skipped:]
         offsets += [(one + begin, end + begin) for one, end in encoded["offset_mapping"][skipped:]]
         if n == 0:
-            skipped = int(found[:1] == [tokenizer.bos_token_id])
+            skipped = int(part_ids[:1] == [tokenizer.bos_token_id])
         begin += len(part) + len(IMAGE_MARK)
     return np.array(ids, np.int32), np.array(offsets, np.int64).reshape(-1, 2)
 
@@ -208,23 +209,27 @@ def open_image(path: str) -> Image:
         raise ValueError(str(error)) from error
 
 
-def image_problem(path: str, folder: str) -> str | None:
-    """What is wrong with an image file, as one of few fixed texts; it is decoded to find out.
+def check_image(path: str, folder: str) -> tuple[str | None, str]:
+    """Read and decode an image file once.
 
     Args:
         path: Of the file, by a name that was not chosen here.
         folder: It must lie in it, links followed.
+
+    Returns:
+        What is wrong with it, as one of few fixed texts, or None; the SHA-256 of a good one.
     """
     real = os.path.realpath(folder)
     if os.path.commonpath([real, os.path.realpath(path)]) != real:
-        return _OUTSIDE
+        return _OUTSIDE, ""
     try:
-        open_image(path)
+        data = read_image(path)
+        decode_image(data)
     except FileNotFoundError:
-        return MISSING
-    except (OSError, ValueError):
-        return UNREADABLE
-    return None
+        return MISSING, ""
+    except (OSError, ValueError, ImageProblem):
+        return UNREADABLE, ""
+    return None, hashlib.sha256(data).hexdigest()
 
 
 class Collator:
