@@ -9,6 +9,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from synthvlm.evaluation.vqa import ARTICLES, NUMBER_WORDS
+
 __all__ = ["chosen_letter", "pope_exact", "pope_llava", "yes_or_no"]
 
 #: What models and chat templates put around an answer: tokens such as ``</s>``, tags, LaTeX's box.
@@ -57,15 +59,8 @@ _TOKEN = re.compile(
     r"|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
     r"|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+(?:'\w+)*[+#]*"
 )
-_ARTICLES = {"a", "an", "the"}
 #: Quotation marks and the minus sign.
 _PLAIN_MARKS = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2212: "-"}
-_NUMBERS = {
-    word: str(number)
-    for number, word in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-    )
-}
 _Spans = list[tuple[int, int, int]]
 
 
@@ -95,8 +90,8 @@ def chosen_letter(answer: str, choices: Sequence[str]) -> str:
                 return _letter(n)
     conclusion = _CONCLUSION.match(text)
     is_said = conclusion is not None and text[conclusion.end() :].strip()
-    found = _meant(text, choices, conclusion.end() if conclusion and is_said else 0)
-    return _letter(found.pop()) if len(found) == 1 else ""
+    meant_choices = _meant(text, choices, conclusion.end() if conclusion and is_said else 0)
+    return _letter(meant_choices.pop()) if len(meant_choices) == 1 else ""
 
 
 def _meant(text: str, choices: Sequence[str], begin: int) -> set[int]:
@@ -114,7 +109,7 @@ def _meant(text: str, choices: Sequence[str], begin: int) -> set[int]:
             text, match.end()
         ):
             leading.add(number)
-    found = set(leading)
+    meant = set(leading)
     taken = sorted((one, end) for one, end, _ in spans)
     for one, end, number in spans:
         before = text[:one]
@@ -122,8 +117,8 @@ def _meant(text: str, choices: Sequence[str], begin: int) -> set[int]:
             continue
         if number not in leading and _is_doubted(before, taken):
             continue
-        found.add(number)
-    return found
+        meant.add(number)
+    return meant
 
 
 def _is_letter(text: str, match: re.Match[str]) -> bool:
@@ -159,39 +154,43 @@ def _is_doubted(before: str, taken: Sequence[tuple[int, int]]) -> bool:
 def _text_spans(text: str, choices: Sequence[str]) -> _Spans:
     """Where the words of choices stand in a text; of those that overlap, the longest."""
     tokens = [(match.start(), match.end(), _word(match[0])) for match in _TOKEN.finditer(text)]
-    tokens = [token for token in tokens if token[2] not in _ARTICLES]
+    tokens = [token for token in tokens if token[2] not in ARTICLES]
     words = [word for _, _, word in tokens]
-    found: list[tuple[int, int, int]] = []
+    spans: _Spans = []
     for number, choice in enumerate(choices):
-        wanted = [_word(match[0]) for match in _TOKEN.finditer(_unwrapped(choice))]
-        wanted = [word for word in wanted if word not in _ARTICLES]
-        if len(wanted) == 1 and len(wanted[0]) == 1 and wanted[0].isascii() and wanted[0].isalpha():
-            continue  # a letter: of which choice is not known
-        for at in range(len(words) - len(wanted) + 1) if wanted else ():
-            if words[at : at + len(wanted)] == wanted:
-                found.append((tokens[at][0], tokens[at + len(wanted) - 1][1], number))
+        named = [_word(match[0]) for match in _TOKEN.finditer(_unwrapped(choice))]
+        named = [word for word in named if word not in ARTICLES]
+        if len(named) == 1 and _is_one_letter(named[0]):
+            continue  # of which choice is not known
+        for at in range(len(words) - len(named) + 1) if named else ():
+            if words[at : at + len(named)] == named:
+                spans.append((tokens[at][0], tokens[at + len(named) - 1][1], number))
     return [
         span
-        for span in found
+        for span in spans
         if not any(
             one <= span[0] and span[1] <= end and (end - one) > (span[1] - span[0])
-            for one, end, _ in found
+            for one, end, _ in spans
         )
     ]
 
 
 def _word(token: str) -> str:
     word = token.casefold().removeprefix("+")
-    return _NUMBERS.get(word, word)
+    return NUMBER_WORDS.get(word, word)
 
 
 def _alone(text: str, count: int) -> str:
     """The letter where an answer is nothing else but marks; "" where it is more."""
     words = re.findall(r"\w+", text)
-    if len(words) == 1 and len(words[0]) == 1 and words[0].isascii() and words[0].isalpha():
+    if len(words) == 1 and _is_one_letter(words[0]):
         letter: str = words[0].upper()
         return letter if ord(letter) - ord("A") < count else ""
     return ""
+
+
+def _is_one_letter(word: str) -> bool:
+    return len(word) == 1 and word.isascii() and word.isalpha()
 
 
 def _letter(number: int) -> str:

@@ -72,20 +72,11 @@ def evaluate_command(
             used, the folder is of another evaluation, or no harness can be had.
         ModelError: The model cannot be loaded.
     """
-    questions = settings.questions
     has_easy, benchmarks = choose_benchmarks(settings.benchmarks)
-    if not (has_easy or benchmarks or questions):
+    if not (has_easy or benchmarks or settings.questions):
         raise EvaluationError("nothing to evaluate: give --benchmarks NAME,... or --questions FILE")
+    files = _own_files(settings, benchmarks)
     # What is missing is reported before anything takes time.
-    own = (
-        None
-        if questions is None
-        else LocalFile(
-            Path(questions).stem, questions, settings.images, settings.baseline_questions
-        )
-    )
-    if own is not None and own.name in (EASY_VQA, *(one.name for one in benchmarks)):
-        raise EvaluationError(f"{questions} has the name of a benchmark: rename it")
     login = login_note(benchmarks)
     if login is not None:
         progress.note(login)
@@ -95,31 +86,55 @@ def evaluate_command(
     described = {"name": model, **evaluated.values()}
     with _folder(out) as folder:
         earlier = _earlier_results(folder / _RESULTS, described, settings.limit)
-        evaluation = Evaluation(evaluated, folder, settings, progress)
-        files = [] if own is None else [own]
         if has_easy:
             easy = write_easy_vqa(folder / EASY_VQA)
             files.append(LocalFile(EASY_VQA, easy.questions, easy.images, easy.training))
-        rows: list[Row] = []
-        groups: dict[str, tuple[GroupScores, ...]] = {}
-        bad: list[BadQuestion] = []
-        for file in files:
-            scores, problems = evaluation.run_local(file)
-            groups[file.name] = tuple(scores)
-            rows += local_rows(file.name, scores)
-            bad += problems
-        for benchmark in benchmarks:
-            result, problem = evaluation.run_benchmark(python, benchmark, versions)
-            rows += harness_rows(benchmark, result, problem)
-            if result is not None and result.version:
-                versions[f"task {benchmark.task}"] = result.version
-        new = Results(described, versions, settings.limit, tuple(rows), groups, tuple(bad))
+        evaluation = Evaluation(evaluated, folder, settings, progress)
+        new = _run_all(evaluation, described, versions, files, python, benchmarks, settings.limit)
         paths = [path for file in files for path in (file.questions, file.training) if path]
         results = new if earlier is None else new.joined(earlier, paths)
         _write(folder / _RESULTS, json.dumps(results.values(), indent=1) + "\n")
         _write(folder / "results.md", results.markdown())
     text = json.dumps(results.values()) if as_json else results.text()
     return text, new.is_whole
+
+
+def _own_files(settings: EvaluationSettings, benchmarks: Sequence[Benchmark]) -> list[LocalFile]:
+    """The user's own question file, if there is one."""
+    path = settings.questions
+    if path is None:
+        return []
+    file = LocalFile(Path(path).stem, path, settings.images, settings.baseline_questions)
+    if file.name in (EASY_VQA, *(benchmark.name for benchmark in benchmarks)):
+        raise EvaluationError(f"{path} has the name of a benchmark: rename it")
+    return [file]
+
+
+def _run_all(
+    evaluation: Evaluation,
+    model: dict[str, Any],
+    versions: dict[str, str],
+    files: Sequence[LocalFile],
+    python: str,
+    benchmarks: Sequence[Benchmark],
+    limit: int | None,
+) -> Results:
+    """Results on local files, then of benchmarks by harnesses."""
+    rows: list[Row] = []
+    groups: dict[str, tuple[GroupScores, ...]] = {}
+    bad: list[BadQuestion] = []
+    for file in files:
+        scores, problems = evaluation.run_local(file)
+        groups[file.name] = tuple(scores)
+        rows += local_rows(file.name, scores)
+        bad += problems
+    tasks: dict[str, str] = {}
+    for benchmark in benchmarks:
+        result, problem = evaluation.run_benchmark(python, benchmark, versions)
+        rows += harness_rows(benchmark, result, problem)
+        if result is not None and result.version:
+            tasks[f"task {benchmark.task}"] = result.version
+    return Results(model, {**versions, **tasks}, limit, tuple(rows), groups, tuple(bad))
 
 
 @contextmanager

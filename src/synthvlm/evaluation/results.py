@@ -78,7 +78,7 @@ class Results:
         before = earlier["versions"]
         others = [f"{n} {v}" for n, v in before.items() if self.versions.get(n, v) != v]
         note = f"measured earlier, with {', '.join(others)}" if others else ""
-        kept = [_row(row, note) for row in earlier["rows"] if row["benchmark"] not in now]
+        earlier_rows = [_row(row, note) for row in earlier["rows"] if row["benchmark"] not in now]
         groups = {name: of for name, of in earlier["groups"].items() if name not in self.groups}
         starts = tuple(f"{path}, record " for path in paths)
         bad = [BadQuestion(**one) for one in earlier["bad"]]
@@ -86,7 +86,7 @@ class Results:
         return replace(
             self,
             versions={**before, **self.versions},
-            rows=(*kept, *self.rows),
+            rows=(*earlier_rows, *self.rows),
             groups={**groups, **self.groups},
             bad=(*bad, *self.bad),
         )

@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["exact_match", "normalize_answer", "vqa_accuracy"]
+__all__ = ["ARTICLES", "NUMBER_WORDS", "exact_match", "normalize_answer", "vqa_accuracy"]
 
-_NUMBERS = {
-    "none": "0",
-    **{
-        word: str(number)
-        for number, word in enumerate(
-            ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-        )
-    },
+ARTICLES = {"a", "an", "the"}
+#: Number words and their digits.
+NUMBER_WORDS = {
+    word: str(number)
+    for number, word in enumerate(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    )
 }
-_ARTICLES = {"a", "an", "the"}
+_NUMBERS = {"none": "0", **NUMBER_WORDS}
 #: The script's contractions; each is known without one of its apostrophes. It has no others.
 _CONTRACTED = (
     "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's "
@@ -63,7 +62,7 @@ def normalize_answer(text: str) -> str:
         plain = plain.replace(mark, "" if gone else " ")
     words = _PERIOD.sub("", plain, count=_MOST_PERIODS).lower().split()
     numbers = [_NUMBERS.get(word, word) for word in words]
-    return " ".join(_CONTRACTIONS.get(word, word) for word in numbers if word not in _ARTICLES)
+    return " ".join(_CONTRACTIONS.get(word, word) for word in numbers if word not in ARTICLES)
 
 
 def exact_match(answer: str, truth: str) -> float:
