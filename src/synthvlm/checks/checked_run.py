@@ -11,7 +11,6 @@ from synthvlm.checks.snapshot import Flaw, Snapshot, table
 from synthvlm.errors import SynthVLMError
 from synthvlm.run_folder.marker import Marker, marker_name
 from synthvlm.stages.curation.written import stages_of
-from synthvlm.stages.export import SelectedPairs
 from synthvlm.stages.fingerprints import (
     calibration_fingerprint,
     content_fingerprint,
@@ -23,6 +22,7 @@ from synthvlm.stages.fingerprints import (
 )
 from synthvlm.stages.generation.calibrate import calibrated_fingerprint
 from synthvlm.stages.generation.prompts import prompts_of
+from synthvlm.stages.selected_pairs import SelectedPairs
 
 if TYPE_CHECKING:
     import pyarrow as pa

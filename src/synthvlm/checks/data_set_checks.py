@@ -9,9 +9,14 @@ from collections.abc import Iterator
 import orjson
 
 from synthvlm.checks.checked_run import CheckedRun, CheckedShard
-from synthvlm.stages.data_set_folder import CARD_FILE, FOLDER, DataSetFolder
+from synthvlm.stages.data_set_folder import (
+    CARD_FILE,
+    FOLDER,
+    DataSetFolder,
+    files_with_card,
+    present_card,
+)
 from synthvlm.stages.export import FILES, is_current_data_set, part_record_file
-from synthvlm.stages.kept_card import files_with_card, present_card
 
 __all__ = ["DataSetChecks", "is_read"]
 

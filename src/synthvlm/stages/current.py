@@ -20,7 +20,7 @@ from synthvlm.progress.stage_state import set_aside
 from synthvlm.run_folder.marker import shard_of
 from synthvlm.stages.curation.resources import is_written
 from synthvlm.stages.curation.rules import model_rules_on
-from synthvlm.stages.export import SelectedPairs, is_current_data_set
+from synthvlm.stages.export import is_current_data_set
 from synthvlm.stages.fingerprints import (
     GENERATOR_PART,
     UNFINISHED,
@@ -37,6 +37,7 @@ from synthvlm.stages.fingerprints import (
 )
 from synthvlm.stages.generation.calibrate import calibrated_fingerprint
 from synthvlm.stages.generation.prompts import read_prompts
+from synthvlm.stages.selected_pairs import SelectedPairs
 
 if TYPE_CHECKING:
     from synthvlm.components.settings import Settings

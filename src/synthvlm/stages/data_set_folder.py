@@ -1,4 +1,7 @@
-"""The run's ``dataset/``, which may hold a million files: looked at a folder at a time."""
+"""The run's ``dataset/``, which may hold a million files: looked at a folder at a time.
+
+Its card may have been edited by a user; while the data set has none, ``card.md`` holds it.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,29 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-if TYPE_CHECKING:
-    from synthvlm.run_folder.folder import RunFolder
+from synthvlm.data import digest
+from synthvlm.exporters.edited_card import is_intact
 
-__all__ = ["CARD_FILE", "DataSetFolder", "FilesPresent", "Listing", "folders_of"]
+if TYPE_CHECKING:
+    from synthvlm.run_folder.folder import Marker, RunFolder
+
+__all__ = [
+    "CARD_FILE",
+    "FOLDER",
+    "KEPT_CARD",
+    "DataSetFolder",
+    "FilesPresent",
+    "Listing",
+    "files_with_card",
+    "folders_of",
+    "keep_card",
+    "present_card",
+]
 
 FOLDER = "dataset"
 CARD_FILE = "README.md"
+#: Where the card is while the data set has none.
+KEPT_CARD = "card.md"
 #: As in the store: what a kill leaves of these is cleared when the run folder is held again.
 _DRAFT = ".draft"
 
@@ -184,6 +203,48 @@ class FilesPresent:
         self._left.setdefault(within, len(listing.sizes))
         self._folders[within] = listing.folders
         return listing.sizes
+
+
+def present_card(run: RunFolder) -> bytes | None:
+    """The card, or the one that an interrupted export kept; None if there is none."""
+    for name in (f"{FOLDER}/{CARD_FILE}", KEPT_CARD):
+        if run.exists(name):
+            return run.read(name)
+    return None
+
+
+def keep_card(run: RunFolder, card: bytes | None, final: Marker | None) -> str | None:
+    """Keep a card that a user may have edited, so that a kill does not lose it.
+
+    Args:
+        run: The run folder.
+        card: Of ``present_card``.
+        final: The marker of the last finished data set.
+
+    Returns:
+        Its text; None if there is none, or it is one without a marked part as it was exported.
+    """
+    if card is None:
+        return None
+    if final is not None and final.facts.get("card") is None:
+        recorded = final.facts["files"].get(CARD_FILE)
+        if recorded is not None and [len(card), digest([card])] == list(recorded):
+            return None
+    run.write(KEPT_CARD, card)
+    return card.decode("utf-8", "replace")
+
+
+def files_with_card(final: Marker, card: bytes | None) -> dict[str, tuple[int, str]]:
+    """The files that a finished data set has, with the card as a user has edited it.
+
+    Args:
+        final: The marker of the finished data set.
+        card: Of ``present_card``.
+    """
+    files: dict[str, tuple[int, str]] = dict(final.facts["files"])
+    if card is not None and is_intact(card, final.facts.get("card")):
+        files[CARD_FILE] = (len(card), digest([card]))
+    return files
 
 
 def folders_of(files: Iterable[str]) -> set[str]:

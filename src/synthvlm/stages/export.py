@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import orjson
 
-from synthvlm.captions.rules.control_tokens import control_tokens
 from synthvlm.components.component import LoadContext
 from synthvlm.components.contract import contract
-from synthvlm.data import fingerprint, score_column, scorer_of
-from synthvlm.errors import RecipeError
-from synthvlm.exporters import EXPORTERS, ExportedPair, Exporter
+from synthvlm.data import fingerprint
+from synthvlm.exporters import EXPORTERS, Exporter
 from synthvlm.exporters.base import check_record
 from synthvlm.exporters.card import data_set_card
 from synthvlm.exporters.edited_card import card_facts_of, merged_card
 from synthvlm.exporters.huggingface import is_table
-from synthvlm.selectors.selection import by_shard
 from synthvlm.stages.card_facts import card_counts, card_facts, model_facts
 from synthvlm.stages.curation.curate import totals
 from synthvlm.stages.data_set_folder import (
     CARD_FILE,
     FOLDER,
+    KEPT_CARD,
     DataSetFolder,
     FilesPresent,
+    files_with_card,
     folders_of,
+    keep_card,
+    present_card,
 )
 from synthvlm.stages.fingerprints import (
     data_set_fingerprint,
     part_fingerprints,
     whole_fingerprint,
 )
-from synthvlm.stages.kept_card import KEPT_CARD, files_with_card, keep_card, present_card
-from synthvlm.stages.select import SELECTION_FILE
+from synthvlm.stages.selected_pairs import SelectedPairs
 from synthvlm.stages.summary import StageSummary
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder, StoredFile
 
-__all__ = ["SelectedPairs", "export", "is_current_data_set"]
+__all__ = ["FILES", "PARTS_FOLDER", "export", "is_current_data_set", "part_record_file"]
 
 STAGE = "export"
 #: Its only marker means that the data set is whole.
@@ -100,34 +100,24 @@ def export(
     selected.refuse_control_tokens()
     edited = keep_card(run, card, final)
     progress.start(STAGE, len(selected), "pairs")
-    known = {CARD_FILE, *(final.facts["files"] if final is not None else ())}
-    for name in sorted(known, key=lambda name: name != CARD_FILE):
+    folder.remove(CARD_FILE)
+    for name in () if final is None else final.facts["files"]:
         folder.remove(name)
     exporters = _exporters(recipe)
-    markers = {}
+    markers = dict(done)
     for number, part in enumerate(selected.parts()):
-        markers[number] = done.get(number) or _write_part(
-            run, folder, exporters, number, selected, part, expected_parts[number]
-        )
+        if number not in done:
+            markers[number] = _write_part(
+                run, folder, exporters, number, selected, part, expected_parts[number]
+            )
         progress.advance(part.num_rows)
     # Swept first: a data set with a card has no file that belongs to no part.
     run.sweep(STAGE, [PARTS_FOLDER], markers)
     removed = _sweep(run, folder, markers)
-    records = [file for _, m in sorted(markers.items()) for file in m.files]
-    facts = card_facts(
-        run,
-        recipe,
-        captions,
-        generated,
-        data_files=[n for _, m in sorted(markers.items()) for n in _files(run, m) if is_table(n)],
-        identity=fingerprint([file.checksum for file in records if _is_record(file, FILES)]),
-    )
-    new_card = data_set_card(facts)
-    merged = (
-        new_card
-        if edited is None
-        else merged_card(new_card, edited, None if final is None else final.facts.get("card"))
-    )
+    new_card = _card(run, recipe, captions, generated, markers)
+    merged = new_card
+    if edited is not None:
+        merged = merged_card(new_card, edited, None if final is None else final.facts.get("card"))
     files = _finish(run, folder, exporters, markers, merged)
     expected = data_set_fingerprint(recipe, expected_parts, totals(captions), generated)
     whole_facts = {"files": files, "licences": licences, "card": card_facts_of(new_card)}
@@ -135,15 +125,8 @@ def export(
     run.remove(KEPT_CARD)
     seconds = time.monotonic() - began
     run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=len(selected))
-    return StageSummary(
-        STAGE,
-        len(expected_parts),
-        len(done),
-        counts,
-        seconds,
-        written=sorted(files),
-        removed=removed,
-    )
+    shards, written = len(markers), sorted(files)
+    return StageSummary(STAGE, shards, len(done), counts, seconds, written=written, removed=removed)
 
 
 def is_current_data_set(
@@ -174,6 +157,27 @@ def is_current_data_set(
     card = run.read(f"{FOLDER}/{CARD_FILE}").decode("utf-8", "replace")
     rows = {line.replace("\\", "") for line in card.splitlines()}  # as Markdown shows them
     return rows >= {f"| {label} | {n:,} |" for label, n in card_counts(captions, generated)}
+
+
+def _card(
+    run: RunFolder,
+    recipe: Recipe,
+    captions: dict[int, Marker],
+    generated: dict[int, Marker],
+    markers: Mapping[int, Marker],
+) -> str:
+    """The card of the data set that the markers of its parts name, as no user has edited it."""
+    parts = [marker for _, marker in sorted(markers.items())]
+    records = [file.checksum for part in parts for file in part.files if _is_record(file, FILES)]
+    facts = card_facts(
+        run,
+        recipe,
+        captions,
+        generated,
+        data_files=[name for part in parts for name in _files(run, part) if is_table(name)],
+        identity=fingerprint(records),
+    )
+    return data_set_card(facts)
 
 
 def _exporters(recipe: Recipe) -> dict[str, Exporter]:
@@ -292,135 +296,3 @@ def _sweep(
             folder.remove(name)
             removed.append(name)
     return removed
-
-
-#: The columns of an exported pair that only ``pairs/`` has.
-_IMAGE_COLUMNS = ["image", "format", "width", "height"]
-
-
-class SelectedPairs:
-    """The selection, cut into parts; texts, seeds and images are read as they are asked for."""
-
-    def __init__(
-        self,
-        run: RunFolder,
-        captions: Mapping[int, Marker],
-        generated: Mapping[int, Marker],
-        part_size: int,
-    ) -> None:
-        """Order the selection as the input; ``part_size`` pairs are a part."""
-        self._run, self._captions, self._generated = run, captions, generated
-        self._size = part_size
-        self._rows = self._in_input_order(run.read_table(SELECTION_FILE))
-
-    def __len__(self) -> int:
-        """How many pairs are selected."""
-        return int(self._rows.num_rows)
-
-    def parts(self) -> Iterator[pa.Table]:
-        """The rows of the selection of each part."""
-        for start in range(0, len(self), self._size):
-            yield self._rows.slice(start, self._size)
-
-    def inputs(self, part: pa.Table) -> list[str]:
-        """Checksums of the files that a part is made of."""
-        return [
-            file.checksum
-            for shard in sorted(set(part["shard"].to_pylist()))
-            for marker in (self._captions[shard], self._generated[shard])
-            for file in marker.files
-            if file.folder in ("captions", "candidates", "pairs")
-        ]
-
-    def refuse_control_tokens(self) -> None:
-        """Check that no caption holds a control token such as ``<image>``.
-
-        A trainer reads one as such: LLaVA's would give every later image of the batch to another
-        sample. Recipes reject these captions; a selection of an earlier one may hold some.
-
-        Raises:
-            RecipeError: Some do; the message names the first, and the setting that rejects them.
-        """
-        found = []
-        for shard, rows in by_shard(self._rows):
-            texts = self._table(self._captions[shard], "captions", ["id", "text"])
-            places = _places(rows["caption_id"], texts["id"])
-            for row in texts.take(places).to_pylist():
-                if tokens := control_tokens(row["text"]):
-                    found.append((row["id"], tokens[0]))
-        if found:
-            (id, token), count = found[0], len(found)
-            raise RecipeError(
-                f"{count} selected caption{'s hold' if count > 1 else ' holds'} control tokens of "
-                f"tokenizers, the first {id!r}: {token!r}; trainers would read them as such: "
-                f"--set curation.rules.control_tokens.max=0 rejects them"
-            )
-
-    def pairs(self, part: pa.Table) -> Iterator[ExportedPair]:
-        """The pairs of a part, whole; an image is read as its pair is asked for."""
-        scorers = [scorer for name in part.column_names if (scorer := scorer_of(name)) is not None]
-        for shard, rows in by_shard(part):
-            texts = self._table(self._captions[shard], "captions", ["id", "text", "source"])
-            seeds = self._table(
-                self._generated[shard], "candidates", ["caption_id", "seed", "chosen"]
-            )
-            seeds = seeds.filter(seeds["chosen"])
-            ids = rows["caption_id"]
-            texts = texts.take(_places(ids, texts["id"]))
-            seeds = seeds.take(_places(ids, seeds["caption_id"]))
-            records = zip(
-                rows.to_pylist(),
-                texts["text"].to_pylist(),
-                texts["source"].to_pylist(),
-                seeds["seed"].to_pylist(),
-                self._images(shard, ids),
-                strict=True,
-            )
-            for row, text, source, seed, image in records:
-                yield ExportedPair(
-                    id=row["caption_id"],
-                    caption=text,
-                    source=source,
-                    rank=row["rank"],
-                    scores={name: row[score_column(name)] for name in scorers},
-                    score=row["score"],
-                    seed=seed,
-                    index=row["index"],
-                    **image,
-                )
-
-    def _in_input_order(self, selection: pa.Table) -> pa.Table:
-        import numpy as np
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        parts = []
-        for shard, rows in by_shard(selection):
-            ids = self._table(self._generated[shard], "pairs", ["caption_id"])["caption_id"]
-            places = pc.index_in(rows["caption_id"], ids.combine_chunks()).to_numpy()
-            parts.append(rows.take(np.argsort(places, kind="stable")))
-        return pa.concat_tables(parts or [selection]).combine_chunks()
-
-    def _table(self, marker: Marker, folder: str, columns: list[str]) -> pa.Table:
-        name = marker.file(folder)
-        assert name is not None
-        return self._run.read_table(name, columns)
-
-    def _images(self, shard: int, ids: pa.ChunkedArray) -> Iterator[dict[str, Any]]:
-        """Images of some of a shard's pairs, in its order; a row group is in memory at a time."""
-        import pyarrow.compute as pc
-
-        name = self._generated[shard].file("pairs")
-        assert name is not None
-        wanted_ids = ids.combine_chunks()
-        # Not the embeddings: as Python lists they take longer than all the rest.
-        for rows in self._run.row_groups(name, ["caption_id", *_IMAGE_COLUMNS]):
-            pairs = rows.filter(pc.is_in(rows["caption_id"], wanted_ids))
-            yield from pairs.select(_IMAGE_COLUMNS).to_pylist()
-
-
-def _places(ids: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.Array:
-    """Where each of some ids stands among all those of a shard."""
-    import pyarrow.compute as pc
-
-    return pc.index_in(ids, among.combine_chunks()).combine_chunks()

@@ -1,0 +1,151 @@
+"""The selected pairs in the order of the input: what an export is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from synthvlm.captions.rules.control_tokens import control_tokens
+from synthvlm.data import score_column, scorer_of
+from synthvlm.errors import RecipeError
+from synthvlm.exporters import ExportedPair
+from synthvlm.selectors.selection import by_shard
+from synthvlm.stages.select import SELECTION_FILE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from synthvlm.run_folder.folder import Marker, RunFolder
+
+__all__ = ["SelectedPairs"]
+
+#: The columns of an exported pair that only ``pairs/`` has.
+_IMAGE_COLUMNS = ["image", "format", "width", "height"]
+
+
+class SelectedPairs:
+    """The selection, cut into parts; texts, seeds and images are read as they are asked for."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        captions: Mapping[int, Marker],
+        generated: Mapping[int, Marker],
+        part_size: int,
+    ) -> None:
+        """Order the selection as the input; ``part_size`` pairs are a part."""
+        self._run, self._captions, self._generated = run, captions, generated
+        self._size = part_size
+        self._rows = self._in_input_order(run.read_table(SELECTION_FILE))
+
+    def __len__(self) -> int:
+        """How many pairs are selected."""
+        return int(self._rows.num_rows)
+
+    def parts(self) -> Iterator[pa.Table]:
+        """The rows of the selection of each part."""
+        for start in range(0, len(self), self._size):
+            yield self._rows.slice(start, self._size)
+
+    def inputs(self, part: pa.Table) -> list[str]:
+        """Checksums of the files that a part is made of."""
+        return [
+            file.checksum
+            for shard in sorted(set(part["shard"].to_pylist()))
+            for marker in (self._captions[shard], self._generated[shard])
+            for file in marker.files
+            if file.folder in ("captions", "candidates", "pairs")
+        ]
+
+    def refuse_control_tokens(self) -> None:
+        """Check that no caption holds a control token such as ``<image>``.
+
+        A trainer reads one as such: LLaVA's would give every later image of the batch to another
+        sample. Recipes reject these captions; a selection of an earlier one may hold some.
+
+        Raises:
+            RecipeError: Some do; the message names the first, and the setting that rejects them.
+        """
+        problems = []
+        for shard, rows in by_shard(self._rows):
+            texts = self._table(self._captions[shard], "captions", ["id", "text"])
+            places = _places(rows["caption_id"], texts["id"])
+            for row in texts.take(places).to_pylist():
+                if tokens := control_tokens(row["text"]):
+                    problems.append((row["id"], tokens[0]))
+        if problems:
+            (id, token), count = problems[0], len(problems)
+            raise RecipeError(
+                f"{count} selected caption{'s hold' if count > 1 else ' holds'} control tokens of "
+                f"tokenizers, the first {id!r}: {token!r}; trainers would read them as such: "
+                f"--set curation.rules.control_tokens.max=0 rejects them"
+            )
+
+    def pairs(self, part: pa.Table) -> Iterator[ExportedPair]:
+        """The pairs of a part, whole; an image is read as its pair is asked for."""
+        scorers = [scorer for name in part.column_names if (scorer := scorer_of(name)) is not None]
+        for shard, rows in by_shard(part):
+            texts = self._table(self._captions[shard], "captions", ["id", "text", "source"])
+            seeds = self._table(
+                self._generated[shard], "candidates", ["caption_id", "seed", "chosen"]
+            )
+            seeds = seeds.filter(seeds["chosen"])
+            ids = rows["caption_id"]
+            texts = texts.take(_places(ids, texts["id"]))
+            seeds = seeds.take(_places(ids, seeds["caption_id"]))
+            records = zip(
+                rows.to_pylist(),
+                texts["text"].to_pylist(),
+                texts["source"].to_pylist(),
+                seeds["seed"].to_pylist(),
+                self._images(shard, ids),
+                strict=True,
+            )
+            for row, text, source, seed, image in records:
+                yield ExportedPair(
+                    id=row["caption_id"],
+                    caption=text,
+                    source=source,
+                    rank=row["rank"],
+                    scores={name: row[score_column(name)] for name in scorers},
+                    score=row["score"],
+                    seed=seed,
+                    index=row["index"],
+                    **image,
+                )
+
+    def _in_input_order(self, selection: pa.Table) -> pa.Table:
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        parts = []
+        for shard, rows in by_shard(selection):
+            ids = self._table(self._generated[shard], "pairs", ["caption_id"])["caption_id"]
+            places = pc.index_in(rows["caption_id"], ids.combine_chunks()).to_numpy()
+            parts.append(rows.take(np.argsort(places, kind="stable")))
+        return pa.concat_tables(parts or [selection]).combine_chunks()
+
+    def _table(self, marker: Marker, folder: str, columns: list[str]) -> pa.Table:
+        name = marker.file(folder)
+        assert name is not None
+        return self._run.read_table(name, columns)
+
+    def _images(self, shard: int, ids: pa.ChunkedArray) -> Iterator[dict[str, Any]]:
+        """Images of some of a shard's pairs, in its order; a row group is in memory at a time."""
+        import pyarrow.compute as pc
+
+        name = self._generated[shard].file("pairs")
+        assert name is not None
+        selected_ids = ids.combine_chunks()
+        # Not the embeddings: as Python lists they take longer than all the rest.
+        for rows in self._run.row_groups(name, ["caption_id", *_IMAGE_COLUMNS]):
+            pairs = rows.filter(pc.is_in(rows["caption_id"], selected_ids))
+            yield from pairs.select(_IMAGE_COLUMNS).to_pylist()
+
+
+def _places(ids: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.Array:
+    """Where each of some ids stands among all those of a shard."""
+    import pyarrow.compute as pc
+
+    return pc.index_in(ids, among.combine_chunks()).combine_chunks()
