@@ -86,7 +86,7 @@ class Pipeline:
             SynthVLMError: Something went wrong. Finished work is kept, and the same call resumes
                 the run.
         """
-        from synthvlm.stages.fingerprints import content_digest
+        from synthvlm.stages.curation.resources import content_digest
         from synthvlm.stages.generation.stored_images import refuse_lost_images
 
         if until not in STAGES:

@@ -29,7 +29,7 @@ from synthvlm.stages.fingerprints import (
     text_rule_fingerprints,
     verdicts_fingerprint,
 )
-from synthvlm.stages.select import SELECTION_FILE
+from synthvlm.stages.selected_pairs import SELECTION_FILE
 
 #: Its time, 10 seconds after which a first look is taken.
 BEAT = 1_700_000_000.0

@@ -41,7 +41,7 @@ from synthvlm.stages.fingerprints import (
     verdicts_fingerprint,
     written_fingerprint,
 )
-from synthvlm.stages.generation.prompts import Prompt
+from synthvlm.stages.generation.requests import Prompt
 from synthvlm.stages.generation.stopping import falling_thresholds
 
 __all__ = [

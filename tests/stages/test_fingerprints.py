@@ -14,7 +14,7 @@ from synthvlm.stages.fingerprints import (
     image_fingerprint,
     shard_fingerprint,
 )
-from synthvlm.stages.generation.prompts import Prompt
+from synthvlm.stages.generation.requests import Prompt
 
 
 def recipe(*changes: str) -> Recipe:

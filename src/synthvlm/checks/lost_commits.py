@@ -12,7 +12,7 @@ from synthvlm.run_folder.marker import marker_name
 from synthvlm.stages.curation.resources import is_written
 from synthvlm.stages.data_set_folder import CARD_FILE, FOLDER
 from synthvlm.stages.export import PARTS_FOLDER
-from synthvlm.stages.select import SELECTION_FILE
+from synthvlm.stages.selected_pairs import SELECTION_FILE
 
 if TYPE_CHECKING:
     from synthvlm.checks.snapshot import Snapshot

@@ -39,7 +39,7 @@ from synthvlm.stages.fingerprints import (
 )
 from synthvlm.stages.generation.pixels import encoding_fact
 from synthvlm.stages.generation.stopping import choose_stopping
-from synthvlm.stages.select import SELECTION_FILE
+from synthvlm.stages.selected_pairs import SELECTION_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,7 @@ from synthvlm.estimates import Estimate, combine, mean_interval
 from synthvlm.run_folder.folder import table_bytes
 from synthvlm.stages.data_set_folder import CARD_FILE
 from synthvlm.stages.export import PARTS_FOLDER
-from synthvlm.stages.select import SELECTION_FILE
+from synthvlm.stages.selected_pairs import SELECTION_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa

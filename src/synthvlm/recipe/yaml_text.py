@@ -11,7 +11,7 @@ import yaml
 from synthvlm.errors import RecipeError
 from synthvlm.safe_text import without_secrets
 
-__all__ = ["apply_change", "dump_yaml", "parse_recipe"]
+__all__ = ["apply_change", "dump_yaml", "parse_recipe", "without_url_secrets"]
 
 
 #: A recipe has some hundred; a list of allowed names may have thousands.
@@ -89,17 +89,19 @@ class _Dumper(yaml.SafeDumper):
 
 def dump_yaml(values: dict[str, Any]) -> str:
     """Values as YAML that reads back as the same values, secrets of URLs left out."""
-    text = yaml.dump(_without_secrets(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text = yaml.dump(
+        without_url_secrets(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True
+    )
     # They are in double quotes, where an escape stands for itself.
     return _TURNING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _without_secrets(value: Any) -> Any:
+def without_url_secrets(value: Any) -> Any:
     """Values in which no URL holds a secret; texts that are no URL stay as they are."""
     if isinstance(value, dict):
-        return {key: _without_secrets(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_secrets(item) for item in value]
+        return {key: without_url_secrets(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(without_url_secrets, value))
     is_url = isinstance(value, str) and re.fullmatch(r"\S+://\S+", value) is not None
     return without_secrets(value) if is_url else value
 

@@ -26,7 +26,7 @@ from synthvlm.scorers import SCORERS, scorer_label
 from synthvlm.selectors.selection import by_shard
 from synthvlm.stages.curation.curate import reasons_in_order, totals
 from synthvlm.stages.curation.rules import rules_on
-from synthvlm.stages.select import SELECTION_FILE
+from synthvlm.stages.selected_pairs import SELECTION_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,8 +10,8 @@ The hashed strings and the order of values are fixed: finished work is known by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Container, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from synthvlm.captions.rules import RULES
 from synthvlm.components.settings import ModelName, chosen_values, identity_values
@@ -21,10 +21,11 @@ from synthvlm.generators import GENERATORS
 from synthvlm.models.devices import resolve_dtype
 from synthvlm.models.model_files import identify
 from synthvlm.recipe import source_name
+from synthvlm.recipe.yaml_text import without_url_secrets
 from synthvlm.safe_text import without_secrets
 from synthvlm.scorers import SCORERS
 from synthvlm.selectors import SELECTORS
-from synthvlm.stages.curation.resources import is_written, reader_arguments, source_path
+from synthvlm.stages.curation.resources import content_digest, is_written, reader_arguments
 from synthvlm.stages.curation.rules import (
     ALIGNMENT,
     bounds_of,
@@ -37,12 +38,12 @@ from synthvlm.stages.curation.rules import (
 from synthvlm.stages.curation.verdicts import CONCEPTS, DUPLICATE, NEAR_DUPLICATE
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from synthvlm.recipe import Recipe
     from synthvlm.recipe.generation import AdaptiveSettings, GenerationSettings
     from synthvlm.recipe.sources import SourceSettings
     from synthvlm.run_folder.folder import Marker
+    from synthvlm.stages.generation.requests import Prompt
+    from synthvlm.stages.selected_pairs import SelectedPairs
 
 __all__ = [
     "GENERATOR_PART",
@@ -51,7 +52,6 @@ __all__ = [
     "calibration_fingerprint",
     "candidate_fingerprint",
     "combined_fingerprint",
-    "content_digest",
     "content_fingerprint",
     "data_set_fingerprint",
     "image_dependencies",
@@ -81,13 +81,6 @@ _TOKENS = ("tokens",)
 
 
 # -- Captions, as they are read or written ----------------------------------------------------
-
-
-def content_digest(source: SourceSettings) -> str:
-    """A hash of the content of a source, which is read whole."""
-    from synthvlm.captions.readers.sources import source_digest
-
-    return source_digest(source_path(source), **reader_arguments(source))
 
 
 def content_fingerprint(recipe: Recipe, digests: Sequence[str] | None = None) -> str:
@@ -192,14 +185,11 @@ def model_rule_fingerprint(recipe: Recipe, name: str) -> str:
         identity: object = name, identity_values(recipe.curation.alignment, identify)
     else:
         identity = RULES.identity(name, rules_on(recipe)[name], identify)
-    images = images_fingerprint(recipe) if looks_at_images(name) else None
+    images = None
+    if looks_at_images(name):  # where they are: the content of image files is not read
+        places = [(s.has_images, s.image_field, _place(s.image_root)) for s in recipe.sources]
+        images = fingerprint(places)
     return fingerprint(identity, resolve_dtype("auto", recipe.run.device), images)
-
-
-def images_fingerprint(recipe: Recipe) -> str:
-    """Where the original images are, for fingerprints; the content of image files is not read."""
-    sources = recipe.sources
-    return fingerprint([(s.has_images, s.image_field, _place(s.image_root)) for s in sources])
 
 
 def _place(url: str | None) -> str | None:
@@ -244,7 +234,6 @@ def verdicts_fingerprint(recipe: Recipe, measures: Mapping[int, Marker]) -> str:
 
 
 # -- Images, their scores, and the choice among them -------------------------------------------
-
 
 #: Names of what every image depends on, for people.
 SEED_PART, GENERATOR_PART = "the seed", "the generator, its model or its settings"
@@ -318,13 +307,6 @@ def _weights(recipe: Recipe) -> list[tuple[str, float]]:
     return [(name, scorer.weight) for name, scorer in recipe.scorers.items()]
 
 
-class _Prompt(Protocol):
-    """A curated caption, with what its images depend on."""
-
-    @property
-    def fingerprint(self) -> str: ...
-
-
 def candidate_fingerprint(image_fingerprint: str, caption_id: str, text: str) -> str:
     """What the images of a caption depend on; each row of ``candidates/`` holds it."""
     return fingerprint(image_fingerprint, caption_id, text)
@@ -334,8 +316,8 @@ def shard_fingerprint(
     recipe: Recipe,
     shared: str,
     thresholds: tuple[float, ...] | None,
-    prompts: Sequence[_Prompt],
-    sample: Sequence[str] = (),
+    prompts: Sequence[Prompt],
+    sample: Container[str] = (),
 ) -> str:
     """What a whole shard depends on: its prompts, and the choice among their candidates.
 
@@ -344,9 +326,11 @@ def shard_fingerprint(
         shared: ``image_fingerprint``.
         thresholds: With which captions are done; None where all candidates are generated.
         prompts: The shard's captions.
-        sample: Ids of those on which thresholds were found, all of whose candidates count.
+        sample: Ids of captions on which thresholds were found: of those of this shard, all
+            candidates count.
     """
-    choice = (*_choice(recipe), thresholds, *([tuple(sample)] if sample else []))
+    sampled = tuple(prompt.id for prompt in prompts if prompt.id in sample)
+    choice = (*_choice(recipe), thresholds, *([sampled] if sampled else []))
     return fingerprint("generate", shared, choice, [p.fingerprint for p in prompts])
 
 
@@ -355,14 +339,6 @@ def calibration_fingerprint(recipe: Recipe, adaptive: AdaptiveSettings, shared: 
     count = recipe.generation.candidates
     identity = identity_values(adaptive, identify)
     return fingerprint("calibrate", shared, count, identity, _weights(recipe))
-
-
-class _Parts(Protocol):
-    """The selected pairs in parts: their rows, and the checksums of the files they come from."""
-
-    def parts(self) -> Iterator[pa.Table]: ...
-
-    def inputs(self, part: pa.Table) -> list[str]: ...
 
 
 # -- The selection, and the data set -----------------------------------------------------------
@@ -381,7 +357,7 @@ def selection_fingerprint(recipe: Recipe, generated: Mapping[int, Marker]) -> st
     return fingerprint("select", identity_values(settings, identify), method, checksums)
 
 
-def part_fingerprints(recipe: Recipe, selected: _Parts) -> dict[int, str]:
+def part_fingerprints(recipe: Recipe, selected: SelectedPairs) -> dict[int, str]:
     """What each part depends on: its pairs, the files they come from, the settings."""
     formats = [
         EXPORTERS.identity(name, settings, identify)
@@ -399,16 +375,8 @@ def whole_fingerprint(recipe: Recipe, parts: Mapping[int, str]) -> str:
     The card shows every setting; one that is new in a release is no reason to write it again.
     """
     # As the recipe of the folder has them: the secrets of URLs are not written to it.
-    chosen = _without_secrets(chosen_values(recipe))
+    chosen = without_url_secrets(chosen_values(recipe))
     return fingerprint("dataset", _RECORDS, sorted(parts.items()), chosen)
-
-
-def _without_secrets(value: object) -> object:
-    if isinstance(value, str):
-        return without_secrets(value)
-    if isinstance(value, tuple):
-        return tuple(map(_without_secrets, value))
-    return list(map(_without_secrets, value)) if isinstance(value, list) else value
 
 
 def data_set_fingerprint(

@@ -11,6 +11,7 @@ from synthvlm.run_folder.folder import table_bytes
 from synthvlm.selectors import SELECTORS
 from synthvlm.selectors.selection import select_pairs
 from synthvlm.stages.fingerprints import selection_fingerprint
+from synthvlm.stages.selected_pairs import SELECTION_FILE
 from synthvlm.stages.summary import StageSummary
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["select"]
 
 STAGE = "select"
-SELECTION_FILE = "selection.parquet"
 
 
 def select(

@@ -10,14 +10,15 @@ from synthvlm.data import score_column, scorer_of
 from synthvlm.errors import RecipeError
 from synthvlm.exporters import ExportedPair
 from synthvlm.selectors.selection import by_shard
-from synthvlm.stages.select import SELECTION_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["SelectedPairs"]
+__all__ = ["SELECTION_FILE", "SelectedPairs"]
+
+SELECTION_FILE = "selection.parquet"
 
 #: The columns of an exported pair that only ``pairs/`` has.
 _IMAGE_COLUMNS = ["image", "format", "width", "height"]

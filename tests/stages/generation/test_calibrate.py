@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from synthvlm.stages.generation.calibrate import Sample
-from synthvlm.stages.generation.prompts import Prompt
+from synthvlm.stages.generation.requests import Prompt
 from synthvlm.stages.generation.stopping import choose_stopping, held_out_gain
 
 SCORES = arrays(

@@ -26,7 +26,8 @@ from synthvlm.run_folder.folder import Marker, RunFolder
 from synthvlm.scorers.base import Scores
 from synthvlm.stages.generation.generate import GenerationJob
 from synthvlm.stages.generation.pixels import decode
-from synthvlm.stages.generation.prompts import Prompt, read_prompts
+from synthvlm.stages.generation.prompts import read_prompts
+from synthvlm.stages.generation.requests import Prompt
 
 CAPTIONS = [f"A red kite number {n} flies over the green hill, near the sea." for n in range(40)]
 

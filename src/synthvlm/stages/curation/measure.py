@@ -19,6 +19,7 @@ from synthvlm.errors import TooManyFailuresError
 from synthvlm.recipe import source_name
 from synthvlm.stages.curation.losses import Losses
 from synthvlm.stages.curation.resources import (
+    content_digest,
     is_written,
     limited_captions,
     normalizer,
@@ -27,7 +28,6 @@ from synthvlm.stages.curation.resources import (
 from synthvlm.stages.curation.rules import load_text_rules
 from synthvlm.stages.curation.written import stages_of, written_captions
 from synthvlm.stages.fingerprints import (
-    content_digest,
     content_fingerprint,
     measured_fingerprint,
     sources_fingerprint,

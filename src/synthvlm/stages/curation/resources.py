@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OriginalImages",
     "ReaderArguments",
+    "content_digest",
     "endpoint_client",
     "is_written",
     "limited_captions",
@@ -70,6 +71,13 @@ def reader_arguments(source: SourceSettings) -> ReaderArguments:
         "revision": source.revision,
         "table": TableOptions(source.header, source.delimiter, source.quoting),
     }
+
+
+def content_digest(source: SourceSettings) -> str:
+    """A hash of the content of a source, which is read whole."""
+    from synthvlm.captions.readers.sources import source_digest
+
+    return source_digest(source_path(source), **reader_arguments(source))
 
 
 def normalizer(recipe: Recipe) -> Callable[[str], str]:

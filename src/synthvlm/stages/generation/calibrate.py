@@ -28,8 +28,7 @@ from synthvlm.stages.fingerprints import UNFINISHED, calibration_fingerprint, sh
 from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.candidate_plan import rank, reusable_row, row_of
 from synthvlm.stages.generation.pixels import encoding_fact, pair_of
-from synthvlm.stages.generation.prompts import Prompt
-from synthvlm.stages.generation.requests import GenerationRequest
+from synthvlm.stages.generation.requests import GenerationRequest, Prompt
 from synthvlm.stages.generation.stopping import (
     choose_stopping,
     falling_thresholds,
@@ -139,7 +138,7 @@ def calibrated_fingerprint(
         prompts: The shard's captions.
     """
     adaptive, count = recipe.generation.adaptive, recipe.generation.candidates
-    thresholds, sampled = None, list[str]()
+    thresholds, sample = None, frozenset[str]()
     if adaptive is not None and adaptive.threshold is not None:
         thresholds = falling_thresholds(adaptive.threshold, adaptive.decay, count)
     elif (
@@ -149,8 +148,7 @@ def calibrated_fingerprint(
     ):
         facts, sample = calibration.facts, sample_of(calibration)
         thresholds = falling_thresholds(facts["threshold"], facts["decay"], count)
-        sampled = [prompt.id for prompt in prompts if prompt.id in sample]
-    return shard_fingerprint(recipe, shared, thresholds, prompts, sampled)
+    return shard_fingerprint(recipe, shared, thresholds, prompts, sample)
 
 
 def calibrate(

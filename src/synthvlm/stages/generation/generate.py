@@ -90,7 +90,7 @@ def generate(
             context.image_fingerprint,
             calibration.thresholds,
             prompts,
-            [prompt.id for prompt in prompts if prompt.id in calibration.sample],
+            calibration.sample,
         )
         if _is_current(done.get(shard), expected):
             current.add(shard)

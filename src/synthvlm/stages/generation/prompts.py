@@ -1,4 +1,4 @@
-"""What the images of a shard depend on: its prompts, and the fingerprints of generation."""
+"""The captions of a shard, from which its images are generated."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synthvlm.stages.fingerprints import candidate_fingerprint
+from synthvlm.stages.generation.requests import Prompt
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -14,18 +15,9 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["STAGE", "Prompt", "ShardCaptions", "prompts_of", "read_prompts"]
+__all__ = ["STAGE", "ShardCaptions", "prompts_of", "read_prompts"]
 
 STAGE = "generate"
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A curated caption, with the fingerprint that its images depend on."""
-
-    id: str
-    text: str
-    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""An image to generate, and what became of it."""
+"""A caption, an image to generate of it, and what became of that."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["GenerationRequest", "ScoredImage"]
+__all__ = ["GenerationRequest", "Prompt", "ScoredImage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A curated caption, with the fingerprint that its images depend on."""
+
+    id: str
+    text: str
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,8 @@ from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.calibrate import Calibration
 from synthvlm.stages.generation.candidate_plan import CandidatePlan, Key, rank, reusable_row, row_of
 from synthvlm.stages.generation.pixels import decode, encoding_fact, pair_of, thumbnail
-from synthvlm.stages.generation.prompts import STAGE, Prompt, ShardCaptions
-from synthvlm.stages.generation.requests import GenerationRequest, ScoredImage
+from synthvlm.stages.generation.prompts import STAGE, ShardCaptions
+from synthvlm.stages.generation.requests import GenerationRequest, Prompt, ScoredImage
 from synthvlm.stages.generation.stored_images import CANDIDATE_FOLDERS, PAIR_FOLDERS, PreviousShard
 
 if TYPE_CHECKING:
@@ -149,13 +149,12 @@ class ShardAttempt:
         files = [
             run.write_table(name, shard, table) for name, table in tables.items() if len(table)
         ]
-        prompts = list(self._prompts.values())
         fingerprint = shard_fingerprint(
             self._recipe,
             self._context.image_fingerprint,
             self._thresholds,
-            prompts,
-            [id for id in self._prompts if id in self._sample],
+            list(self._prompts.values()),
+            self._sample,
         )
         if self.counts["pending"]:  # also for releases that know no pending candidates
             fingerprint = UNFINISHED + fingerprint
