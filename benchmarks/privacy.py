@@ -38,7 +38,7 @@ class LabelledCaption:
     language: str
     text: str
     holds: frozenset[str]
-    found: frozenset[str]
+    reported: frozenset[str]
 
 
 def labelled_captions(name: str) -> list[LabelledCaption]:
@@ -53,20 +53,20 @@ def labelled_captions(name: str) -> list[LabelledCaption]:
             text,
             frozenset(row["holds"].split()) - {"-"},
             frozenset(
-                [finding.kind for finding in find_personal_data(text)] + [NAME] * bool(found)
+                [finding.kind for finding in find_personal_data(text)] + [NAME] * bool(in_text)
             ),
         )
-        for row, text, found in zip(rows, texts, names, strict=True)
+        for row, text, in_text in zip(rows, texts, names, strict=True)
     ]
 
 
 def tally(captions: Iterable[LabelledCaption], kinds: Iterable[str]) -> Tally:
-    """How many captions hold one of the kinds, are found to, and both."""
+    """How many captions hold one of the kinds, are reported to, and both."""
     sought = frozenset(kinds)
-    held = [bool(caption.holds & sought) for caption in captions]
-    found = [bool(caption.found & sought) for caption in captions]
-    both = sum(a and b for a, b in zip(held, found, strict=True))
-    return Tally(len(held), sum(held), sum(found), both)
+    actual = [bool(caption.holds & sought) for caption in captions]
+    reported = [bool(caption.reported & sought) for caption in captions]
+    correct = sum(a and b for a, b in zip(actual, reported, strict=True))
+    return Tally(len(actual), sum(actual), sum(reported), correct)
 
 
 def figures(captions: Sequence[LabelledCaption]) -> Figures:
@@ -113,10 +113,10 @@ def tables(name: str, result: Figures) -> list[str]:
 def missed(captions: Iterable[LabelledCaption]) -> list[str]:
     """A line for each caption whose kinds are not those found."""
     return [
-        f"{c.language}\t{' '.join(sorted(c.holds)) or '-'} -> {' '.join(sorted(c.found)) or '-'}"
+        f"{c.language}\t{' '.join(sorted(c.holds)) or '-'} -> {' '.join(sorted(c.reported)) or '-'}"
         f"\t{c.text}"
         for c in captions
-        if c.holds != c.found
+        if c.holds != c.reported
     ]
 
 

@@ -323,27 +323,7 @@ def save_sana_sprint(folder: Path) -> Path:
 def save_z_image(folder: Path) -> Path:
     """A Z-Image pipeline."""
     torch.manual_seed(0)
-    transformer = ZImageTransformer2DModel(
-        in_channels=16,
-        dim=32,
-        n_layers=1,
-        n_refiner_layers=1,
-        n_heads=2,
-        n_kv_heads=2,
-        cap_feat_dim=16,
-        axes_dims=[8, 4, 4],
-        axes_lens=[1024, 32, 32],
-    )
-    with torch.no_grad():  # made without values
-        for token in (transformer.x_pad_token, transformer.cap_pad_token):
-            token.fill_(1.0)
-    ZImagePipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=_flow_vae(16),
-        text_encoder=_qwen3(Qwen3Model),
-        tokenizer=_byte_tokenizer(),
-        transformer=transformer,
-    ).save_pretrained(folder)
+    ZImagePipeline(**_z_image_parts()).save_pretrained(folder)
     return folder
 
 
@@ -353,7 +333,16 @@ def save_z_image_omni(folder: Path) -> Path:
     vision = Siglip2VisionConfig(
         hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
     )
-    transformer = ZImageTransformer2DModel(
+    ZImageOmniPipeline(
+        **_z_image_parts(siglip_feat_dim=16),
+        siglip=Siglip2VisionModel(vision).eval(),
+        siglip_processor=Siglip2ImageProcessorPil(),
+    ).save_pretrained(folder)
+    return folder
+
+
+def _z_image_parts(**transformer: Any) -> dict[str, Any]:
+    denoiser = ZImageTransformer2DModel(
         in_channels=16,
         dim=32,
         n_layers=1,
@@ -361,24 +350,21 @@ def save_z_image_omni(folder: Path) -> Path:
         n_heads=2,
         n_kv_heads=2,
         cap_feat_dim=16,
-        siglip_feat_dim=16,
         axes_dims=[8, 4, 4],
         axes_lens=[1024, 32, 32],
+        **transformer,
     )
     with torch.no_grad():  # made without values
-        for name, token in transformer.named_parameters():
+        for name, token in denoiser.named_parameters():
             if name.endswith("pad_token"):
                 token.fill_(1.0)
-    ZImageOmniPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=_flow_vae(16),
-        text_encoder=_qwen3(Qwen3Model),
-        tokenizer=_byte_tokenizer(),
-        transformer=transformer,
-        siglip=Siglip2VisionModel(vision).eval(),
-        siglip_processor=Siglip2ImageProcessorPil(),
-    ).save_pretrained(folder)
-    return folder
+    return {
+        "scheduler": FlowMatchEulerDiscreteScheduler(),
+        "vae": _flow_vae(16),
+        "text_encoder": _qwen3(Qwen3Model),
+        "tokenizer": _byte_tokenizer(),
+        "transformer": denoiser,
+    }
 
 
 def save_kandinsky5(folder: Path) -> Path:

@@ -142,7 +142,7 @@ class DiffusersGenerator(Generator):
         with torch.inference_mode(), quiet():
             images, truncated, unsafe = guarded(
                 type(self._pipeline).__name__,
-                lambda: self._draw(prompts, seeds),
+                lambda: self._call_pipelines(prompts, seeds),
                 self._recover,
             )
             self._check_size(images)
@@ -159,7 +159,7 @@ class DiffusersGenerator(Generator):
         """
         self.generate(["a"] * batch_size, range(batch_size))
 
-    def _draw(
+    def _call_pipelines(
         self, prompts: Sequence[str], seeds: Sequence[int]
     ) -> tuple[torch.Tensor, tuple[bool, ...], tuple[str | None, ...]]:
         """Images (n, 3, height, width), 0 .. 1; which prompts were cut off; which are unsafe."""
@@ -176,8 +176,8 @@ class DiffusersGenerator(Generator):
             returned = self._pipeline(**call, **output)
         images = images_of(returned)
         # The safety checker of SD 1.x, which a pipeline may hold, has then made the image black.
-        found = getattr(returned, "nsfw_content_detected", None) or ()
-        unsafe = tuple("the pipeline's safety checker" if one else None for one in found)
+        flags = getattr(returned, "nsfw_content_detected", None) or ()
+        unsafe = tuple("the pipeline's safety checker" if flag else None for flag in flags)
         if not encoder.encodes:
             truncated = seen.truncated(len(prompts))
         if self._refiner is None:

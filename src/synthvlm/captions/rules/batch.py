@@ -9,12 +9,12 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.resources import files
 
 import numpy as np
 import numpy.typing as npt
 
 from synthvlm.captions.rules.ngrams import BASE, mix
+from synthvlm.captions.rules.word_files import entries, package_text
 
 __all__ = [
     "ALNUM",
@@ -63,11 +63,8 @@ _CODE_POINTS = 0x110000
 @cache
 def special_characters() -> frozenset[int]:
     """The code points that count as special characters."""
-    text = files(__package__).joinpath("data", "special_characters.txt").read_text("ascii")
     result: set[int] = set()
-    for line in text.splitlines():
-        if line.startswith("#"):
-            continue
+    for line in entries(package_text("special_characters.txt")):
         for item in line.split():
             first, _, last = item.partition("-")
             result.update(range(int(first, 16), int(last or first, 16) + 1))

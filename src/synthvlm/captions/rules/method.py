@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -20,7 +19,7 @@ from pydantic import Field
 from synthvlm.captions.rules.base import RuleSettings, TextRule, check_measures
 from synthvlm.captions.rules.batch import ALNUM, SPECIAL, TextBatch
 from synthvlm.captions.rules.ngrams import rows_with_repeats, top_repetition, total_repetition
-from synthvlm.captions.rules.word_files import entries, read_text
+from synthvlm.captions.rules.word_files import entries, package_text, read_text
 from synthvlm.components.component import LoadContext
 from synthvlm.components.contract import contract
 from synthvlm.components.settings import Identify, InHash
@@ -272,8 +271,7 @@ def load_flagged_words(path: str | os.PathLike[str] | None = None) -> frozenset[
         RecipeError: The file is missing, unreadable, or not of such a format.
     """
     if path is None:
-        source = files(__package__).joinpath("data", "flagged_words_en.txt")
-        text = source.read_text("utf-8")
+        text = package_text("flagged_words_en.txt")
     else:
         text = read_text(path, "flagged words")
         if Path(path).suffix == ".json":

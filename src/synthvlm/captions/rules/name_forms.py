@@ -27,7 +27,6 @@ from synthvlm.captions.rules.unspaced_names import unspaced_names
 
 __all__ = ["NameForms"]
 
-
 #: What may lie between two words of a name: a space, after a title or an initial also a point.
 _GAPS = frozenset({" ", "  "})
 _POINTED_GAPS = frozenset({".", ". ", " . ", " .", ".  "})
@@ -35,7 +34,6 @@ _POINTED_GAPS = frozenset({".", ". ", " . ", " .", ".  "})
 _UNLISTED = re.compile(r"(?<![^\W_])[A-Z] ?\.|[^\W\d_]-[A-Z]")
 #: Initials, particles and further given names between a given name and the family name.
 _MAX_BETWEEN = 4
-
 
 #: Behind a given name, that of the father: Russian, Ukrainian, Bulgarian.
 _PATRONYMIC = re.compile(r"\w{2,}(?:(?:ов|ев|ьев)ич|ич|(?:ов|ев|ич)н)(?:а|у|ем|ом|е|ы|ои)?\Z")
@@ -72,7 +70,6 @@ class NameForms:
       places and things ("Charlotte Airport"). In all other cases the family name must be a listed
       one; where no word or every word is capitalised, the given name must not be an ordinary
       word ("rose garden", "mark", "will").
-
     - A family name first: "Zhang Wei", "Tran Thi Mai", "Nagy Istvan".
     - Names in Cyrillic and Greek letters, in their cases; in Arabic, Hebrew, Devanagari, Bengali
       and Tamil ones (both names listed, or a title); Chinese, Japanese, Korean and Thai names, see
@@ -149,11 +146,11 @@ class _Reader:
         capitals = sum(word.capital for word in self.words)
         # Capitals tell nothing where (nearly) every word has one, but for a name on its own.
         some = 0 < capitals <= 0.7 * cased
-        self._told = (some or 0 < capitals <= cased <= 3) and not text.isupper()
+        self._mixed_case = (some or 0 < capitals <= cased <= 3) and not text.isupper()
 
     def _capitals_tell(self, word: Word) -> bool:
         """Whether a capital says of a word that it may be a name, and none that it is not."""
-        return self._told and word.cased
+        return self._mixed_case and word.cased
 
     def name_end(self, at: int) -> int:
         """Where the name that begins with a word ends."""
@@ -215,7 +212,7 @@ class _Reader:
         if word.letter or not word.capital or len(word.key) < 3 or initials in ABBREVIATIONS:
             return at
         listed = word.key in self._forms.family.all
-        free = len(initials) > 1 and self._told and word.key not in self._forms.no_family.all
+        free = len(initials) > 1 and self._mixed_case and word.key not in self._forms.no_family.all
         return self._more(here + 1) if here > at and (listed or free) else at
 
     def _family_first(self, at: int) -> int:
@@ -271,7 +268,7 @@ class _Reader:
     def _more(self, end: int) -> int:
         """The end of a name with the further family names behind it."""
         while (
-            self._told
+            self._mixed_case
             and self._joined(end - 1)
             and (self.words[end].capital or not self.words[end].cased)
             and (

@@ -89,8 +89,8 @@ def fold(word: str) -> str:
     key = word.lower().replace("\u2019", "'")
     if not key.isascii():
         parts = unicodedata.normalize("NFD", key)
-        kept = (char for char in parts if not unicodedata.combining(char))
-        key = "".join(kept).translate(_LETTERS)
+        letters = (char for char in parts if not unicodedata.combining(char))
+        key = "".join(letters).translate(_LETTERS)
     return key
 
 

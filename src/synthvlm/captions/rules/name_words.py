@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 from synthvlm.captions.rules.name_text import Word, fold
-from synthvlm.captions.rules.word_files import entries
+from synthvlm.captions.rules.word_files import entries, package_text
 
 __all__ = [
     "ABBREVIATIONS",
@@ -21,7 +20,6 @@ __all__ = [
     "TITLES",
     "NameList",
     "Phrases",
-    "package_text",
     "set_of_words",
 ]
 
@@ -92,11 +90,6 @@ CAPITALISED_THINGS = set_of_words(
 ABBREVIATIONS = set_of_words("us uk la dc ny nyc eu un po am pm bc ad tv dj vs usa uae ussr")
 
 
-def package_text(name: str) -> str:
-    """The text of a file of the package's data."""
-    return files(__package__).joinpath("data", name).read_text("utf-8")
-
-
 @dataclass(frozen=True, slots=True)
 class NameList:
     """A list of names, folded.
@@ -114,8 +107,7 @@ class NameList:
     @classmethod
     def load(cls, name: str) -> NameList:
         """Read a list where ``~`` marks what is no name in lower case, and ``?`` in no case."""
-        lines = package_text(name).splitlines()
-        words = {word for line in lines if not line.startswith("#") for word in line.split()}
+        words = {word for line in entries(package_text(name)) for word in line.split()}
         never = _inflected(word for word in words if word.endswith("?"))
         lower = _inflected(word for word in words if word.endswith("~"))
         everything = _inflected(words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-__all__ = ["announced_ids", "national_ids"]
+__all__ = ["announced_ids", "is_luhn", "national_ids"]
 
 
 def _form(pattern: str) -> re.Pattern[str]:
@@ -16,9 +16,10 @@ _BEFORE = r"(?<![\w-])(?<!\d[.,])"
 _AFTER = r"(?![\w-]|[.,]\d)"
 
 
-def _sum(digits: str, weights: str) -> int:
-    """The sum of digits times weights; a weight is a digit, or "X" for 10."""
-    return sum(int(d) * int(w.replace("X", "10")) for d, w in zip(digits, weights, strict=False))
+def is_luhn(digits: str) -> bool:
+    """Whether the last of some digits is the check digit of the others, by Luhn's formula."""
+    doubled = [sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2]]
+    return (sum(doubled) + sum(map(int, digits[-1::-2]))) % 10 == 0
 
 
 def _china(number: str) -> bool:
@@ -58,8 +59,8 @@ def _france(number: str) -> bool:
     return 97 - int(code[:13]) % 97 == int(code[13:])
 
 
-#: Products of the dihedral group of order 10, for the checksum of Verhoeff.
 def _verhoeff_product(a: int, b: int) -> int:
+    """Products of the dihedral group of order 10, for the checksum of Verhoeff."""
     if a < 5:
         return (a + b) % 5 + (5 if b >= 5 else 0)
     return (a - b) % 5 + (0 if b >= 5 else 5)
@@ -77,15 +78,16 @@ def _india(number: str) -> bool:
 
 
 def _korea(number: str) -> bool:
-    return 1 <= int(number[2:4]) <= 12 and 1 <= int(number[4:6]) <= 31
+    return _is_date(number[2:4], number[4:6])
+
+
+def _is_date(month: str, day: str) -> bool:
+    return 1 <= int(month) <= 12 and 1 <= int(day) <= 31
 
 
 def _sweden(number: str) -> bool:
     digits = re.sub(r"\D", "", number)[-10:]
-    if not (1 <= int(digits[2:4]) <= 12 and 1 <= int(digits[4:6]) <= 31):
-        return False
-    doubled = [sum(divmod(2 * int(digit), 10)) for digit in digits[::2]]
-    return (sum(doubled) + sum(map(int, digits[1::2]))) % 10 == 0
+    return _is_date(digits[2:4], digits[4:6]) and is_luhn(digits)
 
 
 def _finland(number: str) -> bool:

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from synthvlm.captions.rules.address_forms import addresses
 from synthvlm.captions.rules.base import TextRule
 from synthvlm.captions.rules.batch import TextBatch
-from synthvlm.captions.rules.national_ids import announced_ids, national_ids
+from synthvlm.captions.rules.national_ids import announced_ids, is_luhn, national_ids
 from synthvlm.captions.rules.phone_forms import announced_phones, phones
 
 __all__ = ["KINDS", "Finding", "PersonalData", "find_personal_data"]
@@ -143,7 +143,6 @@ _UNSPACED = re.compile(
     "\uf900-\ufdff\ufe70-\ufefe\uff66-\uffdc\U00010300-\U0003ffff]"
 )
 
-_CODE_POINTS = 0x110000
 #: Characters on either side of an "@" that can belong to an address.
 _EMAIL_REACH = 400
 
@@ -280,8 +279,7 @@ def _is_card(number: str) -> bool:
         or (size == 14 and (two in {36, 38, 39} or 300 <= four // 10 <= 305))
         or (size >= 16 and (four == 6011 or two in {35, 62, 65} or 644 <= four // 10 <= 649))
     )
-    doubled = [sum(divmod(2 * int(digit), 10)) for digit in number[-2::-2]]
-    return issued and (sum(doubled) + sum(map(int, number[-1::-2]))) % 10 == 0
+    return issued and is_luhn(number)
 
 
 def _matches(*patterns: re.Pattern[str]) -> Callable[[str], _Spans]:
@@ -307,7 +305,7 @@ KINDS = tuple(_FINDERS)
 @cache
 def _signs() -> npt.NDArray[np.bool_]:
     """Which code points are decimal digits of any script, or an "@"; shape (0x110000,)."""
-    table = np.strings.isdecimal(np.arange(_CODE_POINTS, dtype=np.uint32).view("U1"))
+    table = np.strings.isdecimal(np.arange(sys.maxunicode + 1, dtype=np.uint32).view("U1"))
     table[list(map(ord, "@\ufe6b\uff20"))] = True
     return table
 

@@ -22,19 +22,19 @@ class Tally:
 
     Attributes:
         captions: All that were looked at.
-        held: Those that hold what is sought.
-        found: Those in which the rule finds it.
-        both: Those of ``held`` that are in ``found``.
+        actual: Those that hold what the rule looks for.
+        reported: Those in which the rule finds it.
+        correct: Those that are both.
     """
 
     captions: int
-    held: int
-    found: int
-    both: int
+    actual: int
+    reported: int
+    correct: int
 
     def cells(self) -> tuple[str, str]:
         """Recall and precision as fractions of counts, which are few."""
-        return f"{self.both} of {self.held}", f"{self.both} of {self.found}"
+        return f"{self.correct} of {self.actual}", f"{self.correct} of {self.reported}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ class Figures:
         parts = self._of(rule).values()
         return Tally(
             sum(one.captions for one in parts),
-            sum(one.held for one in parts),
-            sum(one.found for one in parts),
-            sum(one.both for one in parts),
+            sum(one.actual for one in parts),
+            sum(one.reported for one in parts),
+            sum(one.correct for one in parts),
         )
 
     def by_language(self, rule: str) -> dict[str, Tally]:

@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from synthvlm.captions.rules.name_words import package_text
-from synthvlm.captions.rules.word_files import entries
+from synthvlm.captions.rules.word_files import entries, package_text
 
 __all__ = ["unspaced_names"]
 

@@ -129,10 +129,14 @@ def language_notes(run: RunFolder, recipe: Recipe, markers: Mapping[int, Marker]
 def _other_languages(texts: list[str], rules: Mapping[str, RuleSettings]) -> list[str]:
     from synthvlm.captions.rules.language import likely_languages
 
-    found = [language for language in likely_languages(texts) if language not in (None, "en")]
+    others_in_sample = [
+        language for language in likely_languages(texts) if language not in (None, "en")
+    ]
     notes = []
     for name, rule in rules.items():
-        others = Counter(language for language in found if language not in rule.languages)
+        others = Counter(
+            language for language in others_in_sample if language not in rule.languages
+        )
         if others.total() < _NOTED * len(texts):
             continue
         language = others.most_common(1)[0][0]

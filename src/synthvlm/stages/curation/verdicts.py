@@ -63,6 +63,8 @@ class Verdicts:
 
     def __init__(self, run: RunFolder, measures: Mapping[int, Marker]) -> None:
         """All captions are in that could be read and are not empty."""
+        import pyarrow.compute as pc
+
         self._run = run
         self.measures = dict(sorted(measures.items()))
         self.twins: dict[int, dict[int, str]] = {shard: {} for shard in self.measures}
@@ -71,8 +73,9 @@ class Verdicts:
         for shard in self.measures:
             table = self.table(shard, ["problem", "text"])
             reasons = np.full(table.num_rows, None, np.object_)
-            # Nothing can be drawn of it, whatever rules are on.
-            reasons[np.array(table["text"].to_pylist(), np.object_) == ""] = EMPTY
+            # No image can be generated from it, whatever rules are on.
+            empty = pc.fill_null(pc.equal(table["text"], ""), False)
+            reasons[empty.to_numpy(zero_copy_only=False)] = EMPTY
             unreadable = table["problem"].is_valid()
             reasons[unreadable.to_numpy(zero_copy_only=False)] = UNREADABLE
             self._reasons[shard] = reasons
@@ -140,10 +143,11 @@ class Verdicts:
             return failed
         from synthvlm.captions.rules.language import check_known, likely_languages
 
-        check_known({name for ones in in_languages.values() for name in ones})
+        named = sorted({language for ones in in_languages.values() for language in ones})
+        check_known(named)
         texts = self.table(shard, ["text"])["text"].take(rows).to_pylist()
         languages = np.array(likely_languages(texts), np.object_)
-        for language in sorted({name for ones in in_languages.values() for name in ones}):
+        for language in named:
             own = {name: in_languages.get(name, {}).get(language, bounds[name]) for name in bounds}
             here = languages == language
             failed[here] = failed_rule({n: values[here] for n, values in measures.items()}, own)
@@ -329,10 +333,12 @@ def refuse_nothing(verdicts: Verdicts) -> None:
     Raises:
         CaptionSourceError: All that could be read are empty.
     """
-    reasons = [reason for shard in verdicts.measures for reason in verdicts.reasons(shard)]
-    if EMPTY in reasons and None not in reasons:
+    if verdicts.remaining():
+        return
+    empty = sum(int((verdicts.reasons(shard) == EMPTY).sum()) for shard in verdicts.measures)
+    if empty:
         raise CaptionSourceError(
-            f"the sources hold no captions: {reasons.count(EMPTY)} are empty; if they are in "
+            f"the sources hold no captions: {empty} are empty; if they are in "
             f"another column, name it: --set sources.0.text_field=NAME"
         )
 
