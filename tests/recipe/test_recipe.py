@@ -105,6 +105,14 @@ def test_wrong_value_is_refused_with_its_path(values: dict[str, object], start: 
     [
         ({"selection": {"top_n": 1, "top_fraction": 0.5}}, "selection: top_n and top_fraction are"),
         ({"curation": {"rules": {"alnum_ratio": {"min": 0.9, "max": 0.1}}}}, "nothing could pass"),
+        (
+            {
+                "curation": {
+                    "rules": {"char_count": {"min": 1, "languages": {"de": {"min": 9, "max": 1}}}}
+                }
+            },
+            "nothing could pass",
+        ),
         ({"curation": {"rules": {"alnum_ratio": {}}}}, "alnum_ratio: needs min, max or both"),
         ({"generation": {"image": {"quality": 90}}}, "generation.image: png is lossless"),
         ({"generation": {"height": 100}}, "generation: height must be a multiple of 8, not 100"),

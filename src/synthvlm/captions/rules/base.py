@@ -34,10 +34,16 @@ __all__ = [
 
 
 class LanguageBounds(Settings):
-    """Bounds for captions in one language."""
+    """Bounds for captions in one language, both inclusive."""
 
     min: float | None = Field(None, description="Lowest that passes.")
     max: float | None = Field(None, description="Highest that passes.")
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}: nothing could pass")
+        return self
 
     @property
     def bounds(self) -> tuple[float | None, float | None]:
@@ -45,7 +51,7 @@ class LanguageBounds(Settings):
         return self.min, self.max
 
 
-class RuleSettings(Settings):
+class RuleSettings(LanguageBounds):
     """Keep a caption whose measure lies within the bounds, both inclusive."""
 
     min: Annotated[float | None, InHash.NEVER] = Field(None, description="Lowest that passes.")
@@ -58,14 +64,7 @@ class RuleSettings(Settings):
     def _check(self) -> Self:
         if self.min is None and self.max is None:
             raise ValueError("needs min, max or both (null switches the rule off)")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min} is above max {self.max}: nothing could pass")
         return self
-
-    @property
-    def bounds(self) -> tuple[float | None, float | None]:
-        """Lowest and highest allowed value, both inclusive; None for no bound."""
-        return self.min, self.max
 
 
 class Rule(Component):

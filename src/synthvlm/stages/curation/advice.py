@@ -6,14 +6,14 @@ It says only; nothing is decided here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from synthvlm.captions.rules import RULES
 from synthvlm.stages.curation.rules import (
-    Bounds,
     bounds_of,
     language_bounds,
     rules_on,
@@ -40,8 +40,8 @@ _NOTED = 0.2
 def bound_lines(run: RunFolder, recipe: Recipe, markers: Mapping[int, Marker]) -> list[str]:
     """A table of the bounds that rejected captions, and what each would keep were it 10 % looser.
 
-    "kept" are the captions that fail no other rule on texts; what comes later (duplicates, rules
-    with models) may still reject them. A bound of 0 cannot be looser in proportion, and a rule with
+    It would keep those that fail no other rule on texts; what comes later (duplicates, rules with
+    models) may still reject them. A bound of 0 cannot be looser in proportion, and a rule with
     bounds by language has no single one: they are left out.
 
     Args:
@@ -51,50 +51,69 @@ def bound_lines(run: RunFolder, recipe: Recipe, markers: Mapping[int, Marker]) -
     """
     by_language = language_bounds(recipe, text_rules_on(recipe))
     names = [name for name in text_rules_on(recipe) if name not in by_language]
-    bounds = bounds_of(recipe, names)
-    counts: dict[tuple[str, str], Counter[str]] = {
-        (name, side): Counter()
-        for name, both in bounds.items()
-        for side, bound in zip(("min", "max"), both, strict=True)
-        if bound
-    }
-    if not counts or not sum(
-        marker.facts.get(name, 0) for name in names for marker in markers.values()
-    ):
+    bounds = _bounds(recipe, names)
+    if not any(marker.facts.get(name, 0) for name in names for marker in markers.values()):
         return []
     for table in _captions(run, markers, ["problem", *names]):
-        measured = {name: table[name].to_numpy(zero_copy_only=False) for name in names}
         readable = table["problem"].is_null().to_numpy(zero_copy_only=False)
-        fails = {name: _outside(measured[name], bounds[name]) & readable for name in names}
-        times = sum(fails.values(), np.zeros(table.num_rows, np.int64))
-        for (name, side), count in counts.items():
-            bound = bounds[name][side == "max"]
-            assert bound is not None
-            beyond = measured[name] < bound if side == "min" else measured[name] > bound
-            beyond &= readable
-            near = beyond & ~_outside(measured[name], _looser(bounds[name], side))
-            count["rejected"] += int(beyond.sum())
-            count["near"] += int(near.sum())
-            count["kept"] += int((near & (times == 1)).sum())
-    rows = [
-        (name, side, f"{_looser(bounds[name], side)[side == 'max']:.4g}", count)
-        for (name, side), count in counts.items()
-        if count["rejected"]
-    ]
+        measures = {name: table[name].to_numpy(zero_copy_only=False) for name in names}
+        rejections = [bound.rejects(measures[bound.rule]) & readable for bound in bounds]
+        reasons = sum(rejections, np.zeros(table.num_rows, np.int64))
+        for bound, rejected in zip(bounds, rejections, strict=True):
+            bound.rejected += int(rejected.sum())
+            still_rejected = bound.rejects(measures[bound.rule], bound.looser)
+            bound.regained += int((rejected & (reasons == 1) & ~still_rejected).sum())
+    rows = [bound for bound in bounds if bound.value and bound.rejected]
     if not rows:
         return []
-    width = max(len(name) for name, *_ in rows)
+    width = max(len(bound.rule) for bound in rows)
     lines = [f"{'bound':<{width + 13}}  {'rejects':>12}  {'10 % looser':>12}  {'would keep':>12}"]
-    for name, side, looser, count in rows:
-        today = f"{side} {bounds[name][side == 'max']:.4g}"
-        lines.append(
-            f"{name:<{width}} {today:<12}  {count['rejected']:>12,}  {looser:>12}  "
-            f"{count['kept']:>12,}"
-        )
-    name, side, looser, count = max(rows, key=lambda row: row[3]["kept"])
-    if count["kept"]:
-        lines.append(f"another bound: --set curation.rules.{name}.{side}={looser}")
+    lines += [
+        f"{bound.rule:<{width}} {f'{bound.side} {bound.value:.4g}':<12}  {bound.rejected:>12,}  "
+        f"{bound.looser:>12.4g}  {bound.regained:>12,}"
+        for bound in rows
+    ]
+    best = max(rows, key=lambda bound: bound.regained)
+    if best.regained:
+        setting = f"curation.rules.{best.rule}.{best.side}={best.looser:.4g}"
+        lines.append(f"another bound: --set {setting}")
     return lines
+
+
+@dataclass(slots=True)
+class _Bound:
+    """A bound of a rule, and what it rejects.
+
+    Attributes:
+        rule: The name of the rule.
+        side: ``min`` or ``max``.
+        value: The bound.
+        looser: The one that it is compared with.
+        rejected: Captions that it rejects.
+        regained: Those that fail no other bound, and pass the looser one.
+    """
+
+    rule: str
+    side: str
+    value: float
+    looser: float
+    rejected: int = 0
+    regained: int = 0
+
+    def rejects(self, measures: np.ndarray, bound: float | None = None) -> np.ndarray:
+        """Which measures, shape (n,), lie beyond this bound, or beyond another one."""
+        value = self.value if bound is None else bound
+        return np.asarray(measures < value if self.side == "min" else measures > value)
+
+
+def _bounds(recipe: Recipe, names: Iterable[str]) -> list[_Bound]:
+    bounds = []
+    for name, (low, high) in bounds_of(recipe, names).items():
+        if low is not None:
+            bounds.append(_Bound(name, "min", low, low - LOOSER * abs(low)))
+        if high is not None:
+            bounds.append(_Bound(name, "max", high, high + LOOSER * abs(high)))
+    return bounds
 
 
 def language_notes(run: RunFolder, recipe: Recipe, markers: Mapping[int, Marker]) -> list[str]:
@@ -162,24 +181,6 @@ def _unspaced(texts: list[str], rules: list[str]) -> list[str]:
         f"words; {', '.join(rules)} count{'s' if len(rules) == 1 else ''} words and "
         f"{'sees' if len(rules) == 1 else 'see'} next to nothing there"
     ]
-
-
-def _outside(values: np.ndarray, bounds: Bounds) -> np.ndarray:
-    low, high = bounds
-    outside = np.zeros(len(values), np.bool_)
-    if low is not None:
-        outside |= values < low
-    if high is not None:
-        outside |= values > high
-    return outside
-
-
-def _looser(bounds: Bounds, side: str) -> Bounds:
-    low, high = bounds
-    if side == "min" and low is not None:
-        return low - LOOSER * abs(low), high
-    assert high is not None
-    return low, high + LOOSER * abs(high)
 
 
 def _sample(run: RunFolder, markers: Mapping[int, Marker]) -> list[str]:
