@@ -1,7 +1,9 @@
-"""Text files as people have them: other line ends, Flickr8k's files, other files than texts."""
+"""Text files as people have them: other line ends, Flickr8k's files; and files of another kind."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,11 @@ from synthvlm.captions.readers.sources import read_captions, read_images, source
 from synthvlm.errors import CaptionSourceError
 
 TEXTS = ["a red circle on white", "two blue squares", "a green star"]
+GZ = gzip.compress(b"A red bus\n", mtime=0)
+FLICKR = (
+    "image_name| comment_number| comment\n1.jpg| 0| A man , a dog\n1.jpg| 1| A dog\n2.jpg 4 A\n"
+)
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 
 
 @pytest.mark.parametrize("end", ["\r", "\n", "\r\n", "\r\r\n"])
@@ -102,7 +109,7 @@ def test_captions_that_only_mention_files_are_captions(tmp_path: Path) -> None:
         (
             "a.txt",
             "a dog\n".encode("utf-16"),
-            "is UTF-16; .* -f UTF-16 -t UTF-8 .*a.txt > NEW",
+            "is UTF-16; save the file as UTF-8: iconv -f UTF-16 -t UTF-8 .*a.txt > NEW",
         ),
         ("a.csv", "id,caption\n1,a dog\n".encode("utf-16-le"), "is UTF-16LE; .* -f UTF-16LE "),
         ("a.jsonl", '{"caption": "a dog"}'.encode("utf-16-be"), "is UTF-16BE; "),
@@ -118,18 +125,33 @@ def test_captions_that_only_mention_files_are_captions(tmp_path: Path) -> None:
         (
             "a.txt.gz",
             b"a dog\n",
-            "Not a gzip.*: if it is not compressed, rename it to .*a.txt$",
+            "cannot be read: Not a gzip.*: if it is not compressed, rename it to .*a.txt$",
         ),
         ("a.txt.bz2", b"a dog\n", "if it is not compressed, rename it to .*a.txt$"),
         ("a.txt.xz", b"a dog\n", "if it is not compressed, rename it to .*a.txt$"),
         ("a.txt.zst", b"a dog\n", "if it is not compressed, rename it to .*a.txt$"),
+        ("results.csv", FLICKR, "add --set sources.0.text_field=comment"),
+        ("lines.csv", '{"caption": "a"}\n{"caption": "b"}\n', "--set sources.0.format=jsonl"),
+        ("list.csv", '[{"caption": "a"}]', "--set sources.0.format=json"),
+        ("list.tsv", '[\n{"caption": "a"}]', "--set sources.0.format=json"),
+        (
+            "title.csv",
+            "# 2024\n\nid,caption\n1,a\n",
+            "in line 3: remove the lines above it: tail",
+        ),
+        ("two.txt.gz", gzip.compress(GZ), "compressed within another compression"),
+        ("b.txt.gz", bz2.compress(b"A red bus\n"), r"a .bz2 file: rename it to .*/b.txt.bz2$"),
+        ("end.txt.gz", GZ + b"garbage", "something else follows the compressed part"),
+        ("lfs.parquet", LFS, "is a Git LFS pointer: run git lfs pull"),
+        ("zip.parquet", b"PK\3\4" + bytes(300), "is an Excel file or a zip archive"),
     ],
 )
-def test_other_files_than_texts_are_named(
-    tmp_path: Path, name: str, content: bytes, message: str
+def test_a_file_that_cannot_be_read_says_what_mends_it(
+    tmp_path: Path, name: str, content: str | bytes, message: str
 ) -> None:
     with pytest.raises(CaptionSourceError, match=message) as caught:
         Read(tmp_path, name, content)
+    assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -144,3 +166,39 @@ def test_what_a_glob_says_of_many_files_is_said_once(tmp_path: Path) -> None:
         f"note: {tmp_path}/0.csv: fields are separated by ';'",
         f"note: {tmp_path}/*.csv: fields are separated by ';' (5 files)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "end"),
+    [
+        (
+            "a.csv",
+            'id,caption\n1,"a \\"b\\", c"\n',
+            '; where a quote is written \\", write it twice: ""',
+        ),
+        ("a.jsonl", '{"caption": "a"},\n', "ends in a comma: remove it (sed 's/,[[:space:]]*$//')"),
+        ("b.jsonl", '{"caption": {"en": "a b"}}\n', "--set sources.0.text_field=caption.en"),
+    ],
+)
+def test_a_bad_row_says_what_mends_it(tmp_path: Path, name: str, content: str, end: str) -> None:
+    (bad, *_) = Read(tmp_path, name, content).captions
+    assert (bad.problem or "").endswith(end)
+
+
+def test_the_advised_text_of_an_object_is_read(tmp_path: Path) -> None:
+    line = '{"caption": {"en": "A red bus"}}\n'
+    assert Read(tmp_path, "a.jsonl", line, text_field="caption.en").texts == ["A red bus"]
+    table = Read(tmp_path, "a.csv", FLICKR.removesuffix("2.jpg 4 A\n"), text_field="comment")
+    assert table.texts == ["A man , a dog", "A dog"]
+
+
+def test_a_first_line_of_excel_names_the_delimiter(tmp_path: Path) -> None:
+    table = Read(tmp_path, "a.csv", 'sep=;\r\nid;caption\r\n1;"a, b; c"\r\n2;d;e\r\n')
+    assert [(row.id, row.text_raw) for row in table.captions[:1]] == [("1", "a, b; c")]
+    assert (table.captions[1].problem or "").startswith("line 4: 3 columns")
+
+
+def test_captions_of_flickr_behind_blanks(tmp_path: Path) -> None:
+    lines = "1_a.jpg#0 A child #1\n1_a.jpg#1\tA girl\n"
+    read = Read(tmp_path, "a.txt", lines, format="flickr")
+    assert (read.ids, read.texts) == (["1_a.jpg#0", "1_a.jpg#1"], ["A child #1", "A girl"])

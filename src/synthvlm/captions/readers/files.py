@@ -84,21 +84,24 @@ class SourceFile:
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """The decompressed content: reads in full, seeks backward slowly where compressed."""
-        decompress = _DECOMPRESSORS.get(self._name.suffix.lower())
+        ending = self._name.suffix.lower()
+        decompress = _DECOMPRESSORS.get(ending)
         with (
             _as_os_errors(self.fs),
             self.fs.open(self.fs_path, "rb") as raw,
             _seekable(raw) as whole,
         ):
-            ending, found = self._name.suffix.lower(), _compression_of(whole)
-            if decompress is not None and found not in ("", ending):
+            actual = _compression_of(whole)
+            if decompress is not None and actual not in ("", ending):
                 plain = self.shown.removesuffix(self._name.suffix)
-                raise OSError(f"it is no {ending} but a {found} file: rename it to {plain}{found}")
-            decompress = decompress or _DECOMPRESSORS.get(found)
+                raise OSError(
+                    f"it is no {ending} but a {actual} file: rename it to {plain}{actual}"
+                )
+            decompress = decompress or _DECOMPRESSORS.get(actual)
             if decompress is None:
                 yield whole
                 return
-            with decompress(whole) as file, _with_nothing_behind(found):
+            with decompress(whole) as file, _with_nothing_behind(actual):
                 yield file
 
     def digest(self, is_large: bool) -> str:
@@ -138,12 +141,12 @@ def _seekable(raw: Any) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _with_nothing_behind(found: str) -> Iterator[None]:
+def _with_nothing_behind(compression: str) -> Iterator[None]:
     """Say so where a file is compressed as it should be, but something else follows."""
     try:
         yield
     except gzip.BadGzipFile as error:
-        if found != ".gz" or "Not a gzipped file" not in str(error):
+        if compression != ".gz" or "Not a gzipped file" not in str(error):
             raise
         problem = "something else follows the compressed part: cut it off (gzip -dc OLD > NEW)"
         raise OSError(problem) from error

@@ -67,12 +67,12 @@ def parse_pairs(data: bytes) -> list[tuple[str, Any]]:
     """
     pairs: list[tuple[str, Any]] = []
 
-    def keep(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        pairs[:] = found  # the outermost object is the last one
-        return dict(found)
+    def store(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+        pairs[:] = fields  # the outermost object is the last one
+        return dict(fields)
 
     try:
-        _loads(data, keep)
+        _loads(data, store)
     except json.JSONDecodeError:
         raise
     except (ValueError, RecursionError):  # as below

@@ -77,8 +77,8 @@ def _records(where: int | str, value: dict[str, Any], fields: Fields) -> Sequenc
     identity = value.get("id") if fields.id == "id" else _lookup(value, fields.id, fields)
     image = _MISSING if fields.image is None else _follow(value, fields.image)
     problem = None
-    found = {fields.text: text, fields.id: identity, fields.image: image}
-    missing = next((name for name in fields.required if found[name] is _MISSING), None)
+    values = {fields.text: text, fields.id: identity, fields.image: image}
+    missing = next((name for name in fields.required if values[name] is _MISSING), None)
     if missing is not None:
         texts = texts_of([value])
         problem = fields.missing(missing, list(value), list(texts), likely_field(texts))
