@@ -21,7 +21,7 @@ def doubts(texts: list[str], *, are_lines: bool = True) -> list[str]:
     captions = [Caption(str(n), "web", n, text, text) for n, text in enumerate(texts)]
     assert list(appearance.watched(captions)) == captions
     lines: list[str] = []
-    appearance.doubts(Fields("source 'web'", "caption", None, place="sources.0", say=lines.append))
+    appearance.warn(Fields("source 'web'", "caption", None, place="sources.0", say=lines.append))
     return lines
 
 

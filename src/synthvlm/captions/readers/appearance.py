@@ -213,7 +213,7 @@ class Appearance:
         if self._longest is None or self._stretch.size > self._longest.size:
             self._longest = self._stretch
 
-    def doubts(self, fields: Fields) -> None:
+    def warn(self, fields: Fields) -> None:
         """Warn if most captions, or most of a long stretch, are something else.
 
         Args:

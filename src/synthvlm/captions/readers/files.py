@@ -71,11 +71,6 @@ class SourceFile:
         return PurePosixPath(path.replace("\\", "/"))
 
     @property
-    def is_local(self) -> bool:
-        """Whether it lies on this machine."""
-        return _is_local(self.fs)
-
-    @property
     def folder(self) -> tuple[Any, str, str]:
         """Its folder: the file system, the path there, and the path as a user would write it."""
         parent, _, _ = self.fs_path.rpartition("/")
@@ -110,11 +105,12 @@ class SourceFile:
         Args:
             is_large: Do not read it again while it is the same file, if local.
         """
-        if self.is_local and is_large:
+        is_local = _is_local(self.fs)
+        if is_local and is_large:
             return large_digest(self.fs_path)
         with _as_os_errors(self.fs):
             known: tuple[object, ...] = ()
-            if not self.is_local:
+            if not is_local:
                 info = self.fs.info(self.fs_path)
                 # HTTP knows nothing of the content in ``ukey``.
                 version = [info.get(key) for key in ("size", "ETag", "Last-Modified")]

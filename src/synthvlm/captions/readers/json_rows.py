@@ -15,7 +15,7 @@ from synthvlm.captions.readers.records import (
     wordiest_column,
 )
 
-__all__ = ["are_asked", "check_rows", "names_columns"]
+__all__ = ["asks_by_number", "check_rows", "names_columns"]
 
 _SAMPLE_ROWS = 100
 #: An id, a number, a name of a file or a URL.
@@ -69,7 +69,7 @@ def _is_code(cell: object) -> bool:
     return not isinstance(cell, str) or _CODE.fullmatch(cell) is not None
 
 
-def are_asked(fields: Fields) -> bool:
+def asks_by_number(fields: Fields) -> bool:
     """Whether a column is asked for by its number."""
     return any(name is not None and name.isdecimal() for name in (fields.text, fields.image))
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from synthvlm.captions.readers.conversations import first_answer, has_image, is_turns
-from synthvlm.captions.readers.json_rows import are_asked, names_columns
+from synthvlm.captions.readers.json_rows import asks_by_number, names_columns
 from synthvlm.captions.readers.json_values import AmbiguousObject
 from synthvlm.captions.readers.likely_fields import likely_field, texts_of
 from synthvlm.captions.readers.records import (
@@ -60,7 +60,7 @@ def records_of_object(where: int | str, value: object, fields: Fields) -> Sequen
 
 def _records_without_names(where: int | str, value: object, fields: Fields) -> Sequence[Record]:
     """A caption by itself, a list of some, or a row of columns that are asked for by number."""
-    if isinstance(value, list) and are_asked(fields):
+    if isinstance(value, list) and asks_by_number(fields):
         row = {str(number): cell for number, cell in enumerate(value, 1)}
         if fields.image is None and names_columns(where, row.get(fields.text)):
             return (Record(where, problem=f"it names the columns: {row[fields.text]!r}"),)

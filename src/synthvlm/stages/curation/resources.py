@@ -150,7 +150,7 @@ def limited_captions(
             yield caption
         if not is_written(source):
             name = f"source {source_name(source)!r}"
-            appearance.doubts(Fields(name, "caption", None, place=f"sources.{number}", say=say))
+            appearance.warn(Fields(name, "caption", None, place=f"sources.{number}", say=say))
         if left == 0:
             return
 

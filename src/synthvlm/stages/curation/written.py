@@ -128,12 +128,13 @@ def _of_concepts(
     )
     # The number is the same whether or not an earlier concept got all its captions.
     first = {concept: number * each for number, concept in enumerate(concepts)}
-    has_succeeded, failed = False, 0
-    for caption in writer:
-        has_succeeded, failed = has_succeeded or not caption.problem, failed + 1
-        if failed == _FAILED_CONCEPTS and not has_succeeded:
+    has_succeeded = False
+    # A concept without any caption is one row.
+    for row_count, caption in enumerate(writer, 1):
+        has_succeeded = has_succeeded or not caption.problem
+        if row_count == _FAILED_CONCEPTS and not has_succeeded:
             raise TooManyFailuresError(
-                f"{where}: none of the first {failed} concepts got a caption; the last: "
+                f"{where}: none of the first {row_count} concepts got a caption; the last: "
                 f"{caption.problem}; fix the cause and run again"
             )
         row = first[caption.concept] + caption.number
