@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pair_files import TINY_SETTINGS, llava, parquet, sample_pairs
 
@@ -45,6 +45,7 @@ def test_an_input_lacks_no_part(text: str) -> None:
 
 
 @given(st.text(max_size=30))
+@example(".parquet")
 def test_any_text_is_an_input_or_one_line(text: str) -> None:
     try:
         named = parse_input(text)
@@ -107,7 +108,8 @@ def test_of_an_exported_data_set_the_files_are_read_that_its_card_names(tmp_path
     (tmp_path / "data").mkdir()
     for name in ("train-00000-000", "extra"):
         parquet(tmp_path / f"data/{name}.parquet", sample_pairs(3))
-    front = "configs: [{config_name: default, data_files: [{split: train, path: PATH}]}]"
+    configs = "configs: [{config_name: default, data_files: [{split: train, path: PATH}]}]"
+    front = f"pretty_name: a---b\n{configs}"
     for path, count in (("[data/train-00000-000.parquet]", 3), ("data/*.parquet", 6)):
         (tmp_path / "README.md").write_text(f"---\n{front.replace('PATH', path)}\n---\n# Pairs\n")
         assert len(images_of(str(tmp_path))) == count

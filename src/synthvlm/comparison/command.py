@@ -177,7 +177,7 @@ def _label_of(path: str) -> str:
     name = parts[-1]
     if name == "llava.json" and len(parts) > 1:
         return parts[-2]
-    return re.sub(r"\.(json|jsonl|tar|parquet)(\.(gz|bz2|xz|zst))?$", "", name)
+    return re.sub(r"\.(json|jsonl|tar|parquet)(\.(gz|bz2|xz|zst))?$", "", name) or name
 
 
 def open_inputs(texts: Sequence[str]) -> list[DataSet] | list[ModelResults]:
@@ -266,11 +266,13 @@ def _of_folder(named: Named, path: Path) -> DataSet:
 def _tables_on_card(folder: Path) -> list[str]:
     """The Parquet files that the card of an exported data set names; none where it names none."""
     import yaml
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
     card = folder / "README.md"
-    parts = card.read_text("utf-8", "replace").split("---", 2) if card.is_file() else []
+    text = card.read_text("utf-8-sig", "replace") if card.is_file() else ""
+    header = REGEX_YAML_BLOCK.search(text)
     try:
-        (config,) = yaml.safe_load(parts[1])["configs"]
+        (config,) = yaml.safe_load(header[2] if header else "")["configs"]
         names = config["data_files"][0]["path"]
     except (yaml.YAMLError, LookupError, TypeError, ValueError):
         return []  # no card of ours
