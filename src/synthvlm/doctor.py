@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from synthvlm.components.settings import named_models
 from synthvlm.errors import first_line
 from synthvlm.recipe import RECIPES, TINY, Recipe
 from synthvlm.safe_text import printable
 from synthvlm.training.recipe import TRAINING_RECIPES, TrainingRecipe
+
+if TYPE_CHECKING:
+    from huggingface_hub import CachedRepoInfo
 
 __all__ = ["Finding", "diagnose", "findings"]
 
@@ -169,7 +172,7 @@ def _hub_models() -> Iterator[Finding]:
             yield Finding("missing", f"model {name}", problem)
 
 
-def _has_safetensors(repo: Any) -> bool:
+def _has_safetensors(repo: CachedRepoInfo) -> bool:
     """Whether a model of the local cache has weights that are loaded here."""
     files = (file.file_name for revision in repo.revisions for file in revision.files)
     return any(name.endswith(".safetensors") for name in files)

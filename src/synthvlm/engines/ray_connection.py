@@ -101,14 +101,14 @@ def connect(ray: Any) -> str | None:
 def _silent_stderr() -> Iterator[None]:
     """Drop what is written to standard error, by C++ too; errors that are raised are not."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     try:
         with open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(original, 2)
+        os.close(original)
 
 
 def _check_reachable(address: str) -> None:

@@ -109,18 +109,18 @@ def _convert_all(
         _convert(folder / f"{stem}.bin", out / renamed(f"{stem}.bin"))
         note(renamed(f"{stem}.bin"))
         return
-    found: dict[str, str] = {}
+    new_map: dict[str, str] = {}
     for name in sorted(set(weight_map.values())):
         if not (folder / name).is_file():
             raise ModelError(f"{folder / name} is missing, which {stem}{_INDEX} names")
         new = renamed(name) if name.startswith(stem) else f"{name.removesuffix('.bin')}.safetensors"
-        found |= dict.fromkeys(_convert(folder / name, out / new), new)
+        new_map |= dict.fromkeys(_convert(folder / name, out / new), new)
         note(new)
-    missing = sorted(weight_map.keys() - found)
+    missing = sorted(weight_map.keys() - new_map)
     if missing:
         raise ModelError(f"{folder}: {missing[0]!r} is in no file, which {stem}{_INDEX} names")
-    size = sum((out / name).stat().st_size for name in set(found.values()))
-    index = {"metadata": {"total_size": size}, "weight_map": found}
+    size = sum((out / name).stat().st_size for name in set(new_map.values()))
+    index = {"metadata": {"total_size": size}, "weight_map": new_map}
     (out / f"{_STEMS[stem]}.safetensors.index.json").write_text(json.dumps(index, indent=2))
 
 
@@ -132,8 +132,8 @@ def _convert(source: Path, target: Path) -> list[str]:
     """
     with source.open("rb") as read, target.open("wb") as write:
         # Tensors that share memory are written once each.
-        most = 4 * source.stat().st_size + (64 << 20)
-        arguments = (read.fileno(), write.fileno(), most)
+        max_bytes = 4 * source.stat().st_size + (64 << 20)
+        arguments = (read.fileno(), write.fileno(), max_bytes)
         done = subprocess.run(
             [sys.executable, "-I", str(_SCRIPT), *map(str, arguments)],
             stdin=subprocess.DEVNULL,

@@ -125,7 +125,7 @@ def read_tensors(file: IO[bytes]) -> dict[str, Any]:
     import torch
 
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
+        tensors = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         asked = _ASKED.search(str(error))
         if asked is not None:
@@ -133,9 +133,9 @@ def read_tensors(file: IO[bytes]) -> dict[str, Any]:
         # Torch's own advice for pickles that it refuses is to read them without its guard.
         reason = "" if isinstance(error, UnpicklingError) else f" ({str(error).partition('. ')[0]})"
         raise ValueError(f"it is damaged, or holds something else than weights{reason}") from None
-    if not isinstance(found, Mapping) or not found:
+    if not isinstance(tensors, Mapping) or not tensors:
         raise ValueError("it holds no tensors by name")
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         is_plain = (
             isinstance(tensor, torch.Tensor)
             and tensor.layout == torch.strided
@@ -143,7 +143,7 @@ def read_tensors(file: IO[bytes]) -> dict[str, Any]:
         )
         if not isinstance(name, str) or not is_plain:
             raise ValueError(f"{str(name)[:100]!r} is no plain tensor")
-    return dict(found)
+    return dict(tensors)
 
 
 def write_safetensors(file: IO[bytes], tensors: Mapping[str, Any]) -> None:
@@ -175,10 +175,10 @@ def main(source: int, target: int, max_bytes: int) -> None:
 
     torch.set_num_threads(1)
     for is_zip in (True, False):  # what reading imports is imported now
-        kept = io.BytesIO()
-        torch.save({"a": torch.zeros(1)}, kept, _use_new_zipfile_serialization=is_zip)
-        kept.seek(0)
-        torch.load(kept, map_location="cpu", weights_only=True)
+        sample = io.BytesIO()
+        torch.save({"a": torch.zeros(1)}, sample, _use_new_zipfile_serialization=is_zip)
+        sample.seek(0)
+        torch.load(sample, map_location="cpu", weights_only=True)
     try:
         give_up_rights(max_bytes)
         with os.fdopen(source, "rb") as read, os.fdopen(target, "wb") as write:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from synthvlm.estimates import Estimate, combine, mean_interval
 from synthvlm.run_folder.folder import table_bytes
-from synthvlm.stages.data_set_folder import CARD_FILE
+from synthvlm.stages.data_set_folder import CARD_FILE, FOLDER
 from synthvlm.stages.export import PARTS_FOLDER
 from synthvlm.stages.selected_pairs import SELECTION_FILE
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FileSizes", "rows_of"]
 
-_DATASET, _REPORT = "dataset", "report"
+_REPORT = "report"
 #: What a pair has beside its image, in files that grow with the pairs, depends on the length of its
 #: caption and on how well a larger file is compressed: shares of what it has in the trial.
 _BESIDE = Estimate(0.9, 0.6, 1.2)
@@ -84,10 +84,10 @@ class FileSizes:
         selected = [len(images[id]) for id in selection["caption_id"].to_pylist()]
         tables = sum(table.file for table in (measured, judged, candidates, paired))
         records = _weight(generated, "done") + _weight(generated, "events")
-        card = generated.listing(_DATASET)[f"{_DATASET}/{CARD_FILE}"]
-        files = [name for name in generated.listing(_DATASET) if name.endswith(".parquet")]
+        card = generated.listing(FOLDER)[f"{FOLDER}/{CARD_FILE}"]
+        files = [name for name in generated.listing(FOLDER) if name.endswith(".parquet")]
         part = sum(_table_size(_without_image(generated.read_table(name))).file for name in files)
-        exported = _weight(generated, _DATASET) - card - part
+        exported = _weight(generated, FOLDER) - card - part
         copies = min(float(formats), exported / sum(selected))
         return cls(
             shard=tables + records / len(generated.markers("generate")),
