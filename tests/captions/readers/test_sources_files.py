@@ -9,6 +9,7 @@ import lzma
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,13 @@ def test_every_format_in_every_compression(tmp_path: Path, format: str, ending: 
     # The same file, its format named, its ending in capitals.
     upper = path.rename(tmp_path / f"captions.data{ending.upper()}")
     assert texts(upper, format=format) == [row["caption"] for row in ROWS]
+
+
+def test_a_compression_is_known_by_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    for compress in (*COMPRESSORS.values(), partial(bz2.compress, compresslevel=1)):
+        path.write_bytes(compress(b"one\n"))
+        assert texts(path) == ["one"]
 
 
 @pytest.mark.parametrize("ending", COMPRESSORS)

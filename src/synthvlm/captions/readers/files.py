@@ -329,7 +329,7 @@ _DECOMPRESSORS: dict[str, Callable[[BinaryIO], Any]] = {
 
 #: How compressed files of each ending start.
 _MARKS = {
-    b"BZh91AY": ".bz2",
+    **{b"BZh%d1AY" % level: ".bz2" for level in range(1, 10)},
     b"\x1f\x8b\x08": ".gz",
     b"\xfd7zXZ\0": ".xz",
     b"\x28\xb5\x2f\xfd": ".zst",
