@@ -23,7 +23,15 @@ from synthvlm.models.file_hashes import file_hash
 from synthvlm.models.remote_errors import hub_reason, is_hubs, missing_file_system
 from synthvlm.safe_text import REMOVED, without_secrets
 
-__all__ = ["READ_ERRORS", "SourceFile", "file_system", "find_files", "large_digest", "reason_of"]
+__all__ = [
+    "READ_ERRORS",
+    "SourceFile",
+    "file_system",
+    "find_files",
+    "large_digest",
+    "reason_of",
+    "suffix_of",
+]
 
 #: What a missing, unreadable or damaged file raises.
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
@@ -57,20 +65,6 @@ class SourceFile:
         return without_secrets(self.path)
 
     @property
-    def suffix(self) -> str:
-        """The lower-case ending without its dot, compression aside (``a.JSON.gz``: ``json``)."""
-        pure = self._name
-        if pure.suffix.lower() in _DECOMPRESSORS:
-            pure = pure.with_suffix("")
-        return pure.suffix.lower().removeprefix(".")
-
-    @property
-    def _name(self) -> PurePosixPath:
-        is_http = re.search(r"\bhttps?://", self.path) is not None
-        path = re.split("[?#]", self.path, maxsplit=1)[0] if is_http else self.path
-        return PurePosixPath(path.replace("\\", "/"))
-
-    @property
     def folder(self) -> tuple[Any, str, str]:
         """Its folder: the file system, the path there, and the path as a user would write it."""
         parent, _, _ = self.fs_path.rpartition("/")
@@ -79,7 +73,8 @@ class SourceFile:
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """The decompressed content: reads in full, seeks backward slowly where compressed."""
-        ending = self._name.suffix.lower()
+        suffix = _name_of(self.path).suffix
+        ending = suffix.lower()
         decompress = _DECOMPRESSORS.get(ending)
         with (
             _as_os_errors(self.fs),
@@ -88,7 +83,7 @@ class SourceFile:
         ):
             actual = _compression_of(whole)
             if decompress is not None and actual not in ("", ending):
-                plain = self.shown.removesuffix(self._name.suffix)
+                plain = self.shown.removesuffix(suffix)
                 raise OSError(
                     f"it is no {ending} but a {actual} file: rename it to {plain}{actual}"
                 )
@@ -122,6 +117,20 @@ class SourceFile:
             with self.fs.open(self.fs_path, "rb") as file:
                 content = digest(iter(lambda: file.read(_CHUNK_BYTES), b""))
         return fingerprint(*known, content) if known else content
+
+
+def suffix_of(path: str) -> str:
+    """The lower-case ending without its dot, compression aside (``a.JSON.gz``: ``json``)."""
+    name = _name_of(path)
+    if name.suffix.lower() in _DECOMPRESSORS:
+        name = name.with_suffix("")
+    return name.suffix.lower().removeprefix(".")
+
+
+def _name_of(path: str) -> PurePosixPath:
+    is_http = re.search(r"\bhttps?://", path) is not None
+    path = re.split("[?#]", path, maxsplit=1)[0] if is_http else path
+    return PurePosixPath(path.replace("\\", "/"))
 
 
 @contextmanager

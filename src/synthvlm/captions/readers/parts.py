@@ -14,7 +14,13 @@ from synthvlm.captions.readers.arrow_tables import (
     read_parquet,
 )
 from synthvlm.captions.readers.file_start import UTF8_MARK
-from synthvlm.captions.readers.files import SourceFile, file_system, find_files, reason_of
+from synthvlm.captions.readers.files import (
+    SourceFile,
+    file_system,
+    find_files,
+    reason_of,
+    suffix_of,
+)
 from synthvlm.captions.readers.images import ImageFolder, read_image_file
 from synthvlm.captions.readers.json_files import (
     IMAGE_OF_SHAPE,
@@ -39,7 +45,7 @@ __all__ = [
     "find_parts",
     "folder_at",
     "form_facts",
-    "kind_of_file",
+    "kind_of_path",
     "place_of",
     "unreadable",
 ]
@@ -151,7 +157,7 @@ def find_parts(
         raise CaptionSourceError(f"{path}: unknown format {format!r}; set format to one of {known}")
     parts = []
     for file in find_files(path):
-        name = kind_of_file(file, format, table)
+        name = kind_of_path(file.path, format, table)
         if name is None:
             raise _unknown_format(file, place)
         if table != AS_USUAL and name not in ("csv", "tsv"):
@@ -172,11 +178,11 @@ def find_parts(
     return parts
 
 
-def kind_of_file(file: SourceFile, format: str, table: TableOptions) -> str | None:
+def kind_of_path(path: str, format: str, table: TableOptions) -> str | None:
     """The format of a file; None where ``auto`` cannot tell. A text of columns is a table."""
     if format != "auto":
         return format
-    kind = SUFFIXES.get(file.suffix)
+    kind = SUFFIXES.get(suffix_of(path))
     if kind == "txt" and table != AS_USUAL:
         return "csv" if table.delimiter == "," else "tsv"
     return kind
@@ -198,9 +204,10 @@ def form_facts(file: SourceFile, kind: str | None, table: TableOptions) -> Seque
 
 
 def _unknown_format(file: SourceFile, place: str | None) -> CaptionSourceError:
-    if file.suffix in ("xlsx", "xls", "ods"):
+    suffix = suffix_of(file.path)
+    if suffix in ("xlsx", "xls", "ods"):
         return CaptionSourceError(f"{file.shown} is a spreadsheet: save it as CSV in UTF-8")
-    ending = file.suffix and f".{file.suffix}"
+    ending = suffix and f".{suffix}"
     known = ", ".join([*FORMATS, HUGGINGFACE])
     return CaptionSourceError(
         f"{file.shown}: cannot tell the format of captions from the ending {ending!r}; "

@@ -41,7 +41,7 @@ from synthvlm.captions.readers.parts import (
     find_parts,
     folder_at,
     form_facts,
-    kind_of_file,
+    kind_of_path,
     place_of,
     unreadable,
 )
@@ -216,7 +216,7 @@ def source_digest(
         return hub_digest(path, split, subset, revision)
     digests = []
     for file in find_files(path):
-        kind = kind_of_file(file, format, table)
+        kind = kind_of_path(file.path, format, table)
         try:
             digest = file.digest(is_large=kind in ("webdataset", "images"))
             facts = form_facts(file, kind, table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -138,13 +137,15 @@ def limited_captions(
         say: Takes lines for people.
     """
     from synthvlm.captions.readers.appearance import Appearance
-    from synthvlm.captions.readers.records import AS_USUAL, Fields
+    from synthvlm.captions.readers.parts import kind_of_path
+    from synthvlm.captions.readers.records import Fields
 
     left = recipe.limit
     for number, source in enumerate(recipe.sources):
-        is_table = reader_arguments(source)["table"] != AS_USUAL
-        is_txt = source.format == "auto" and re.search(r"\.txt(\.\w+)?$", source.path) is not None
-        appearance = Appearance(are_lines=source.format == "txt" or (is_txt and not is_table))
+        table = reader_arguments(source)["table"]
+        appearance = Appearance(
+            are_lines=kind_of_path(source_path(source), source.format, table) == "txt"
+        )
         for caption in appearance.watched(islice(read(source, left), left)):
             left = left and left - 1
             yield caption
