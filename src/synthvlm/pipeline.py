@@ -25,6 +25,7 @@ from synthvlm.run_folder.folder import PIPED, RECIPE_FILE, RunFolder
 if TYPE_CHECKING:
     from synthvlm.engines.base import Engine
     from synthvlm.progress.display import Progress
+    from synthvlm.run_folder.folder import Marker
     from synthvlm.run_folder.storage import Clock
     from synthvlm.stages.generation.models import Models
     from synthvlm.stages.summary import StageSummary
@@ -125,19 +126,24 @@ class Pipeline:
         summaries = [self._finished(measure(run, self.recipe, self._progress, digests))]
         measures = run.markers("measure")
         curated = curate(run, self.recipe, measures, self._progress)
+        captions = run.markers("curate")
         details = funnel_lines(run, self.recipe, curated.counts)
         if not curated.reused:
-            captions = run.markers("curate")
             details += bound_lines(run, self.recipe, captions)
             for note in language_notes(run, self.recipe, captions):
                 self._progress.note(note)
         summaries.append(self._finished(curated, details))
         if until != "curate":
-            self._after_curation(until, summaries, replace_images=replace_images)
+            self._after_curation(until, captions, summaries, replace_images=replace_images)
         return summaries
 
     def _after_curation(
-        self, until: str, summaries: list[StageSummary], *, replace_images: bool
+        self,
+        until: str,
+        captions: dict[int, Marker],
+        summaries: list[StageSummary],
+        *,
+        replace_images: bool,
     ) -> None:
         from synthvlm.stages.current import check_none_gone, present_shards
         from synthvlm.stages.export import export
@@ -148,23 +154,20 @@ class Pipeline:
         run, progress = self.folder, self._progress
         self._fix_dtype()
         self._write_recipe()
-        captions = run.markers("curate")
         load = self._load_models or Models.load
-        generated_summary = self._finished(
-            generate(
-                run,
-                self.recipe,
-                self._engine,
-                captions,
-                progress,
-                load,
-                replace_images=replace_images,
-            )
+        summary = generate(
+            run,
+            self.recipe,
+            self._engine,
+            captions,
+            progress,
+            load,
+            replace_images=replace_images,
         )
-        summaries.append(generated_summary)
+        summaries.append(self._finished(summary))
         if until == "generate":
             return
-        lost = generated_summary.set_aside
+        lost = summary.set_aside
         generated = present_shards(captions, run.markers("generate"), lost)
         check_none_gone(captions, generated, lost)
         summaries.append(self._finished(select(run, self.recipe, generated, progress)))

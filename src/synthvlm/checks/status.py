@@ -9,13 +9,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.errors import RunFolderError
 from synthvlm.pipeline import open_run
 from synthvlm.progress.stage_state import StageState, duration, set_aside, set_aside_notices
 from synthvlm.run_folder.marker import marker_name, rule_of_stage, source_of_stage, stage_of
@@ -35,8 +32,6 @@ _STAGES = ("measure", "curate", "calibrate", "generate", "select", "export")
 #: complete.
 _WHOLE = {"measure": "sources", "export": "dataset"}
 _REPORT = "report/index.html"
-#: Markers are read in parallel: an object store takes tens of milliseconds for each.
-_READERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +288,7 @@ class _DoneMarkers:
     """The done-markers of a run that count, from one listing."""
 
     def __init__(self, run: RunFolder, recipe: Recipe, work: CurrentWork | None) -> None:
-        self._run, self._recipe = run, recipe
+        self._run, self._recipe, self._work = run, recipe, work
         self._outdated = None if work is None else work.outdated
         names: dict[str, list[str]] = {}
         for name in run.listing("done"):
@@ -353,35 +348,22 @@ class _DoneMarkers:
         """Count candidates by the facts of all markers; None before curation."""
         if not self._done["curate"]:
             return None
+        work, run = self._work, self._run
+        captions = run.markers("curate") if work is None else work.captions
+        generated = run.markers("generate") if work is None else work.generated
         done = total = failed = 0
-        generated = self._facts("generate")
-        for shard, facts in self._facts("curate").items():
-            expected = int(facts.get("kept", 0)) * self._recipe.generation.candidates
+        for shard, marker in captions.items():
+            expected = int(marker.facts.get("kept", 0)) * self._recipe.generation.candidates
             total += expected
             if shard in generated:
                 rows, lost, pending = (
-                    int(generated[shard].get(name, 0))
+                    int(generated[shard].facts.get(name, 0))
                     for name in ("candidates", "failed", "pending")
                 )
                 # There are more if the recipe has asked for more candidates before.
                 done += max(0, min(rows - lost - pending, expected))
                 failed += lost
         return Candidates(done, total, failed)
-
-    def _facts(self, stage: str) -> dict[str, Mapping[str, Any]]:
-        """The facts of a stage's markers, by file name."""
-
-        def read(name: str) -> Mapping[str, Any]:
-            # A running run may have removed it by now; a damaged one counts for nothing.
-            with suppress(RunFolderError, ValueError, KeyError, TypeError):
-                facts = json.loads(self._run.read(name))["facts"]
-                return facts if isinstance(facts, dict) else {}
-            return {}
-
-        names = self._names.get(stage, ())
-        with ThreadPoolExecutor(_READERS) as readers:
-            facts = readers.map(read, names)
-            return {posixpath.basename(name): of for name, of in zip(names, facts, strict=True)}
 
 
 def _drop_outdated(names: dict[str, list[str]], work: CurrentWork) -> None:

@@ -22,10 +22,9 @@ from synthvlm.checks.snapshot import Snapshot
 from synthvlm.errors import SynthVLMError
 from synthvlm.pipeline import open_run
 from synthvlm.progress.display import Progress, SilentProgress
-from synthvlm.progress.stage_state import set_aside
 from synthvlm.run_folder.folder import RECIPE_FILE
 from synthvlm.run_folder.marker import marker_name, rule_of_stage, source_of_stage
-from synthvlm.stages.current import present_shards
+from synthvlm.stages.current import lost_shards, present_shards
 from synthvlm.stages.export import PARTS_FOLDER
 from synthvlm.stages.fingerprints import selection_fingerprint
 from synthvlm.stages.generation.generate import FOLDERS as GENERATE_FOLDERS
@@ -225,10 +224,8 @@ class _Verifier:
     def _read_generated(self) -> None:
         """Read the markers that the selection depends on."""
         checked = self.checked
-        events = set_aside(self._run.events())
-        lost = [int(event["shard"]) for event in events if event.get("stage") == "generate"]
         checked.generated = present_shards(
-            checked.markers("curate"), checked.markers("generate"), lost
+            checked.markers("curate"), checked.markers("generate"), lost_shards(self._run.events())
         )
 
     def _has_all_records(self) -> bool:

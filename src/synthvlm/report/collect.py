@@ -20,7 +20,7 @@ from synthvlm.report.curation import (
 from synthvlm.report.gallery import Part, build_gallery
 from synthvlm.report.pairs import Candidates, join_selection, read_candidates, scores_of
 from synthvlm.stages.curation.curate import NEAR_DUPLICATE
-from synthvlm.stages.current import present_shards
+from synthvlm.stages.current import lost_shards, present_shards
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -95,8 +95,7 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
     """Read what a run has done so far; what is missing becomes a notice."""
     markers = {stage: run.markers(stage) for stage in _STAGES}
     events = run.events()
-    lost = [int(e["shard"]) for e in set_aside(events) if e.get("stage") == _GENERATE]
-    markers[_GENERATE] = present_shards(markers["curate"], markers[_GENERATE], lost)
+    markers[_GENERATE] = present_shards(markers["curate"], markers[_GENERATE], lost_shards(events))
     events = [event for event in events if _is_present(event, markers[_GENERATE])]
     notices = _missing(markers)
     funnel = read_funnel(run, recipe, markers["curate"]) if markers["curate"] else None

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["CurrentWork", "Outdated", "check_none_gone", "present_shards"]
+__all__ = ["CurrentWork", "Outdated", "check_none_gone", "lost_shards", "present_shards"]
 
 
 def present_shards(
@@ -62,6 +62,11 @@ def present_shards(
     """
     lost = set(lost)
     return {n: m for n, m in sorted(generated.items()) if n in captions and n not in lost}
+
+
+def lost_shards(events: Iterable[Mapping[str, Any]]) -> set[int]:
+    """Shards of the stage generate that are set aside, given the events of a run."""
+    return {int(event["shard"]) for event in set_aside(events) if event.get("stage") == "generate"}
 
 
 def check_none_gone(
@@ -107,17 +112,18 @@ class CurrentWork:
         self.measures = run.markers("measure")
         self.captions = {n: m for n, m in run.markers("curate").items() if n in self.measures}
         self._calibration = run.marker("calibrate", 0)
+        #: Of any captions, those beyond a lowered limit too.
+        self._all_generated = run.markers("generate")
         self.generated = {
             shard: marker
-            for shard, marker in present_shards(self.captions, run.markers("generate"), ()).items()
+            for shard, marker in present_shards(self.captions, self._all_generated, ()).items()
             if self._is_of(marker, self.captions[shard])
         }
 
     @cached_property
     def lost(self) -> set[int]:
         """Shards of the stage generate that are set aside."""
-        events = set_aside(self._run.events())
-        return {int(event["shard"]) for event in events if event.get("stage") == "generate"}
+        return lost_shards(self._run.events())
 
     @cached_property
     def exported(self) -> dict[int, Marker]:
@@ -154,11 +160,15 @@ class CurrentWork:
         return None
 
     def _has_lost_files(self, stage: str) -> bool:
-        present = {"measure": self.measures, "curate": self.captions}.get(stage)
-        if stage == "generate":
-            present = self._run.markers(stage)
+        shards = {
+            "measure": self.measures,
+            "curate": self.captions,
+            "generate": self._all_generated,
+        }
+        if stage not in shards:
+            return False
         listed = {shard_of(name) for name in self._run.listing(f"done/{stage}")}
-        return present is not None and bool(listed - present.keys())
+        return bool(listed - shards[stage].keys())
 
     def _measure(self) -> str | None:
         total = self._run.marker("sources", 0)

@@ -79,21 +79,8 @@ def generate(
     context = GenerationContext(run, recipe, load_models, image_dependencies(recipe))
     done = run.markers(STAGE)
     calibration = calibrate(context, engine, partial(_sample, context, captions, done), progress)
-    # Candidates of each shard, and the shards that are as they should be.
-    sizes: dict[int, int] = {}
-    current: set[int] = set()
-    for shard, marker in captions.items():
-        prompts = read_prompts(run, marker, context.image_fingerprint)
-        sizes[shard] = len(prompts) * recipe.generation.candidates
-        expected = shard_fingerprint(
-            recipe,
-            context.image_fingerprint,
-            calibration.thresholds,
-            prompts,
-            calibration.sample,
-        )
-        if _is_current(done.get(shard), expected):
-            current.add(shard)
+    job = GenerationJob(context, captions, calibration)
+    sizes, current = _sizes_and_current(job, done)
     stale = [shard for shard in captions if shard not in current]
     stored = {shard: done[shard] for shard in stale if shard in done}
     if not replace_images:
@@ -101,7 +88,6 @@ def generate(
     _announce_repeated(context, list(stored.values()), progress)
     progress.start(STAGE, sum(sizes.values()), "candidates", sum(sizes[n] for n in current))
     totals = _Totals(run, recipe, sizes, progress)
-    job = GenerationJob(context, captions, calibration)
     with closing(engine.run(job, stale, progress)) as updates:
         for update in updates:
             totals.record(update)
@@ -119,6 +105,24 @@ def generate(
     return StageSummary(
         STAGE, len(captions), len(current), totals.counts, seconds, totals.waited, lost
     )
+
+
+def _sizes_and_current(
+    job: GenerationJob, done: Mapping[int, Marker]
+) -> tuple[dict[int, int], set[int]]:
+    """How many candidates each shard has, and the shards that are up to date."""
+    context, calibration = job.context, job.calibration
+    recipe, shared = context.recipe, context.image_fingerprint
+    sizes, current = {}, set()
+    for shard, captions in job.captions.items():
+        prompts = read_prompts(context.run, captions, shared)
+        sizes[shard] = len(prompts) * recipe.generation.candidates
+        expected = shard_fingerprint(
+            recipe, shared, calibration.thresholds, prompts, calibration.sample
+        )
+        if _is_current(done.get(shard), expected):
+            current.add(shard)
+    return sizes, current
 
 
 def _sample(
