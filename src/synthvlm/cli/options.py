@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
-from synthvlm.errors import RecipeError
+from synthvlm.errors import RecipeError, RunFolderError
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -174,8 +174,6 @@ def check_lasting(url: str) -> None:
     Raises:
         RunFolderError: It is kept in memory.
     """
-    from synthvlm.errors import RunFolderError
-
     if url.partition("://")[:2] == ("memory", "://"):
         raise RunFolderError(
             f"{url} is in the memory of this command, and gone when it ends: name a folder or a "

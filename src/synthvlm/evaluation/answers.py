@@ -75,23 +75,20 @@ def chosen_letter(answer: str, choices: Sequence[str]) -> str:
         answer: A model's.
         choices: Their texts, at most 26.
     """
-    for text in (answer, _unwrapped(answer)):
-        same = [n for n, choice in enumerate(choices) if _folded(choice) == _folded(text)]
-        if len(same) == 1 and not _alone(text, len(choices)):
-            return _letter(same[0])
-    text = _unwrapped(answer)
-    alone = _alone(text, len(choices))
-    if alone:
-        return alone
-    if sorted(_folded(choice) for choice in choices) == ["no", "yes"]:
-        meant = yes_or_no(text) if not _LETTER.match(text.lstrip(" ([")) else ""
-        for n, choice in enumerate(choices):
-            if meant and _folded(choice) == meant:
-                return _letter(n)
+    text, folded = _unwrapped(answer), [_folded(choice) for choice in choices]
+    for form in (answer, text):
+        if folded.count(_folded(form)) == 1 and not _alone(form, len(choices)):
+            return _letter(folded.index(_folded(form)))
+    if letter := _alone(text, len(choices)):
+        return letter
+    if sorted(folded) == ["no", "yes"] and not _LETTER.match(text.lstrip(" ([")):
+        verdict = yes_or_no(text)
+        if verdict:
+            return _letter(folded.index(verdict))
     conclusion = _CONCLUSION.match(text)
-    is_said = conclusion is not None and text[conclusion.end() :].strip()
-    meant_choices = _meant(text, choices, conclusion.end() if conclusion and is_said else 0)
-    return _letter(meant_choices.pop()) if len(meant_choices) == 1 else ""
+    begin = conclusion.end() if conclusion and text[conclusion.end() :].strip() else 0
+    meant = _meant(text, choices, begin)
+    return _letter(meant.pop()) if len(meant) == 1 else ""
 
 
 def _meant(text: str, choices: Sequence[str], begin: int) -> set[int]:

@@ -25,15 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IGNORED",
-    "MISSING",
-    "UNREADABLE",
     "Collator",
     "Encoder",
     "Tokens",
     "chat_template",
     "check_image",
     "expand",
-    "open_image",
     "text_tokens",
 ]
 
@@ -191,12 +188,12 @@ def _trained(
     return flags[first] & ~empty, bool((first == last).all())
 
 
-MISSING = "its image file is missing"
-UNREADABLE = "its image file cannot be decoded"
+_MISSING = "its image file is missing"
+_UNREADABLE = "its image file cannot be decoded"
 _OUTSIDE = "its image file is a link out of the folder of images"
 
 
-def open_image(path: str) -> Image:
+def _open_image(path: str) -> Image:
     """The image as RGB; see ``decode_image`` for what is refused.
 
     Raises:
@@ -226,9 +223,9 @@ def check_image(path: str, folder: str) -> tuple[str | None, str]:
         data = read_image(path)
         decode_image(data)
     except FileNotFoundError:
-        return MISSING, ""
+        return _MISSING, ""
     except (OSError, ValueError, ImageProblem):
-        return UNREADABLE, ""
+        return _UNREADABLE, ""
     return None, hashlib.sha256(data).hexdigest()
 
 
@@ -284,7 +281,7 @@ class Collator:
         images = []
         for file in files:
             try:
-                images.append(open_image(file))
+                images.append(_open_image(file))
             except (OSError, ValueError) as error:
                 problem = getattr(error, "strerror", None) or first_line(error)
                 raise CaptionSourceError(
