@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from synthvlm.captions.readers.files import READ_ERRORS, SourceFile, find_files
+from synthvlm.captions.readers.files import READ_ERRORS, SourceFile, find_files, suffix_of
 from synthvlm.captions.readers.normalize import normalize
 from synthvlm.captions.readers.parts import Part, find_parts, place_of, unreadable
 from synthvlm.captions.readers.records import Fields, MissingColumnError
@@ -327,7 +327,7 @@ def _reason(part: Part, field: str) -> str:
 
 
 def _kind(file: SourceFile, format: str) -> str:
-    return file.suffix if format == "auto" else format
+    return suffix_of(file.path) if format == "auto" else format
 
 
 def _error(message: str) -> RecipeError:
