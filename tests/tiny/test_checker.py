@@ -109,3 +109,26 @@ def test_says_what_is_wrong() -> None:
 def test_empty_picture_matches_nothing() -> None:
     image = render([Scene((), "white")])[0]
     assert not check(image, Claim("one", ("star",), ("red",), 1))
+
+
+def test_without_looks_only_the_content_counts() -> None:
+    star = Thing("star", "red", 18, 32, 11)
+    circle = Thing("circle", "blue", 46, 32, 11)
+    claim = Claim("relation", ("star", "circle"), ("red", "blue"), 2, relation="left")
+    spoilt = [
+        Scene((star, replace(circle, wobble=1.2)), "mint"),
+        Scene((replace(star, stain="yellow"), circle), "mint"),
+        Scene((star, circle), "mint", stain="pink"),
+        Scene((star, circle, Thing("circle", "black", 32, 56, 3)), "mint"),
+    ]
+    others = [
+        replace(claim, shapes=("cross", "circle")),
+        replace(claim, colours=("red", "teal")),
+        replace(claim, relation="right"),
+        replace(claim, background="cream"),
+        Claim("one", ("star",), ("red",), 1),
+    ]
+    for image in render(spoilt):
+        assert not check(image, claim)
+        assert check(image, claim, looks=False)
+        assert not any(check(image, other, looks=False) for other in others)

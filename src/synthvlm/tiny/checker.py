@@ -3,6 +3,9 @@
 The picture is taken apart by colour into connected pieces, every piece is fitted with the five
 shapes, and the scene found that way is held against the claim. A piece that fits no shape well,
 or two about as well, is no shape.
+
+Without `looks` only the content is judged: stains, blotches, debris and uneven outlines are let
+pass, and whatever is there is taken for the nearest background, colour and shape.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ FOREGROUND: Final = 55.0
 DEBRIS: Final = 8  # pixels of stray foreground that are let pass
 EVENNESS: Final = 24.0  # what a pixel of the background may differ from its colour
 BLOTCH: Final = 40  # pixels of uneven background that are let pass
+PIECE: Final = 20  # pixels; what is smaller is debris
+THING: Final = 40  # pixels; half of the smallest thing: what is smaller is no content
 PURITY: Final = 0.95  # share of a piece's inner pixels which must have its colour
 # Mean distance of an outline from its template's, pixels: at most EDGE + EDGE_PER_PIXEL * radius,
 # and smaller by MARGIN than for any other shape.
@@ -64,37 +69,48 @@ class Sighting:
     edges: tuple[float, ...] = ()
 
 
-def check(image: npt.NDArray[np.uint8], claim: Claim) -> bool:
-    """True if the picture (64, 64, 3; RGB, 0 to 255) shows exactly what the claim says."""
-    sighting = see(image)
+def check(image: npt.NDArray[np.uint8], claim: Claim, *, looks: bool = True) -> bool:
+    """True if the picture (64, 64, 3; RGB, 0 to 255) shows exactly what the claim says.
+
+    Args:
+        image: The picture.
+        claim: What it should show.
+        looks: Whether malformed things and stained backgrounds count; False: only the content.
+    """
+    sighting = see(image, looks=looks)
     if sighting.scene is None or sighting.fault is not None:
         return False
     return holds(claim, sighting.scene)
 
 
-def see(image: npt.NDArray[np.uint8]) -> Sighting:
-    """Find the scene in a picture (64, 64, 3; RGB, 0 to 255)."""
+def see(image: npt.NDArray[np.uint8], *, looks: bool = True) -> Sighting:
+    """Find the scene in a picture (64, 64, 3; RGB, 0 to 255).
+
+    Args:
+        image: The picture.
+        looks: Whether to look for faults; False: nothing in the scene is marked as malformed.
+    """
     pixels = image.astype(np.float32)
     edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     ground = np.median(edge, axis=0)
     apart = np.linalg.norm(_BACKGROUND_RGB - ground, axis=1)
-    if apart.min() > BACKGROUND_TOLERANCE:
+    if looks and apart.min() > BACKGROUND_TOLERANCE:
         return Sighting(None, "background")
     background = list(BACKGROUNDS)[int(apart.argmin())]
     foreground = np.linalg.norm(pixels - ground, axis=2) > FOREGROUND
     away = ~ndimage.binary_dilation(foreground, np.ones((3, 3)), iterations=2)
     uneven = np.linalg.norm(pixels - ground, axis=2) > EVENNESS
-    if (uneven & away).sum() > BLOTCH:
+    if looks and (uneven & away).sum() > BLOTCH:
         return Sighting(None, "background")
     labels, count = ndimage.label(foreground, structure=np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    pieces = [i + 1 for i in range(count) if areas[i] > 20]
-    if areas.sum() - sum(areas[i - 1] for i in pieces) > DEBRIS:
+    pieces = [i + 1 for i in range(count) if areas[i] > (PIECE if looks else THING)]
+    if looks and areas.sum() - sum(areas[i - 1] for i in pieces) > DEBRIS:
         return Sighting(None, "debris")
     things: list[Thing] = []
     edges: list[float] = []
     for piece in pieces:
-        found = _identify(pixels, ground, labels == piece)
+        found = _identify(pixels, ground, labels == piece, looks)
         if found is None:
             return Sighting(None, "colour")
         things.append(found[0])
@@ -104,19 +120,19 @@ def see(image: npt.NDArray[np.uint8]) -> Sighting:
 
 
 def _identify(
-    pixels: Floats, ground: Floats, mask: npt.NDArray[np.bool_]
+    pixels: Floats, ground: Floats, mask: npt.NDArray[np.bool_], looks: bool
 ) -> tuple[Thing, float] | None:
     """The thing a piece shows and how far its outline is off; None if its colour is none."""
     inside = ndimage.binary_erosion(mask)
     if inside.sum() < 6:
         inside = mask
     apart = np.linalg.norm(_COLOUR_RGB - np.median(pixels[inside], axis=0), axis=1)
-    if apart.min() > COLOUR_TOLERANCE:
+    if looks and apart.min() > COLOUR_TOLERANCE:
         return None
     name = list(COLOURS)[int(apart.argmin())]
     colour = _COLOUR_RGB[int(apart.argmin())]
     pure = np.linalg.norm(pixels[inside] - colour, axis=1) < 1.3 * COLOUR_TOLERANCE
-    if pure.mean() < PURITY:
+    if looks and pure.mean() < PURITY:
         return None
     # How much of a pixel is thing, on the line from the background's colour to the thing's.
     line = colour - ground
@@ -125,7 +141,7 @@ def _identify(
     fitted = [_fit(name, shape, alpha) for shape in range(len(SHAPES))]
     fitted.sort(key=lambda pair: pair[1])
     (thing, edge), (_, second) = fitted[:2]
-    if edge > EDGE + EDGE_PER_PIXEL * thing.radius or second - edge < MARGIN:
+    if looks and (edge > EDGE + EDGE_PER_PIXEL * thing.radius or second - edge < MARGIN):
         thing = Thing(thing.shape, name, thing.x, thing.y, thing.radius, wobble=1.0)
     return thing, edge
 
