@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING
 from synthvlm.data import (
     Candidate,
     Pair,
-    Preview,
     candidate_seed,
     candidate_table,
-    is_sampled,
     pair_schema,
     preview_schema,
     table_of,
@@ -25,10 +23,10 @@ from synthvlm.data import (
 from synthvlm.stages.fingerprints import UNFINISHED, shard_fingerprint
 from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.calibrate import Calibration
-from synthvlm.stages.generation.candidate_plan import CandidatePlan, Key, rank, reusable_row, row_of
-from synthvlm.stages.generation.pixels import decode, encoding_fact, pair_of, thumbnail
+from synthvlm.stages.generation.candidate_plan import CandidatePlan, Key, reusable_row, row_of
 from synthvlm.stages.generation.prompts import STAGE, ShardCaptions
 from synthvlm.stages.generation.requests import GenerationRequest, Prompt, ScoredImage
+from synthvlm.stages.generation.shard_images import ShardImages
 from synthvlm.stages.generation.stored_images import CANDIDATE_FOLDERS, PAIR_FOLDERS, PreviousShard
 
 if TYPE_CHECKING:
@@ -75,17 +73,19 @@ class ShardAttempt:
         self._captions = captions
         self._batch_generator, self._progress = batch_generator, progress
         self._prompts = {prompt.id: prompt for prompt in prompts}
-        share = recipe.report.preview_share
-        self._previewed = {prompt.id for prompt in prompts if is_sampled(prompt.id, share)}
         self._thresholds, self._sample = calibration.thresholds, calibration.sample
-        self._calibrated, self._calibrated_pairs = calibration.candidates, calibrated_pairs
+        self._calibrated = calibration.candidates
         self._count = recipe.generation.candidates
-        self._encoding = encoding_fact(recipe.generation.image)
         known = self._known_rows()
         self._plan = CandidatePlan(list(self._prompts), self._count, self._thresholds, known)
-        self._best: dict[str, ScoredImage] = {}
-        self._pairs: dict[str, Future[Pair]] = {}
-        self._previews = {key: previous.previews[key] for key in known if key in previous.previews}
+        self._images = ShardImages(
+            recipe,
+            self._plan,
+            previous,
+            calibration,
+            calibrated_pairs,
+            batch_generator.in_background,
+        )
         self._pending: Future[list[ScoredImage]] | None = None
         self.counts = dict.fromkeys(COUNTS, 0)
         self.counts["carried"] = len(known)
@@ -137,13 +137,11 @@ class ShardAttempt:
             self.counts[status] = sum(row.status == status for row in rows)
         self.counts["pending"] += self._pending_winners
         self.counts["skipped"] = sum(row.status == "skipped" for row in rows)
-        pairs = [self._pairs[id] for id in self._prompts if id in self._pairs]
+        pairs, previews = self._images.finished_pairs(self._prompts), self._images.previews
         tables = {
             "candidates": candidate_table(rows, list(self._recipe.scorers)),
-            "pairs": table_of([pair.result() for pair in pairs], pair_schema()),
-            "previews": table_of(
-                [self._previews[key] for key in sorted(self._previews)], preview_schema()
-            ),
+            "pairs": table_of(pairs, pair_schema()),
+            "previews": table_of([previews[key] for key in sorted(previews)], preview_schema()),
         }
         tables |= self._unused_tables()
         files = [
@@ -172,7 +170,7 @@ class ShardAttempt:
             "truncated": len({row.caption_id for row in rows if row.truncated}),
             "prompt_truncated": len({row.caption_id for row in rows if row.prompt_truncated}),
             "irreproducible": sum(row.score is not None and not row.reproducible for row in rows),
-            "encoding": self._encoding,
+            "encoding": self._images.encoding,
             "depends": dict(self._context.image_dependencies),
         }
 
@@ -194,7 +192,7 @@ class ShardAttempt:
         pairs = [
             pair
             for key, pair in previous.pairs.items()
-            if key in keys and previous.encoding == self._encoding
+            if key in keys and previous.encoding == self._images.encoding
         ]
         candidates, images = CANDIDATE_FOLDERS[1], PAIR_FOLDERS[1]
         return {
@@ -230,29 +228,11 @@ class ShardAttempt:
             self._pending = None
 
     def _record_image(self, image: ScoredImage) -> None:
-        id, row = image.request.id, self._row_of(image)
-        is_complete = self._plan.record(row)
-        if image.pixels is not None:
-            best = self._best.get(id)
-            if best is None or rank(row) < rank(self._plan.rows[id][best.request.index]):
-                self._best[id] = image
-            if id in self._previewed:
-                self._previews[id, row.index] = Preview(id, row.index, thumbnail(image.pixels))
+        is_complete = self._plan.record(self._row_of(image))
+        self._images.add(image)
         if is_complete:
             # Encoded as soon as its caption is complete, so that pixels never pile up.
-            self._encode_if_winner(id)
-
-    def _encode_if_winner(self, id: str) -> None:
-        """Encode the best image of a caption if it is the winner, else release it."""
-        best = self._best.get(id)
-        if best is None:
-            return
-        # An image that cannot be made again is kept: its caption may yet need it.
-        wins = best.request.index == self._plan.winner(id)
-        if wins:
-            self._pairs[id] = self._batch_generator.in_background(self._encode, best)
-        if wins or best.reproducible:
-            del self._best[id]
+            self._images.encode_if_winner(image.request.id)
 
     def _regenerate(self, keys: Sequence[Key]) -> None:
         """Generate winners again whose pixels were not kept.
@@ -267,8 +247,7 @@ class ShardAttempt:
             for image in self._batch_generator.generate(requests).result():
                 row = self._plan.rows[image.request.id][image.request.index]
                 if row.status == "ok" and image.pixels is not None and image.reproducible:
-                    pair = self._batch_generator.in_background(self._encode, image)
-                    self._pairs[image.request.id] = pair
+                    self._images.encode(image)
                 else:
                     self._record_image(image)
             self.counts["regenerated"] += len(requests)
@@ -279,51 +258,21 @@ class ShardAttempt:
         for id in self._prompts:
             if not self._plan.is_caption_complete(id):
                 continue
-            self._encode_if_winner(id)
+            self._images.encode_if_winner(id)
             winner = self._plan.winner(id)
-            if winner is None or id in self._pairs:
-                continue
-            stored_pair = self._stored_pair((id, winner))
-            if stored_pair is not None:
-                self._pairs[id] = Future()
-                self._pairs[id].set_result(stored_pair)
-                self._best.pop(id, None)
-            else:
+            if winner is not None and not self._images.has_winner(id, winner):
                 missing.append((id, winner))
         return missing
 
-    def _stored_pair(self, key: Key) -> Pair | None:
-        """The image of a winner that an earlier attempt, or the calibration, has encoded."""
-        if key in self._previous.pairs and self._previous.encoding == self._encoding:
-            return self._previous.pairs[key]
-        calibrated = self._calibrated.get(key)
-        # Where the seed does not determine the image, its scores tell whether it is the same.
-        if calibrated is None or calibrated.scores != self._plan.rows[key[0]][key[1]].scores:
-            return None
-        return self._calibrated_pairs.get(key)
-
     def _mark_winners(self) -> None:
         for id in self._prompts:
-            self._encode_if_winner(id)
+            self._images.encode_if_winner(id)
             winner = self._plan.winner(id)
-            if winner is None or id not in self._pairs:
+            if winner is None or id not in self._images.pairs:
                 continue
             rows = self._plan.rows[id]
             rows[winner] = replace(rows[winner], chosen=True)
-            self._previews.pop((id, winner), None)
-            self._preview_previous_winner(id, winner)
-
-    def _preview_previous_winner(self, id: str, winner: int) -> None:
-        """Keep a thumbnail of an earlier winner that lost, as of any loser of a sampled caption."""
-        if id not in self._previewed:
-            return
-        for index, row in self._plan.rows[id].items():
-            pair = self._previous.pairs.get((id, index))
-            previous = self._previous.candidates.get((id, index))
-            if pair is None or previous is None or previous.fingerprint != row.fingerprint:
-                continue
-            if row.status == "ok" and index != winner and (id, index) not in self._previews:
-                self._previews[id, index] = Preview(id, index, thumbnail(decode(pair.image)))
+            self._images.preview_losers(id, winner)
 
     def _final_rows(self, id: str) -> list[Candidate]:
         """All rows of a caption; candidates that were not needed and are not there, ``skipped``."""
@@ -337,9 +286,6 @@ class ShardAttempt:
         """The row of a candidate that was not generated."""
         seed, image = self._request((id, index)).seed, self._prompts[id].fingerprint
         return Candidate(id, index, seed, status, image, problem=problem)
-
-    def _encode(self, image: ScoredImage) -> Pair:
-        return pair_of(image, self._recipe.generation.image)
 
     def _report_progress(self) -> None:
         """Report how many candidates need no more work."""

@@ -1,0 +1,125 @@
+"""The images of a shard: pixels until a caption's winner is known, then its encoded image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from synthvlm.data import Pair, Preview, is_sampled
+from synthvlm.stages.generation.candidate_plan import CandidatePlan, Key, rank
+from synthvlm.stages.generation.pixels import decode, encoding_fact, pair_of, thumbnail
+
+if TYPE_CHECKING:
+    from synthvlm.recipe import Recipe
+    from synthvlm.stages.generation.calibrate import Calibration
+    from synthvlm.stages.generation.requests import ScoredImage
+    from synthvlm.stages.generation.stored_images import PreviousShard
+
+__all__ = ["ShardImages"]
+
+
+class ShardImages:
+    """Holds the best image of each caption, encodes it once it has won, and makes thumbnails.
+
+    Attributes:
+        encoding: How winners are encoded, see ``pixels.encoding_fact``.
+        pairs: The winner of each caption, by its id.
+        previews: Thumbnails of losing candidates.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        plan: CandidatePlan,
+        previous: PreviousShard,
+        calibration: Calibration,
+        calibrated_pairs: Mapping[Key, Pair],
+        in_background: Callable[..., Future[Any]],
+    ) -> None:
+        """Hold nothing yet.
+
+        Args:
+            recipe: The recipe.
+            plan: The candidates of the shard, as far as they are known.
+            previous: What an earlier attempt left.
+            calibration: The candidates of its sample.
+            calibrated_pairs: Best images of the sample, those that are encoded as they should be.
+            in_background: Does CPU work on another thread.
+        """
+        self._settings, self._plan, self._previous = recipe.generation.image, plan, previous
+        self._calibrated, self._calibrated_pairs = calibration.candidates, calibrated_pairs
+        self._in_background = in_background
+        self.encoding = encoding_fact(self._settings)
+        share = recipe.report.preview_share
+        self._previewed = {id for id in plan.rows if is_sampled(id, share)}
+        self._best: dict[str, ScoredImage] = {}
+        self.pairs: dict[str, Future[Pair]] = {}
+        known = ((id, index) for id, rows in plan.rows.items() for index in rows)
+        self.previews = {key: previous.previews[key] for key in known if key in previous.previews}
+
+    def add(self, image: ScoredImage) -> None:
+        """Hold an image, whose row is recorded, if it is the best of its caption so far."""
+        if image.pixels is None:
+            return
+        id, index = image.request.id, image.request.index
+        rows, best = self._plan.rows[id], self._best.get(id)
+        if best is None or rank(rows[index]) < rank(rows[best.request.index]):
+            self._best[id] = image
+        if id in self._previewed:
+            self.previews[id, index] = Preview(id, index, thumbnail(image.pixels))
+
+    def encode_if_winner(self, id: str) -> None:
+        """Encode the best image of a caption if it is the winner, else release it."""
+        best = self._best.get(id)
+        if best is None:
+            return
+        # An image that cannot be made again is kept: its caption may yet need it.
+        wins = best.request.index == self._plan.winner(id)
+        if wins:
+            self.encode(best)
+        if wins or best.reproducible:
+            del self._best[id]
+
+    def encode(self, image: ScoredImage) -> None:
+        """Encode a winner."""
+        self.pairs[image.request.id] = self._in_background(pair_of, image, self._settings)
+
+    def has_winner(self, id: str, winner: int) -> bool:
+        """Whether the winner of a caption is encoded, here or by an earlier attempt."""
+        if id in self.pairs:
+            return True
+        stored_pair = self._stored_pair((id, winner))
+        if stored_pair is None:
+            return False
+        self.pairs[id] = Future()
+        self.pairs[id].set_result(stored_pair)
+        self._best.pop(id, None)
+        return True
+
+    def _stored_pair(self, key: Key) -> Pair | None:
+        """The image of a winner that an earlier attempt, or the calibration, has encoded."""
+        if key in self._previous.pairs and self._previous.encoding == self.encoding:
+            return self._previous.pairs[key]
+        calibrated = self._calibrated.get(key)
+        # Where the seed does not determine the image, its scores tell whether it is the same.
+        if calibrated is None or calibrated.scores != self._plan.rows[key[0]][key[1]].scores:
+            return None
+        return self._calibrated_pairs.get(key)
+
+    def finished_pairs(self, ids: Iterable[str]) -> list[Pair]:
+        """The encoded winners, in the order of their captions."""
+        return [self.pairs[id].result() for id in ids if id in self.pairs]
+
+    def preview_losers(self, id: str, winner: int) -> None:
+        """Keep thumbnails of a caption's losers only, an earlier winner that lost among them."""
+        self.previews.pop((id, winner), None)
+        if id not in self._previewed:
+            return
+        for index, row in self._plan.rows[id].items():
+            pair = self._previous.pairs.get((id, index))
+            previous = self._previous.candidates.get((id, index))
+            if pair is None or previous is None or previous.fingerprint != row.fingerprint:
+                continue
+            if row.status == "ok" and index != winner and (id, index) not in self.previews:
+                self.previews[id, index] = Preview(id, index, thumbnail(decode(pair.image)))
