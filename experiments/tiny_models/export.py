@@ -23,6 +23,7 @@ from experiments.tiny_models import (
     diffusion_model,
     language_model,
     options,
+    verifier_model,
 )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "write_clip",
     "write_language",
     "write_pipeline",
+    "write_verifier",
 ]
 
 _CARD = """---
@@ -152,6 +154,25 @@ def write_language(folder: Path, state: dict[str, Any]) -> None:
     model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(_LANGUAGE_CARD.format(rows=state["rows"]))
+
+
+def write_verifier(folder: Path, state: dict[str, Any]) -> None:
+    """Write the `LlavaForConditionalGeneration` of a verifier's checkpoint."""
+    assembled = verifier_model.build()
+    trainer = verifier_model.Trainer(assembled)
+    trainer.load_state_dict(state["averaged"])
+    assembled.model.half().save_pretrained(folder)
+    assembled.processor.save_pretrained(folder)
+    _write_card(
+        folder,
+        ("verifier --steps STEPS --decay-from STEP", "verifier --export FOLDER"),
+        library="transformers",
+        title="A small LLaVA that says whether a picture shows what is claimed",
+        what="A `LlavaForConditionalGeneration` that answers `Yes` or `No` to questions about a "
+        "picture, and writes the questions that check a caption. It started from the small CLIP's "
+        "vision tower and the small Llama.",
+        seen=f"{state['images']:,} of them",
+    )
 
 
 def _write_card(folder: Path, commands: tuple[str, ...], **facts: str) -> None:

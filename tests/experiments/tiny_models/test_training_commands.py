@@ -20,6 +20,7 @@ from experiments.tiny_models import (
     language,
     language_benchmark,
     restore,
+    verifier,
 )
 
 
@@ -43,6 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (autoencoder, ()),
         (clip, ("tokenizer", "autoencoder.pt")),
         (diffusion, ("tokenizer", "autoencoder.pt", "clip.pt")),
+        (verifier, ()),
     ],
 )
 def test_a_resumed_run_ends_as_an_unbroken_one(
