@@ -170,7 +170,7 @@ class Pipeline:
         lost = summary.set_aside
         generated = present_shards(captions, run.markers("generate"), lost)
         check_none_gone(captions, generated, lost)
-        summaries.append(self._finished(select(run, self.recipe, generated, progress)))
+        summaries.append(self._finished(select(run, self.recipe, captions, generated, progress)))
         if until == "select":
             return
         summaries.append(self._finished(export(run, self.recipe, captions, generated, progress)))

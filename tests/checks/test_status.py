@@ -18,12 +18,11 @@ from synthvlm.progress.display import SilentProgress, Tracker
 from synthvlm.recipe import Recipe
 from synthvlm.run_folder.folder import RECIPE_FILE, RunFolder, table_bytes
 from synthvlm.stages.curation.curate import totals
+from synthvlm.stages.data_set_fingerprints import data_set_fingerprint, selection_fingerprint
 from synthvlm.stages.fingerprints import (
     combined_fingerprint,
     content_fingerprint,
-    data_set_fingerprint,
     image_dependencies,
-    selection_fingerprint,
     shard_fingerprint,
     sources_fingerprint,
     text_rule_fingerprints,
@@ -70,8 +69,8 @@ def finish(run: RunFolder) -> None:
     captions, generated = run.markers("curate"), run.markers("generate")
     nothing = selection_schema(["clip", "ssim"]).empty_table()
     file = run.write(SELECTION_FILE, table_bytes(nothing))
-    run.commit("select", 0, selection_fingerprint(recipe(), generated), [file])
-    whole = data_set_fingerprint(recipe(), {}, totals(captions), generated)
+    run.commit("select", 0, selection_fingerprint(recipe(), captions, generated), [file])
+    whole = data_set_fingerprint(recipe(), {}, totals(captions), captions, generated)
     run.commit("dataset", 0, whole)
     run.write("report/index.html", b"<html>")
 

@@ -27,14 +27,13 @@ from synthvlm.scorers import SCORERS
 from synthvlm.selectors import Selector
 from synthvlm.stages.curation.resources import is_written
 from synthvlm.stages.curation.rules import model_rules_on
+from synthvlm.stages.data_set_fingerprints import part_fingerprints, selection_fingerprint
 from synthvlm.stages.fingerprints import (
     calibration_fingerprint,
     content_fingerprint,
     image_fingerprint,
     measured_fingerprint,
     model_rule_fingerprint,
-    part_fingerprints,
-    selection_fingerprint,
     shard_fingerprint,
     sources_fingerprint,
     text_rule_fingerprints,
@@ -358,7 +357,7 @@ def fingerprints(recipe: Recipe) -> dict[str, str]:
         "images": image_fingerprint(recipe),
         "choice": shard_fingerprint(recipe, "images", thresholds, [Prompt("id", "text", "x")]),
         "selection": selection_fingerprint(
-            recipe, {0: Marker("x", (StoredFile("candidates/x", 1, "checksum"),))}
+            recipe, {}, {0: Marker("x", (StoredFile("candidates/x", 1, "checksum"),))}
         ),
         "export": fingerprint(
             sorted(part_fingerprints(recipe, _Selected(recipe.export.images_per_folder)).items())  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ from synthvlm.generators import GENERATORS
 from synthvlm.recipe import Recipe
 from synthvlm.scorers import SCORERS
 from synthvlm.selectors import SELECTORS
-from synthvlm.stages.fingerprints import whole_fingerprint
+from synthvlm.stages.data_set_fingerprints import whole_fingerprint
 
 FILE = Path(__file__).with_name("reach_of_settings.txt")
 #: What it decides depends on the machine: which devices there are.
@@ -73,8 +73,8 @@ def test_the_recipes_have_every_setting_of_every_component(
     models = nested_settings(Recipe)
     for table in (RULES, SCORERS, GENERATORS, SELECTORS, EXPORTERS):
         models |= {table[name].Settings for name in table.names() if table.release(name) is None}
-    # The settings of exporters are plain values in recipes (export.options); sections are followed.
-    models -= {EXPORTERS[name].Settings for name in EXPORTERS.names()}
+    # Those of selectors and exporters are plain values in recipes (options); sections are followed.
+    models -= {table[n].Settings for table in (SELECTORS, EXPORTERS) for n in table.names()}
     sections = {
         (model, name)
         for model in models

@@ -456,3 +456,18 @@ def test_a_run_without_clip(run: Runs) -> None:
     assert len(rows) == len(CAPTIONS)
     assert {(row["image_embedding"], row["text_embedding"]) for row in rows} == {(None, None)}
     assert "CLIPScore" not in (run.out / "dataset" / "README.md").read_text()
+
+
+def test_the_score_of_a_plugin_is_a_field_of_quotas(run: Runs) -> None:
+    """Nine pairs, of which the less colourful half and the others get the same number."""
+    result = run(
+        "",
+        "selection={method: quotas, top_n: 4, "
+        "options: {field: colourfulness_score, bins: 2, shares: equal}}",
+    )
+    assert result.exit_code == 0, result.output
+    every = sorted(row["colourfulness_score"] for row in run.rows() if row["chosen"])
+    table = pq.read_table(run.out / "selection.parquet")
+    values = table["colourfulness_score"].to_pylist()
+    # The score is this number alone: the best two of the upper half, and of the lower one.
+    assert values == [every[8], every[7], every[3], every[2]]

@@ -19,8 +19,8 @@ from synthvlm.errors import RunFolderError
 from synthvlm.pipeline import open_run
 from synthvlm.recipe import Recipe
 from synthvlm.run_folder.folder import RunFolder
+from synthvlm.stages.data_set_fingerprints import whole_fingerprint
 from synthvlm.stages.data_set_folder import DataSetFolder, Listing
-from synthvlm.stages.fingerprints import whole_fingerprint
 
 COMMAND = [
     "export",

@@ -47,7 +47,7 @@ def test_losers_of_one_shard_are_in_memory(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(RunFolder, "read_table", watched)
     recipe = Recipe.load("tiny", overrides=["selection.top_fraction=0.5"])
-    summary = select(run, recipe, run.markers("generate"), SilentProgress())
+    summary = select(run, recipe, {}, run.markers("generate"), SilentProgress())
     assert len(alive) == 6
     assert most == 1
     assert summary.counts == {"pairs": 120, "selected": 60}
@@ -65,7 +65,7 @@ def test_what_is_up_to_date_is_left_alone_and_a_change_of_settings_selects_again
 
     def selected(share: float) -> StageSummary:
         recipe = Recipe.load("tiny", overrides=[f"selection.top_fraction={share}"])
-        return select(run, recipe, run.markers("generate"), SilentProgress())
+        return select(run, recipe, {}, run.markers("generate"), SilentProgress())
 
     def state() -> tuple[bytes, int]:
         file = tmp_path / "selection.parquet"

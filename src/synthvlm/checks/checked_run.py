@@ -11,12 +11,12 @@ from synthvlm.checks.snapshot import Flaw, Snapshot, table
 from synthvlm.errors import SynthVLMError
 from synthvlm.run_folder.marker import Marker, marker_name
 from synthvlm.stages.curation.written import stages_of
+from synthvlm.stages.data_set_fingerprints import part_fingerprints
 from synthvlm.stages.fingerprints import (
     calibration_fingerprint,
     content_fingerprint,
     image_fingerprint,
     measured_fingerprint,
-    part_fingerprints,
     text_rule_fingerprints,
     written_fingerprint,
 )

@@ -30,10 +30,10 @@ from synthvlm.data import (
 )
 from synthvlm.run_folder.marker import Marker, rule_of_stage
 from synthvlm.stages.curation.rules import model_rules_on
+from synthvlm.stages.data_set_fingerprints import selection_fingerprint
 from synthvlm.stages.fingerprints import (
     model_measure_fingerprint,
     model_rule_fingerprint,
-    selection_fingerprint,
     sources_fingerprint,
     verdicts_fingerprint,
 )
@@ -304,7 +304,8 @@ class CandidateChecks:
         """The selection is up to date, and holds winners only, each once."""
         run = self._run
         expected = run.fingerprint(
-            "select", lambda: selection_fingerprint(run.recipe, run.generated)
+            "select",
+            lambda: selection_fingerprint(run.recipe, run.markers("curate"), run.generated),
         )
         shard.is_current(expected, "the candidates, or the settings of selection, have changed")
         if shard.findings:

@@ -25,8 +25,8 @@ from synthvlm.progress.display import Progress, SilentProgress
 from synthvlm.run_folder.folder import RECIPE_FILE
 from synthvlm.run_folder.marker import marker_name, rule_of_stage, source_of_stage
 from synthvlm.stages.current import lost_shards, present_shards
+from synthvlm.stages.data_set_fingerprints import selection_fingerprint
 from synthvlm.stages.export import PARTS_FOLDER
-from synthvlm.stages.fingerprints import selection_fingerprint
 from synthvlm.stages.generation.generate import FOLDERS as GENERATE_FOLDERS
 
 if TYPE_CHECKING:
@@ -275,7 +275,9 @@ class _Verifier:
         checked = self.checked
         selection = self._snapshot.marker(_SELECT, 0)
         try:
-            expected = selection_fingerprint(checked.recipe, checked.generated)
+            expected = selection_fingerprint(
+                checked.recipe, checked.markers("curate"), checked.generated
+            )
             if selection is None or selection.fingerprint != expected:
                 return None
             return checked.expected.parts(checked.markers("curate"), checked.generated)

@@ -19,7 +19,7 @@ from synthvlm.pipeline import Pipeline
 from synthvlm.planning.clock import StageClock, TimedBatch, full_batches
 from synthvlm.planning.disk import FileSizes, rows_of
 from synthvlm.planning.sample_captions import CURATION, curate_sample, read_pool, recipe_for
-from synthvlm.recipe.recipe import SelectionSettings
+from synthvlm.recipe.selection import SelectionSettings
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.stages.curation.rules import model_rules_on
 from synthvlm.stages.generation.candidate_plan import CandidatePlan

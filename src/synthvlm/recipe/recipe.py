@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainValidator, SerializeAsAny, model_validator
+from pydantic import Field, PlainValidator, SerializeAsAny, model_validator
 
 from synthvlm.captions.rules import RULES
 from synthvlm.components import plugins
-from synthvlm.components.settings import TINY, InHash, Settings, Share
+from synthvlm.components.settings import TINY, Settings, Share
 from synthvlm.data import score_column
 from synthvlm.errors import RecipeError, nearest
 from synthvlm.exporters import EXPORTERS
@@ -24,50 +24,17 @@ from synthvlm.recipe.curation import CurationSettings
 from synthvlm.recipe.files import RecipeFiles
 from synthvlm.recipe.generation import GenerationSettings
 from synthvlm.recipe.problems import validated
+from synthvlm.recipe.selection import SelectionSettings
 from synthvlm.recipe.sources import SourceSettings
 from synthvlm.recipe.yaml_text import apply_change, dump_yaml, parse_recipe
 from synthvlm.safe_text import without_secrets
 from synthvlm.scorers import SCORERS, ScorerSettings
-from synthvlm.selectors import SELECTORS
+from synthvlm.selectors.base import EMBEDDINGS
 
 __all__ = ["RECIPES", "TINY", "Recipe"]
 
 #: The built-in recipes.
 RECIPES = RecipeFiles("synthvlm.recipe", "recipe")
-
-
-def _without_null(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: bound for name, bound in value.items() if bound is not None}
-    return value
-
-
-class SelectionSettings(Settings):
-    """Which pairs are kept, and how many; neither number keeps all."""
-
-    method: str = Field("top", description="Name of a selector; top: the best by score.")
-    options: Annotated[dict[str, Any], InHash.NEVER] = Field(
-        {}, description="Settings of the selector."
-    )
-    top_n: int | None = Field(None, ge=1, description="Pairs that are kept.")
-    top_fraction: float | None = Field(
-        None, gt=0.0, le=1.0, description="Share of all pairs that is kept, rounded up."
-    )
-    min_scores: Annotated[dict[str, float], BeforeValidator(_without_null)] = Field(
-        {}, description="Lowest scores (inclusive), e.g. {clip_score: 0.25, score: 0.7}."
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        SELECTORS.settings(self.method, self.options, ("method",), ("options",))
-        if self.top_n is not None and self.top_fraction is not None:
-            raise ValueError("top_n and top_fraction are both set: choose one, null the other")
-        return self
-
-    @property
-    def selector(self) -> Settings:
-        """The settings of the selector."""
-        return SELECTORS.settings(self.method, self.options)
 
 
 class ExportSettings(Settings):
@@ -178,7 +145,24 @@ class Recipe(Settings):
                 f"selection.min_scores: {min(unknown)!r} is no score of this recipe"
                 f"{nearest(min(unknown), self.score_columns)}"
             )
+        self._check_selector()
         return self
+
+    def _check_selector(self) -> None:
+        rules = [name for name, rule in self.curation.rules.items() if rule is not None]
+        known = [*EMBEDDINGS, "source", "concept", *rules, *self.score_columns]
+        for name in self.selection.selector_columns:
+            if name not in known:
+                raise ValueError(
+                    f"selection.options: pairs have no {name!r}{nearest(name, known)}: it is "
+                    f"source, concept, a rule that is on, or a score of this recipe"
+                )
+            if name == "concept" and self.curation.concepts is None:
+                raise ValueError(
+                    "selection.options: there are no concepts: name them, e.g. "
+                    "curation.concepts={cap: 1000000, concepts: [dog, car]} (that many of each "
+                    "stay)"
+                )
 
     @property
     def scorers(self) -> dict[str, ScorerSettings]:

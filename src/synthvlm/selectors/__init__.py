@@ -7,4 +7,11 @@ from synthvlm.selectors.base import Selector
 
 __all__ = ["SELECTORS", "Selector"]
 
-SELECTORS = Table("selector", Selector, {"top": "synthvlm.selectors.top:TopSelector"})
+SELECTORS = Table(
+    "selector",
+    Selector,
+    {
+        "top": "synthvlm.selectors.top:TopSelector",
+        "quotas": "synthvlm.selectors.quotas:QuotaSelector",
+    },
+)

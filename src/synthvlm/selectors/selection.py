@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from synthvlm.components.contract import contract
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from synthvlm.selectors.base import Selector
 
-__all__ = ["by_shard", "select_pairs"]
+__all__ = ["asked_count", "by_shard", "select_pairs"]
 
 
 def select_pairs(
@@ -26,6 +26,7 @@ def select_pairs(
     top_n: int | None = None,
     top_fraction: float | None = None,
     min_scores: Mapping[str, float] | None = None,
+    prepare: Callable[[pa.Table], pa.Table] = lambda pairs: pairs,
 ) -> tuple[int, int, pa.Table]:
     """Keep some of the chosen candidates; one whose score is NaN, infinite or null is no pair.
 
@@ -37,6 +38,8 @@ def select_pairs(
         top_n: Keep that many.
         top_fraction: Keep that share (0 .. 1) of all pairs, rounded up.
         min_scores: Lowest value (inclusive) of columns such as ``clip_score`` or ``score``.
+        prepare: Given the pairs that have the minimum scores, in the order of their caption ids:
+            drops some, and joins the columns that the selector needs.
 
     Returns:
         The number of pairs before selection; that of chosen candidates that are no pairs for want
@@ -61,16 +64,23 @@ def select_pairs(
     total = pairs.num_rows
     for name, lowest in (min_scores or {}).items():
         pairs = pairs.filter(pc.greater_equal(pairs[name], lowest))
-    count = top_n
-    if top_fraction is not None:
-        # Rounded first: 0.1 * 30 is 3.0000000000000004 and must not become 4.
-        count = math.ceil(round(top_fraction * total, 6))
+    # A selector sees the same table however the captions are cut into shards.
+    pairs = prepare(take_rows(pairs, pc.sort_indices(pairs["caption_id"]).to_numpy()))
+    count = asked_count(total, top_n, top_fraction)
     with contract("selector", selector.name):
         rows = selector.select(pairs, count)
     check_rows(selector.name, rows, pairs.num_rows, count)
-    selected = take_rows(pairs, rows)
+    selected = take_rows(pairs.select(schema.names[1:]), rows)
     ranks = pa.array(range(1, selected.num_rows + 1), pa.int64())
     return total, unscored, selected.add_column(0, "rank", ranks).cast(schema)
+
+
+def asked_count(total: int, top_n: int | None, top_fraction: float | None) -> int | None:
+    """How many pairs are asked for of ``total``; None: all that can be had."""
+    if top_fraction is None:
+        return top_n
+    # Rounded first: 0.1 * 30 is 3.0000000000000004 and must not become 4.
+    return math.ceil(round(top_fraction * total, 6))
 
 
 def by_shard(rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from synthvlm.selectors.base import Selector
+from synthvlm.selectors.base import Selector, best_first
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,11 +20,4 @@ class TopSelector(Selector):
 
     def select(self, pairs: pa.Table, count: int | None) -> np.ndarray:
         """The rows of the best ``count`` pairs, or of all, in the order of their rank."""
-        import numpy as np
-        import pyarrow.compute as pc
-
-        order = pc.sort_indices(
-            pairs, sort_keys=[("score", "descending"), ("caption_id", "ascending")]
-        )
-        rows: np.ndarray = order.to_numpy().astype(np.int64)
-        return rows[:count]
+        return best_first(pairs)[:count]

@@ -20,6 +20,7 @@ from synthvlm.progress.stage_state import set_aside
 from synthvlm.run_folder.marker import shard_of
 from synthvlm.stages.curation.resources import is_written
 from synthvlm.stages.curation.rules import model_rules_on
+from synthvlm.stages.data_set_fingerprints import part_fingerprints, selection_fingerprint
 from synthvlm.stages.export import is_current_data_set
 from synthvlm.stages.fingerprints import (
     GENERATOR_PART,
@@ -27,10 +28,8 @@ from synthvlm.stages.fingerprints import (
     content_fingerprint,
     image_dependencies,
     image_fingerprint,
-    part_fingerprints,
     recorded_fingerprint,
     scorer_part,
-    selection_fingerprint,
     sources_fingerprint,
     text_rule_fingerprints,
     verdicts_fingerprint,
@@ -250,7 +249,7 @@ class CurrentWork:
         marker = self._run.marker("select", 0)
         if marker is None:
             return "no pairs are selected"
-        if marker.fingerprint != selection_fingerprint(self._recipe, self.generated):
+        if marker.fingerprint != selection_fingerprint(self._recipe, self.captions, self.generated):
             return "its candidates, or the settings of selection, have changed since"
         return None
 

@@ -19,6 +19,11 @@ from synthvlm.exporters.edited_card import card_facts_of, merged_card
 from synthvlm.exporters.huggingface import is_table
 from synthvlm.stages.card_facts import card_counts, card_facts, model_facts
 from synthvlm.stages.curation.curate import totals
+from synthvlm.stages.data_set_fingerprints import (
+    data_set_fingerprint,
+    part_fingerprints,
+    whole_fingerprint,
+)
 from synthvlm.stages.data_set_folder import (
     CARD_FILE,
     FOLDER,
@@ -29,11 +34,6 @@ from synthvlm.stages.data_set_folder import (
     folders_of,
     keep_card,
     present_card,
-)
-from synthvlm.stages.fingerprints import (
-    data_set_fingerprint,
-    part_fingerprints,
-    whole_fingerprint,
 )
 from synthvlm.stages.selected_pairs import SelectedPairs
 from synthvlm.stages.summary import StageSummary
@@ -119,7 +119,7 @@ def export(
     if edited is not None:
         merged = merged_card(new_card, edited, None if final is None else final.facts.get("card"))
     files = _finish(run, folder, exporters, markers, merged)
-    expected = data_set_fingerprint(recipe, expected_parts, totals(captions), generated)
+    expected = data_set_fingerprint(recipe, expected_parts, totals(captions), captions, generated)
     whole_facts = {"files": files, "licences": licences, "card": card_facts_of(new_card)}
     run.commit(WHOLE, 0, expected, facts=whole_facts)
     run.remove(KEPT_CARD)
@@ -147,7 +147,8 @@ def is_current_data_set(
         generated: Markers of the stage generate.
         final: The marker of the finished data set.
     """
-    if final.fingerprint == data_set_fingerprint(recipe, parts, totals(captions), generated):
+    counts = totals(captions)
+    if final.fingerprint == data_set_fingerprint(recipe, parts, counts, captions, generated):
         return True
     # Until counts were part of the fingerprint, only the card itself tells of which it speaks.
     if final.fingerprint != whole_fingerprint(recipe, parts):

@@ -1,4 +1,6 @@
-"""What each committed shard depends on: all fingerprints of a run folder, in the order of stages.
+"""What each committed shard depends on, in the order of stages up to the choice of images.
+
+The selection and the data set follow in ``data_set_fingerprints``.
 
 A shard whose marker has another fingerprint is not current. A fingerprint covers exactly what the
 result depends on. Not covered: how the work is done (batch size, device, the address of an
@@ -14,17 +16,14 @@ from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from synthvlm.captions.rules import RULES
-from synthvlm.components.settings import ModelName, chosen_values, identity_values
+from synthvlm.components.settings import ModelName, identity_values
 from synthvlm.data import fingerprint
-from synthvlm.exporters import EXPORTERS
 from synthvlm.generators import GENERATORS
 from synthvlm.models.devices import resolve_dtype
 from synthvlm.models.model_files import identify
 from synthvlm.recipe import source_name
-from synthvlm.recipe.yaml_text import without_url_secrets
 from synthvlm.safe_text import without_secrets
 from synthvlm.scorers import SCORERS
-from synthvlm.selectors import SELECTORS
 from synthvlm.stages.curation.resources import content_digest, is_written, reader_arguments
 from synthvlm.stages.curation.rules import (
     ALIGNMENT,
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from synthvlm.recipe.sources import SourceSettings
     from synthvlm.run_folder.folder import Marker
     from synthvlm.stages.generation.requests import Prompt
-    from synthvlm.stages.selected_pairs import SelectedPairs
 
 __all__ = [
     "GENERATOR_PART",
@@ -53,29 +51,23 @@ __all__ = [
     "candidate_fingerprint",
     "combined_fingerprint",
     "content_fingerprint",
-    "data_set_fingerprint",
     "image_dependencies",
     "image_fingerprint",
     "measured_fingerprint",
     "model_measure_fingerprint",
     "model_rule_fingerprint",
-    "part_fingerprints",
     "recorded_fingerprint",
     "scorer_part",
-    "selection_fingerprint",
     "shard_fingerprint",
     "sources_fingerprint",
     "text_rule_fingerprints",
     "verdicts_fingerprint",
-    "whole_fingerprint",
     "writer_fingerprint",
     "written_fingerprint",
 ]
 
 #: Before the fingerprint of work that was stopped and is committed as far as it is.
 UNFINISHED = "unfinished "
-#: Version of the records of exported parts; parts with older records are written again.
-_RECORDS = "checksums"
 #: Version of what near-duplicates are compared by.
 _TOKENS = ("tokens",)
 
@@ -339,59 +331,3 @@ def calibration_fingerprint(recipe: Recipe, adaptive: AdaptiveSettings, shared: 
     count = recipe.generation.candidates
     identity = identity_values(adaptive, identify)
     return fingerprint("calibrate", shared, count, identity, _weights(recipe))
-
-
-# -- The selection, and the data set -----------------------------------------------------------
-
-
-def selection_fingerprint(recipe: Recipe, generated: Mapping[int, Marker]) -> str:
-    """What the selection depends on: its settings, and the candidates of all shards."""
-    checksums = [
-        (shard, file.checksum)
-        for shard in sorted(generated)
-        for file in generated[shard].files
-        if file.folder == "candidates"
-    ]
-    settings = recipe.selection
-    method = SELECTORS.identity(settings.method, settings.selector, identify)
-    return fingerprint("select", identity_values(settings, identify), method, checksums)
-
-
-def part_fingerprints(recipe: Recipe, selected: SelectedPairs) -> dict[int, str]:
-    """What each part depends on: its pairs, the files they come from, the settings."""
-    formats = [
-        EXPORTERS.identity(name, settings, identify)
-        for name, settings in recipe.export.exporters().items()
-    ]
-    return {
-        number: fingerprint("export", _RECORDS, formats, part.to_pydict(), selected.inputs(part))
-        for number, part in enumerate(selected.parts())
-    }
-
-
-def whole_fingerprint(recipe: Recipe, parts: Mapping[int, str]) -> str:
-    """What the data set as a whole depends on: its parts, and for its card the recipe.
-
-    The card shows every setting; one that is new in a release is no reason to write it again.
-    """
-    # As the recipe of the folder has them: the secrets of URLs are not written to it.
-    chosen = without_url_secrets(chosen_values(recipe))
-    return fingerprint("dataset", _RECORDS, sorted(parts.items()), chosen)
-
-
-def data_set_fingerprint(
-    recipe: Recipe,
-    parts: Mapping[int, str],
-    counts: Mapping[str, int],
-    generated: Mapping[int, Marker],
-) -> str:
-    """What the data set and all that its card says depend on.
-
-    Args:
-        recipe: The recipe.
-        parts: Of ``part_fingerprints``.
-        counts: Captions read, kept, and rejected by each rule.
-        generated: The shards of candidates, whose scores and statuses the card sums up.
-    """
-    whole = whole_fingerprint(recipe, parts)
-    return fingerprint(whole, sorted(counts.items()), selection_fingerprint(recipe, generated))

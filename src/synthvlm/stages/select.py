@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from synthvlm.components.component import LoadContext
 from synthvlm.run_folder.folder import table_bytes
 from synthvlm.selectors import SELECTORS
-from synthvlm.selectors.selection import select_pairs
-from synthvlm.stages.fingerprints import selection_fingerprint
+from synthvlm.selectors.selection import asked_count, select_pairs
+from synthvlm.stages.data_set_fingerprints import selection_fingerprint
 from synthvlm.stages.selected_pairs import SELECTION_FILE
+from synthvlm.stages.selection_columns import PairColumns
 from synthvlm.stages.summary import StageSummary
 
 if TYPE_CHECKING:
@@ -24,39 +25,83 @@ if TYPE_CHECKING:
 __all__ = ["select"]
 
 STAGE = "select"
+#: The fact of its marker that holds lines for people; not there where there are none.
+NOTES = "notes"
 
 
 def select(
-    run: RunFolder, recipe: Recipe, generated: dict[int, Marker], progress: Progress
+    run: RunFolder,
+    recipe: Recipe,
+    captions: Mapping[int, Marker],
+    generated: dict[int, Marker],
+    progress: Progress,
 ) -> StageSummary:
-    """Bring ``selection.parquet`` up to date with the candidates and the selection's settings."""
+    """Bring ``selection.parquet`` up to date with the candidates and the selection's settings.
+
+    Raises:
+        RecipeError: The method needs embeddings, and there are none.
+    """
     began = time.monotonic()
-    expected = selection_fingerprint(recipe, generated)
+    expected = selection_fingerprint(recipe, captions, generated)
     old = run.marker(STAGE, 0)
     if old is not None and old.fingerprint == expected:
         counts = {name: int(old.facts[name]) for name in ("pairs", "selected")}
+        _show(old.facts.get(NOTES, ()), progress)
         return StageSummary(STAGE, 1, 1, counts, time.monotonic() - began)
     progress.start(STAGE, len(generated), "shards")
     settings = recipe.selection
-    pairs, unscored, selection = select_pairs(
+    selector = SELECTORS.load(settings.method, settings.selector, LoadContext())
+    columns = PairColumns(run, recipe, captions, generated)
+    usable = 0
+
+    def prepare(pairs: pa.Table) -> pa.Table:
+        nonlocal usable
+        usable = len(pairs)
+        return columns.joined(pairs, settings.selector_columns)
+
+    total, unscored, selection = select_pairs(
         _candidates(run, recipe, generated, progress),
-        selector=SELECTORS.load(settings.method, settings.selector, LoadContext()),
+        selector=selector,
         scorers=list(recipe.scorers),
         top_n=settings.top_n,
         top_fraction=settings.top_fraction,
         min_scores=settings.min_scores,
+        prepare=prepare,
     )
+    notes = [*_missing(recipe, total, usable, len(selection)), *selector.notes]
     if unscored:
-        progress.note(
-            f"warning: {unscored} captions are left out: the score of their best candidate is no "
-            f"finite number, as early versions stored it"
+        notes.append(
+            f"{unscored} captions are left out: the score of their best candidate is no finite "
+            f"number, as early versions stored it"
         )
-    counts = {"pairs": pairs, "selected": selection.num_rows}
+    _show(notes, progress)
+    counts = {"pairs": total, "selected": selection.num_rows}
     file = run.write(SELECTION_FILE, table_bytes(selection))
-    run.commit(STAGE, 0, expected, [file], counts)
+    run.commit(STAGE, 0, expected, [file], {**counts, **({NOTES: notes} if notes else {})})
     seconds = time.monotonic() - began
-    run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=pairs)
+    run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=total)
     return StageSummary(STAGE, 1, 0, counts, seconds)
+
+
+def _show(notes: Sequence[str], progress: Progress) -> None:
+    for note in notes:
+        progress.note(f"warning: selection: {note}")
+
+
+def _missing(recipe: Recipe, total: int, usable: int, selected: int) -> list[str]:
+    """That fewer pairs are selected than the recipe asks for, and why."""
+    settings = recipe.selection
+    asked = asked_count(total, settings.top_n, settings.top_fraction)
+    if asked is None or selected >= asked:
+        return []
+    by = "top_n" if settings.top_n is not None else "top_fraction"
+    reasons = [f"there are {total:,} pairs"]
+    if usable < total:
+        reasons.append(f"{usable:,} of them have the scores of selection.min_scores")
+    return [
+        f"selection.{by} asks for {asked:,} pairs and {selected:,} are selected: "
+        f"{', '.join(reasons)}"
+    ]
 
 
 def _candidates(

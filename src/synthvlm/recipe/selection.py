@@ -1,0 +1,57 @@
+"""The recipe's settings of selection: which pairs are the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from synthvlm.components.contract import contract
+from synthvlm.components.settings import InHash, Settings
+from synthvlm.selectors import SELECTORS
+
+__all__ = ["SelectionSettings"]
+
+
+def _without_null(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: bound for name, bound in value.items() if bound is not None}
+    return value
+
+
+class SelectionSettings(Settings):
+    """Which pairs are kept, and how many; neither number keeps all."""
+
+    method: str = Field(
+        "top",
+        description="Name of a selector: top, the best by score; quotas; or a plug-in.",
+    )
+    options: Annotated[dict[str, Any], InHash.NEVER] = Field(
+        {}, description="Settings of the selector."
+    )
+    top_n: int | None = Field(None, ge=1, description="Pairs that are kept.")
+    top_fraction: float | None = Field(
+        None, gt=0.0, le=1.0, description="Share of all pairs that is kept, rounded up."
+    )
+    min_scores: Annotated[dict[str, float], BeforeValidator(_without_null)] = Field(
+        {}, description="Lowest scores (inclusive), e.g. {clip_score: 0.25, score: 0.7}."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        SELECTORS.settings(self.method, self.options, ("method",), ("options",))
+        if self.top_n is not None and self.top_fraction is not None:
+            raise ValueError("top_n and top_fraction are both set: choose one, null the other")
+        return self
+
+    @property
+    def selector(self) -> Settings:
+        """The settings of the selector."""
+        return SELECTORS.settings(self.method, self.options)
+
+    @property
+    def selector_columns(self) -> Sequence[str]:
+        """The columns of pairs that the selector needs; see ``Selector.columns``."""
+        with contract("selector", self.method):
+            return list(SELECTORS[self.method].columns(self.selector))
