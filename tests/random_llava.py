@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import sentencepiece
@@ -124,9 +125,18 @@ def save_tower(folder: Path) -> Path:
     return folder
 
 
-def save_llava(folder: Path, seed: int = 0, template: str | None = TEMPLATE) -> Path:
+#: With which " Yes" and " No" are one token each, as in Llama's tokenizer.
+YES_AND_NO = (("Y", "e"), ("Ye", "s"), ("\u0120", "Yes"), ("N", "o"), ("\u0120", "No"))
+
+
+def save_llava(
+    folder: Path,
+    seed: int = 0,
+    template: str | None = TEMPLATE,
+    merges: Sequence[tuple[str, str]] = (),
+) -> Path:
     """A LLaVA whose answers depend on the image and the question."""
-    words = byte_tokenizer()
+    words = byte_tokenizer(*merges)
     words.add_special_tokens({"pad_token": "<pad>"})
     words.add_tokens("<image>", special_tokens=True)
     torch.manual_seed(seed)

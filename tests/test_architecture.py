@@ -29,7 +29,7 @@ ALLOWED = {
     "run_folder": "data errors",
     "captions": "components data endpoints errors models",
     "generators": "components endpoints errors models",
-    "scorers": "components errors models",
+    "scorers": "captions components endpoints errors models",
     "selectors": "components data errors",
     "exporters": "components data errors",
     "recipe": "captions components data endpoints errors exporters generators scorers selectors",

@@ -112,7 +112,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of a library means that memory ran out."""
     import torch
 
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError, OutOfMemoryError)):
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM

@@ -69,11 +69,11 @@ class ModelName:
     """Marks a setting that names a model or a file, whose content is hashed.
 
     Attributes:
-        kind: What ``tiny`` stands for there: the embedded ``pipeline``, ``clip`` model or
-            ``language`` model; None where it stands for none.
+        kind: What ``tiny`` stands for there: the embedded ``pipeline``, ``clip`` model,
+            ``language`` model or ``verifier``; None where it stands for none.
     """
 
-    kind: Literal["pipeline", "clip", "language"] | None = None
+    kind: Literal["pipeline", "clip", "language", "verifier"] | None = None
 
 
 _MARKS = (InHash, ModelName)

@@ -50,11 +50,14 @@ class Reply:
         text: The model's reply, "" where it is empty or there is a problem.
         finish_reason: Why it stopped, by the server: ``stop``, ``length``, ... or None.
         problem: Why there is no reply, or None.
+        first_tokens: The likeliest first tokens with the logarithms of their probabilities, where
+            the request asks for ``logprobs``. A store does not keep them.
     """
 
     text: str
     finish_reason: str | None = None
     problem: str | None = None
+    first_tokens: tuple[tuple[str, float], ...] = ()
 
 
 class EndpointClient:
@@ -161,7 +164,9 @@ class EndpointClient:
                 "the server reports no usable token usage, so the budget of tokens cannot be held; "
                 "limit the number of requests instead"
             )
-        return Reply(completion.text, completion.finish_reason)
+        return Reply(
+            completion.text, completion.finish_reason, first_tokens=completion.first_tokens
+        )
 
     def _stored(self, key: bytes) -> Reply | None:
         reply = self._store.get(key) if self._store is not None else None

@@ -107,11 +107,14 @@ class Completion:
         text: The model's reply, "" where it is empty.
         finish_reason: Why it stopped: ``stop``, ``length``, ``content_filter``, ... or None.
         tokens: All tokens of request and reply by the server's ``usage``, None if it reports none.
+        first_tokens: The likeliest first tokens of the reply, each with the logarithm of its
+            probability; empty where none were asked for, or the server reports none.
     """
 
     text: str
     finish_reason: str | None
     tokens: int | None
+    first_tokens: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +230,22 @@ def _completion(content: bytes) -> Completion | None:
         return None
     reason = choice.get("finish_reason")
     return Completion(
-        text or "", reason if isinstance(reason, str) else None, _tokens(answer.get("usage"))
+        text or "",
+        reason if isinstance(reason, str) else None,
+        _tokens(answer.get("usage")),
+        _first_tokens(choice.get("logprobs")),
     )
+
+
+def _first_tokens(logprobs: Any) -> tuple[tuple[str, float], ...]:
+    """What ``logprobs`` says of the first token; nothing where it says it in another form."""
+    try:
+        first = logprobs["content"][0]
+        entries = [first, *(first.get("top_logprobs") or ())]
+        found = {str(entry["token"]): float(entry["logprob"]) for entry in entries}
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return ()
+    return tuple((token, value) for token, value in found.items() if value <= 0)
 
 
 def _tokens(usage: Any) -> int | None:

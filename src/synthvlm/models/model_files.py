@@ -23,6 +23,7 @@ __all__ = [
     "model_identity",
     "not_a_hub_id",
     "pipeline_path",
+    "verifier_path",
     "vision_language_path",
 ]
 
@@ -91,6 +92,15 @@ def language_path(model: str) -> str:
     return str(tiny.language_path()) if model == TINY else model
 
 
+def verifier_path(model: str) -> str:
+    """Hub id or folder of a model that looks at images; ``tiny`` is the embedded one.
+
+    Raises:
+        ModelError: As ``vision_language_path``.
+    """
+    return str(tiny.verifier_path()) if model == TINY else vision_language_path(model)
+
+
 def vision_language_path(model: str) -> str:
     """Hub id or folder of a vision-language model; what ``synthvlm train`` wrote holds one.
 
@@ -114,7 +124,12 @@ def vision_language_path(model: str) -> str:
 
 def located(name: str, mark: ModelName) -> str:
     """Hub id or path of what a setting names; ``tiny`` is the embedded model of that kind."""
-    locate = {"pipeline": pipeline_path, "clip": clip_path, "language": language_path}
+    locate = {
+        "pipeline": pipeline_path,
+        "clip": clip_path,
+        "language": language_path,
+        "verifier": verifier_path,
+    }
     return name if mark.kind is None else locate[mark.kind](name)
 
 

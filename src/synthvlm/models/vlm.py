@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from synthvlm.errors import ModelError, OutOfMemoryError, first_line, is_out_of_memory
+from synthvlm.errors import ModelError, first_line
 from synthvlm.models.devices import resolve_device
+from synthvlm.models.language import carefully, check_room, generated, greedy, room_of
 from synthvlm.models.pretrained import load_pretrained, model_config
+from synthvlm.models.yes_no import YesAnswer, YesTokens
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["VisionLanguageModel", "check_model", "resolved"]
+__all__ = ["VisionLanguageModel", "answers_about_images", "check_model", "resolved"]
+
+_T = TypeVar("_T")
 
 
 class VisionLanguageModel:
@@ -55,10 +60,6 @@ class VisionLanguageModel:
         self._processor.tokenizer.padding_side = "left"  # answers begin where their prompts end
         if self._processor.tokenizer.pad_token is None:
             self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token
-        config = self._model.config
-        self._room: int | None = None  # tokens that it holds
-        if not config.is_encoder_decoder:
-            self._room = getattr(config.get_text_config(), "max_position_embeddings", None)
         # Longer questions are an error of ours; the tokenizer's own warning goes by other numbers.
         self._processor.tokenizer.model_max_length = int(1e30)
 
@@ -93,30 +94,102 @@ class VisionLanguageModel:
         ):
             if rows:
                 turns = [_turn(images[row], questions[row]) for row in rows]
-                texts = self._generate(turns, max_new_tokens)
-                for row, text in zip(rows, texts, strict=True):
+                replies = self._generated(turns, max_new_tokens)
+                for row, (text, _) in zip(rows, replies, strict=True):
                     answers[row] = text
         return answers
 
-    def _generate(self, turns: list[list[dict[str, Any]]], max_new_tokens: int) -> list[str]:
-        from jinja2 import TemplateError
+    def write(self, texts: Sequence[str], *, max_new_tokens: int) -> list[tuple[str, bool]]:
+        """What the model replies to n texts, greedily, and whether that was cut off.
 
+        Raises:
+            OutOfMemoryError: So many texts at a time do not fit into the device's memory.
+            ValueError: A text is longer than what the model can hold.
+        """
+        return self._generated([_turn(None, text) for text in texts], max_new_tokens)
+
+    def say_yes(self, images: Sequence[Image], questions: Sequence[str]) -> list[YesAnswer]:
+        """How sure the model is that the answer to each question about an image is Yes.
+
+        Args:
+            images: n images in RGB.
+            questions: n texts, which go into the model's chat template as the user's turn.
+
+        Returns:
+            n answers; a question that holds a special token of the model, or is too long for it,
+            is a problem and spoils no other.
+
+        Raises:
+            OutOfMemoryError: So many questions at a time do not fit into the device's memory.
+            ModelError: The chat template does not work.
+        """
+        answers: dict[int, YesAnswer] = {}
+        for row, question in enumerate(questions):
+            mark = next((mark for mark in self._marks if mark in question), None)
+            if mark is not None:
+                problem = f"the text holds {mark}, a special token of {self._name}"
+                answers[row] = YesAnswer.failed(problem)
+        rows = [row for row in range(len(questions)) if row not in answers]
+        answers |= zip(rows, self._yes(rows, images, questions), strict=True)
+        return [answers[row] for row in range(len(questions))]
+
+    def _yes(
+        self, rows: Sequence[int], images: Sequence[Image], questions: Sequence[str]
+    ) -> list[YesAnswer]:
+        """The answers to some questions; where one is too long, each is asked alone."""
+        if not rows:
+            return []
+        turns = [_turn(images[row], questions[row]) for row in rows]
         try:
-            return self._generated(turns, max_new_tokens)
-        except Exception as error:
-            problem = first_line(error)
-            if isinstance(error, TemplateError):
-                raise ModelError(f"the chat template of {self._name}: {problem}") from None
-            if not is_out_of_memory(error):
-                raise
-        raise OutOfMemoryError(
-            f"{self._name} ran out of memory on {self.device} with {len(turns)} questions at a "
-            f"time: lower --batch-size or --max-new-tokens, or take a smaller model ({problem})"
-        )
+            return self._carefully(lambda: self._scored(turns), turns)
+        except ValueError as error:
+            if len(rows) == 1:
+                return [YesAnswer.failed(first_line(error))]
+        return [answer for row in rows for answer in self._yes([row], images, questions)]
 
-    def _generated(self, turns: list[list[dict[str, Any]]], max_new_tokens: int) -> list[str]:
+    def _scored(self, turns: list[list[dict[str, Any]]]) -> list[YesAnswer]:
         import torch
 
+        tokens = self._yes_tokens
+        with torch.inference_mode():
+            said = self._model.generate(
+                **self._inputs(turns),
+                max_new_tokens=len(tokens.answer),
+                logits_processor=tokens.forced(),
+                output_logits=True,  # as the model gave them, not as they were forced
+                return_dict_in_generate=True,
+                **greedy(self._processor.tokenizer),
+            )
+        return tokens.read(said.logits)
+
+    @cached_property
+    def _marks(self) -> list[str]:
+        """Texts that the tokenizer reads as special tokens."""
+        tokens = self._processor.tokenizer.added_tokens_decoder.values()
+        return sorted({str(token) for token in tokens if token.special and str(token).strip()})
+
+    @cached_property
+    def _yes_tokens(self) -> YesTokens:
+        return YesTokens.of(self._processor, self._model.config.model_type)
+
+    def _generated(
+        self, turns: list[list[dict[str, Any]]], max_new_tokens: int
+    ) -> list[tuple[str, bool]]:
+        """The reply to each turn, and whether it was cut off."""
+        tokenizer = self._processor.tokenizer
+        return self._carefully(
+            lambda: generated(self._model, tokenizer, self._inputs(turns), max_new_tokens), turns
+        )
+
+    def _carefully(self, work: Callable[[], _T], turns: Sequence[object]) -> _T:
+        return carefully(work, self._name, self.device, len(turns))
+
+    def _inputs(self, turns: list[list[dict[str, Any]]]) -> Any:
+        """The tokens and pixels of a batch, on the model's device.
+
+        Raises:
+            ValueError: A conversation is longer than what the model can hold.
+        """
         batch = self._processor.apply_chat_template(
             turns,
             add_generation_prompt=True,
@@ -124,24 +197,8 @@ class VisionLanguageModel:
             return_dict=True,
             processor_kwargs={"padding": True, "return_tensors": "pt"},
         ).to(self._model.device, self._model.dtype)
-        tokenizer = self._processor.tokenizer
-        longest = batch["input_ids"].shape[1]
-        if self._room is not None and longest >= self._room:
-            raise ValueError(f"it has {longest:,} tokens, and {self._name} holds {self._room:,}")
-        with torch.inference_mode():
-            rows = self._model.generate(
-                **batch,
-                max_new_tokens=max_new_tokens,
-                pad_token_id=tokenizer.pad_token_id,
-                num_beams=1,
-                do_sample=False,
-                # Sampling settings of a model's generation_config.json would only cause warnings.
-                temperature=None,
-                top_p=None,
-                top_k=None,
-            )
-        replies = rows[:, batch["input_ids"].shape[1] :]
-        return [text.strip() for text in tokenizer.batch_decode(replies, skip_special_tokens=True)]
+        check_room(batch, room_of(self._model), self._name)
+        return batch
 
     def _check_processor(self) -> None:
         lacking = None
@@ -173,18 +230,28 @@ def _turn(image: Image | None, question: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": content}]
 
 
-def check_model(model: str, revision: str | None = None) -> None:
-    """Look for a model before work that needs it later; no weights are read.
+def answers_about_images(model: str, revision: str | None = None) -> bool:
+    """Whether ``config.json`` names a kind of model that answers questions about images.
 
     Raises:
-        ModelError: It cannot be found, its ``config.json`` is damaged, or names another kind.
+        ModelError: It cannot be found, or is damaged.
     """
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN,
     )
 
     kind = model_config("vision-language", model, revision).get("model_type")
-    if kind is not None and kind not in KNOWN:
+    return kind is None or kind in KNOWN
+
+
+def check_model(model: str, revision: str | None = None) -> None:
+    """Look for a model before work that needs it later; no weights are read.
+
+    Raises:
+        ModelError: It cannot be found, its ``config.json`` is damaged, or names another kind.
+    """
+    if not answers_about_images(model, revision):
+        kind = model_config("vision-language", model, revision).get("model_type")
         raise ModelError(
             f"{model} is a model of the kind {kind}, which answers no questions about images: take "
             f"one that AutoModelForImageTextToText of transformers knows, such as LLaVA"

@@ -14,6 +14,7 @@ SCORERS = Table(
         "clip": "synthvlm.scorers.clip:ClipScorer",
         "ssim": "synthvlm.scorers.ssim:SsimScorer",
         "siglip": "synthvlm.scorers.siglip:SiglipScorer",
+        "vqa": "synthvlm.scorers.vqa:VqaScorer",
     },
     on_by_default=("clip", "ssim"),
 )

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field
 
-from synthvlm.components.component import Component
-from synthvlm.components.settings import InHash, Settings
+from synthvlm.components.component import Component, LoadContext
+from synthvlm.components.settings import Identify, InHash, Settings
 from synthvlm.errors import PluginError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["Scorer", "ScorerSettings", "Scores", "check_scores"]
+__all__ = [
+    "QuestionScorer",
+    "QuestionWriter",
+    "Scorer",
+    "ScorerSettings",
+    "Scores",
+    "WrittenQuestions",
+    "check_scores",
+]
 
 #: By how much the length of an embedding may differ from 1.
 _UNIT = 0.01
@@ -39,12 +48,17 @@ class Scores:
         image_embeddings: float32, shape (n, d), unit length, from scorers that embed; the same.
         text_embeddings: The same for the captions.
         truncated: For each caption, whether the scorer saw only its beginning.
+        remarks: For each pair what the scorer has to say besides the number, for people to read,
+            or None; from scorers with ``has_remarks``.
+        problems: For each pair why its value is NaN, or None.
     """
 
     values: np.ndarray
     image_embeddings: np.ndarray | None = None
     text_embeddings: np.ndarray | None = None
     truncated: tuple[bool, ...] | None = None
+    remarks: tuple[str | None, ...] | None = None
+    problems: tuple[str | None, ...] | None = None
 
     @classmethod
     def joined(cls, parts: Sequence[Scores]) -> Scores:
@@ -55,12 +69,17 @@ class Scores:
             rows = [getattr(part, name) for part in parts]
             return None if any(row is None for row in rows) else np.concatenate(rows)
 
-        truncated = all_of("truncated")
+        def each_of(name: str) -> tuple[Any, ...] | None:
+            rows = [getattr(part, name) for part in parts]
+            return None if any(row is None for row in rows) else tuple(chain.from_iterable(rows))
+
         return cls(
             np.concatenate([part.values for part in parts]),
             all_of("image_embeddings"),
             all_of("text_embeddings"),
-            None if truncated is None else tuple(truncated.tolist()),
+            each_of("truncated"),
+            each_of("remarks"),
+            each_of("problems"),
         )
 
 
@@ -73,11 +92,14 @@ class Scorer(Component):
         about: One sentence for the data-set card: what the number measures.
         on_cpu: Whether it works on the CPU, image by image: it then scores on threads of its own
             beside the generator.
+        has_remarks: Whether it says something of a pair besides the number (``Scores.remarks``);
+            then there is a column ``<name>_remarks``, too, in tables of candidates.
     """
 
     Settings: ClassVar[type[Settings]] = ScorerSettings
     about: ClassVar[str] = ""
     on_cpu: ClassVar[bool] = False
+    has_remarks: ClassVar[bool] = False
 
     @classmethod
     def label_of(cls, settings: Any) -> str:
@@ -87,6 +109,58 @@ class Scorer(Component):
     def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
         """Score n images (uint8, shape (n, 3, height, width), RGB) against n captions."""
         raise NotImplementedError
+
+
+class QuestionScorer(Scorer):
+    """Scores images by questions about their captions.
+
+    A run has a model write the questions, once for each caption and before any image is generated.
+    """
+
+    @classmethod
+    def load_writer(cls, settings: Any, context: LoadContext) -> QuestionWriter:
+        """Load what writes the questions.
+
+        Raises:
+            ModelError: A model cannot be found or loaded.
+            RecipeError: An endpoint cannot be used.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def writer_identity(cls, settings: Any, identify: Identify) -> object:
+        """What the questions of a caption depend on in the settings: plain values."""
+        raise NotImplementedError
+
+    def score_answers(self, images: torch.Tensor, questions: Sequence[Sequence[str]]) -> Scores:
+        """Score n images (as in ``score``) by the questions about the caption of each."""
+        raise NotImplementedError
+
+
+class QuestionWriter(Protocol):
+    """Writes the questions of captions."""
+
+    def write(self, captions: Sequence[str]) -> Sequence[WrittenQuestions]:
+        """The questions of n captions, in their order; one that fails spoils no other.
+
+        Raises:
+            SynthVLMError: No more can be written at all.
+        """
+        ...
+
+
+class WrittenQuestions(Protocol):
+    """The questions of a caption, at least one; or the problem why there are none."""
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """To be answered by yes or no."""
+        ...
+
+    @property
+    def problem(self) -> str | None:
+        """Why there are none."""
+        ...
 
 
 def check_scores(name: str, scores: Scores, count: int) -> None:
@@ -104,10 +178,10 @@ def check_scores(name: str, scores: Scores, count: int) -> None:
         raise PluginError(f"scorer {name!r}: its values have {kind}, not shape ({count},)")
     if values.dtype.kind not in "fiu":
         raise PluginError(f"scorer {name!r}: its values are of type {values.dtype}, no numbers")
-    if scores.truncated is not None and len(scores.truncated) != count:
-        raise PluginError(
-            f"scorer {name!r}: truncated has {len(scores.truncated)} entries, not {count}"
-        )
+    for part in ("truncated", "remarks", "problems"):
+        entries = getattr(scores, part)
+        if entries is not None and len(entries) != count:
+            raise PluginError(f"scorer {name!r}: {part} has {len(entries)} entries, not {count}")
     for embeddings in (scores.image_embeddings, scores.text_embeddings):
         if embeddings is None:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["captions_path", "clip_path", "language_path", "pipeline_path"]
+__all__ = ["captions_path", "clip_path", "language_path", "pipeline_path", "verifier_path"]
 
 _HERE = Path(__file__).parent
 
@@ -22,6 +22,11 @@ def clip_path() -> Path:
 def language_path() -> Path:
     """Folder of the bundled causal language model (a Llama), and its tokenizer."""
     return _HERE / "weights" / "language"
+
+
+def verifier_path() -> Path:
+    """Folder of the bundled `LlavaForConditionalGeneration`: does an image show a claim?"""
+    return _HERE / "weights" / "verifier"
 
 
 def captions_path() -> Path:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from random_lm import CHATML, FORGETS_SYSTEM, REFUSES_SYSTEM, save_lm, tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from synthvlm.captions.model_rules.judges import LocalJudge, _tokens_of, judge_messages
+from synthvlm.captions.model_rules.judges import LocalJudge, judge_messages
 from synthvlm.captions.rules.base import Subject
 from synthvlm.errors import ModelError, RecipeError
+from synthvlm.models.yes_no import tokens_reading_as
 
 PROMPT = "Good? {caption}"
 CAPTIONS = [
@@ -219,7 +220,7 @@ def test_what_counts_as_the_word() -> None:
     counts = ["Yes", "yes", "YES", "\u0120Yes", "\u2581Yes", "\u2581yes", " yes"]
     others = ["Yesterday", "\u0120Yes!", "##yes", "<yes>", "ye", "eyes", "\u2581\u2581Yes", "No"]
     vocabulary = {token: number for number, token in enumerate([*counts, *others])}
-    assert _tokens_of("yes", vocabulary) == list(range(len(counts)))
+    assert tokens_reading_as("yes", vocabulary) == list(range(len(counts)))
 
 
 def test_a_prompt_without_a_place_for_the_caption() -> None:

@@ -1,13 +1,10 @@
 """The two judges of captions, a chat endpoint and a local language model, and what both ask.
 
-A caption is data. It is written as a JSON string between two tags, and the characters that tags
-and chat markers are made of are escaped inside it, so that no caption can end its own string, close
-its tag or open a turn of the conversation. The system message tells the model what that string is.
+A caption is data (``chat.delimited``). The system message tells the model what its string is.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -16,8 +13,9 @@ import numpy as np
 
 from synthvlm.captions.model_rules.perplexity import CausalLm
 from synthvlm.captions.rules.base import Measured, ModelRule, Subject
-from synthvlm.captions.writers.chat import ChatModel, ChatReply, ask_in_order
+from synthvlm.captions.writers.chat import ChatModel, ChatReply, ask_in_order, delimited
 from synthvlm.errors import ModelError, RecipeError, first_line
+from synthvlm.models.yes_no import tokens_reading_as
 
 __all__ = [
     "DEFAULT_PROMPT",
@@ -61,10 +59,6 @@ list of keywords or any other text that describes no image.
 
 Is this caption good enough to generate an image from? Answer Yes or No."""
 
-# "<" and ">" make tags and most chat markers (<|im_start|>, </s>), "[" and "]" the others ([INST]).
-# Lone surrogates cannot be sent as UTF-8.
-_ESCAPED = re.compile("[<>\\[\\]\ud800-\udfff]")
-
 _THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 _VERDICT = re.compile(
     r"""[\W_]*(?:(?:my\ |final\ |the\ )*(?:answer|verdict)(?:\ is\b|[\W_]*:)[\W_]*)?
@@ -105,7 +99,7 @@ def judge_messages(caption: str, prompt: str | None = None) -> list[dict[str, st
     before, _, after = check_prompt(DEFAULT_PROMPT if prompt is None else prompt).partition(_PLACE)
     return [
         {"role": "system", "content": SYSTEM_MESSAGE},
-        {"role": "user", "content": before + _delimited(caption) + after},
+        {"role": "user", "content": before + delimited(caption) + after},
     ]
 
 
@@ -122,12 +116,6 @@ def read_verdict(reply: str) -> bool | None:
     if match is None or _BOTH.match(reply, match.end()):
         return None
     return match.group(1).lower() == "yes"
-
-
-def _delimited(caption: str) -> str:
-    literal = json.dumps(caption, ensure_ascii=False)
-    literal = _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", literal)
-    return f"<caption>{literal}</caption>"
 
 
 #: Said below the question when the first reply was neither Yes nor No.
@@ -263,8 +251,8 @@ class LocalJudge(ModelRule):
         self._lm = CausalLm(model, device=device, dtype=dtype, revision=revision)
         self._batch_size = batch_size
         vocabulary = self._lm.tokenizer.get_vocab()
-        self._yes = _tokens_of("yes", vocabulary)
-        self._no = _tokens_of("no", vocabulary)
+        self._yes = tokens_reading_as("yes", vocabulary)
+        self._no = tokens_reading_as("no", vocabulary)
         if not self._yes or not self._no:
             raise ModelError(
                 f"the tokenizer of {model} has no single token for Yes or for No; "
@@ -333,9 +321,3 @@ class LocalJudge(ModelRule):
             ) from error
         if messages[1]["content"].strip() not in rendered:
             raise ModelError(f"the chat template of {model} drops the user's message")
-
-
-def _tokens_of(word: str, vocabulary: dict[str, int]) -> list[int]:
-    """Tokens that are a word as a whole; byte-level BPE and SentencePiece mark the space."""
-    pattern = re.compile(rf"[\u0120\u2581 ]?{word}", re.IGNORECASE)
-    return sorted(token for text, token in vocabulary.items() if pattern.fullmatch(text))

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
-__all__ = ["ChatModel", "ChatReply", "ChatRequest", "ask_in_order"]
+from synthvlm.errors import first_line
+
+__all__ = [
+    "ChatModel",
+    "ChatReply",
+    "ChatRequest",
+    "LocalChatModel",
+    "TextModel",
+    "ask_in_order",
+    "delimited",
+]
+
+# "<" and ">" make tags and most chat markers (<|im_start|>, </s>), "[" and "]" the others ([INST]).
+# Lone surrogates cannot be sent as UTF-8.
+_ESCAPED = re.compile("[<>\\[\\]\ud800-\udfff]")
 
 #: A key of the caller's, the conversation in OpenAI's form, and sampling settings
 #: (``temperature``, ``max_tokens``, ``seed`` ...).
@@ -54,3 +72,61 @@ def ask_in_order(
         )
     )
     return [replies[number] for number in range(len(conversations))]
+
+
+def delimited(caption: str) -> str:
+    """A caption as data: a JSON string between two tags.
+
+    The characters that tags and chat markers are made of are escaped inside it, so that no caption
+    can end its own string, close its tag or open a turn of the conversation.
+    """
+    literal = json.dumps(caption, ensure_ascii=False)
+    literal = _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", literal)
+    return f"<caption>{literal}</caption>"
+
+
+class TextModel(Protocol):
+    """A language model that runs here, such as ``models.language.LanguageModel``."""
+
+    def write(self, texts: Sequence[str], *, max_new_tokens: int) -> list[tuple[str, bool]]:
+        """What it replies to some texts, and whether that was cut off.
+
+        Raises:
+            ValueError: A text is longer than what the model can hold.
+        """
+        ...
+
+
+class LocalChatModel:
+    """A language model that runs here, asked as an endpoint is: by single messages of a user.
+
+    It decodes without sampling; of the sampling settings only ``max_tokens`` counts.
+    """
+
+    def __init__(self, model: TextModel, batch_size: int) -> None:
+        """Ask a model so many messages at a time."""
+        self._model, self._batch_size = model, batch_size
+
+    def ask_all(self, requests: Iterable[ChatRequest]) -> Iterator[tuple[Hashable, ChatReply]]:
+        """Give (key, reply) for each request, in their order; all have the same ``max_tokens``."""
+        waiting = iter(requests)
+        while batch := list(islice(waiting, self._batch_size)):
+            texts = [str(messages[-1]["content"]) for _, messages, _ in batch]
+            replies = self._replies(texts, int(batch[0][2]["max_tokens"]))
+            yield from zip((key for key, _, _ in batch), replies, strict=True)
+
+    def _replies(self, texts: list[str], max_tokens: int) -> list[_Reply]:
+        try:
+            written = self._model.write(texts, max_new_tokens=max_tokens)
+        except ValueError as error:
+            if len(texts) == 1:
+                return [_Reply("", None, first_line(error))]
+            return [reply for text in texts for reply in self._replies([text], max_tokens)]
+        return [_Reply(text, "length" if is_cut else "stop") for text, is_cut in written]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    text: str
+    finish_reason: str | None
+    problem: str | None = None
