@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from synthvlm.captions.rules import RULES
-from synthvlm.components.settings import InHash, Settings
+from synthvlm.components.settings import TINY, InHash, Settings
 from synthvlm.data import fingerprint
 from synthvlm.errors import SynthVLMError
 from synthvlm.exporters import EXPORTERS
@@ -202,8 +202,9 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _least(model: type[Settings], name: str) -> dict[str, Any]:
-    """The settings that must be given: names of models and the like."""
-    return {key: name for key, field in model.model_fields.items() if field.is_required()}
+    """The settings that must be given: names of models and the like; no embedded model is read."""
+    fields = model.model_fields.items()
+    return {key: name for key, field in fields if field.is_required() or field.default == TINY}
 
 
 @dataclass(frozen=True)
@@ -318,6 +319,7 @@ def _others(value: Any) -> Iterator[Any]:
         yield from ({**value, "another": 1}, {"score": 0.5}, {"llava": {"instructions": ["Eh?"]}})
         yield from ({"level": 5}, {})
     endpoint = {"url": "http://localhost:1/v1"}
+    yield "Is {caption} there?"
     yield from (None, 1, 2, 0.25, "another", True, {}, [], ["another"], endpoint, ";")
     yield from ({"model": "another"}, [{"model": "another"}], {"cap": 1, "concepts": ["dog"]})
     yield {"model": "another", "endpoint": endpoint, "captions_per_concept": 1}

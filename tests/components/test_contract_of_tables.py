@@ -194,6 +194,8 @@ def test_every_rule_has_its_column_in_every_table_of_captions() -> None:
         assert {*schema([]).names}.isdisjoint(RULES.names())
 
 
+#: Scorers whose models are named, and not looked at.
+OF_NO_MODEL = {"vqa": {"model": "org/model"}}
 CAPTIONS = ["A red kite flies over the green hill, high above the sea.", "Two dogs play in snow."]
 
 
@@ -237,7 +239,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         captions,
         curation={"rules": rules},
         generation={"candidates": 2},
-        scoring={name: {} for name in SCORERS.names()},
+        scoring={name: OF_NO_MODEL.get(name, {}) for name in SCORERS.names()},
     )
     scorers = {name: FakeClip() if name == "clip" else FakeSsim() for name in SCORERS.names()}
     run_with(recipe, folder / "run", lambda recipe: Models(FakeGenerator(), scorers))

@@ -8,10 +8,11 @@ in every way in which real endpoints do.
 from __future__ import annotations
 
 import json
+import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from types import TracebackType
@@ -39,11 +40,16 @@ _IMAGES = "/v1/images/generations"
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """A proper chat completion, after ``delay_s`` seconds."""
+    """A proper chat completion, after ``delay_s`` seconds.
+
+    Where the request asks for ``logprobs``, the reply has ``first_tokens``: the probabilities of
+    first tokens, the likeliest first.
+    """
 
     text: str | None
     delay_s: float = 0.0
     finish_reason: str = "stop"
+    first_tokens: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +231,19 @@ class FakeEndpoint:
         self, answer: Say | Draw | Link, body: dict[str, Any], number: int
     ) -> dict[str, Any]:
         if isinstance(answer, Say):
-            return self._completion(answer, body["messages"])
+            return self._completion(answer, body)
         return image_answer(answer, body, number)
 
-    def _completion(self, said: Say, messages: list[dict[str, Any]]) -> dict[str, Any]:
+    def _completion(self, said: Say, body: dict[str, Any]) -> dict[str, Any]:
+        messages = body["messages"]
         message = {"role": "assistant", "content": said.text}
         choice = {"index": 0, "message": message, "finish_reason": said.finish_reason}
+        if body.get("logprobs") and said.first_tokens:
+            top = [
+                {"token": token, "logprob": math.log(probability), "bytes": None}
+                for token, probability in said.first_tokens.items()
+            ][: body["top_logprobs"]]
+            choice["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
         result: dict[str, Any] = {
             "id": "chatcmpl-fake",
             "object": "chat.completion",

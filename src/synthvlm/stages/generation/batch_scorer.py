@@ -145,6 +145,7 @@ class BatchScorer:
             unsafe[n] = unsafe[n] or own
             # What a generator's own check rejected may be black: that is no failure.
             problem = images.problems[row] or (blank[n] if own is None else None)
+            problem = problem or _own_problem(scores, n)
             problem = problem or self._no_number(values) or _no_vector(scores, n)
             if problem is not None:
                 scored.append(ScoredImage(requests[row], problem))
@@ -206,6 +207,15 @@ def _score(name: str, scorer: Scorer, images: torch.Tensor, captions: Sequence[s
         scores = scorer.score(images, captions)
     check_scores(name, scores, len(captions))
     return scores
+
+
+def _own_problem(scores: Mapping[str, Scores], row: int) -> str | None:
+    """Why a scorer could not score an image, in its own words, or None."""
+    for name, batch in scores.items():
+        problem = batch.problems[row] if batch.problems else None
+        if problem is not None:
+            return f"scorer {name!r}: {problem}"
+    return None
 
 
 def _no_vector(scores: Mapping[str, Scores], row: int) -> str | None:

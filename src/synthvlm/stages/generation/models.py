@@ -15,6 +15,8 @@ from synthvlm.scorers import SCORERS
 from synthvlm.stages.fingerprints import combined_fingerprint, image_dependencies
 
 if TYPE_CHECKING:
+    from synthvlm.endpoints.client import EndpointClient
+    from synthvlm.endpoints.connection import EndpointSettings
     from synthvlm.generators.base import Generator
     from synthvlm.recipe import Recipe
     from synthvlm.recipe.generation import SafetySettings
@@ -104,13 +106,22 @@ class Models:
         if isinstance(recipe.run.threads, int):
             torch.set_num_threads(recipe.run.threads)
         generation = recipe.generation
-        context = LoadContext(resolve_device(recipe.run.device), generation.dtype)
+        context = LoadContext(
+            resolve_device(recipe.run.device), generation.dtype, endpoint_client=_client
+        )
         settings = generation.generator_settings
         return cls(
             GENERATORS.load(generation.generator_name, settings, context),
             {name: SCORERS.load(name, one, context) for name, one in recipe.scorers.items()},
             _image_check(generation.safety, context.device),
         )
+
+
+def _client(endpoint: EndpointSettings, model: str, where: str) -> EndpointClient:
+    """A client for a scorer. It keeps no replies: what they say is committed with the shard."""
+    from synthvlm.endpoints.client import EndpointClient
+
+    return EndpointClient(endpoint.connection(), model, max_tokens=endpoint.max_tokens)
 
 
 def _image_check(safety: SafetySettings | None, device: str) -> ImageCheck | None:
