@@ -1,15 +1,11 @@
-"""Build the data of all arms: ``python -m experiments.claim.arms --out .claim``.
+"""Build what the arms are taken from: ``python -m experiments.claim.arms --out .claim``.
 
-Each arm is a LLaVA JSON file with a folder of images:
-
-- ``a``: the web, true drawings with noisy captions;
-- ``b``: the web's captions through the pipeline, 18 % of its size;
-- ``c``: as many pairs, captions and candidates taken at random from those that B chose among;
-- ``d``: as many, drawn from the web;
-- ``e``: the web's pictures, captioned by a small captioning model;
-- ``b-no-ssim``: B with an SSIM weight of 0;
-- ``b-uncurated``: B with curation off, from as many captions as B's curation kept;
-- ``b-quotas``: the best of B's pairs among those whose captions name the same kinds of things.
+- ``web/``: arm A, true drawings with noisy captions;
+- ``pools/FAULTS/``: the web's captions through the pipeline with `FaultyRenderer`: all candidates of
+  the captions that curation kept, their scores and images, and what each method of choosing and
+  selecting takes of them;
+- ``captioned/``: some of the web's pictures, captioned by a small model that was trained on a web
+  like it.
 
 What is there is kept: a killed command goes on where it was.
 """
@@ -19,38 +15,42 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import time
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import pyarrow.parquet as pq
+from PIL import Image
 
+import synthvlm
 from experiments.claim.captioner import caption_web
-from experiments.claim.web import PAIRS, make_web
+from experiments.claim.generator import FaultyRenderer
+from experiments.claim.web import PAIRS, make_web, record
 from synthvlm import Pipeline, Recipe
-from synthvlm.tiny.captions import parse
+from synthvlm.tiny.captions import holds, parse
+from synthvlm.tiny.world import render
 
 HERE = Path(__file__).parent
-#: In the order in which they are built.
-ARMS = ("a", "b", "c", "d", "e", "b-no-ssim", "b-uncurated", "b-quotas")
-CURATION_OFF = [
-    "curation.alignment=null",
-    "curation.deduplicate=false",
-    *(
-        f"curation.rules.{rule}=null"
-        for rule in (
-            "alnum_ratio",
-            "char_rep_ratio",
-            "flagged_words_ratio",
-            "special_char_ratio",
-            "word_rep_ratio",
-        )
-    ),
-]
+#: How a generator errs: of how many candidates depends on the captions; see the README.
+FAULTS: Final[Mapping[str, Mapping[str, float]]] = {
+    "third": {"systematic": 0.4},
+    "sdxl": {"systematic": 1.0},
+    "random": {"random": 0.4},
+}
+#: What each selection changes in ``pipeline.yaml``.
+SELECTIONS: Final[Mapping[str, Sequence[str]]] = {
+    "top": (),
+    "clip": ("scoring.ssim.weight=0.0",),
+}
+#: Arms whose pairs come from a pool: they differ with the generator.
+FROM_POOL = ("real", "c", "best", "top", "right", "wrong", "clip")
+#: Arms whose pairs come from the web.
+FROM_WEB = ("d", "e", "a")
+ARMS = (*FROM_POOL, *FROM_WEB)
+#: Pairs of every arm but A: 18 % of the web.
+SHARE = 0.18
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -58,60 +58,26 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(".claim"))
     parser.add_argument("--pairs", type=int, default=PAIRS)
-    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
-    parser.add_argument("--noise", type=float, default=1.0, help="factor of the noise's shares")
+    parser.add_argument("--faults", nargs="+", default=["third"], choices=FAULTS)
+    parser.add_argument("--selections", nargs="+", default=SELECTIONS, choices=SELECTIONS)
+    parser.add_argument("--no-captioner", action="store_true", help="without arm E")
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     out: Path = args.out.resolve()
-    web, top = out / "a", round(0.18 * args.pairs)
-
-    def pipeline(folder: Path, *overrides: str) -> None:
-        recipe = Recipe.load(
-            str(HERE / "pipeline.yaml"),
-            overrides=[
-                f"sources.0.path={web / 'captions.jsonl'}",
-                f"sources.0.image_root={web / 'images'}",
-                f"selection.top_n={top}",
-                *overrides,
-            ],
-        )
-        Pipeline(recipe, str(folder)).run()
-
-    def build_c() -> None:
-        shutil.copytree(out / "b", out / "c-all")
-        pipeline(out / "c-all", "generation.candidates=1", "selection.top_n=null")
-        sample(out / "c-all" / "dataset", out / "c", top, seed=3)
-
-    def build_no_ssim() -> None:
-        shutil.copytree(out / "b", out / "b-no-ssim")
-        pipeline(out / "b-no-ssim", "scoring.ssim.weight=0.0")
-
-    def build_quotas() -> None:
-        shutil.copytree(out / "b", out / "b-all")
-        pipeline(out / "b-all", "selection.top_n=null")
-        select_by_quotas(out / "b-all", out / "b-quotas", top)
-
-    steps: dict[str, Callable[[], None]] = {
-        "a": lambda: make_web(web, pairs=args.pairs, noise=args.noise),
-        "b": lambda: pipeline(out / "b"),
-        "c": build_c,
-        "d": lambda: sample(web, out / "d", top, seed=4),
-        "e": lambda: caption_web(web, out / "e"),
-        "b-no-ssim": build_no_ssim,
-        "b-uncurated": lambda: pipeline(
-            out / "b-uncurated", *CURATION_OFF, f"limit={kept_captions(out / 'b')}"
-        ),
-        "b-quotas": build_quotas,
-    }
-    for name in args.arms:
-        once(out, name, steps[name])
+    once(out, "web", lambda: make_web(out / "web", pairs=args.pairs))
+    for faults in args.faults:
+        once(out, f"pool-{faults}", lambda faults=faults: make_pool(out, faults))
+        for name in args.selections:
+            once(out, f"{faults}-{name}", lambda f=faults, name=name: select(out, f, name))
+    if not args.no_captioner:
+        once(out, "captioned", lambda: caption_web(out / "web", out / "captioned"))
 
 
 def once(out: Path, name: str, build: Callable[[], None]) -> None:
-    """Build an arm unless its time, which is written last, is there."""
+    """Build a part unless its time, which is written last, is there."""
     done = out / "seconds" / f"{name}.json"
     if done.exists():
         return
@@ -128,56 +94,115 @@ def _cpu_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def kept_captions(run: Path) -> int:
-    """How many captions a run's curation kept."""
-    files = sorted((run / "captions").glob("*.parquet"))
-    return sum(sum(pq.read_table(file)["kept"].to_pylist()) for file in files)
+def run_pipeline(out: Path, faults: str, *changes: str) -> Path:
+    """The web's captions through the pipeline, up to selection: the run's folder."""
+    synthvlm.register(FaultyRenderer)
+    web, folder = out / "web", out / "pools" / faults / "run"
+    recipe = Recipe.load(
+        str(HERE / "pipeline.yaml"),
+        overrides=[
+            f"sources.0.path={web / 'captions.jsonl'}",
+            f"sources.0.image_root={web / 'images'}",
+            f"selection.top_n={size(out)}",
+            *(f"generation.options.{name}={value}" for name, value in FAULTS[faults].items()),
+            *changes,
+        ],
+    )
+    Pipeline(recipe, str(folder)).run(until="select")
+    return folder
 
 
-def sample(source: Path, to: Path, count: int, *, seed: int) -> None:
-    """Take some pairs of a LLaVA data set at random; their images stay where they are."""
-    records: list[dict[str, Any]] = json.loads((source / "llava.json").read_bytes())
-    to.mkdir(parents=True, exist_ok=True)
-    (to / "llava.json").write_text(json.dumps(Random(seed).sample(records, count), indent=0))
+def size(out: Path) -> int:
+    """Pairs of every arm but A."""
+    return round(SHARE * len(json.loads((out / "web" / "llava.json").read_bytes())))
 
 
-def select_by_quotas(run: Path, to: Path, count: int) -> None:
-    """The best so many pairs, as many of each kind of caption as there are in proportion."""
-    records: list[dict[str, Any]] = json.loads((run / "dataset" / "llava.json").read_bytes())
-    ranking = pq.read_table(run / "selection.parquet", columns=["caption_id", "rank"])
-    ranks = dict(zip(*(column.to_pylist() for column in ranking.columns), strict=True))
-    kinds: dict[tuple[bool, ...], list[dict[str, Any]]] = defaultdict(list)
-    for record in sorted(records, key=lambda record: ranks[record["id"]]):
-        kinds[named(record["conversations"][1]["value"])].append(record)
-    # Where a record stands in its own kind (0 .. 1) decides.
-    places = [
-        ((place + 0.5) / len(kind), ranks[record["id"]], record)
-        for kind in kinds.values()
-        for place, record in enumerate(kind)
-    ]
-    places.sort(key=lambda place: place[:2])
-    to.mkdir(parents=True, exist_ok=True)
-    kept = [record for _, _, record in places[:count]]
-    (to / "llava.json").write_text(json.dumps(kept, indent=0))
+def make_pool(out: Path, faults: str) -> None:
+    """Generate and score; then ``candidates.json``, and all images, also of the losers.
+
+    An image is ``CAPTION_ID-INDEX.png``; ``CAPTION_ID-real.png`` is candidate 0 without faults.
+    """
+    run, folder = run_pipeline(out, faults), out / "pools" / faults
+    captions = dict(
+        zip(*pq.read_table(run / "captions", columns=["id", "text"]).to_pydict().values())
+    )
+    images = folder / "images"
+    images.mkdir(exist_ok=True)
+    erring, faultless = FaultyRenderer(**FAULTS[faults]), FaultyRenderer()
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in pq.read_table(run / "candidates").to_pylist():
+        id, index, caption = row["caption_id"], row["index"], captions[row["caption_id"]]
+        scene, claim = erring.scene(caption, row["seed"]), parse(caption)
+        Image.fromarray(render([scene])[0]).save(images / f"{id}-{index}.png")
+        if index == 0:
+            real = faultless.scene(caption, row["seed"])
+            Image.fromarray(render([real])[0]).save(images / f"{id}-real.png")
+        right = claim is not None and holds(claim, scene)
+        entry = {"caption": caption, "right": right, "score": row["score"]}
+        found.setdefault(id, []).append(entry)
+    (folder / "candidates.json").write_text(json.dumps(found, indent=0))
 
 
-def named(caption: str) -> tuple[bool, ...]:
-    """Which kinds of things a caption names: background, place, size, relation."""
-    claim = parse(caption)
-    if claim is None:
-        return ()
-    return tuple(map(bool, (claim.background, claim.place, claim.size, claim.relation)))
+def select(out: Path, faults: str, name: str) -> None:
+    """Choose and select in one way: ``selected-NAME.json``, pairs of caption id and index."""
+    run = run_pipeline(out, faults, *SELECTIONS[name])
+    table = pq.read_table(run / "selection.parquet", columns=["caption_id", "index"])
+    pairs = list(zip(*table.to_pydict().values(), strict=True))
+    (out / "pools" / faults / f"selected-{name}.json").write_text(json.dumps(pairs))
 
 
-def data_of(out: Path, arm: str) -> tuple[Path, Path]:
-    """The LLaVA JSON of an arm, and its images' folder."""
-    if arm in ("a", "d", "e"):
-        return out / arm / "llava.json", out / "a" / "images"
-    if arm == "c":
-        return out / "c" / "llava.json", out / "c-all" / "dataset" / "images"
-    if arm == "b-quotas":
-        return out / arm / "llava.json", out / "b-all" / "dataset" / "images"
-    return out / arm / "dataset" / "llava.json", out / arm / "dataset" / "images"
+def data_of(out: Path, faults: str, arm: str, seed: int, to: Path) -> tuple[Path, Path]:
+    """Write the LLaVA JSON of an arm; returns it, and its images' folder.
+
+    Args:
+        out: Where the parts are.
+        faults: A key of `FAULTS`.
+        arm: One of `ARMS`.
+        seed: Of what is taken at random: captions (the same ones in arms ``real``, ``c``, ``best``
+            and ``wrong``), and web pairs.
+        to: The file to write.
+    """
+    rng = Random(seed)
+    if arm in FROM_WEB:
+        source = out / ("captioned" if arm == "e" else "web") / "llava.json"
+        records = json.loads(source.read_bytes())
+        records = records if arm == "a" else rng.sample(records, size(out))
+        to.write_text(json.dumps(records))
+        return to, out / "web" / "images"
+    pool = out / "pools" / faults
+    found: dict[str, list[dict[str, Any]]] = json.loads((pool / "candidates.json").read_bytes())
+    to.write_text(
+        json.dumps(
+            [
+                record(f"{id}-{index}", f"{id}-{index}.png", found[id][0]["caption"])
+                for id, index in _taken(pool, found, arm, rng, size(out))
+            ]
+        )
+    )
+    return to, pool / "images"
+
+
+def _taken(
+    pool: Path, found: Mapping[str, list[dict[str, Any]]], arm: str, rng: Random, count: int
+) -> list[tuple[str, int | str]]:
+    """Caption ids and the candidates that an arm takes of them."""
+    if arm in SELECTIONS:
+        return [tuple(pair) for pair in json.loads((pool / f"selected-{arm}.json").read_bytes())]
+
+    def candidates(id: str, *, right: bool) -> list[int]:
+        return [index for index, row in enumerate(found[id]) if row["right"] is right]
+
+    if arm == "right":
+        possible = [id for id in sorted(found) if candidates(id, right=True)]
+        ids = rng.sample(possible, count)
+        return [(id, rng.choice(candidates(id, right=True))) for id in ids]
+    ids = rng.sample(sorted(found), count)
+    if arm == "wrong":
+        return [(id, rng.choice(candidates(id, right=False) or [0])) for id in ids]
+    if arm == "best":
+        scores = {id: [row["score"] for row in found[id]] for id in ids}
+        return [(id, scores[id].index(max(scores[id]))) for id in ids]
+    return [(id, "real" if arm == "real" else 0) for id in ids]
 
 
 if __name__ == "__main__":

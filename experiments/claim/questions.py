@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image
 
-from experiments.tiny_models.language_rows import facts
 from synthvlm.evaluation.easy_vqa import easy_vqa_images, easy_vqa_records
 from synthvlm.tiny.captions import is_held_out, sample_claim, sample_scene
 from synthvlm.tiny.questions import TOPICS, Question, sample_question
@@ -19,57 +17,44 @@ from synthvlm.tiny.world import Scene, render
 
 __all__ = ["INSTRUCTIONS", "make_questions"]
 
-#: Most instruction samples that are used.
-INSTRUCTIONS = 2_000
-#: Test questions of each group of easy-VQA, and of each topic of the world.
-PER_GROUP = 500
+#: Instruction samples, half of them of easy-VQA.
+INSTRUCTIONS = 500
+#: Test questions of each topic of the world; relations, which tell arms apart best, have more.
 PER_TOPIC = 150
-PROBES = 500
+RELATIONS = 600
 
 
 def make_questions(folder: Path, *, seed: int = 2) -> None:
     """Write the instruction samples and the test files, with their images.
 
     - ``instructions.json``: LLaVA conversations in random order, half of them of easy-VQA's
-      training set, half of drawings of the world; a prefix of it is a smaller set.
-    - ``easy-vqa.json``: questions of easy-VQA's test set, in groups.
+      training set, half of drawings of the world.
     - ``world.json``: questions about drawings of held-out claims, a group for each topic.
-    - ``text.json``: the same kind of questions about facts in words, without an image.
     """
     rng = Random(seed)
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
-    easy = _easy_vqa(images, "train", rng, {None: INSTRUCTIONS // 2})
+    easy = _easy_vqa(images, rng, INSTRUCTIONS // 2)
     world = [_world(images, f"train-{i}", rng, held_out=False) for i in range(INSTRUCTIONS // 2)]
     both = [*easy, *world]
     rng.shuffle(both)
     _write(folder / "instructions.json", [_conversation(entry) for entry in both])
-    groups = dict.fromkeys(("colour", "shape", "yes-no"), PER_GROUP)
-    _write(folder / "easy-vqa.json", _easy_vqa(images, "test", rng, groups))
-    asked = [(topic, i) for topic in TOPICS for i in range(PER_TOPIC)]
+    counts = {topic: RELATIONS if topic == "relation" else PER_TOPIC for topic in TOPICS}
+    asked = [(topic, i) for topic, count in counts.items() for i in range(count)]
     _write(
         folder / "world.json",
         [_world(images, f"test-{t}-{i}", rng, held_out=True, topic=t) for t, i in asked],
     )
-    _write(folder / "text.json", [_text(f"text-{i}", rng) for i in range(PROBES)])
 
 
-def _easy_vqa(
-    images: Path, split: Literal["train", "test"], rng: Random, counts: Mapping[Any, int]
-) -> list[dict[str, Any]]:
-    """Questions of a split at random: so many of each group, or of all together (None)."""
-    records = easy_vqa_records(split)
-    rng.shuffle(records)
-    left, chosen = dict(counts), []
+def _easy_vqa(images: Path, rng: Random, count: int) -> list[dict[str, Any]]:
+    """Training questions at random."""
+    records = rng.sample(easy_vqa_records("train"), count)
     for record in records:
-        group = None if None in left else record["group"]
-        if left[group] == 0:
-            continue
-        left[group] -= 1
-        name = f"easy-{split}-{record['image']}"
-        shutil.copyfile(Path(easy_vqa_images(split)) / record["image"], images / name)
-        chosen.append({**record, "image": name})
-    return chosen
+        name = f"easy-train-{record['image']}"
+        shutil.copyfile(Path(easy_vqa_images("train")) / record["image"], images / name)
+        record["image"] = name
+    return records
 
 
 def _world(
@@ -78,12 +63,6 @@ def _world(
     scene, question = _asked(rng, held_out=held_out, topic=topic)
     Image.fromarray(render([scene])[0]).save(images / f"world-{id}.png")
     return {"id": f"world-{id}", "image": f"world-{id}.png", **_told(question)}
-
-
-def _text(id: str, rng: Random) -> dict[str, Any]:
-    scene, question = _asked(rng, held_out=True)
-    told = _told(question)
-    return {"id": id, **told, "question": f"{facts(scene, rng)}\n{question.text}"}
 
 
 def _asked(rng: Random, *, held_out: bool, topic: Any = None) -> tuple[Scene, Question]:

@@ -1,284 +1,216 @@
-"""Make ``results.md`` and ``results.svg``: ``python -m experiments.claim.summary --out .claim``."""
+"""Make the tables of results: ``python -m experiments.claim.summary --out .claim``.
+
+The analysis, fixed before any arm was compared:
+
+- Measures: relation questions right, captions right on 600 held-out drawings, loss of a token of
+  true captions of the same drawings (lower is better), questions of all topics of the world (mean
+  of the topics' shares).
+- First: is ``real`` - C above 0 in them? If not, nothing can be seen.
+- Main comparison: best method - C, paired by seed, with its 95 % interval over seeds (Student's
+  t). The best method is the one of `METHODS` with the lowest loss at seed `PILOT`, which is in no
+  table.
+- Every other arm - C the same way.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from experiments.claim.arms import data_of
-from experiments.claim.run import ARMS, EQUAL_STEPS
-from experiments.claim.truth import right_share
+from experiments.claim.arms import ARMS, FAULTS, FROM_WEB, data_of
+from experiments.claim.truth import facts_of
 from synthvlm.estimates import Estimate, mean_interval
 
 HERE = Path(__file__).parent
-NAMES = {
-    "none": "no stage 1",
-    "a": "A: the web",
-    "b": "B: curated, generated, selected",
-    "c": "C: generated, at random",
-    "d": "D: the web, B's size",
+NAMES: Final[Mapping[str, str]] = {
+    "real": "true drawings of C's captions",
+    "right": "random captions, a right candidate",
+    "wrong": "C's captions, a wrong candidate where there is one",
+    "c": "C: random captions, candidate 0",
+    "best": "C's captions, best of 4",
+    "top": "B: top by score",
+    "quotas": "B: quotas",
+    "coverage": "B: coverage",
+    "clip": "B: top by CLIPScore alone",
+    "verifier": "B: top by the verifier",
+    "large": "B: top of the pool of 22,320 captions",
+    "a": "A: the web, all of it",
+    "d": "D: the web, at random",
     "e": "E: the web's pictures, captioned",
-    "b-no-ssim": "B, SSIM weight 0",
-    "b-uncurated": "B, curation off",
-    "b-quotas": "B, quotas by what captions name",
 }
-COLOURS = {
-    "none": "#999",
-    "a": "#1f77b4",
-    "b": "#d62728",
-    "c": "#ff7f0e",
-    "d": "#2ca02c",
-    "e": "#9467bd",
+#: Ways to choose that the product has; the main comparison is of one of them.
+METHODS: Final = ("best", "top", "quotas", "coverage", "clip", "verifier")
+#: The seed by which the best method is found.
+PILOT: Final = 100
+
+Rows = Mapping[str, Mapping[int, dict[str, Any]]]
+Measure = Callable[[dict[str, Any]], float]
+
+
+def _share(row: dict[str, Any], topic: str) -> float:
+    right, asked = row["questions"][topic]
+    return float(right / asked)
+
+
+#: Each measure of a run, its factor in tables, and its name there.
+MEASURES: Final[Mapping[str, tuple[Measure, float]]] = {
+    "relation, %": (lambda row: _share(row, "relation"), 100),
+    "captions right, %": (lambda row: float(row["captions"]), 100),
+    "loss, x1000": (lambda row: float(row["loss"]), 1000),
+    "world, %": (
+        lambda row: sum(_share(row, topic) for topic in row["questions"]) / len(row["questions"]),
+        100,
+    ),
 }
-Results = dict[tuple[str, bool], list[dict[str, Any]]]
-Metric = Callable[[dict[str, Any]], float | None]
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(".claim"))
-    parser.add_argument("--to", type=Path, default=HERE / "results.md", help="the figure beside it")
+    parser.add_argument("--to", type=Path, default=HERE / "results.md")
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
-    results: Results = defaultdict(list)
-    for file in sorted((args.out / "results").glob("*.json")):
-        result = json.loads(file.read_text())
-        results[result["arm"], result["equal_steps"]].append(result)
-    counts = sorted({int(n) for rows in results.values() for row in rows for n in row["stage2"]})
-    to_b = [(("b", False), (arm, False)) for arm in ARMS if arm != "b"]
-    at_equal_steps = [((arm, True), ("a", False)) for arm in EQUAL_STEPS]
-    at_equal_steps += [
-        (("b-quotas", True), (arm, True)) for arm in EQUAL_STEPS if arm != "b-quotas"
-    ]
-    sections = {
-        "The arms' data": [data_table(args.out, results)],
-        "One epoch each": score_tables(results, ARMS, counts, equal=False),
-        "As many steps as A takes": score_tables(results, ("a", *EQUAL_STEPS), counts, equal=True)
-        if any(equal for _, equal in results)
-        else [],
-        "Differences by seed, one epoch each": difference_tables(results, counts, to_b),
-        "Differences by seed, as many steps as A takes": difference_tables(
-            results, counts, at_equal_steps
-        ),
-        "Language kept": [language_table(results, counts)],
-    }
     parts = [
         "# Results",
-        "Made by `summary.py` of what `arms.py` and `run.py` left. Means over the seeds, in per "
-        "cent, with 95 % intervals (Student's t).",
+        "Made by `summary.py` of what `arms.py` and `run.py` left. Means over the seeds with 95 % "
+        "intervals (Student's t); differences are paired by seed.",
     ]
-    for title, blocks in sections.items():
-        if blocks:
-            parts += [f"## {title}", *blocks]
+    for faults in FAULTS:
+        rows = rows_of(args.out, faults)
+        if "c" in rows:
+            parts += [f"## Faults: {faults}", *sections(args.out, faults, rows)]
     args.to.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    args.to.with_suffix(".svg").write_text(figure(results, counts), encoding="utf-8")
 
 
-def data_table(out: Path, results: Results) -> str:
-    """Pairs, how many are right, what they teach, what they took."""
-    rows = []
-    for arm in ARMS:
-        found = results.get((arm, False))
-        if not found:
-            continue
-        right = "" if arm == "none" else f"{100 * right_share(*data_of(out, arm)):.1f}"
-        captions = mean_interval([row["stage1"]["captions"] for row in found])
-        time = out / "seconds" / f"{arm}.json"
-        seconds = f"{json.loads(time.read_text())['cpu_s']:.0f}" if time.exists() else ""
-        steps = found[0]["stage1"]["steps"] if arm != "none" else 0
-        rows.append([NAMES[arm], f"{found[0]['pairs']:,}", right, seconds, steps, told(captions)])
-    return table(
-        ["arm", "pairs", "right, %", "CPU s to make", "steps", "captions right after stage 1, %"],
-        rows,
+def rows_of(out: Path, faults: str) -> Rows:
+    """The results of a kind of faults, and of the arms without a generator: arm -> seed -> run."""
+    rows: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for file in sorted((out / "results").glob("*.json")):
+        row = json.loads(file.read_text())
+        if row["faults"] in (faults, ""):
+            rows[row["arm"]][row["seed"]] = row
+    return {arm: rows[arm] for arm in ARMS if arm in rows}
+
+
+def sections(out: Path, faults: str, rows: Rows) -> list[str]:
+    """All that is told of a kind of faults."""
+    of_seeds = {
+        arm: {seed: row for seed, row in runs.items() if seed != PILOT}
+        for arm, runs in rows.items()
+    }
+    parts = []
+    if "real" in of_seeds:
+        parts += ["Sensitivity: " + sentence(of_seeds, "real") + "."]
+    best = best_method(rows)
+    if best is not None and of_seeds.get(best):
+        parts += [f"Main comparison, best method ({NAMES[best]}): {sentence(of_seeds, best)}."]
+    return [
+        *parts,
+        score_table(of_seeds),
+        difference_table(of_seeds),
+        topic_table(of_seeds),
+        data_table(out, faults, of_seeds),
+    ]
+
+
+def best_method(rows: Rows) -> str | None:
+    """The method with the lowest loss at the pilot seed; None where none was run with it."""
+    loss, _ = MEASURES["loss, x1000"]
+    piloted = {arm: loss(rows[arm][PILOT]) for arm in METHODS if PILOT in rows.get(arm, {})}
+    return min(piloted, key=piloted.__getitem__, default=None)
+
+
+def differences(rows: Rows, arm: str, measure: Measure) -> list[float]:
+    """Of an arm and C, for each seed that both have."""
+    both = sorted(rows[arm].keys() & rows["c"].keys())
+    return [measure(rows[arm][seed]) - measure(rows["c"][seed]) for seed in both]
+
+
+def sentence(rows: Rows, arm: str) -> str:
+    """An arm - C in all measures."""
+    return f"{NAMES[arm]} - C: " + ", ".join(
+        f"{name} {told(mean_interval(differences(rows, arm, measure)), factor, signed=True)}"
+        for name, (measure, factor) in MEASURES.items()
     )
 
 
-def metrics(count: int) -> dict[str, Metric]:
-    """What is told of a stage 2."""
-
-    def share(test: str, *groups: str) -> Metric:
-        def of(row: dict[str, Any]) -> float | None:
-            tests = row["stage2"].get(str(count))
-            if tests is None:
-                return None
-            kept = [v for k, v in tests["tests"][test].items() if not groups or k in groups]
-            shares = [float(right / asked) for right, asked in kept]
-            return sum(shares) / len(shares)
-
-        return of
-
-    return {
-        "easy-VQA colour": share("easy-vqa", "colour"),
-        "easy-VQA shape": share("easy-vqa", "shape"),
-        "easy-VQA yes/no": share("easy-vqa", "yes-no"),
-        "world, all topics": share("world"),
-        "world, relation": share("world", "relation"),
-        "world, place": share("world", "place"),
-    }
-
-
-def score_tables(
-    results: Results, arms: Sequence[str], counts: Sequence[int], *, equal: bool
-) -> list[str]:
-    """A table for each number of instruction samples."""
-    tables = []
-    for count in counts:
-        rows, seeds = [], set()
-        for arm in arms:
-            found = results.get((arm, equal and arm in EQUAL_STEPS))
-            values = [
-                [value for row in found or [] if (value := metric(row)) is not None]
-                for metric in metrics(count).values()
+def score_table(rows: Rows) -> str:
+    """Every arm's measures."""
+    lines = []
+    for arm, runs in rows.items():
+        if runs:
+            first = next(iter(runs.values()))
+            cells = [
+                told(mean_interval([measure(row) for row in runs.values()]), factor)
+                for measure, factor in MEASURES.values()
             ]
-            if values[0]:
-                rows.append([NAMES[arm], *(told(mean_interval(column)) for column in values)])
-                seeds.add(len(values[0]))
-        if rows:
-            number = " or ".join(map(str, sorted(seeds)))
-            tables.append(f"{count:,} instruction samples, {number} seeds:")
-            tables.append(table(["arm", *metrics(count)], rows))
-    return tables
+            lines.append([NAMES[arm], f"{first['pairs']:,}", len(runs), *cells])
+    return table(["arm", "pairs", "seeds", *MEASURES], lines)
 
 
-def difference_tables(
-    results: Results,
-    counts: Sequence[int],
-    pairs: Sequence[tuple[tuple[str, bool], tuple[str, bool]]],
-) -> list[str]:
-    """The first of each pair of arms minus the second, both with the same seed."""
-    tables = []
-    for count in counts:
-        rows = []
-        for first, second in pairs:
-            of_seed = {row["seed"]: row for row in results.get(first, [])}
-            both = [(of_seed.get(row["seed"]), row) for row in results.get(second, [])]
-            cells = []
-            for metric in metrics(count).values():
-                values = [(metric(x), metric(y)) for x, y in both if x is not None]
-                found = [x - y for x, y in values if x is not None and y is not None]
-                if found:
-                    cells.append(told(mean_interval(found), signed=True))
-            if cells:
-                name = NAMES[first[0]].partition(":")[0]
-                rows.append([f"{name} - {NAMES[second[0]]}", *cells])
-        if rows:
-            tables += [
-                f"{count:,} instruction samples:",
-                table(["difference", *metrics(count)], rows),
+def difference_table(rows: Rows) -> str:
+    """Every arm minus C."""
+    lines = []
+    for arm, runs in rows.items():
+        if arm != "c" and runs.keys() & rows["c"].keys():
+            cells = [
+                told(mean_interval(differences(rows, arm, measure)), factor, signed=True)
+                for measure, factor in MEASURES.values()
             ]
-    return tables
+            lines.append([f"{NAMES[arm]} - C", len(runs.keys() & rows["c"].keys()), *cells])
+    return table(["difference", "seeds", *MEASURES], lines)
 
 
-def language_table(results: Results, counts: Sequence[int]) -> str:
-    """Questions about facts in words, before and after stage 2."""
-
-    def right(tests: dict[str, list[int]]) -> float:
-        return sum(r for r, _ in tests.values()) / sum(n for _, n in tests.values())
-
-    rows = []
-    for arm in ARMS:
-        found = results.get((arm, False), [])
-        if not found:
-            continue
-        before = [right(row["stage1"]["tests"]["text"]) for row in found]
-        cells = [told(mean_interval(before))]
-        for n in counts:
-            after = [
-                right(row["stage2"][str(n)]["tests"]["text"])
-                for row in found
-                if str(n) in row["stage2"]
-            ]
-            cells.append(told(mean_interval(after)) if after else "")
-        rows.append([NAMES[arm], *cells])
-    return table(["arm", "before stage 2", *(f"after {n:,} samples" for n in counts)], rows)
+def topic_table(rows: Rows) -> str:
+    """Every arm's questions by topic."""
+    topics = list(next(iter(rows["c"].values()))["questions"])
+    lines = [
+        [
+            NAMES[arm],
+            *(
+                told(mean_interval([_share(row, topic) for row in runs.values()]), 100)
+                for topic in topics
+            ),
+        ]
+        for arm, runs in rows.items()
+        if runs
+    ]
+    return table(["arm", *(f"{topic}, %" for topic in topics)], lines)
 
 
-def told(estimate: Estimate, *, signed: bool = False) -> str:
-    """A share in per cent, with half its interval."""
-    value = f"{100 * estimate.value:+.1f}" if signed else f"{100 * estimate.value:.1f}"
+def data_table(out: Path, faults: str, rows: Rows) -> str:
+    """What each arm is trained on: its pairs of seed 0."""
+    lines = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for arm in rows:
+            kind = "" if arm in FROM_WEB else faults
+            data = data_of(out, kind, arm, 0, Path(scratch) / "pairs.json")
+            facts = facts_of(*data)
+            lines.append([NAMES[arm], *(f"{100 * share:.1f}" for share in facts.values())])
+    return table(["arm", *(f"{name}, %" for name in facts)], lines)
+
+
+def told(estimate: Estimate, factor: float, *, signed: bool = False) -> str:
+    """A value with half its interval."""
+    value = f"{factor * estimate.value:+.1f}" if signed else f"{factor * estimate.value:.1f}"
     if estimate.low is None:
         return value
-    return f"{value} ± {100 * (estimate.value - estimate.low):.1f}"
+    return f"{value} ± {factor * (estimate.value - estimate.low):.1f}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def figure(results: Results, counts: Sequence[int]) -> str:
-    """Accuracy by instruction samples, a line for each arm: colour and shape of easy-VQA, world."""
-    shown = [arm for arm in COLOURS if (arm, False) in results]
-    panels = ("easy-VQA colour", "easy-VQA shape", "world, all topics")
-    width, height, left, top = 300, 240, 48, 34
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{len(panels) * width + 40}" '
-        f'height="{height + 110}" font-family="sans-serif" font-size="12">',
-        '<rect width="100%" height="100%" fill="white"/>',
-    ]
-    for number, panel in enumerate(panels):
-        x0 = number * width + left
-        lines: dict[str, list[tuple[int, Estimate]]] = {}
-        for arm in shown:
-            for count in counts:
-                values = [
-                    value
-                    for row in results.get((arm, False), [])
-                    if (value := metrics(count)[panel](row)) is not None
-                ]
-                if values:
-                    lines.setdefault(arm, []).append((count, mean_interval(values)))
-        ends = [e for line in lines.values() for _, e in line]
-        low = min(e.value if e.low is None else e.low for e in ends)
-        high = max(e.value if e.high is None else e.high for e in ends)
-
-        def y_of(value: float, low: float = low, high: float = high) -> float:
-            return top + (high - value) / max(high - low, 1e-9) * (height - top - 20)
-
-        def x_of(count: int, x0: int = x0) -> float:
-            return x0 + counts.index(count) / max(len(counts) - 1, 1) * (width - left - 20)
-
-        parts.append(f'<text x="{x0}" y="18" font-weight="bold">{panel}, %</text>')
-        for share in (low, (low + high) / 2, high):
-            y = y_of(share)
-            parts.append(
-                f'<text x="{x0 - 8}" y="{y + 4}" text-anchor="end">{100 * share:.0f}</text>'
-            )
-            parts.append(f'<path d="M{x0} {y}h{width - left - 20}" stroke="#ddd"/>')
-        for count in counts:
-            parts.append(
-                f'<text x="{x_of(count)}" y="{height}" text-anchor="middle">{count:,}</text>'
-            )
-        for place, (arm, line) in enumerate(lines.items()):
-            colour = COLOURS[arm]
-            shift = 3 * (place - len(lines) / 2)
-            points = " ".join(f"{x_of(n) + shift:.1f},{y_of(e.value):.1f}" for n, e in line)
-            parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
-            for n, e in line:
-                x = x_of(n) + shift
-                if e.low is not None and e.high is not None:
-                    bar = f"M{x:.1f} {y_of(e.low):.1f}V{y_of(e.high):.1f}"
-                    parts.append(f'<path d="{bar}" stroke="{colour}"/>')
-                parts.append(
-                    f'<circle cx="{x:.1f}" cy="{y_of(e.value):.1f}" r="3" fill="{colour}"/>'
-                )
-    parts.append(
-        f'<text x="{left}" y="{height + 22}">instruction samples; bars are 95 % intervals</text>'
-    )
-    for place, arm in enumerate(shown):
-        x, y = left + place % 3 * 290, height + 48 + place // 3 * 22
-        parts.append(f'<circle cx="{x}" cy="{y - 4}" r="5" fill="{COLOURS[arm]}"/>')
-        parts.append(f'<text x="{x + 12}" y="{y}">{NAMES[arm]}</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How many pairs of an arm are right, by a checker that looks at pixels alone."""
+"""What an arm's pairs are, by a checker that looks at pixels alone."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ from PIL import Image
 from synthvlm.tiny.captions import parse
 from synthvlm.tiny.checker import check
 
-__all__ = ["right_share"]
+__all__ = ["facts_of"]
+
+#: What a caption may name besides things.
+NAMED = ("background", "place", "size", "relation")
 
 
-def right_share(llava_json: Path, images: Path) -> float:
-    """The share of pairs whose picture shows what the caption says, and no other thing.
+def facts_of(llava_json: Path, images: Path) -> dict[str, float]:
+    """Shares of pairs: right in content and looks, in content, and whose caption names what.
 
     A caption with anything besides (an advertisement) is not right.
     """
     records = json.loads(llava_json.read_bytes())
-    right = 0
+    shares = dict.fromkeys(("right", "right in content", *(f"names {name}" for name in NAMED)), 0.0)
     for record in records:
         claim = parse(record["conversations"][1]["value"])
         if claim is not None:
-            right += check(np.asarray(Image.open(images / record["image"]).convert("RGB")), claim)
-    return right / len(records)
+            image = np.asarray(Image.open(images / record["image"]).convert("RGB"))
+            shares["right"] += check(image, claim) / len(records)
+            shares["right in content"] += check(image, claim, looks=False) / len(records)
+            for name in NAMED:
+                shares[f"names {name}"] += (getattr(claim, name) is not None) / len(records)
+    return shares

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from PIL import Image
 
@@ -12,7 +13,7 @@ from synthvlm.tiny.captions import is_held_out, phrase, sample_claim, sample_sce
 from synthvlm.tiny.world import render
 from synthvlm.tiny.wrong_captions import Noise, noisy_caption
 
-__all__ = ["PAIRS", "SHARES", "make_web", "write_llava"]
+__all__ = ["PAIRS", "SHARES", "make_web", "record", "write_llava"]
 
 #: A hundredth of LLaVA-1.5's 558K pre-training pairs.
 PAIRS = 5_580
@@ -59,15 +60,15 @@ def make_web(folder: Path, *, pairs: int = PAIRS, noise: float = 1.0, seed: int 
 
 def write_llava(path: Path, entries: list[dict[str, str]]) -> None:
     """Write entries of id, image and caption as LLaVA's pre-training JSON."""
-    records = [
-        {
-            "id": entry["id"],
-            "image": entry["image"],
-            "conversations": [
-                {"from": "human", "value": "Describe this picture in a few words.\n<image>"},
-                {"from": "gpt", "value": entry["caption"]},
-            ],
-        }
-        for entry in entries
-    ]
+    records = [record(entry["id"], entry["image"], entry["caption"]) for entry in entries]
     path.write_text(json.dumps(records, indent=0), encoding="utf-8")
+
+
+def record(id: str, image: str, caption: str) -> dict[str, Any]:
+    """A record of LLaVA's pre-training JSON."""
+    asked = "Describe this picture in a few words.\n<image>"
+    return {
+        "id": id,
+        "image": image,
+        "conversations": [{"from": "human", "value": asked}, {"from": "gpt", "value": caption}],
+    }
