@@ -1,8 +1,8 @@
 """Build what the arms are taken from: ``python -m experiments.claim.arms --out .claim``.
 
 - ``web/``: arm A, true drawings with noisy captions;
-- ``pools/FAULTS/``: the web's captions through the pipeline with `FaultyRenderer`: all candidates of
-  the captions that curation kept, their scores and images, and what each method of choosing and
+- ``pools/FAULTS/``: the web's captions through the pipeline with `FaultyRenderer`: all candidates
+  of the captions that curation kept, their scores and images, and what each method of choosing and
   selecting takes of them;
 - ``captioned/``: some of the web's pictures, captioned by a small model that was trained on a web
   like it.
@@ -67,22 +67,22 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     out: Path = args.out.resolve()
-    once(out, "web", lambda: make_web(out / "web", pairs=args.pairs))
+    once(out, "web", make_web, out / "web", args.pairs)
     for faults in args.faults:
-        once(out, f"pool-{faults}", lambda faults=faults: make_pool(out, faults))
+        once(out, f"pool-{faults}", make_pool, out, faults)
         for name in args.selections:
-            once(out, f"{faults}-{name}", lambda f=faults, name=name: select(out, f, name))
+            once(out, f"{faults}-{name}", select, out, faults, name)
     if not args.no_captioner:
-        once(out, "captioned", lambda: caption_web(out / "web", out / "captioned"))
+        once(out, "captioned", caption_web, out / "web", out / "captioned")
 
 
-def once(out: Path, name: str, build: Callable[[], None]) -> None:
+def once(out: Path, name: str, build: Callable[..., None], *arguments: Any) -> None:
     """Build a part unless its time, which is written last, is there."""
     done = out / "seconds" / f"{name}.json"
     if done.exists():
         return
     began, cpu = time.time(), _cpu_seconds()
-    build()
+    build(*arguments)
     done.parent.mkdir(parents=True, exist_ok=True)
     seconds = {"wall_s": time.time() - began, "cpu_s": _cpu_seconds() - cpu}
     done.write_text(json.dumps(seconds) + "\n")
@@ -123,9 +123,8 @@ def make_pool(out: Path, faults: str) -> None:
     An image is ``CAPTION_ID-INDEX.png``; ``CAPTION_ID-real.png`` is candidate 0 without faults.
     """
     run, folder = run_pipeline(out, faults), out / "pools" / faults
-    captions = dict(
-        zip(*pq.read_table(run / "captions", columns=["id", "text"]).to_pydict().values())
-    )
+    table = pq.read_table(run / "captions", columns=["id", "text"]).to_pydict()
+    captions = dict(zip(table["id"], table["text"], strict=True))
     images = folder / "images"
     images.mkdir(exist_ok=True)
     erring, faultless = FaultyRenderer(**FAULTS[faults]), FaultyRenderer()

@@ -17,11 +17,18 @@ import numpy as np
 from PIL import Image
 
 from experiments.claim.web import make_web, write_llava
-from synthvlm.tiny.captions import Claim, holds, is_held_out, parse, phrase, sample_claim
-from synthvlm.tiny.captions import sample_scene as draw
+from synthvlm.tiny.captions import (
+    Claim,
+    holds,
+    is_held_out,
+    parse,
+    phrase,
+    sample_claim,
+    sample_scene,
+)
 from synthvlm.tiny.world import Scene, render
 
-__all__ = ["Captioner", "caption_web", "held_out", "train_captioner"]
+__all__ = ["DRAWINGS", "Captioner", "caption_web", "held_out", "train_captioner"]
 
 HERE = Path(__file__).parent
 #: Noisy pairs that the captioner is trained on.
@@ -39,7 +46,7 @@ def held_out(count: int, seed: int = 77) -> list[tuple[Claim, Scene]]:
     while len(found) < count:
         claim = sample_claim(rng)
         if is_held_out(claim):
-            found.append((claim, draw(claim, rng)))
+            found.append((claim, sample_scene(claim, rng)))
     return found
 
 
@@ -47,6 +54,7 @@ class Captioner:
     """A LLaVA that captions in the format of stage 1: after the image the caption, a newline."""
 
     def __init__(self, model: str) -> None:
+        """Load it from its folder."""
         from transformers import AutoProcessor, LlavaForConditionalGeneration
 
         self._llava: Any = LlavaForConditionalGeneration.from_pretrained(model).eval()
@@ -75,14 +83,14 @@ class Captioner:
             texts += tokenizer.batch_decode(said, skip_special_tokens=True)
         return [text.split("\n")[0].strip() for text in texts]
 
-    def right_share(self, count: int = DRAWINGS) -> float:
+    def right_share(self, count: int) -> float:
         """The share of held-out drawings whose caption is wholly right."""
         scenes = [scene for _, scene in held_out(count)]
         claims = [parse(caption) for caption in self.captions(list(render(scenes)))]
         pairs = zip(claims, scenes, strict=True)
         return sum(claim is not None and holds(claim, scene) for claim, scene in pairs) / count
 
-    def loss(self, count: int = DRAWINGS, batch_size: int = 200) -> float:
+    def loss(self, count: int, batch_size: int = 200) -> float:
         """Mean loss of a token of true captions of held-out drawings, nats."""
         import torch
 

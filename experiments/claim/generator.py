@@ -93,9 +93,11 @@ class FaultyRenderer(Generator):
     Settings = FaultyRendererSettings
 
     def __init__(self, systematic: float = 0.0, random: float = 0.0) -> None:
+        """Take the settings of a recipe, see `FaultyRendererSettings`."""
         self.systematic, self.random = systematic, random
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
+        """Draw one picture for each (prompt, seed)."""
         scenes = [self.scene(*pair) for pair in zip(prompts, seeds, strict=True)]
         pixels = torch.from_numpy(render(scenes)).permute(0, 3, 1, 2)
         return GeneratedImages(pixels, (None,) * len(scenes))

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.claim.arms import ARMS, FAULTS, FROM_WEB, data_of
-from experiments.claim.questions import make_questions
+from experiments.claim.captioner import DRAWINGS, Captioner
+from experiments.claim.questions import INSTRUCTIONS, make_questions
 
 HERE = Path(__file__).parent
-INSTRUCTIONS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(".claim"))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", nargs="+", type=int, default=range(5))
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=["third"])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -74,19 +74,20 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{number}/{len(runs)} {name} ({time.time() - began:.0f} s)", flush=True)
 
 
-def planned(arms: Sequence[str], faults: Sequence[str], seeds: int) -> Iterator[Run]:
-    """All runs, an arm at a time: the first arms are done before the last begin."""
-    for arm in arms:
-        for kind in [""] if arm in FROM_WEB else faults:
-            for seed in range(seeds):
+def planned(arms: Sequence[str], faults: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
+    """All runs, a seed at a time."""
+    for seed in seeds:
+        for arm in arms:
+            for kind in [""] if arm in FROM_WEB else faults:
                 yield Run(kind, arm, seed)
 
 
-def carry_out(out: Path, run: Run, instructions: int = INSTRUCTIONS) -> None:
+def carry_out(
+    out: Path, run: Run, instructions: int = INSTRUCTIONS, drawings: int = DRAWINGS
+) -> None:
     """Both stages and the tests of a run."""
     import torch
 
-    from experiments.claim.captioner import Captioner
     from synthvlm.progress.terminal import quiet_libraries
     from synthvlm.training.recipe import TrainingRecipe
     from synthvlm.training.train import train
@@ -106,7 +107,7 @@ def carry_out(out: Path, run: Run, instructions: int = INSTRUCTIONS) -> None:
         stage1 = trained("pretrain.yaml", folder / "1", data)
         times.append(clock())
         captioner = Captioner(stage1.model)
-        captions, loss = captioner.right_share(), captioner.loss()
+        captions, loss = captioner.right_share(drawings), captioner.loss(drawings)
         times.append(clock())
         questions = out / "questions"
         asked = json.loads((questions / "instructions.json").read_bytes())[:instructions]
@@ -114,7 +115,7 @@ def carry_out(out: Path, run: Run, instructions: int = INSTRUCTIONS) -> None:
         wanted = (folder / "asked.json", questions / "images")
         stage2 = trained("finetune.yaml", folder / "2", wanted, f"model.start={stage1.model}")
         times.append(clock())
-        groups = tested(questions, stage2.model)
+        groups = answered(questions, stage2.model)
         times.append(clock())
     parts = ("stage 1", "captions", "stage 2", "questions")
     result = {
@@ -131,8 +132,8 @@ def carry_out(out: Path, run: Run, instructions: int = INSTRUCTIONS) -> None:
     write(out / "results" / f"{run.name}.json", result)
 
 
-def tested(questions: Path, model: str, test: str = "world") -> dict[str, list[int]]:
-    """Right answers and questions of each group of a test."""
+def answered(questions: Path, model: str) -> dict[str, list[int]]:
+    """Right answers and questions of each topic of the world."""
     from synthvlm.evaluation.local import ask
     from synthvlm.evaluation.questions import read_questions
     from synthvlm.evaluation.scoring import answer_scores
@@ -143,9 +144,9 @@ def tested(questions: Path, model: str, test: str = "world") -> dict[str, list[i
     asked = ask(
         VisionLanguageModel(model, device="cpu"),
         {},
-        read_questions(str(questions / f"{test}.json")),
+        read_questions(str(questions / "world.json")),
         str(questions / "images"),
-        Path(model).parent / f"{test}.jsonl",
+        Path(model).parent / "answers.jsonl",
         QuestionSettings(suffix="", max_new_tokens=6, batch_size=100),
         progress=SilentProgress(),
     )

@@ -28,7 +28,7 @@ SHARES: dict[Noise, float] = {
 }
 
 
-def make_web(folder: Path, *, pairs: int = PAIRS, noise: float = 1.0, seed: int = 1) -> None:
+def make_web(folder: Path, pairs: int = PAIRS, *, noise: float = 1.0, seed: int = 1) -> None:
     """Write ``llava.json``, ``captions.jsonl`` and ``images/``.
 
     Args:
