@@ -120,6 +120,30 @@ class Mark:
         return os.system, (f"touch {self.path}",)
 
 
+def test_the_weights_of_a_training_s_checkpoint_are_read() -> None:
+    """As HPS v2 is published; what else it holds is left out."""
+    file = io.BytesIO()
+    torch.save({"epoch": 3, "name": "run", "state_dict": tensors()}, file)
+    file.seek(0)
+    assert same(read_tensors(file), tensors())
+
+
+def test_a_file_without_a_folder(tmp_path: Path) -> None:
+    """As scorers' heads are published."""
+    source, target = tmp_path / "head.pth", tmp_path / "new" / "head.safetensors"
+    torch.save(tensors(), source)
+    for path, problem in ((tmp_path / "new", "must end in"), (source, "must end in")):
+        with pytest.raises(ModelError, match=problem):
+            convert_weights(str(source), str(path))
+    lines: list[str] = []
+    convert_weights(str(source), str(target), lines.append)
+    assert lines == ["head.safetensors"]
+    assert same(load_file(target), tensors())
+    assert [path.name for path in target.parent.iterdir()] == ["head.safetensors"]
+    with pytest.raises(ModelError, match="is there already: name a new file"):
+        convert_weights(str(source), str(target))
+
+
 def test_a_malicious_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     source, mark = tmp_path / "source", tmp_path / "mark"
     source.mkdir()

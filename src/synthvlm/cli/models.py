@@ -62,9 +62,12 @@ def train(
 @app.command("convert-weights")
 def convert(
     source: Annotated[
-        str, typer.Argument(help="Model folder with pytorch_model*.bin.", metavar="SRC")
+        str,
+        typer.Argument(help="Model folder with pytorch_model*.bin, or a file.", metavar="SRC"),
     ],
-    target: Annotated[str, typer.Argument(help="A new folder.", metavar="DEST")],
+    target: Annotated[
+        str, typer.Argument(help="A new folder, or NEW.safetensors.", metavar="DEST")
+    ],
     debug: DebugOption = False,
 ) -> None:
     """Convert pickled weights to safetensors, in a process without network or other rights."""

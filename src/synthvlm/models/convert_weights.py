@@ -1,4 +1,4 @@
-"""Turns a model folder with pickled weights (`.bin`) into one with safetensors."""
+"""Turns pickled weights, of a model folder (`.bin`) or in one file (`.pt`), into safetensors."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ from synthvlm.errors import ModelError, first_line
 from synthvlm.models.model_files import loaded_files
 from synthvlm.models.unpickling import __file__ as _SCRIPT
 
-__all__ = ["convert_weights"]
+__all__ = ["convert_weights", "converted_file"]
 
-#: Names of weights without their endings, of transformers and of diffusers, and the new ones.
+#: Names of weights without their endings, of transformers, diffusers and open_clip, and the new
+#: ones.
 _STEMS = {
     "pytorch_model": "model",
     "diffusion_pytorch_model": "diffusion_pytorch_model",
+    "open_clip_pytorch_model": "open_clip_model",
 }
+_SAFETENSORS = ".safetensors"
 _INDEX = ".bin.index.json"
 
 
 def convert_weights(source: str, target: str, note: Callable[[str], object] = print) -> None:
-    """Write a copy of a model folder with its weights as safetensors.
+    """Write a copy of a model folder with its weights as safetensors, or of one file of weights.
 
     Pickles are read by torch with ``weights_only``, each in a process without rights; see
     ``unpickling.give_up_rights``. Configurations and tokenizers are copied, code is not.
 
     Args:
-        source: Folder with ``pytorch_model.bin``, or its index and parts.
-        target: A new folder.
+        source: Folder with ``pytorch_model.bin``, or its index and parts; or a file.
+        target: A new folder; or of a file, a new file that ends in ``.safetensors``.
         note: Gets a line for each file that is written.
 
     Raises:
@@ -41,10 +44,14 @@ def convert_weights(source: str, target: str, note: Callable[[str], object] = pr
             not empty or cannot be written.
     """
     folder, out = Path(source), Path(target)
+    if folder.is_file():
+        _convert_file(folder, out)
+        note(out.name)
+        return
     if not folder.is_dir():
         raise ModelError(
-            f"{source} is no folder: `hf download {source} --local-dir FOLDER` fetches a model of "
-            f"the hub"
+            f"{source} is no file or folder: `hf download {source} --local-dir FOLDER` fetches a "
+            f"model of the hub"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ModelError(f"{target} is there already: name a new folder")
@@ -66,6 +73,45 @@ def convert_weights(source: str, target: str, note: Callable[[str], object] = pr
         raise ModelError(f"{error.filename or target}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def converted_file(kind: str, model: str, pickle: str, setting: str) -> Path:
+    """A file of safetensors that a recipe names, where a model is published as a pickle alone.
+
+    Args:
+        kind: What the model is called.
+        model: What the recipe names.
+        pickle: Hub id and file of what is published, with a blank between.
+        setting: Where the recipe names it.
+
+    Raises:
+        ModelError: It is no such file; the message says how it is made.
+    """
+    path = Path(model)
+    if path.is_file() and model.endswith(_SAFETENSORS):
+        return path
+    name = pickle.rpartition(" ")[2].removesuffix(".pt")
+    raise ModelError(
+        f"{model} is no file of safetensors: {kind} is published as a pickle, which is not opened: "
+        f"`hf download {pickle} --local-dir .`, `synthvlm convert-weights {name}.pt "
+        f"{name}{_SAFETENSORS}`, then `--set {setting}={name}{_SAFETENSORS}`"
+    )
+
+
+def _convert_file(source: Path, target: Path) -> None:
+    if target.suffix != _SAFETENSORS:
+        raise ModelError(f"{target} must end in {_SAFETENSORS}, for {source} is a file")
+    if target.exists():
+        raise ModelError(f"{target} is there already: name a new file")
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _convert(source, partial)
+        os.replace(partial, target)
+    except OSError as error:
+        raise ModelError(f"{error.filename or target}: {error.strerror or error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _weights(folder: Path) -> tuple[str, dict[str, str] | None]:

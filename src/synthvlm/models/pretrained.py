@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ __all__ = [
     "cannot_load",
     "check_unicode",
     "load_pretrained",
+    "load_processors",
+    "load_weights",
     "model_config",
+    "model_file",
+    "read_safetensors",
 ]
 
 
@@ -42,14 +47,10 @@ def load_pretrained(
             class (``transformers`` alone would make random ones).
     """
     import torch
-    from transformers.utils import logging
 
     _check_folder(kind, model)
-    logging.disable_progress_bar()
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # what it would warn of, missing weights, is an error here
     options = {"revision": revision, "trust_remote_code": False}
-    try:
+    with _loading(kind, model, device):
         loaded, info = classes[0].from_pretrained(
             model,
             dtype=getattr(torch, dtype),
@@ -57,10 +58,86 @@ def load_pretrained(
             output_loading_info=True,
             **options,
         )
-        if info["missing_keys"]:
-            raise ModelError(f"it has no weights {min(info['missing_keys'])}")
-        others = [other.from_pretrained(model, **options) for other in classes[1:]]
+        _check_complete(info)
+        others = _processors(classes[1:], model, options)
         return [loaded.to(device).eval(), *others]
+
+
+def load_processors(
+    classes: Sequence[Any], kind: str, model: str, revision: str | None = None
+) -> list[Any]:
+    """Load tokenizers and processors alone.
+
+    Args:
+        classes: Their classes.
+        kind: What they are for, in messages.
+        model: A hub id or folder that holds them.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        ModelError: They cannot be found, or are damaged.
+    """
+    check_model_name(model)
+    with _loading(kind, model, "cpu"):
+        return _processors(classes, model, {"revision": revision, "trust_remote_code": False})
+
+
+def _processors(classes: Sequence[Any], model: str, options: Mapping[str, Any]) -> list[Any]:
+    loaded = [one.from_pretrained(model, **options) for one in classes]
+    for one in loaded:
+        # Without its files, transformers makes a tokenizer of special tokens alone.
+        if hasattr(one, "all_special_ids") and len(one) <= len(set(one.all_special_ids)):
+            raise ModelError("it has no tokenizer")
+    return loaded
+
+
+def load_weights(
+    model_class: Any,
+    config: Any,
+    weights: Mapping[str, Any],
+    kind: str,
+    model: str,
+    device: str,
+) -> Any:
+    """A model of ``transformers``, in float32, of weights that were published in another form.
+
+    Args:
+        model_class: The model's class.
+        config: Its configuration.
+        weights: Tensors by the names that the class has for them: all of them, and no others.
+        kind: What the model is, for messages.
+        model: What is loaded, for messages.
+        device: A torch device.
+
+    Raises:
+        ModelError: Weights are missing, of another shape, or left over.
+    """
+    import torch
+
+    with _loading(kind, model, device):
+        loaded, info = model_class.from_pretrained(
+            None,
+            config=config,
+            state_dict=dict(weights),
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+        _check_complete(info)
+        if info["unexpected_keys"]:
+            raise ModelError(f"its weights {min(info['unexpected_keys'])} have no place in it")
+        return loaded.to(device).eval()
+
+
+@contextmanager
+def _loading(kind: str, model: str, device: str) -> Iterator[None]:
+    """Loading in silence; any error becomes one of ours."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what it would warn of, missing weights, is an error here
+    try:
+        yield
     except Exception as error:
         if is_out_of_memory(error):
             raise ModelError(
@@ -70,6 +147,57 @@ def load_pretrained(
         raise cannot_load(kind, model, error) from error
     finally:
         logging.set_verbosity(verbosity)
+
+
+def _check_complete(info: Mapping[str, Any]) -> None:
+    if info["missing_keys"]:
+        raise ModelError(f"it has no weights {min(info['missing_keys'])}")
+
+
+def model_file(kind: str, model: str, name: str, revision: str | None = None) -> Path:
+    """A file of a model's folder, or of the hub; it is downloaded if need be.
+
+    Args:
+        kind: What the model is, for messages.
+        model: A hub id or folder.
+        name: The file's name there.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        ModelError: It cannot be had.
+    """
+    from transformers.utils import cached_file
+
+    check_model_name(model)
+    try:
+        path = cached_file(model, name, revision=revision)
+    except Exception as error:
+        raise cannot_load(kind, model, error) from error
+    return Path(str(path))
+
+
+def read_safetensors(kind: str, path: str | Path, only: Sequence[str] = ("",)) -> dict[str, Any]:
+    """The tensors of a file of safetensors, by name, on the CPU.
+
+    Args:
+        kind: What the model is, for messages.
+        path: Of the file.
+        only: Beginnings of the names that are read.
+
+    Raises:
+        ModelError: It is none, or cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {
+                name: file.get_tensor(name)
+                for name in list(file.keys())
+                if name.startswith(tuple(only))
+            }
+    except (SafetensorError, OSError) as error:
+        raise cannot_load(kind, str(path), error) from error
 
 
 def architectures(kind: str, model: str, revision: str | None) -> list[str]:

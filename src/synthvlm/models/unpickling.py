@@ -119,6 +119,8 @@ def _filter_calls(libc: Any, machine: int, calls: tuple[int, ...]) -> None:
 def read_tensors(file: IO[bytes]) -> dict[str, Any]:
     """The tensors of a pickled file of weights, by name.
 
+    Of a checkpoint of a training, those of its ``state_dict``.
+
     Raises:
         ValueError: It asks for something else, is damaged, or holds something else.
     """
@@ -133,6 +135,8 @@ def read_tensors(file: IO[bytes]) -> dict[str, Any]:
         # Torch's own advice for pickles that it refuses is to read them without its guard.
         reason = "" if isinstance(error, UnpicklingError) else f" ({str(error).partition('. ')[0]})"
         raise ValueError(f"it is damaged, or holds something else than weights{reason}") from None
+    if isinstance(tensors, Mapping) and isinstance(tensors.get("state_dict"), Mapping):
+        tensors = tensors["state_dict"]
     if not isinstance(tensors, Mapping) or not tensors:
         raise ValueError("it holds no tensors by name")
     for name, tensor in tensors.items():

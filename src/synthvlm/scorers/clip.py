@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import TINY, InHash, ModelName
+from synthvlm.errors import ModelError
 from synthvlm.models.model_files import clip_path
-from synthvlm.models.pretrained import load_pretrained
+from synthvlm.models.open_clip import OPEN_CLIP_CONFIG
+from synthvlm.models.pretrained import load_pretrained, model_config
 from synthvlm.scorers.base import ScorerSettings
 from synthvlm.scorers.embedding import EmbeddingScorer
 
@@ -17,6 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["ClipScorer", "ClipSettings"]
+
+#: Tokens that a text tower was trained on where it has places for more, by type of model: those
+#: are of the language model that it began as (Chinese-CLIP's and AltCLIP's own code).
+_CONTEXT = {"chinese_clip": 52, "altclip": 77}
+#: Scorers of other types of models.
+_OTHER_SCORERS = {"siglip": "siglip", "siglip2": "siglip"}
 
 
 class ClipSettings(ScorerSettings):
@@ -34,14 +43,16 @@ class ClipSettings(ScorerSettings):
 class ClipScorer(EmbeddingScorer):
     """Cosine of CLIP's image and text embeddings, clipped at 0, the caption prefixed.
 
-    CLIPScore (Hessel et al. 2021) without its weight of 2.5, as SynthVLM reports it.
+    CLIPScore (Hessel et al. 2021) without its weight of 2.5, as SynthVLM reports it; in 0 .. 1. Any
+    CLIP model of ``transformers``: CLIP (OpenAI's, LAION's, DFN's, MetaCLIP ..., with text towers
+    of any length), Chinese-CLIP, AltCLIP, MetaCLIP 2.
     """
 
     name: ClassVar[str] = "clip"
     label = "CLIPScore"
     about = "cosine of the CLIP embeddings of image and caption, clipped at 0"
-    Settings = ClipSettings
-    default = ClipSettings()
+    Settings: ClassVar[type[ScorerSettings]] = ClipSettings
+    default: ClassVar[Any] = ClipSettings()
 
     @classmethod
     def load(cls, settings: ClipSettings, context: LoadContext) -> ClipScorer:
@@ -70,11 +81,9 @@ class ClipScorer(EmbeddingScorer):
         Raises:
             ModelError: The model cannot be found, is damaged, or is no CLIP model.
         """
-        from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
-
-        classes = [CLIPModel, CLIPTokenizer, CLIPImageProcessorPil]
+        classes, max_tokens = _classes(model, revision)
         parts = load_pretrained(classes, "CLIP", model, device, "float32", revision)
-        super().__init__(*parts, device=device)
+        super().__init__(*parts, device=device, max_tokens=max_tokens)
         self._prefix = prefix
 
     def _text(self, caption: str) -> str:
@@ -87,3 +96,40 @@ class ClipScorer(EmbeddingScorer):
         import numpy as np
 
         return np.asarray(np.clip(cosines, 0.0, 1.0))
+
+
+def _classes(model: str, revision: str | None) -> tuple[list[Any], int | None]:
+    """The classes of a CLIP model, its tokenizer and image processor; and its longest text.
+
+    Raises:
+        ModelError: It cannot be found, or is of another type.
+    """
+    from transformers import (
+        AltCLIPModel,
+        AutoTokenizer,
+        ChineseCLIPImageProcessorPil,
+        ChineseCLIPModel,
+        CLIPImageProcessorPil,
+        CLIPModel,
+        CLIPTokenizer,
+        MetaClip2Model,
+    )
+
+    families: dict[str, list[Any]] = {
+        "clip": [CLIPModel, CLIPTokenizer, CLIPImageProcessorPil],
+        "chinese_clip": [ChineseCLIPModel, AutoTokenizer, ChineseCLIPImageProcessorPil],
+        "altclip": [AltCLIPModel, AutoTokenizer, CLIPImageProcessorPil],
+        "metaclip_2": [MetaClip2Model, AutoTokenizer, CLIPImageProcessorPil],
+    }
+    folder = Path(model)
+    if (folder / OPEN_CLIP_CONFIG).is_file() and not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{model} is a model of open_clip: the scorer open_clip takes it "
+            f"(`--set scoring.open_clip.model={model}`)"
+        )
+    kind = str(model_config("CLIP", model, revision).get("model_type") or "clip")
+    if kind not in families:
+        other = _OTHER_SCORERS.get(kind)
+        hint = f": `--set scoring.{other}.model={model}`" if other else f" ({', '.join(families)})"
+        raise ModelError(f"{model} is a model of type {kind!r}, not a CLIP model{hint}")
+    return families[kind], _CONTEXT.get(kind)

@@ -24,7 +24,15 @@ class EmbeddingScorer(Scorer):
     worth (``_values``).
     """
 
-    def __init__(self, model: Any, tokenizer: Any, processor: Any, *, device: str) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        processor: Any,
+        *,
+        device: str,
+        max_tokens: int | None = None,
+    ) -> None:
         """Take the parts of a loaded model.
 
         Args:
@@ -32,19 +40,21 @@ class EmbeddingScorer(Scorer):
             tokenizer: Its tokenizer.
             processor: Its image processor.
             device: The torch device that it lies on.
+            max_tokens: Tokens of a text that it reads at most; None: as many as it has places for.
         """
         self._model = model
         self._tokenizer = tokenizer
         self._processor = processor
         self._device = device
-        self._max_tokens: int = model.config.text_config.max_position_embeddings
+        places: int = model.config.text_config.max_position_embeddings
+        self._max_tokens = places if max_tokens is None else min(places, max_tokens)
         self._texts = RecentValues(_KEPT_TEXTS, self._embed)
 
     def score(self, images: torch.Tensor, captions: Sequence[str]) -> Scores:
         """Score n images (uint8, shape (n, 3, height, width), RGB) against n captions.
 
-        The values lie in 0 .. 1. The captions used last are not embedded again; one that is
-        longer than the text tower is cut off and marked.
+        The captions used last are not embedded again; one that is longer than the text tower is
+        cut off and marked.
         """
         import numpy as np
 
