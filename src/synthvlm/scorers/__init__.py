@@ -14,7 +14,12 @@ SCORERS = Table(
         "clip": "synthvlm.scorers.clip:ClipScorer",
         "ssim": "synthvlm.scorers.ssim:SsimScorer",
         "siglip": "synthvlm.scorers.siglip:SiglipScorer",
+        "open_clip": "synthvlm.scorers.open_clip:OpenClipScorer",
         "vqa": "synthvlm.scorers.vqa:VqaScorer",
+        "pickscore": "synthvlm.scorers.pickscore:PickScoreScorer",
+        "hpsv2": "synthvlm.scorers.hpsv2:HpsV2Scorer",
+        "imagereward": "synthvlm.scorers.imagereward:ImageRewardScorer",
+        "aesthetic": "synthvlm.scorers.aesthetic:AestheticScorer",
     },
     on_by_default=("clip", "ssim"),
 )
