@@ -13,5 +13,6 @@ SELECTORS = Table(
     {
         "top": "synthvlm.selectors.top:TopSelector",
         "quotas": "synthvlm.selectors.quotas:QuotaSelector",
+        "coverage": "synthvlm.selectors.coverage:CoverageSelector",
     },
 )
