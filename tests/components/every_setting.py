@@ -196,7 +196,12 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
         for name in SCORERS.names()
         if name not in whole["scoring"] and SCORERS.release(name) is None
     }
-    more = {**plain, "curation": {"rules": rules}, "scoring": scorers}
+    more = {
+        **plain,
+        "curation": {"rules": rules},
+        "scoring": scorers,
+        "selection": {"near_duplicate_images": {"max_hash_distance": 2}},
+    }
     named = {"whole": whole, "other": other, "plain": plain, "parts": parts}
     return {**named, "plug-ins": plug_ins, "more": more}
 

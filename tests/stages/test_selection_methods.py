@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from fake_models import run_with
 from synthvlm.checks import verify
@@ -18,6 +21,7 @@ from synthvlm.errors import RecipeError
 from synthvlm.pipeline import Pipeline, open_run, resumed_recipe
 from synthvlm.progress.display import SilentProgress
 from synthvlm.recipe import Recipe
+from synthvlm.stages.near_duplicate_images import difference_hash
 
 COLOURS = ("red", "blue", "green")
 ANIMALS = ("horse", "dog", "cat", "goose")
@@ -87,28 +91,31 @@ def select(shards_of_five: Path, tmp_path: Path) -> Select:
     return selected
 
 
-QUOTAS = [
-    ("{field: source, shares: equal}", 10),
-    ("{field: concept, shares: equal}", 7),
-    ("{field: word_count, bins: 2}", 9),
-    ("{field: ssim_score, bins: [0.3, 0.6], shares: [0.2, 0.3, 0.5]}", 8),
-    ("{clusters: 4, shares: equal}", 11),
-    ("{clusters: 4, embeddings: image}", 12),
+METHODS = [
+    ("quotas", "{field: source, shares: equal}", 10),
+    ("quotas", "{field: concept, shares: equal}", 7),
+    ("quotas", "{field: word_count, bins: 2}", 9),
+    ("quotas", "{field: ssim_score, bins: [0.3, 0.6], shares: [0.2, 0.3, 0.5]}", 8),
+    ("quotas", "{clusters: 4, shares: equal}", 11),
+    ("quotas", "{clusters: 4, embeddings: image}", 12),
+    ("coverage", "{}", 10),
+    ("coverage", "{embeddings: both, score_weight: 2.0}", 13),
 ]
 
 
-@pytest.mark.parametrize(("options", "count"), QUOTAS)
-def test_quotas_do_not_depend_on_shards(
-    select: Select, one_shard: Path, options: str, count: int
+@pytest.mark.parametrize(("method", "options", "count"), METHODS)
+def test_a_method_does_not_depend_on_shards(
+    select: Select, one_shard: Path, method: str, options: str, count: int
 ) -> None:
     columns = ["rank", "caption_id", "index", "clip_score", "ssim_score", "score"]
     top = f"selection.top_n={count}"
-    table = select("quotas", options, top)
+    table = select(method, options, top)
     assert table.num_rows == count
-    assert table["score"].to_pylist() == sorted(table["score"].to_pylist(), reverse=True)
     assert len(set(table["shard"].to_pylist())) > 1
-    other = select("quotas", options, top, of=one_shard)
+    other = select(method, options, top, of=one_shard)
     assert other.select(columns) == table.select(columns)
+    scores = table["score"].to_pylist()
+    assert (scores == sorted(scores, reverse=True)) == (method == "quotas")
 
 
 def test_a_quota_by_source_and_by_concept(select: Select) -> None:
@@ -164,19 +171,98 @@ def test_what_selectors_ask_for_has_to_be_there(select: Select, tmp_path: Path) 
         select("quotas", "{field: concept}", "curation.concepts=null")
 
 
-def test_without_embeddings_the_scorers_that_have_them_are_named(
-    select: Select, tmp_path: Path
-) -> None:
-    select("top")
-    run, _ = open_run(str(tmp_path / "run-5"))
+def change_pairs(out: Path, column: str, change: Callable[[pa.Table], Any]) -> None:
+    """Replace a column of ``pairs/`` in every shard."""
+    run, _ = open_run(str(out))
     for shard, marker in run.markers("generate").items():
         name = marker.file("pairs")
         assert name is not None
         table = run.read_table(name)
-        nulls = pa.nulls(len(table), table.schema.field("text_embedding").type)
-        place = table.column_names.index("text_embedding")
-        file = run.write_table("pairs", shard, table.set_column(place, "text_embedding", nulls))
+        place = table.column_names.index(column)
+        values = pa.array(change(table), table.schema.field(column).type)
+        file = run.write_table("pairs", shard, table.set_column(place, column, values))
         files = [file, *(f for f in marker.files if f.path != name)]
         run.commit("generate", shard, marker.fingerprint, files, marker.facts)
+
+
+def test_without_embeddings_the_scorers_that_have_them_are_named(
+    select: Select, tmp_path: Path
+) -> None:
+    select("top")
+    change_pairs(tmp_path / "run-5", "text_embedding", lambda table: [None] * len(table))
     with pytest.raises(RecipeError, match=r"embeddings of captions.*such as clip or siglip: --set"):
         select("quotas", "{clusters: 4}")
+
+
+def test_of_near_duplicate_images_the_best_stays_and_the_others_name_it(
+    select: Select, tmp_path: Path, one_shard: Path
+) -> None:
+    everything = select("top").to_pylist()
+    table = select("top", "{}", "selection.near_duplicate_images={max_similarity: 0.9}")
+    twins = pq.read_table(tmp_path / "run-5/near-duplicates.parquet").to_pylist()
+    run, recipe = open_run(str(tmp_path / "run-5"))
+    vectors = {}
+    for marker in run.markers("generate").values():
+        rows = run.read_table(str(marker.file("pairs")), ["caption_id", "image_embedding"])
+        vectors |= {row["caption_id"]: np.array(row["image_embedding"]) for row in rows.to_pylist()}
+    expected: dict[str, str] = {}
+    for row in everything:  # best first
+        id = row["caption_id"]
+        better = [one["caption_id"] for one in everything[: row["rank"] - 1]]
+        kept = [one for one in better if one not in expected]
+        near = [one for one in kept if vectors[one] @ vectors[id] > 0.9]
+        expected |= {id: near[0]} if near else {}
+    assert 2 < len(expected) < 20
+    assert {row["caption_id"]: row["kept_caption_id"] for row in twins} == expected
+    assert all(row["similarity"] > 0.9 and row["distance"] is None for row in twins)
+    kept = [row["caption_id"] for row in everything if row["caption_id"] not in expected]
+    assert table["caption_id"].to_pylist() == kept
+    assert run.markers("select")[0].facts["near_duplicates"] == len(expected)
+    assert not verify(run, recipe).bad
+    # Before any method, whatever the shards.
+    change = "selection.near_duplicate_images={max_similarity: 0.9}"
+    other = select("coverage", "{}", change, "selection.top_n=6", of=one_shard)
+    assert set(other["caption_id"].to_pylist()) <= set(kept)
+    assert pq.read_table(tmp_path / "run-100/near-duplicates.parquet").to_pylist() == twins
+    select("top", "{}", "selection.near_duplicate_images=null")
+    assert not (tmp_path / "run-5/near-duplicates.parquet").exists()
+
+
+def test_equal_images_are_found_by_their_hash_which_is_computed_once(
+    select: Select, tmp_path: Path
+) -> None:
+    everything = select("top").to_pylist()
+    out = tmp_path / "run-5"
+    change_pairs(out, "image", lambda table: [table["image"][0].as_py()] * len(table))
+    change = "selection.near_duplicate_images={max_similarity: null, max_hash_distance: 2}"
+    table = select("top", "{}", change)
+    best = {}
+    for row in everything:
+        best.setdefault(row["shard"], row["caption_id"])
+    assert sorted(table["caption_id"].to_pylist()) == sorted(best.values())
+    twins = pq.read_table(out / "near-duplicates.parquet").to_pylist()
+    shard_of = {row["caption_id"]: row["shard"] for row in everything}
+    assert all(row["kept_caption_id"] == best[shard_of[row["caption_id"]]] for row in twins)
+    assert {(row["similarity"], row["distance"]) for row in twins} == {(None, 0)}
+    stored = sorted((path.name, path.stat().st_mtime_ns) for path in out.glob("image-hashes/*"))
+    assert len(stored) == len(best)
+    select("top", "{}", change, "selection.top_n=3")
+    run, recipe = open_run(str(out))
+    assert stored == sorted((p.name, p.stat().st_mtime_ns) for p in out.glob("image-hashes/*"))
+    assert "image-hashes" not in {finding.stage for finding in verify(run, recipe).findings}
+
+
+def test_the_difference_hash_compares_neighbours_from_left_to_right() -> None:
+    def hash_of(pixels: np.ndarray) -> int:
+        sink = io.BytesIO()
+        Image.fromarray(pixels.astype(np.uint8)).save(sink, "png")
+        return difference_hash(sink.getvalue())
+
+    rising = np.tile(np.arange(9) * 20, (8, 1))
+    assert hash_of(rising) == 2**64 - 1
+    assert hash_of(rising[:, ::-1]) == 0
+    corner = np.zeros((8, 9))
+    corner[0, 1] = 255  # brighter than its left neighbour, and the next one is darker
+    assert hash_of(corner) == 1 << 63
+    wide = np.kron(rising, np.ones((16, 16)))
+    assert hash_of(wide) == hash_of(np.stack([wide] * 3, axis=2)) == 2**64 - 1

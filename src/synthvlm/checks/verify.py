@@ -28,6 +28,7 @@ from synthvlm.stages.current import lost_shards, present_shards
 from synthvlm.stages.data_set_fingerprints import selection_fingerprint
 from synthvlm.stages.export import PARTS_FOLDER
 from synthvlm.stages.generation.generate import FOLDERS as GENERATE_FOLDERS
+from synthvlm.stages.near_duplicate_images import HASHES
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -46,6 +47,7 @@ _FOLDERS = {
     "curate": ["captions"],
     "calibrate": ["calibrate", "calibrate-pairs"],
     "generate": GENERATE_FOLDERS,
+    HASHES: [HASHES],
     _EXPORT: [PARTS_FOLDER],
 }
 
@@ -153,6 +155,7 @@ class _Verifier:
             "curate": captions.curate,
             "calibrate": candidates.calibrate,
             "generate": candidates.generate,
+            HASHES: lambda shard: None,
             _SELECT: candidates.select,
             _EXPORT: data_set.part,
             _DATA_SET: data_set.whole,

@@ -11,7 +11,7 @@ from synthvlm.components.contract import contract
 from synthvlm.components.settings import InHash, Settings
 from synthvlm.selectors import SELECTORS
 
-__all__ = ["SelectionSettings"]
+__all__ = ["NearDuplicateImageSettings", "SelectionSettings"]
 
 
 def _without_null(value: Any) -> Any:
@@ -20,12 +20,36 @@ def _without_null(value: Any) -> Any:
     return value
 
 
+class NearDuplicateImageSettings(Settings):
+    """Of images that are nearly the same, the best by score stays; by either measure."""
+
+    max_similarity: float | None = Field(
+        0.98,
+        gt=0.0,
+        lt=1.0,
+        description="Above this cosine of their embeddings; null: they are not compared.",
+    )
+    max_hash_distance: int | None = Field(
+        None,
+        ge=0,
+        le=7,
+        description="Where so many of the 64 bits of their difference hashes differ, or fewer; "
+        "null: not compared.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.max_similarity is None and self.max_hash_distance is None:
+            raise ValueError("max_similarity and max_hash_distance are both null: set one")
+        return self
+
+
 class SelectionSettings(Settings):
     """Which pairs are kept, and how many; neither number keeps all."""
 
     method: str = Field(
         "top",
-        description="Name of a selector: top, the best by score; quotas; or a plug-in.",
+        description="Name of a selector: top (best by score), quotas, coverage, or a plug-in's.",
     )
     options: Annotated[dict[str, Any], InHash.NEVER] = Field(
         {}, description="Settings of the selector."
@@ -37,6 +61,8 @@ class SelectionSettings(Settings):
     min_scores: Annotated[dict[str, float], BeforeValidator(_without_null)] = Field(
         {}, description="Lowest scores (inclusive), e.g. {clip_score: 0.25, score: 0.7}."
     )
+
+    near_duplicate_images: NearDuplicateImageSettings | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synthvlm.components.component import LoadContext
 from synthvlm.run_folder.folder import table_bytes
 from synthvlm.selectors import SELECTORS
 from synthvlm.selectors.selection import asked_count, select_pairs
 from synthvlm.stages.data_set_fingerprints import selection_fingerprint
+from synthvlm.stages.near_duplicate_images import TWINS_FILE, without_near_duplicates
 from synthvlm.stages.selected_pairs import SELECTION_FILE
 from synthvlm.stages.selection_columns import PairColumns
 from synthvlm.stages.summary import StageSummary
@@ -27,6 +28,8 @@ __all__ = ["select"]
 STAGE = "select"
 #: The fact of its marker that holds lines for people; not there where there are none.
 NOTES = "notes"
+#: The fact that counts near-duplicate images; not there where they are not looked for.
+NEAR_DUPLICATES = "near_duplicates"
 
 
 def select(
@@ -52,11 +55,15 @@ def select(
     settings = recipe.selection
     selector = SELECTORS.load(settings.method, settings.selector, LoadContext())
     columns = PairColumns(run, recipe, captions, generated)
-    usable = 0
+    usable, twins = 0, None
 
     def prepare(pairs: pa.Table) -> pa.Table:
-        nonlocal usable
+        nonlocal usable, twins
         usable = len(pairs)
+        if settings.near_duplicate_images is not None:
+            pairs, twins = without_near_duplicates(
+                run, generated, pairs, settings.near_duplicate_images, columns, progress
+            )
         return columns.joined(pairs, settings.selector_columns)
 
     total, unscored, selection = select_pairs(
@@ -68,7 +75,8 @@ def select(
         min_scores=settings.min_scores,
         prepare=prepare,
     )
-    notes = [*_missing(recipe, total, usable, len(selection)), *selector.notes]
+    dropped = 0 if twins is None else len(twins)
+    notes = [*_missing(recipe, total, usable, dropped, len(selection)), *selector.notes]
     if unscored:
         notes.append(
             f"{unscored} captions are left out: the score of their best candidate is no finite "
@@ -76,8 +84,14 @@ def select(
         )
     _show(notes, progress)
     counts = {"pairs": total, "selected": selection.num_rows}
-    file = run.write(SELECTION_FILE, table_bytes(selection))
-    run.commit(STAGE, 0, expected, [file], {**counts, **({NOTES: notes} if notes else {})})
+    facts: dict[str, Any] = {**counts, **({NOTES: notes} if notes else {})}
+    files = [run.write(SELECTION_FILE, table_bytes(selection))]
+    if twins is not None:
+        facts[NEAR_DUPLICATES] = dropped
+        files.append(run.write(TWINS_FILE, table_bytes(twins)))
+    elif run.exists(TWINS_FILE):
+        run.remove(TWINS_FILE)  # of an earlier selection, whose marker counts for nothing now
+    run.commit(STAGE, 0, expected, files, facts)
     seconds = time.monotonic() - began
     run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=total)
     return StageSummary(STAGE, 1, 0, counts, seconds)
@@ -88,7 +102,7 @@ def _show(notes: Sequence[str], progress: Progress) -> None:
         progress.note(f"warning: selection: {note}")
 
 
-def _missing(recipe: Recipe, total: int, usable: int, selected: int) -> list[str]:
+def _missing(recipe: Recipe, total: int, usable: int, dropped: int, selected: int) -> list[str]:
     """That fewer pairs are selected than the recipe asks for, and why."""
     settings = recipe.selection
     asked = asked_count(total, settings.top_n, settings.top_fraction)
@@ -98,6 +112,8 @@ def _missing(recipe: Recipe, total: int, usable: int, selected: int) -> list[str
     reasons = [f"there are {total:,} pairs"]
     if usable < total:
         reasons.append(f"{usable:,} of them have the scores of selection.min_scores")
+    if dropped:
+        reasons.append(f"{dropped:,} are left out as near-duplicate images")
     return [
         f"selection.{by} asks for {asked:,} pairs and {selected:,} are selected: "
         f"{', '.join(reasons)}"

@@ -28,7 +28,11 @@ def input_folders(recipe: Recipe) -> set[str]:
     """The folders besides ``candidates/`` whose files the selection depends on."""
     columns = set(recipe.selection.selector_columns)
     of_captions = columns.difference(EMBEDDINGS, recipe.score_columns)
-    is_read = {"pairs": columns.intersection(EMBEDDINGS), "captions": of_captions}
+    are_compared = recipe.selection.near_duplicate_images is not None
+    is_read = {
+        "pairs": are_compared or columns.intersection(EMBEDDINGS),
+        "captions": of_captions,
+    }
     return {folder for folder, names in is_read.items() if names}
 
 
