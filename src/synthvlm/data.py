@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PLAIN_CAPTION",
+    "WITH_IMAGE",
     "Candidate",
     "Caption",
     "Pair",
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 
+#: Statuses of candidates that have an image, and may win by another recipe.
+WITH_IMAGE = ("ok", "rejected", "outranked")
 #: The end of the names of columns of scores.
 _SCORE = "_score"
 #: What every generator can make an image of, every scorer score and every rule measure. Where it
@@ -80,16 +83,18 @@ class Candidate:
         index: Zero-based number among the candidates of the caption.
         seed: The image generator's seed (0 .. 2**63 - 1).
         status: ``ok``; ``failed``; ``pending``, because the run was stopped before; ``unsafe``, by
-            the image check; or ``skipped``, because the caption was done before. Early versions
-            also stored ``surplus``, for ``ok`` candidates that did not count.
+            the image check; ``rejected``, by the minimum of a scorer; ``outranked``, because it is
+            not among the candidates that all scorers see; or ``skipped``, because the caption was
+            done before. Early versions also stored ``surplus``, for ``ok`` candidates that did not
+            count.
         fingerprint: What the image and its scores depend on.
-        scores: The value of each scorer, by its name; empty where there is no image.
+        scores: The value of each scorer that has seen it, by name; empty where there is no image.
         score: The weighted sum; None unless ok.
         truncated: Whether the scorer's text tower cut the caption off.
         reproducible: Whether the seed determines the image.
         prompt_truncated: Whether the text encoders of the generator cut it off.
         chosen: Whether this is the caption's best candidate.
-        problem: Why it failed, is pending or is unsafe, or None.
+        problem: Why it failed, is pending, unsafe or rejected, or None.
     """
 
     caption_id: str

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.checks.regenerated import Comparison, Regenerated, Regeneration
-from synthvlm.data import Candidate, file_stem, score_column
+from synthvlm.data import WITH_IMAGE, Candidate, file_stem, score_column
 from synthvlm.errors import RunFolderError, SynthVLMError
 from synthvlm.pipeline import open_run
 from synthvlm.progress.display import Progress, SilentProgress
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["regenerate", "regenerate_command"]
 
 #: Statuses of candidates that had an image.
-_GENERATED = ("ok", "surplus", "unsafe")
+_GENERATED = (*WITH_IMAGE, "surplus", "unsafe")
 #: Number of similar ids that are suggested for an unknown one.
 _SUGGESTIONS = 3
 
@@ -77,6 +77,8 @@ def regenerate(
         for row in rows:
             request = GenerationRequest(id, row.index, stored.text, row.seed)
             image = batch_generator.generate([request]).result()[0]
+            if image.pixels is not None and row.scores.keys() - recipe.first_scorers.keys():
+                image = batch_generator.score_finalists([image]).result()[0]
             results.append(_compared(stored, row, image, to))
     return Regeneration(id, stored.text, stored.shard, tuple(results), tuple(skipped))
 
@@ -214,6 +216,8 @@ def _notes(stored: _StoredCaption, row: Candidate, image: ScoredImage) -> Iterat
         yield "its row was made with another recipe, caption or models than the current ones"
     if row.status == "unsafe":
         yield f"the safety check rejected it ({row.problem}), so its image is not written"
+    if row.status == "rejected":
+        yield f"it was rejected: {row.problem}"
     if row.status == "surplus":
         yield "it does not count, because its caption was done before"
 

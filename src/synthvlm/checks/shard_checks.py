@@ -252,6 +252,13 @@ class CandidateChecks:
             if isinstance(recorded, int) and recorded >= states["failed"]
             else states["failed"],
         }
+        for name, count in (
+            ("rejected", states["rejected"]),
+            ("outranked", states["outranked"]),
+            ("captions_rejected", _captions_rejected(rows)),
+        ):
+            if count or name in marker.facts:
+                expected[name] = count
         if states["pending"] and not marker.facts.get("pending", 0) >= states["pending"]:
             expected["pending"] = states["pending"]
         if is_current:
@@ -340,6 +347,14 @@ class CandidateChecks:
                     return None
                 winners |= {(number, *key) for key in _keys(rows.filter(rows["chosen"]))}
         return winners
+
+
+def _captions_rejected(rows: Sequence[Row]) -> int:
+    """Captions without a pair because all that is usable is below a minimum."""
+    states: dict[str, set[str]] = {}
+    for row in rows:
+        states.setdefault(row["caption_id"], set()).add(row["status"])
+    return sum("rejected" in of and not of & {"ok", "failed", "pending"} for of in states.values())
 
 
 def row_problems(rows: Sequence[Row]) -> Iterator[str]:

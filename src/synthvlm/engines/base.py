@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 __all__ = [
@@ -33,6 +33,7 @@ class ShardResult:
         generation_seconds: The part of ``seconds`` in which the generator was busy; it waited for
             the rest.
         worker: Name of the worker that did it; filled in by the engine.
+        details: Plain values that the log of the run holds beside the counts.
     """
 
     shard: int
@@ -40,6 +41,7 @@ class ShardResult:
     seconds: float
     generation_seconds: float
     worker: str = ""
+    details: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

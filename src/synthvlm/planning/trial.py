@@ -182,7 +182,7 @@ def images_per_caption(rows: Sequence[Candidate], recipe: Recipe) -> Estimate:
     ids = list(dict.fromkeys(row.caption_id for row in rows))
     thresholds = falling_thresholds(threshold, decay, count)
     known = {(row.caption_id, row.index): row for row in rows}
-    plan = CandidatePlan(ids, count, thresholds, known)
+    plan = CandidatePlan(ids, recipe, thresholds, known)
     needed = mean_interval([count - len(plan.unneeded(id)) for id in ids])
     if needed.low is None or needed.high is None:
         return needed

@@ -139,6 +139,7 @@ class Recipe(Settings):
                 )
         if not any(scorer.weight for scorer in self.scorers.values()):
             raise ValueError("scoring: all weights are 0, or no scorer is on: nothing to rank by")
+        self._check_only_best()
         unknown = self.selection.min_scores.keys() - {*self.score_columns}
         if unknown:
             raise ValueError(
@@ -164,10 +165,38 @@ class Recipe(Settings):
                     "stay)"
                 )
 
+    def _check_only_best(self) -> None:
+        limits = {name: n for name in self.scorers if (n := self.scorers[name].only_best)}
+        if len(set(limits.values())) > 1:
+            wanted = ", ".join(f"scoring.{name}.only_best is {n}" for name, n in limits.items())
+            raise ValueError(
+                f"{wanted}: scorers with only_best see the same candidates: set one number"
+            )
+        if limits and not any(scorer.weight for scorer in self.first_scorers.values()):
+            raise ValueError(
+                f"scoring.{min(limits)}.only_best: no scorer without only_best has a weight, so "
+                f"nothing ranks the candidates before: switch one on, or set only_best to null"
+            )
+        if limits and self.generation.adaptive is not None:
+            raise ValueError(
+                f"scoring.{min(limits)}.only_best and generation.adaptive are both set: a caption "
+                f"is done early by its whole score, which comes last: set one of them to null"
+            )
+
     @property
     def scorers(self) -> dict[str, ScorerSettings]:
         """The scorers that are on, in the order of their table."""
         return {name: scorer for name, scorer in self.scoring.items() if scorer is not None}
+
+    @property
+    def first_scorers(self) -> dict[str, ScorerSettings]:
+        """Those of them that score every candidate: without ``only_best``."""
+        return {name: one for name, one in self.scorers.items() if one.only_best is None}
+
+    @property
+    def finalists(self) -> int | None:
+        """How many candidates of a caption the scorers with ``only_best`` see; None without any."""
+        return next((one.only_best for one in self.scorers.values() if one.only_best), None)
 
     @property
     def score_columns(self) -> list[str]:

@@ -37,6 +37,15 @@ class ScorerSettings(Settings):
     weight: Annotated[float, InHash.NEVER] = Field(
         1.0, ge=0.0, description="Of this score in the weighted sum."
     )
+    minimum: Annotated[float | None, InHash.NEVER] = Field(
+        None, allow_inf_nan=False, description="A candidate whose score is lower cannot win."
+    )
+    only_best: Annotated[int | None, InHash.NEVER] = Field(
+        None,
+        ge=1,
+        description="Score only so many candidates of a caption: those that the scorers without "
+        "this setting rank highest; null: all.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +103,15 @@ class Scorer(Component):
             beside the generator.
         has_remarks: Whether it says something of a pair besides the number (``Scores.remarks``);
             then there is a column ``<name>_remarks``, too, in tables of candidates.
+        device: Where it works, for the log, if that is neither the CPU nor the device of the run,
+            such as ``endpoint``.
     """
 
     Settings: ClassVar[type[Settings]] = ScorerSettings
     about: ClassVar[str] = ""
     on_cpu: ClassVar[bool] = False
     has_remarks: ClassVar[bool] = False
+    device: str = ""
 
     @classmethod
     def label_of(cls, settings: Any) -> str:

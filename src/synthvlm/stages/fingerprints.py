@@ -292,11 +292,21 @@ def _named(name: str, mark: ModelName) -> str:
 def _choice(recipe: Recipe) -> tuple[object, ...]:
     """What the choice among scored candidates and the winner's file depend on."""
     image = identity_values(recipe.generation.image, identify)
-    return recipe.generation.candidates, _weights(recipe), image
+    return recipe.generation.candidates, _weights(recipe), image, *_limits(recipe)
 
 
 def _weights(recipe: Recipe) -> list[tuple[str, float]]:
     return [(name, scorer.weight) for name, scorer in recipe.scorers.items()]
+
+
+def _limits(recipe: Recipe) -> list[object]:
+    """Which scores reject a candidate, and how many candidates some scorers see; mostly none."""
+    limits = [
+        (name, one.minimum, one.only_best)
+        for name, one in recipe.scorers.items()
+        if one.minimum is not None or one.only_best is not None
+    ]
+    return [limits] if limits else []
 
 
 def candidate_fingerprint(image_fingerprint: str, caption_id: str, text: str) -> str:
@@ -330,4 +340,4 @@ def calibration_fingerprint(recipe: Recipe, adaptive: AdaptiveSettings, shared: 
     """What calibrated thresholds depend on, given what every image does."""
     count = recipe.generation.candidates
     identity = identity_values(adaptive, identify)
-    return fingerprint("calibrate", shared, count, identity, _weights(recipe))
+    return fingerprint("calibrate", shared, count, identity, _weights(recipe), *_limits(recipe))

@@ -55,10 +55,14 @@ def describe(summary: StageSummary) -> str:
             "carried": "kept from before",
             "unsafe": "unsafe",
             "skipped": "not needed",
+            "rejected": "below a minimum",
+            "outranked": "outranked",
             "failed": "failed",
             "pending": "pending",
         }
         parts = [f"{counts[name]:,} {words}" for name, words in more.items() if counts[name]]
+        if counts["captions_rejected"]:
+            parts.append(f"{counts['captions_rejected']:,} captions without a pair, all rejected")
         if summary.waited is not None:
             parts.append(f"the generator waited {summary.waited:.0%} of the time")
         if summary.set_aside:
@@ -103,6 +107,7 @@ def record_update(run: RunFolder, stage: str, update: Update, **facts: Any) -> N
             seconds=update.seconds,
             generation_seconds=update.generation_seconds,
             **update.counts,
+            **update.details,
             **facts,
         )
     elif isinstance(update, WorkerChange):

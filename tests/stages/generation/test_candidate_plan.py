@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthvlm.data import Candidate
+from synthvlm.recipe import Recipe
 from synthvlm.stages.generation.candidate_plan import CandidatePlan, Key
 
+RECIPE = Recipe.load("tiny", overrides=["generation.candidates=4"])
 SCORES = st.lists(
     st.lists(st.none() | st.integers(0, 9).map(float), min_size=4, max_size=4),
     min_size=1,
@@ -16,8 +18,10 @@ SCORES = st.lists(
 
 
 def row(key: Key, score: float | None) -> Candidate:
-    return Candidate(*key, seed=0, status="failed" if score is None else "ok", fingerprint="",
-                     score=score)  # fmt: skip
+    if score is None:
+        return Candidate(*key, seed=0, status="failed", fingerprint="")
+    scores = {"clip": score, "ssim": 0.0}
+    return Candidate(*key, seed=0, status="ok", fingerprint="", scores=scores, score=score)
 
 
 def generated(
@@ -27,7 +31,7 @@ def generated(
     ids = [f"c{n}" for n in range(len(scores))]
     rows = {(id, i): row((id, i), scores[n][i]) for n, id in enumerate(ids) for i in range(4)}
     thresholds = None if threshold is None else [threshold - n for n in range(4)]
-    plan = CandidatePlan(ids, 4, thresholds, {key: rows[key] for key in known if key in rows})
+    plan = CandidatePlan(ids, RECIPE, thresholds, {key: rows[key] for key in known if key in rows})
     asked: list[Key] = []
     waiting: list[Key] = []
     while True:

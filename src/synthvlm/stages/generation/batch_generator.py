@@ -16,7 +16,7 @@ from synthvlm.errors import (
     TooManyFailuresError,
 )
 from synthvlm.generators.base import check_images
-from synthvlm.stages.generation.batch_scorer import BatchScorer, GeneratedPart
+from synthvlm.stages.generation.batch_scorer import BatchScorer, GeneratedPart, ScorerWork
 from synthvlm.stages.generation.batch_size import BatchSizer
 from synthvlm.stages.generation.requests import GenerationRequest, ScoredImage
 
@@ -33,6 +33,28 @@ __all__ = ["BatchGenerator"]
 _FAILED_IN_A_ROW = 8
 #: Images of the plain caption, none of which may succeed: some models fail now and then.
 _TRIES = 4
+
+
+class _Outcomes:
+    """What became of images, batch by batch: whether they seem to fail whatever the caption."""
+
+    def __init__(self) -> None:
+        self.uncounted: deque[Future[list[ScoredImage]]] = deque()
+        self.has_succeeded, self._failed_in_a_row = False, 0
+
+    def count(self, but: int) -> bool:
+        """Count all batches but the last ones; whether there is reason to try a plain caption."""
+        while len(self.uncounted) > but:
+            for image in self.uncounted.popleft().result():
+                if image.problem is None:
+                    self.succeeded()
+                else:
+                    self._failed_in_a_row += 1
+        return self._failed_in_a_row >= (_FAILED_IN_A_ROW if self.has_succeeded else 1)
+
+    def succeeded(self) -> None:
+        """An image succeeded."""
+        self.has_succeeded, self._failed_in_a_row = True, 0
 
 
 class BatchGenerator:
@@ -57,8 +79,7 @@ class BatchGenerator:
         self._scorer: BatchScorer | None = None
         self.sizer = BatchSizer(_batch_size(recipe))
         self.generation_seconds = self.loading_seconds = 0.0
-        self._has_succeeded, self._failed_in_a_row = False, 0
-        self._uncounted: deque[Future[list[ScoredImage]]] = deque()
+        self._images, self._finalists = _Outcomes(), _Outcomes()
 
     def close(self) -> None:
         """Let the threads finish what they have begun, and drop the rest."""
@@ -69,11 +90,24 @@ class BatchGenerator:
         """Do CPU work, such as encoding an image, on a thread of its own."""
         return self._loaded_scorer().in_background(work, *arguments)
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> Future[list[ScoredImage]]:
+    @property
+    def finalists_size(self) -> int:
+        """How many finalists ``score_finalists`` should be given at a time."""
+        most = None if self._scorer is None else self._scorer.most_finalists
+        return self.sizer.size if most is None else min(most, self.sizer.size)
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], work: dict[str, ScorerWork] | None = None
+    ) -> Future[list[ScoredImage]]:
         """Generate a batch; scoring goes on in the background, in the order of the calls.
 
-        An image that fails spoils no other one: a batch that fails, or does not fit into memory,
-        is generated again in smaller ones.
+        Scored are the images by the scorers that see all, see ``score_finalists``. An image that
+        fails spoils no other one: a batch that fails, or does not fit into memory, is generated
+        again in smaller ones.
+
+        Args:
+            requests: The images.
+            work: What each scorer does is added to it.
 
         Raises:
             ModelError: A model cannot be loaded.
@@ -81,23 +115,36 @@ class BatchGenerator:
         """
         scorer = self._loaded_scorer()
         # Not the batch before, whose scores the caller does not have yet either.
-        self._count_failures(but=1)
-        generated = self._generate_parts(list(requests))
-        scored = scorer.score(generated)
-        self._uncounted.append(scored)
-        if not self._has_succeeded:
-            self._count_failures(but=0)
+        self._check(self._images, but=1)
+        scored = scorer.score(self._generate_parts(list(requests)), {} if work is None else work)
+        self._images.uncounted.append(scored)
+        if not self._images.has_succeeded:
+            self._check(self._images, but=0)
         return scored
 
-    def _count_failures(self, but: int) -> None:
+    def score_finalists(
+        self, images: Sequence[ScoredImage], work: dict[str, ScorerWork] | None = None
+    ) -> Future[list[ScoredImage]]:
+        """Score images by the scorers with ``only_best`` too, in the background.
+
+        Args:
+            images: That have pixels, as ``generate`` returned them.
+            work: As in ``generate``.
+
+        Raises:
+            TooManyFailuresError: Not even a plain caption gives an image that can be scored.
+        """
+        outcomes = self._finalists
+        self._check(outcomes, but=1)
+        scored = self._loaded_scorer().score_finalists(images, {} if work is None else work)
+        outcomes.uncounted.append(scored)
+        if not outcomes.has_succeeded:
+            self._check(outcomes, but=0)
+        return scored
+
+    def _check(self, outcomes: _Outcomes, but: int) -> None:
         """Take note of what became of all batches but the last; stop where nothing succeeds."""
-        while len(self._uncounted) > but:
-            for image in self._uncounted.popleft().result():
-                if image.problem is None:
-                    self._has_succeeded, self._failed_in_a_row = True, 0
-                else:
-                    self._failed_in_a_row += 1
-        if self._failed_in_a_row >= (_FAILED_IN_A_ROW if self._has_succeeded else 1):
+        if outcomes.count(but):
             self._try_plain_caption()
 
     def _try_plain_caption(self) -> None:
@@ -110,7 +157,8 @@ class BatchGenerator:
                 f"no image can be made or scored, not even of {PLAIN_CAPTION!r}: {problem}; fix "
                 f"the cause and run again, what is finished is kept"
             )
-        self._has_succeeded, self._failed_in_a_row = True, 0
+        self._images.succeeded()
+        self._finalists.succeeded()
 
     def _plain_problem(self, index: int) -> str | None:
         """Why there is no image of the plain caption, or None."""
@@ -119,7 +167,11 @@ class BatchGenerator:
             part = self._generate_batch([GenerationRequest("", index, PLAIN_CAPTION, seed)])
         except GenerationError as error:
             return str(error)
-        return self._loaded_scorer().score([part]).result()[0].problem
+        scorer = self._loaded_scorer()
+        image = scorer.score([part], {}).result()[0]
+        if image.pixels is not None and self._recipe.finalists is not None:
+            image = scorer.score_finalists([image], {}).result()[0]
+        return image.problem
 
     def _loaded_scorer(self) -> BatchScorer:
         if self._scorer is None:

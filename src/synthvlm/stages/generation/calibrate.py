@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder, StoredFile
+    from synthvlm.stages.generation.batch_scorer import ScorerWork
     from synthvlm.stages.generation.candidate_plan import Key
     from synthvlm.stages.generation.models import GenerationContext
     from synthvlm.stages.generation.requests import ScoredImage
@@ -261,6 +262,7 @@ class _Worker:
         self._rows: dict[Key, Candidate] = {}
         self._pairs: dict[Key, Pair] = {}
         self._best: dict[str, ScoredImage] = {}
+        self._work: dict[str, ScorerWork] = {}
 
     def close(self) -> None:
         """Nothing is held between shards."""
@@ -285,10 +287,11 @@ class _Worker:
                 {"generated": generated},
                 round(time.monotonic() - began, 3),
                 round(batch_generator.generation_seconds, 3),
+                details={"scorers": {name: w.values() for name, w in self._work.items()}},
             )
 
     def _read_previous(self, shard: int) -> None:
-        """Read what an earlier calibration left of the sample, and shards that were generated."""
+        """Read what an earlier calibration left of the sample, and generated shards."""
         stored = Calibration.stored(self._run, self._run.marker(STAGE, shard), None)
         for key, row in [*stored.candidates.items(), *self._known.items()]:
             prompt = self._prompts.get(row.caption_id)
@@ -314,7 +317,7 @@ class _Worker:
         start = 0
         while start < len(requests):
             batch = requests[start : start + batch_generator.sizer.size]
-            for image in batch_generator.generate(batch).result():
+            for image in batch_generator.generate(batch, self._work).result():
                 self._record(image)
             self._encode_best(but=batch[-1].id)
             if start // _COMMIT_EVERY < (start + len(batch)) // _COMMIT_EVERY:
@@ -328,7 +331,7 @@ class _Worker:
         row = row_of(image, self._prompts[id].fingerprint, self._recipe)
         self._rows[id, row.index] = row
         best = self._best.get(id)
-        if image.pixels is not None and (
+        if row.status == "ok" and (
             best is None or rank(row) < rank(self._rows[id, best.request.index])
         ):
             self._best[id] = image
@@ -373,10 +376,12 @@ class _Worker:
         rows = [self._rows[id, index] for id in self._prompts for index in range(count)]
         if len(failed) > allowed or all(row.score is None for row in rows):
             self._commit_unfinished(shard)
+            share = f"run.max_failed_share ({self._recipe.run.max_failed_share})"
+            what = f"{len(failed)} of {len(rows)} candidates failed, more than {share} allows"
+            if len(failed) <= allowed:
+                what = f"none of {len(rows)} candidates can win"
             raise TooManyFailuresError(
-                f"calibrate: {len(failed)} of {len(rows)} candidates failed, more than "
-                f"run.max_failed_share ({self._recipe.run.max_failed_share}) allows"
-                + (f"; the first: {failed[0].problem}" if failed else "; none has a score")
+                f"calibrate: {what}; the first: {(failed or rows)[0].problem}"
             )
         scores = np.array([np.nan if r.score is None else r.score for r in rows])
         scores = scores.reshape(-1, count)

@@ -7,13 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from synthvlm.data import Candidate
+from synthvlm.data import Candidate, score_column
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
+    from synthvlm.scorers.base import ScorerSettings
     from synthvlm.stages.generation.requests import ScoredImage
 
-__all__ = ["CandidatePlan", "Key", "rank", "reusable_row", "row_of", "weighted_score"]
+__all__ = [
+    "CandidatePlan",
+    "Key",
+    "judged",
+    "rank",
+    "reusable_row",
+    "row_of",
+    "weighted_score",
+]
 
 #: A caption's id, and the number of one of its candidates.
 Key = tuple[str, int]
@@ -28,21 +37,25 @@ class CandidatePlan:
     a caption is in work at a time, so which ones are generated depends on neither the batch size
     nor the shards. Later ones that there are nevertheless, of the calibration or of an earlier
     run with other thresholds, are paid for: the best candidate of all that there are wins.
+
+    Where scorers have ``only_best``, each caption has as many finalists: its best candidates by
+    the other scorers. Only a finalist that has all scores can win.
     """
 
     def __init__(
         self,
         ids: Sequence[str],
-        count: int,
+        recipe: Recipe,
         thresholds: Sequence[float] | None,
         known: Mapping[Key, Candidate],
     ) -> None:
-        """Plan ``count`` candidates for each caption, some of which may be known."""
+        """Plan the candidates that the recipe asks for of each caption; some may be known."""
+        self._count, self._thresholds = recipe.generation.candidates, thresholds
+        self._first_scorers, self._finalists = recipe.first_scorers, recipe.finalists
         self.rows: dict[str, dict[int, Candidate]] = {
-            id: {index: known[id, index] for index in range(count) if (id, index) in known}
+            id: {index: known[id, index] for index in range(self._count) if (id, index) in known}
             for id in ids
         }
-        self._count, self._thresholds = count, thresholds
         self._in_progress: set[Key] = set()
         self._incomplete = {id: None for id in ids if not self.is_caption_complete(id)}
 
@@ -86,13 +99,40 @@ class CandidatePlan:
         rows = self.rows[id]
         return next((index for index in range(self._count) if index not in rows), self._count)
 
-    def eligible(self, id: str) -> Iterator[Candidate]:
-        """The usable candidates of a caption among which the best wins."""
-        return (row for row in self.rows[id].values() if row.status == "ok")
+    def contenders(self, id: str) -> list[Candidate]:
+        """The candidates of a caption that may win by the scorers that see all, best first.
+
+        One that failed when the other scorers saw it is among them: no other one takes its place.
+        """
+        rows = [row for row in self.rows[id].values() if self.may_win(row)]
+        return sorted(rows, key=self.first_rank)
+
+    def may_win(self, row: Candidate) -> bool:
+        """Whether a candidate is usable by the scorers that see all."""
+        return (
+            row.status != "unsafe"
+            and row.scores.keys() >= self._first_scorers.keys()
+            and _below_minimum(row.scores, self._first_scorers) is None
+        )
+
+    def first_rank(self, row: Candidate) -> tuple[float, int]:
+        """Sort key of contenders: best by the scorers that see all, ties to the lower index."""
+        return (-weighted_score(row.scores, self._first_scorers), row.index)
+
+    def finalists(self, id: str) -> list[Candidate]:
+        """The contenders of a caption among which the winner is."""
+        return self.contenders(id)[: self._finalists]
+
+    def unscored(self, id: str) -> list[int]:
+        """Numbers of the finalists of a complete caption that lack scores."""
+        if self._finalists is None or not self.is_caption_complete(id):
+            return []
+        return [row.index for row in self.finalists(id) if row.status == "outranked"]
 
     def winner(self, id: str) -> int | None:
         """Number of the best candidate of a caption; None where none is usable."""
-        best = min(self.eligible(id), key=rank, default=None)
+        usable = (row for row in self.finalists(id) if row.status == "ok")
+        best = min(usable, key=rank, default=None)
         return None if best is None else best.index
 
     def unneeded(self, id: str) -> range:
@@ -132,37 +172,65 @@ def rank(row: Candidate) -> tuple[float, int]:
 
 def row_of(image: ScoredImage, fingerprint: str, recipe: Recipe) -> Candidate:
     """The row of an image that was generated, or failed."""
-    request, status = image.request, _status_of(image)
-    return Candidate(
+    request = image.request
+    row = Candidate(
         caption_id=request.id,
         index=request.index,
         seed=request.seed,
-        status=status,
+        status="failed" if image.unsafe is None else "unsafe",
         fingerprint=fingerprint,
         scores=image.scores,
-        score=weighted_score(image.scores, recipe) if status == "ok" else None,
         truncated=image.truncated,
         prompt_truncated=image.prompt_truncated,
         reproducible=image.reproducible,
         problem=image.problem or image.unsafe,
     )
+    return row if row.problem is not None else judged(row, recipe)
+
+
+def judged(row: Candidate, recipe: Recipe) -> Candidate:
+    """A candidate that has an image, with the status that follows from its scores.
+
+    One that lacks scores is ``outranked`` until it is a finalist and the scorers with
+    ``only_best`` have seen it.
+    """
+    problem = _below_minimum(row.scores, recipe.scorers)
+    if problem is not None:
+        return replace(row, status="rejected", score=None, problem=problem)
+    if not row.scores.keys() >= recipe.scorers.keys():
+        return replace(row, status="outranked", score=None, problem=None)
+    score = weighted_score(row.scores, recipe.scorers)
+    return replace(row, status="ok", score=score, problem=None)
 
 
 def reusable_row(row: Candidate, recipe: Recipe) -> Candidate | None:
     """The row of an earlier attempt, as it counts now; None where it must be generated again."""
     if row.status == "unsafe":  # done with, and cannot win
         return row
-    if not row.scores or not all(map(math.isfinite, row.scores.values())):
+    if row.status == "failed" or not row.scores.keys() >= recipe.first_scorers.keys():
+        return None
+    if not all(map(math.isfinite, row.scores.values())):
         return None  # an early version stored NaN
-    return replace(row, score=weighted_score(row.scores, recipe), status="ok", chosen=False)
+    return replace(judged(row, recipe), chosen=False)
 
 
-def _status_of(image: ScoredImage) -> str:
-    if image.problem is not None:
-        return "failed"
-    return "ok" if image.unsafe is None else "unsafe"
+def _below_minimum(
+    scores: Mapping[str, float], scorers: Mapping[str, ScorerSettings]
+) -> str | None:
+    """Which score is below its minimum, of those that there are; None where none is."""
+    for name, scorer in scorers.items():
+        value = scores.get(name)
+        if value is not None and scorer.minimum is not None and value < scorer.minimum:
+            return (
+                f"{score_column(name)} {value:.6g} is below scoring.{name}.minimum "
+                f"{scorer.minimum:.6g}"
+            )
+    return None
 
 
-def weighted_score(scores: Mapping[str, float], recipe: Recipe) -> float:
-    """The weighted sum of all scores (arXiv 2407.20756: CLIPScore + 0.5 * SSIMScore)."""
-    return sum(scorer.weight * scores[name] for name, scorer in recipe.scorers.items())
+def weighted_score(scores: Mapping[str, float], scorers: Mapping[str, ScorerSettings]) -> float:
+    """The weighted sum of the scores of some scorers.
+
+    Of all together it is the score (arXiv 2407.20756: CLIPScore + 0.5 * SSIMScore).
+    """
+    return sum(scorer.weight * scores[name] for name, scorer in scorers.items())

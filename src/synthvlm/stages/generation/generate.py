@@ -328,7 +328,7 @@ class GenerationWorker:
         try:
             attempt.generate()
         except (SynthVLMError, KeyboardInterrupt) as error:
-            if attempt.counts["generated"]:
+            if attempt.has_new_rows:
                 # Images may have been paid for, so they are committed; the next run does the rest.
                 attempt.record_pending(f"not generated: {str(error) or 'interrupted'}")
                 attempt.commit(shard)
@@ -339,7 +339,11 @@ class GenerationWorker:
         def commit() -> ShardResult:
             attempt.commit(shard)
             return ShardResult(
-                shard, attempt.counts, round(seconds, 3), round(generation_seconds, 3)
+                shard,
+                attempt.counts,
+                round(seconds, 3),
+                round(generation_seconds, 3),
+                details={"scorers": {name: w.values() for name, w in attempt.work.items()}},
             )
 
         return commit

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from synthvlm.data import (
+    WITH_IMAGE,
     Candidate,
     Pair,
     candidate_seed,
@@ -20,10 +22,18 @@ from synthvlm.data import (
     preview_schema,
     table_of,
 )
+from synthvlm.errors import SynthVLMError
 from synthvlm.stages.fingerprints import UNFINISHED, shard_fingerprint
 from synthvlm.stages.generation.batch_generator import BatchGenerator
 from synthvlm.stages.generation.calibrate import Calibration
-from synthvlm.stages.generation.candidate_plan import CandidatePlan, Key, reusable_row, row_of
+from synthvlm.stages.generation.candidate_plan import (
+    CandidatePlan,
+    Key,
+    judged,
+    reusable_row,
+    row_of,
+)
+from synthvlm.stages.generation.finalists import FinalistBatches
 from synthvlm.stages.generation.prompts import STAGE, ShardCaptions
 from synthvlm.stages.generation.requests import GenerationRequest, Prompt, ScoredImage
 from synthvlm.stages.generation.shard_images import ShardImages
@@ -33,13 +43,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from synthvlm.engines.base import Reporter
+    from synthvlm.stages.generation.batch_scorer import ScorerWork
     from synthvlm.stages.generation.models import GenerationContext
 
 __all__ = ["COUNTS", "ShardAttempt"]
 
 
-#: What an attempt counts, in candidates.
-COUNTS = ("generated", "regenerated", "carried", "failed", "pending", "unsafe", "skipped")
+#: Statuses that an attempt counts, in candidates.
+_STATUSES = ("failed", "pending", "unsafe", "skipped", "rejected", "outranked")
+#: What an attempt counts, in candidates; and captions without a pair, for all were rejected.
+COUNTS = ("generated", "regenerated", "carried", *_STATUSES, "captions_rejected")
 
 
 class ShardAttempt:
@@ -77,7 +90,7 @@ class ShardAttempt:
         self._calibrated = calibration.candidates
         self._count = recipe.generation.candidates
         known = self._known_rows()
-        self._plan = CandidatePlan(list(self._prompts), self._count, self._thresholds, known)
+        self._plan = CandidatePlan(list(self._prompts), recipe, self._thresholds, known)
         self._images = ShardImages(
             recipe,
             self._plan,
@@ -87,45 +100,66 @@ class ShardAttempt:
             batch_generator.in_background,
         )
         self._pending: Future[list[ScoredImage]] | None = None
+        self.work: dict[str, ScorerWork] = {}
+        self._finalists = FinalistBatches(batch_generator, self.work)
         self.counts = dict.fromkeys(COUNTS, 0)
         self.counts["carried"] = len(known)
         self._shown = self._pending_winners = 0
+        self._has_scored = False
 
     def generate(self) -> None:
-        """Generate missing candidates, and winners of which there is no image any more."""
+        """Generate missing candidates, and again images that are needed and not kept."""
         self._report_progress()
         while True:
             self._generate_missing()
-            if not self.counts["carried"]:
-                return  # whatever the last scores are, nothing is left to generate
+            if self._recipe.finalists is None:
+                self._report_progress()
+                if not self.counts["carried"]:
+                    return  # whatever the last scores are, nothing is left to generate
             self._collect_pending()
-            missing = self._winners_without_pixels()
+            self._score_finalists(flush=True)
+            self._report_progress()
+            missing = self._images_to_regenerate()
             if not missing and self._plan.all_complete():
                 return
             self._regenerate(missing)
+
+    @property
+    def has_new_rows(self) -> bool:
+        """Whether more is known of candidates than before."""
+        return self.counts["generated"] > 0 or self._has_scored
 
     def _generate_missing(self) -> None:
         while True:
             keys = self._plan.next_batch(self._batch_generator.sizer.size)
             if not keys and (self._pending is None or not self._plan.waits_for_scores()):
                 break
+            self._report_progress()  # of the batches before: the last one is done with its scores
             requests = [self._request(key) for key in keys]
-            generated = self._batch_generator.generate(requests) if requests else None
+            generated = self._batch_generator.generate(requests, self.work) if requests else None
             # Scores of the batch before, not of this one: it is scored while the next is generated.
             self._collect_pending()
             self._pending = generated
             self.counts["generated"] += len(keys)
-            self._report_progress()
+            self._score_finalists()
 
     def record_pending(self, reason: str) -> None:
-        """Record what is left to generate as pending; the next run generates it."""
-        self._collect_pending()
-        self._pending_winners = len(self._winners_without_pixels())
+        """Record what is left to generate or to score as pending; the next run does it."""
+        with suppress(SynthVLMError):  # what ends the run is known already
+            self._collect_pending()
+        with suppress(SynthVLMError):
+            for image in self._finalists.collect():
+                self._record_finalist(image)
+        for id in self._prompts:
+            for index in self._plan.unscored(id):
+                row = self._plan.rows[id][index]
+                self._plan.record(replace(row, status="pending", problem=reason))
+        self._pending_winners = len(self._images_to_regenerate())
         for id in self._prompts:
             for index in range(self._count):
                 if index not in self._plan.rows[id] and index not in self._plan.unneeded(id):
                     self._plan.record(self._empty_row(id, index, "pending", reason))
-        self._winners_without_pixels()  # what captions won before is kept
+        self._images_to_regenerate()  # what captions won before is kept
 
     def commit(self, shard: int) -> None:
         """Choose the winners, and write the shard's files and its marker."""
@@ -133,10 +167,10 @@ class ShardAttempt:
         self._collect_pending()
         self._mark_winners()
         rows = [row for id in self._prompts for row in self._final_rows(id)]
-        for status in ("failed", "pending", "unsafe"):
+        for status in _STATUSES:
             self.counts[status] = sum(row.status == status for row in rows)
         self.counts["pending"] += self._pending_winners
-        self.counts["skipped"] = sum(row.status == "skipped" for row in rows)
+        self.counts["captions_rejected"] = sum(map(self._is_rejected, self._prompts))
         pairs, previews = self._images.finished_pairs(self._prompts), self._images.previews
         tables = {
             "candidates": candidate_table(rows, list(self._recipe.scorers)),
@@ -160,6 +194,7 @@ class ShardAttempt:
 
     def _facts(self, rows: Sequence[Candidate]) -> dict[str, object]:
         """What the shard's marker holds, for later stages, reports and the next attempt."""
+        uses = ("rejected", "outranked", "captions_rejected")
         return {
             "captions": len(self._prompts),
             "candidates": len(rows),
@@ -167,6 +202,7 @@ class ShardAttempt:
             "pending": self.counts["pending"],
             "unsafe": self.counts["unsafe"],
             "skipped": self.counts["skipped"],
+            **{name: self.counts[name] for name in uses if self.counts[name]},
             "truncated": len({row.caption_id for row in rows if row.truncated}),
             "prompt_truncated": len({row.caption_id for row in rows if row.prompt_truncated}),
             "irreproducible": sum(row.score is not None and not row.reproducible for row in rows),
@@ -222,20 +258,52 @@ class ShardAttempt:
 
     def _collect_pending(self) -> None:
         """Wait for the images of the batch that is being scored, and record them."""
-        if self._pending is not None:
-            for image in self._pending.result():
-                self._record_image(image)
-            self._pending = None
+        pending, self._pending = self._pending, None
+        for image in [] if pending is None else pending.result():
+            self._record_image(image)
 
     def _record_image(self, image: ScoredImage) -> None:
         is_complete = self._plan.record(self._row_of(image))
         self._images.add(image)
         if is_complete:
-            # Encoded as soon as its caption is complete, so that pixels never pile up.
-            self._images.encode_if_winner(image.request.id)
+            self._proceed(image.request.id)
+
+    def _proceed(self, id: str) -> None:
+        """Encode the winner of a complete caption, or first have its finalists scored.
+
+        As soon as that can be, so that pixels never pile up.
+        """
+        unscored = self._plan.unscored(id)
+        for index in unscored:
+            image = self._images.held(id, index)
+            if image is not None:
+                self._finalists.add(image)
+        if not unscored:
+            self._images.encode_if_winner(id)
+
+    def _score_finalists(self, *, flush: bool = False) -> None:
+        for image in self._finalists.score(flush=flush):
+            self._record_finalist(image)
+
+    def _record_finalist(self, image: ScoredImage) -> None:
+        """Record the scores that a finalist lacked; those that it had stay."""
+        id, index = image.request.id, image.request.index
+        row = self._plan.rows[id][index]
+        if image.problem is not None:
+            self._images.drop(id, index)
+            row = replace(row, status="failed", score=None, problem=image.problem)
+        else:
+            self._images.hold(image)
+            scores = {**image.scores, **row.scores}
+            truncated = row.truncated or image.truncated
+            row = judged(replace(row, scores=scores, truncated=truncated), self._recipe)
+        self._plan.record(row)
+        self._has_scored = True
+        if not self._plan.unscored(id):
+            self._images.encode_if_winner(id)
 
     def _regenerate(self, keys: Sequence[Key]) -> None:
-        """Generate winners again whose pixels were not kept.
+        """Generate images again whose pixels were not kept: winners, and finalists to be scored.
 
         The row of an image that can be made again stays, for the choice was made by it. Another
         image than before gets a row of its own, and so does a failure; then another candidate may
@@ -244,19 +312,30 @@ class ShardAttempt:
         size = self._batch_generator.sizer.size
         for start in range(0, len(keys), size):
             requests = [self._request(key) for key in keys[start : start + size]]
-            for image in self._batch_generator.generate(requests).result():
-                row = self._plan.rows[image.request.id][image.request.index]
-                if row.status == "ok" and image.pixels is not None and image.reproducible:
-                    self._images.encode(image)
-                else:
-                    self._record_image(image)
+            for image in self._batch_generator.generate(requests, self.work).result():
+                self._record_regenerated(image)
             self.counts["regenerated"] += len(requests)
+            self._score_finalists()
 
-    def _winners_without_pixels(self) -> list[Key]:
-        """Winners of complete captions of which there is neither an image nor its file."""
+    def _record_regenerated(self, image: ScoredImage) -> None:
+        row = self._plan.rows[image.request.id][image.request.index]
+        if row.status not in WITH_IMAGE or image.pixels is None or not image.reproducible:
+            self._record_image(image)
+        elif self._recipe.finalists is None or (
+            row.status == "ok" and image.image_embedding is not None
+        ):
+            self._images.encode(image)
+        else:  # for its scores; of a winner, for embeddings by a scorer with `only_best`
+            self._images.hold(image)
+            self._finalists.add(image)
+
+    def _images_to_regenerate(self) -> list[Key]:
+        """Finalists to be scored and winners of which there is neither an image nor its file."""
         missing = []
         for id in self._prompts:
-            if not self._plan.is_caption_complete(id):
+            unscored = self._plan.unscored(id)
+            missing += [(id, n) for n in unscored if self._images.held(id, n) is None]
+            if unscored or not self._plan.is_caption_complete(id):
                 continue
             self._images.encode_if_winner(id)
             winner = self._plan.winner(id)
@@ -268,11 +347,17 @@ class ShardAttempt:
         for id in self._prompts:
             self._images.encode_if_winner(id)
             winner = self._plan.winner(id)
+            if winner is None or id in self._images.pairs:
+                self._images.preview_losers(id, winner)
             if winner is None or id not in self._images.pairs:
                 continue
             rows = self._plan.rows[id]
             rows[winner] = replace(rows[winner], chosen=True)
-            self._images.preview_losers(id, winner)
+
+    def _is_rejected(self, id: str) -> bool:
+        """Whether a caption has no pair because all that is usable is below a minimum."""
+        states = {row.status for row in self._plan.rows[id].values()}
+        return "rejected" in states and not states & {"ok", "failed", "pending"}
 
     def _final_rows(self, id: str) -> list[Candidate]:
         """All rows of a caption; candidates that were not needed and are not there, ``skipped``."""
@@ -280,6 +365,10 @@ class ShardAttempt:
         for index in unneeded:
             if index not in rows or rows[index].status in ("failed", "pending"):
                 rows[index] = self._empty_row(id, index, "skipped")
+        finalists = {row.index for row in self._plan.finalists(id)}
+        for index, row in rows.items():
+            if row.status == "ok" and index not in finalists:
+                rows[index] = replace(row, status="outranked", score=None)
         return [rows[index] for index in range(self._count)]
 
     def _empty_row(self, id: str, index: int, status: str, problem: str | None = None) -> Candidate:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.data import Pair, Preview, is_sampled
-from synthvlm.stages.generation.candidate_plan import CandidatePlan, Key, rank
+from synthvlm.data import WITH_IMAGE, Pair, Preview, is_sampled
+from synthvlm.stages.generation.candidate_plan import CandidatePlan, Key
 from synthvlm.stages.generation.pixels import decode, encoding_fact, pair_of, thumbnail
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ __all__ = ["ShardImages"]
 
 
 class ShardImages:
-    """Holds the best image of each caption, encodes it once it has won, and makes thumbnails.
+    """Holds the best images of each caption, encodes the winner, and makes thumbnails.
+
+    Held is one image of a caption that is being generated, or as many as it has finalists.
 
     Attributes:
         encoding: How winners are encoded, see ``pixels.encoding_fact``.
@@ -53,33 +55,50 @@ class ShardImages:
         self.encoding = encoding_fact(self._settings)
         share = recipe.report.preview_share
         self._previewed = {id for id in plan.rows if is_sampled(id, share)}
-        self._best: dict[str, ScoredImage] = {}
+        self._most_held = recipe.finalists or 1
+        self._held: dict[str, dict[int, ScoredImage]] = {}
         self.pairs: dict[str, Future[Pair]] = {}
         known = ((id, index) for id, rows in plan.rows.items() for index in rows)
         self.previews = {key: previous.previews[key] for key in known if key in previous.previews}
 
     def add(self, image: ScoredImage) -> None:
-        """Hold an image, whose row is recorded, if it is the best of its caption so far."""
+        """Hold an image, whose row is recorded, if it is among the best of its caption so far."""
         if image.pixels is None:
             return
         id, index = image.request.id, image.request.index
-        rows, best = self._plan.rows[id], self._best.get(id)
-        if best is None or rank(rows[index]) < rank(rows[best.request.index]):
-            self._best[id] = image
         if id in self._previewed:
             self.previews[id, index] = Preview(id, index, thumbnail(image.pixels))
+        rows = self._plan.rows[id]
+        if not self._plan.may_win(rows[index]):
+            return
+        held = self._held.setdefault(id, {})
+        held[index] = image
+        if len(held) > self._most_held:
+            del held[max(held, key=lambda n: self._plan.first_rank(rows[n]))]
+
+    def held(self, id: str, index: int) -> ScoredImage | None:
+        """A candidate with its pixels, if it is held."""
+        return self._held.get(id, {}).get(index)
+
+    def hold(self, image: ScoredImage) -> None:
+        """Hold an image whatever its row says: a finalist that was generated again, or scored."""
+        self._held.setdefault(image.request.id, {})[image.request.index] = image
+
+    def drop(self, id: str, index: int) -> None:
+        """Hold a candidate no longer."""
+        self._held.get(id, {}).pop(index, None)
 
     def encode_if_winner(self, id: str) -> None:
-        """Encode the best image of a caption if it is the winner, else release it."""
-        best = self._best.get(id)
-        if best is None:
+        """Encode the winner of a caption if it is held, and release the others."""
+        held = self._held.pop(id, {})
+        winner = self._plan.winner(id)
+        if winner in held:
+            self.encode(held[winner])
             return
         # An image that cannot be made again is kept: its caption may yet need it.
-        wins = best.request.index == self._plan.winner(id)
-        if wins:
-            self.encode(best)
-        if wins or best.reproducible:
-            del self._best[id]
+        kept = {index: image for index, image in held.items() if not image.reproducible}
+        if kept:
+            self._held[id] = kept
 
     def encode(self, image: ScoredImage) -> None:
         """Encode a winner."""
@@ -94,7 +113,7 @@ class ShardImages:
             return False
         self.pairs[id] = Future()
         self.pairs[id].set_result(stored_pair)
-        self._best.pop(id, None)
+        self._held.pop(id, None)
         return True
 
     def _stored_pair(self, key: Key) -> Pair | None:
@@ -111,9 +130,10 @@ class ShardImages:
         """The encoded winners, in the order of their captions."""
         return [self.pairs[id].result() for id in ids if id in self.pairs]
 
-    def preview_losers(self, id: str, winner: int) -> None:
+    def preview_losers(self, id: str, winner: int | None) -> None:
         """Keep thumbnails of a caption's losers only, an earlier winner that lost among them."""
-        self.previews.pop((id, winner), None)
+        if winner is not None:
+            self.previews.pop((id, winner), None)
         if id not in self._previewed:
             return
         for index, row in self._plan.rows[id].items():
@@ -121,5 +141,6 @@ class ShardImages:
             previous = self._previous.candidates.get((id, index))
             if pair is None or previous is None or previous.fingerprint != row.fingerprint:
                 continue
-            if row.status == "ok" and index != winner and (id, index) not in self.previews:
+            is_loser = row.status in WITH_IMAGE and index != winner
+            if is_loser and (id, index) not in self.previews:
                 self.previews[id, index] = Preview(id, index, thumbnail(decode(pair.image)))
