@@ -61,6 +61,8 @@ class CardFacts:
             recall and precision by language and by kind, each with its header first.
         data_files: The Parquet files that ``datasets`` reads, relative to the data set.
         identity: A hash of the files of the data set.
+        coverage: Tables of what the selection covers, each with its header first.
+        selection_notes: What the selection could not do as it was asked to, and what it shifts.
     """
 
     license: str | None
@@ -81,6 +83,8 @@ class CardFacts:
     privacy_figures: Sequence[Sequence[Sequence[str]]] = ()
     data_files: Sequence[str] = ()
     identity: str = ""
+    coverage: Sequence[Sequence[Sequence[str]]] = ()
+    selection_notes: Sequence[str] = ()
 
     @property
     def selected(self) -> int:
@@ -108,6 +112,7 @@ def data_set_card(facts: CardFacts) -> str:
             ("score", "all pairs", "selected"),
             [(name, f"{a:.4f}", f"{b:.4f}") for name, (a, b) in facts.scores.items()],
         ),
+        *_coverage(facts),
         "## Models and licences",
         _table(
             ("part", "model", "revision", "licence"),
@@ -173,6 +178,19 @@ def _reproduction(reproducible: bool) -> str:
         "The generator or its scheduler generates noise of its own: images cannot be made again "
         "from their seeds."
     )
+
+
+def _coverage(facts: CardFacts) -> list[str]:
+    tables = [_table(header, rows) for header, *rows in facts.coverage if rows]
+    notes = [f"- Note: {for_markdown(note)}" for note in facts.selection_notes]
+    if not tables and not notes:
+        return []
+    about = (
+        "A caption is covered by the selected caption that is most similar to it by their "
+        "embeddings (1 is the most); beside it, what the same number of pairs would cover that "
+        "are the best by score alone. Looked at in samples, by a hash of the caption's id."
+    )
+    return ["## Coverage", about, *tables, *(["\n".join(notes)] if notes else [])]
 
 
 def _privacy(facts: CardFacts) -> str:

@@ -21,6 +21,8 @@ from synthvlm.report.gallery import Part, build_gallery
 from synthvlm.report.pairs import Candidates, join_selection, read_candidates, scores_of
 from synthvlm.stages.curation.curate import NEAR_DUPLICATE
 from synthvlm.stages.current import lost_shards, present_shards
+from synthvlm.stages.select import FIGURES, NEAR_DUPLICATES, NOTES
+from synthvlm.stages.selection_figures import concept_table, figure_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from synthvlm.report.pairs import Floats
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["Facts", "ScoreFacts", "StageTime", "collect", "stage_times"]
+__all__ = ["Facts", "ScoreFacts", "SelectionFacts", "StageTime", "collect", "stage_times"]
 
 _STAGES = ("measure", "curate", "generate", "select")
 _UNITS = {"measure": "captions", "curate": "captions", "select": "pairs", "export": "pairs"}
@@ -74,6 +76,35 @@ class StageTime:
 
 
 @dataclass(frozen=True, slots=True)
+class SelectionFacts:
+    """What the stage select recorded of its selection.
+
+    Attributes:
+        notes: What could not be done as it was asked for, and what has shifted.
+        near_duplicates: Pairs that were left out because of a better twin image; None if those
+            were not looked for.
+        figures: What the selection covers, beside the best by score: a table, its header first.
+        concepts: Shares of captions that name a concept: a table.
+    """
+
+    notes: tuple[str, ...]
+    near_duplicates: int | None
+    figures: list[list[str]]
+    concepts: list[list[str]]
+
+    @classmethod
+    def of(cls, marker: Marker) -> SelectionFacts:
+        """Read them from the marker; one of an earlier version has none."""
+        figures = marker.facts.get(FIGURES)
+        return cls(
+            tuple(marker.facts.get(NOTES, ())),
+            marker.facts.get(NEAR_DUPLICATES),
+            figure_table(figures) if figures else [],
+            concept_table(figures) if figures else [],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """The content of a run folder; None for what no stage has produced yet."""
 
@@ -84,6 +115,7 @@ class Facts:
     candidates: Candidates | None
     pairs: int | None
     selected: int | None
+    selection: SelectionFacts | None
     scores: tuple[ScoreFacts, ...]
     gallery: tuple[Part, ...]
     times: tuple[StageTime, ...]
@@ -128,6 +160,7 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
         candidates=candidates,
         pairs=None if pairs is None else pairs.num_rows,
         selected=None if selected is None else selected.num_rows,
+        selection=SelectionFacts.of(markers["select"][0]) if selected is not None else None,
         scores=_scores(recipe, candidates, pairs, selected),
         gallery=()
         if pairs is None
@@ -190,7 +223,8 @@ def _scores(
     everything = scores_of(pairs, recipe)
     chosen = scores_of(selected, recipe) if selected is not None and selected.num_rows else None
     cuts: dict[str, float | None] = dict(recipe.selection.min_scores)
-    if chosen is not None and len(chosen["score"]) < pairs.num_rows:
+    is_cut = recipe.selection.method == "top" and recipe.selection.near_duplicate_images is None
+    if chosen is not None and is_cut and len(chosen["score"]) < pairs.num_rows:
         cuts["score"] = float(chosen["score"].min())
     return tuple(
         ScoreFacts(

@@ -237,10 +237,15 @@ def _image_rows(facts: Facts, recipe: Recipe) -> list[FunnelRow]:
 def _selection(recipe: Recipe) -> str:
     settings = recipe.selection
     parts = ["all pairs"]
+    by = "by score" if settings.method == "top" else f"by {settings.method}"
     if settings.top_n is not None:
-        parts = [f"the best {settings.top_n:,} by score"]
+        parts = [f"the best {settings.top_n:,} {by}"]
     elif settings.top_fraction is not None:
-        parts = [f"the best {settings.top_fraction * 100:.6g}% of the pairs by score"]
+        parts = [f"the best {settings.top_fraction * 100:.6g}% of the pairs {by}"]
+    elif settings.method != "top":
+        parts = [f"all pairs {by}"]
+    if settings.near_duplicate_images is not None:
+        parts.append("no near-duplicate images")
     for name, lowest in settings.min_scores.items():
         parts.append(f"{_score_labels(recipe)[name]} at least {lowest:.6g}")
     return ", ".join(parts)

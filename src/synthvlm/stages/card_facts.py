@@ -27,6 +27,7 @@ from synthvlm.selectors.selection import by_shard
 from synthvlm.stages.curation.curate import reasons_in_order, totals
 from synthvlm.stages.curation.rules import rules_on
 from synthvlm.stages.selected_pairs import SELECTION_FILE
+from synthvlm.stages.selection_figures import concept_table, figure_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -95,12 +96,20 @@ def card_facts(
     shown = recipe.published()
     curated = totals(captions)
     selection = run.read_table(SELECTION_FILE)
+    marker = run.marker("select", 0)
+    selected = {} if marker is None else marker.facts
+    figures = selected.get("figures")
     sums, pairs = _sums(run, generated, recipe.score_columns)
     labels = {score_column(n): scorer_label(n, scorer) for n, scorer in recipe.scorers.items()}
     labels["score"] = "Weighted score"
     funnel = [
         *card_counts(captions, generated),
         ("pairs", pairs),
+        *(
+            [("pairs left out as near-duplicate images", selected["near_duplicates"])]
+            if "near_duplicates" in selected
+            else []
+        ),
         ("pairs selected", selection.num_rows),
     ]
     return CardFacts(
@@ -127,6 +136,8 @@ def card_facts(
         privacy_figures=privacy_figures(shown),
         data_files=data_files,
         identity=identity,
+        coverage=[figure_table(figures), concept_table(figures)] if figures else [],
+        selection_notes=selected.get("notes", ()),
     )
 
 

@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.components.component import LoadContext
+from synthvlm.data import take_rows
 from synthvlm.run_folder.folder import table_bytes
 from synthvlm.selectors import SELECTORS
+from synthvlm.selectors.base import best_first
 from synthvlm.selectors.selection import asked_count, select_pairs
 from synthvlm.stages.data_set_fingerprints import selection_fingerprint
 from synthvlm.stages.near_duplicate_images import TWINS_FILE, without_near_duplicates
 from synthvlm.stages.selected_pairs import SELECTION_FILE
 from synthvlm.stages.selection_columns import PairColumns
+from synthvlm.stages.selection_figures import selection_figures, shift_note
 from synthvlm.stages.summary import StageSummary
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ __all__ = ["select"]
 STAGE = "select"
 #: The fact of its marker that holds lines for people; not there where there are none.
 NOTES = "notes"
+#: The fact that holds ``selection_figures``; not there where an earlier version selected.
+FIGURES = "figures"
 #: The fact that counts near-duplicate images; not there where they are not looked for.
 NEAR_DUPLICATES = "near_duplicates"
 
@@ -55,11 +60,12 @@ def select(
     settings = recipe.selection
     selector = SELECTORS.load(settings.method, settings.selector, LoadContext())
     columns = PairColumns(run, recipe, captions, generated)
-    usable, twins = 0, None
+    usable: Any = None
+    twins = None
 
     def prepare(pairs: pa.Table) -> pa.Table:
         nonlocal usable, twins
-        usable = len(pairs)
+        usable = pairs
         if settings.near_duplicate_images is not None:
             pairs, twins = without_near_duplicates(
                 run, generated, pairs, settings.near_duplicate_images, columns, progress
@@ -76,15 +82,19 @@ def select(
         prepare=prepare,
     )
     dropped = 0 if twins is None else len(twins)
-    notes = [*_missing(recipe, total, usable, dropped, len(selection)), *selector.notes]
+    notes = [*_missing(recipe, total, len(usable), dropped, len(selection)), *selector.notes]
     if unscored:
         notes.append(
             f"{unscored} captions are left out: the score of their best candidate is no finite "
             f"number, as early versions stored it"
         )
+    top = take_rows(usable, best_first(usable)[: len(selection)])
+    figures = selection_figures(run, recipe, captions, generated, total, selection, top)
+    if shift := shift_note(figures):
+        notes.append(shift)
     _show(notes, progress)
     counts = {"pairs": total, "selected": selection.num_rows}
-    facts: dict[str, Any] = {**counts, **({NOTES: notes} if notes else {})}
+    facts: dict[str, Any] = {**counts, FIGURES: figures, **({NOTES: notes} if notes else {})}
     files = [run.write(SELECTION_FILE, table_bytes(selection))]
     if twins is not None:
         facts[NEAR_DUPLICATES] = dropped
