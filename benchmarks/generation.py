@@ -1,24 +1,27 @@
-"""Generation side by side: SynthVLM and the loop of the authors' published code, same images.
+"""Generation side by side: SynthVLM, two loops that do the same by hand, and the denoiser alone.
 
-    python benchmarks/generation.py [--captions 48] [--candidates 4]
+    python benchmarks/generation.py [--captions 48] [--candidates 4] [--batch-size 16]
     python benchmarks/generation.py --model sdxl-random --peak-tflops 989
 
 From curated captions to selected pairs, with the same models, steps, seeds and scores. Ours is
-`Pipeline.run("select")` in a folder where `run("curate")` is done; theirs is `official_loop.py`,
-which says what it is faithful to. After a warm-up of both they take turns, and take turns at going
-first. The figures leave loading out, which a large data set does once: the calls that load models
-are timed on both sides and subtracted. The ratio with loading stands beside.
+`Pipeline.run("select")` in a folder where `run("curate")` is done. The authors' loop is
+`official_loop.py`, which says what it is faithful to. `hand_written_loop.py` has the best loop that
+a user would write by hand, with our batch size, and the denoiser alone: as many forward passes of
+the same size, with the same arguments, and nothing else, which is the limit. After a warm-up of all
+they take turns, and take turns at going first. The figures leave loading out, which a large data
+set does once: the calls that load models are timed on all sides and subtracted. The ratio with
+loading stands beside.
 
 `tiny` runs the embedded models on the CPU. SynthVLM scores and encodes while it generates, and so
-uses more than one core even with one thread; the processor seconds show that, and `taskset -c 0`
-takes it away. With more threads than idle cores, waiting threads spoil either side.
+uses more than one core even with one thread: compare the processor seconds, which other load on
+the machine touches least. With more threads than idle cores, waiting threads spoil any side.
 
 `sdxl-random` runs random weights of the size of SDXL and CLIP ViT-B/32 at 1024x1024 on a GPU, the
 base model doing all 60 steps. The share of time that the GPU waits is 1 - generation / all, where
 generation is the time in calls of the generator, which the run's events hold; waiting within such a
-call is not seen. Model FLOP utilisation counts the UNet alone.
+call is not seen. Model FLOP utilisation counts the UNet alone. `gpu.py` measures more.
 
-`--set` changes the recipe of both sides, e.g. `--set generation.image.format=jpeg`: the published
+`--set` changes the recipe of all sides, e.g. `--set generation.image.format=jpeg`: the published
 code names its files .jpg. The default, PNG, is ours.
 """
 
@@ -32,8 +35,8 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,7 @@ import pyarrow.parquet as pq
 import random_sdxl
 import torch
 from diffusers.utils import logging
+from hand_written_loop import SUFFIXES, DenoiserAlone, HandWrittenLoop
 from loading_clock import Times, timed
 from official_loop import Entry, OfficialLoop
 from tiny_choosing import held_out_captions
@@ -61,10 +65,10 @@ SDXL = (
     "generation.width=1024",
     "scoring.ssim.side=768",
     "scoring.ssim.model_input_side=336",
-    "run.batch_size=4",
     "run.device=cuda",
 )
-SUFFIXES = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+#: The sides, in the order of the table.
+OURS, BY_HAND, OFFICIAL, LIMIT = "SynthVLM", "loop by hand", "authors' loop", "denoiser alone"
 Key = tuple[str, int]
 
 
@@ -81,15 +85,15 @@ class Turn:
     """
 
     times: Times
-    scores: dict[Key, tuple[float, float]]
-    winners: set[Key]
-    selected: set[str]
+    scores: Mapping[Key, tuple[float, float]] = field(default_factory=dict)
+    winners: frozenset[Key] = frozenset()
+    selected: frozenset[str] = frozenset()
     generation_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What both sides work with, and on."""
+    """What all sides work with, and on."""
 
     recipe: Recipe
     captions: list[str]
@@ -97,6 +101,7 @@ class Bench:
     clip: Path
     device: str
     loaders: int
+    batch_size: int
     folder: Path
 
     def ours(self, name: str, count: int) -> Turn:
@@ -118,13 +123,50 @@ class Bench:
         return Turn(
             times,
             {(r["caption_id"], r["index"]): (r["clip_score"], r["ssim_score"]) for r in rows},
-            {(row["caption_id"], row["index"]) for row in rows if row["chosen"]},
-            {row["caption_id"] for row in read([out / "selection.parquet"])},
+            frozenset((row["caption_id"], row["index"]) for row in rows if row["chosen"]),
+            frozenset(row["caption_id"] for row in read([out / "selection.parquet"])),
             None if None in generation else sum(s or 0.0 for s in generation),
         )
 
-    def theirs(self, name: str, count: int) -> Turn:
+    def official(self, name: str, count: int) -> Turn:
         """The published code's loop on the first captions."""
+        return self._loop(
+            lambda: OfficialLoop(
+                self.recipe, self.pipeline, self.clip, device=self.device, loaders=self.loaders
+            ),
+            f"official-{name}",
+            count,
+        )
+
+    def by_hand(self, name: str, count: int) -> Turn:
+        """The loop written by hand on the first captions."""
+        return self._loop(
+            lambda: HandWrittenLoop(
+                self.recipe,
+                self.pipeline,
+                self.clip,
+                device=self.device,
+                batch_size=self.batch_size,
+            ),
+            f"by-hand-{name}",
+            count,
+        )
+
+    def denoiser(self, name: str, count: int) -> Turn:
+        """The denoiser alone, for as many images as the first captions have."""
+        images = count * self.recipe.generation.candidates
+        alone = DenoiserAlone(
+            self.recipe,
+            self.pipeline,
+            device=self.device,
+            batch_size=self.batch_size,
+            images=images,
+        )
+        return Turn(timed(alone.run))
+
+    def _loop(
+        self, load: Callable[[], OfficialLoop | HandWrittenLoop], name: str, count: int
+    ) -> Turn:
         settings = self.recipe.generation
         entries = [
             Entry(
@@ -138,20 +180,13 @@ class Bench:
             for k in range(settings.candidates)
         ]
         found: list[Any] = []
-
-        def work() -> None:
-            loop = OfficialLoop(
-                self.recipe, self.pipeline, self.clip, device=self.device, loaders=self.loaders
-            )
-            found.extend(loop.run(entries, self.folder / f"theirs-{name}"))
-
-        times = timed(work)
+        times = timed(lambda: found.extend(load().run(entries, self.folder / name)))
         scores, winners, selected = found
         return Turn(
             times,
             {(s.caption_id, s.index): (s.clip_score, s.ssim_score) for s in scores},
-            {(score.caption_id, score.index) for score in winners},
-            {score.caption_id for score in selected},
+            frozenset((score.caption_id, score.index) for score in winners),
+            frozenset(score.caption_id for score in selected),
         )
 
     def _seed(self, id: str, index: int) -> int:
@@ -163,6 +198,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--captions", type=int, help=f"default 48; sdxl-random: {SDXL_CAPTIONS}")
     parser.add_argument("--candidates", type=int, default=4, help="of each caption (default 4)")
+    parser.add_argument(
+        "--batch-size", type=int, help="of all but the authors' loop (default 16; sdxl-random: 4)"
+    )
     parser.add_argument("--model", choices=("tiny", "sdxl-random"), default="tiny")
     parser.add_argument("--turns", type=int, default=3, help="of each side (default 3)")
     parser.add_argument("--threads", type=int, default=1, help="of each side (default 1)")
@@ -186,10 +224,10 @@ def main(argv: list[str] | None = None) -> int:
                 print("not measured: no GPU")
                 return 0
         bench = prepare(arguments, folder)
-        ours, theirs = take_turns(bench, arguments.turns)
-        figures = report(bench, ours, theirs)
+        sides = take_turns(bench, arguments.turns)
+        figures = report(bench, sides)
     if arguments.model == "sdxl-random":
-        figures |= report_gpu(bench, ours, arguments.peak_tflops)
+        figures |= report_gpu(bench, sides[OURS], arguments.peak_tflops)
     if arguments.json:
         given = {name: str(value) for name, value in vars(arguments).items()}
         result = {"machine": machine, "arguments": given, **figures}
@@ -206,7 +244,12 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> Bench:
     with file.open("w", encoding="utf-8") as stream:
         for id, caption in zip(ids(count), captions, strict=True):
             stream.write(json.dumps({"id": id, "caption": caption}) + "\n")
-    changes = [f"generation.candidates={arguments.candidates}", f"run.threads={arguments.threads}"]
+    batch_size = arguments.batch_size or (16 if is_tiny else 4)
+    changes = [
+        f"generation.candidates={arguments.candidates}",
+        f"run.threads={arguments.threads}",
+        f"run.batch_size={batch_size}",
+    ]
     if is_tiny:
         pipeline, clip = pipeline_path(), clip_path()
         changes += TINY
@@ -216,60 +259,77 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> Bench:
     recipe = Recipe.load("tiny", captions=[file], overrides=[*changes, *arguments.set])
     settings = recipe.generation
     if settings.refiner or settings.adaptive or settings.negative_prompt:
-        raise SystemExit("official_loop.py knows no refiner, adaptive or negative_prompt")
+        raise SystemExit("the loops know no refiner, adaptive or negative_prompt")
     torch.set_num_threads(arguments.threads)
     # Processes that read images cost more than they save where images are small.
     device, loaders = ("cpu", 0) if is_tiny else ("cuda", 8)
-    return Bench(recipe, captions, pipeline, clip, device, loaders, folder)
+    return Bench(recipe, captions, pipeline, clip, device, loaders, batch_size, folder)
 
 
-def take_turns(bench: Bench, count: int) -> tuple[list[Turn], list[Turn]]:
-    """The turns of either side."""
+def take_turns(bench: Bench, count: int) -> dict[str, list[Turn]]:
+    """The turns of each side."""
     captions = len(bench.captions)
-    warm_up = min(WARM_UP_CAPTIONS, captions)
-    bench.ours("warm-up", warm_up)
-    bench.theirs("warm-up", warm_up)
-    ours: list[Turn] = []
-    theirs: list[Turn] = []
+    calls = {
+        OURS: bench.ours,
+        BY_HAND: bench.by_hand,
+        OFFICIAL: bench.official,
+        LIMIT: bench.denoiser,
+    }
+    for call in calls.values():
+        call("warm-up", min(WARM_UP_CAPTIONS, captions))
+    turns: dict[str, list[Turn]] = {name: [] for name in calls}
     for number in range(count):
-        sides = [(bench.ours, ours), (bench.theirs, theirs)]
-        for side, turns in sides if number % 2 == 0 else reversed(sides):
-            turns.append(side(str(number), captions))
-    return ours, theirs
+        names = list(calls)
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            turns[name].append(calls[name](str(number), captions))
+    return turns
 
 
-def report(bench: Bench, ours: list[Turn], theirs: list[Turn]) -> dict[str, Any]:
-    """Print rates, ratios, and whether the two agree."""
-    settings, captions = bench.recipe.generation, len(bench.captions)
+def report(bench: Bench, sides: Mapping[str, Sequence[Turn]]) -> dict[str, Any]:
+    """Print rates, ratios, and whether all sides agree."""
+    settings, captions, ours = bench.recipe.generation, len(bench.captions), sides[OURS]
     images, selected = captions * settings.candidates, len(ours[-1].selected)
     print(
         f"{captions} captions, {settings.candidates} candidates each, {settings.steps} steps, "
-        f"{settings.width}x{settings.height}, {settings.image.format}; {selected} pairs selected"
+        f"{settings.width}x{settings.height}, batches of {bench.batch_size}, "
+        f"{settings.image.format}; {selected} pairs selected"
     )
     print("\n| | seconds | processor s | loading, s | images/s | selected pairs/s |")
     print("|---|---|---|---|---|---|")
-    sides = {"SynthVLM": [turn.times for turn in ours], "loop": [turn.times for turn in theirs]}
-    for name, times in sides.items():
-        work = statistics.median(t.work_s for t in times)
-        loading = statistics.median(t.loading_s for t in times)
-        processor = statistics.median(t.processor_s for t in times)
+    for name, turns in sides.items():
+        work = statistics.median(turn.times.work_s for turn in turns)
+        loading = statistics.median(turn.times.loading_s for turn in turns)
+        processor = statistics.median(turn.times.processor_s for turn in turns)
         print(f"| {name} | {work:.2f} | {processor:.2f} | {loading:.2f} ", end="")
-        print(f"| {images / work:.2f} | {selected / work:.2f} |")
-    pairs = list(zip(*sides.values(), strict=True))
+        print(f"| {images / work:.2f} | {selected / work:.2f} |" if name != LIMIT else "| | |")
+    print(f"\nmedians of {len(ours)} turns, the range of turns in brackets")
+    ratios = {}
+    for name in (BY_HAND, OFFICIAL):
+        print(f"{name} / SynthVLM:")
+        ratios[name] = _ratios(sides[name], ours)
+    print("share of the limit (denoiser alone / SynthVLM):")
+    ratios[LIMIT] = _ratios(sides[LIMIT], ours)
+    agreement = {name: compare(ours[-1], sides[name][-1]) for name in (BY_HAND, OFFICIAL)}
+    for name, values in agreement.items():
+        print(f"{name}: " + ", ".join(f"{what}: {value:.2g}" for what, value in values.items()))
+    turns_of = {name: [asdict(turn.times) for turn in turns] for name, turns in sides.items()}
+    counts = {"images": images, "selected": selected}
+    return {**counts, "turns": turns_of, "ratios": ratios, "agreement": agreement}
+
+
+def _ratios(theirs: Sequence[Turn], ours: Sequence[Turn]) -> dict[str, list[float]]:
+    """Print how many times as long as ours a side's turns took, by three clocks."""
+    pairs = [(their.times, our.times) for their, our in zip(theirs, ours, strict=True)]
     ratios = {
-        "seconds": [their.work_s / our.work_s for our, their in pairs],
-        "processor seconds": [their.processor_s / our.processor_s for our, their in pairs],
-        "seconds with loading": [their.seconds / our.seconds for our, their in pairs],
+        "seconds": [their.work_s / our.work_s for their, our in pairs],
+        "processor seconds": [their.processor_s / our.processor_s for their, our in pairs],
+        "seconds with loading": [their.seconds / our.seconds for their, our in pairs],
     }
-    print(f"\nmedians of {len(pairs)} turns, the range of turns in brackets; loop / SynthVLM:")
     for name, values in ratios.items():
         middle = statistics.median(values)
         print(f"- {name}: {middle:.2f} ({min(values):.2f} to {max(values):.2f})")
-    agreement = compare(ours[-1], theirs[-1])
-    print(", ".join(f"{name}: {value:.2g}" for name, value in agreement.items()))
-    turns = {name: [asdict(t) for t in times] for name, times in sides.items()}
-    counts = {"images": images, "selected": selected}
-    return {**counts, "turns": turns, "ratios": ratios, "agreement": agreement}
+    return ratios
 
 
 def report_gpu(bench: Bench, ours: list[Turn], peak_tflops: float | None) -> dict[str, Any]:

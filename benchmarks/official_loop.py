@@ -165,7 +165,7 @@ class OfficialLoop:
                 max_length=self._clip.config.text_config.max_position_embeddings,
                 return_tensors="pt",
             ).to(self._device)
-            found.append(_unit(self._clip.get_text_features(**inputs).pooler_output))
+            found.append(unit(self._clip.get_text_features(**inputs).pooler_output))
         return np.vstack(found)
 
     @torch.inference_mode()
@@ -173,7 +173,7 @@ class OfficialLoop:
         found, ssim_scores = [], []
         for pixels, ssim in DataLoader(files, IMAGES_AT_A_TIME, num_workers=self._loaders):
             inputs = pixels.to(self._device, self._clip.dtype)
-            found.append(_unit(self._clip.get_image_features(pixel_values=inputs).pooler_output))
+            found.append(unit(self._clip.get_image_features(pixel_values=inputs).pooler_output))
             ssim_scores.append(ssim.numpy())
         return np.vstack(found), np.concatenate(ssim_scores)
 
@@ -204,17 +204,19 @@ class _ImageFiles(Dataset[tuple[torch.Tensor, float]]):
         with Image.open(self._paths[number]) as file:
             image = file.convert("RGB")
         pixels = self._processor(images=image, return_tensors="pt")["pixel_values"][0]
-        return pixels, self._ssim_score(image)
-
-    def _ssim_score(self, image: Image.Image) -> float:
-        bilinear = Image.Resampling.BILINEAR
-        size = (self._side, self._side)
-        before = image.resize(size, bilinear)
-        after = before.resize((self._input_side, self._input_side), bilinear).resize(size, bilinear)
-        grey = [np.asarray(picture.convert("L")) for picture in (before, after)]
-        return float(structural_similarity(*grey))
+        return pixels, ssim_score(image, self._side, self._input_side)
 
 
-def _unit(features: torch.Tensor) -> np.ndarray:
+def ssim_score(image: Image.Image, side: int, input_side: int) -> float:
+    """SSIM of an image with itself after a trip through a model's input size."""
+    bilinear = Image.Resampling.BILINEAR
+    before = image.resize((side, side), bilinear)
+    after = before.resize((input_side, input_side), bilinear).resize((side, side), bilinear)
+    grey = [np.asarray(picture.convert("L")) for picture in (before, after)]
+    return float(structural_similarity(*grey))
+
+
+def unit(features: torch.Tensor) -> np.ndarray:
+    """Vectors of length 1."""
     vectors = features.float().cpu().numpy()
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))

@@ -16,7 +16,7 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 #: Parts of others, no commands.
-PARTS = {"loading_clock", "official_loop", "random_sdxl", "stub_models"}
+PARTS = {"hand_written_loop", "loading_clock", "official_loop", "random_sdxl", "stub_models"}
 SCRIPTS = {file.stem for file in (ROOT / "benchmarks").glob("*.py")} - PARTS
 
 #: Arguments of a small run; FOLDER has captions.txt. Data-Juicer's side of `curation` is not run:
@@ -43,7 +43,9 @@ TELLS = {
     "curation_million": r"30 captions: \d+\.\d s, peak memory \d+ MB",
     "engines": r"in this process \| \d+\.\d\d \| \d+\.\d\d / \d+\.\d\d \| -?\d+\.\d \|",
     "equality": r"\| 8, 64 \| 0 \| 0 \| 0\.0e\+00 \| 0 \| 0 \| 0 \|",
-    "generation": r"winners that differ: 0, selected captions that differ: 0",
+    "generation": r"(?s)denoiser alone \| \d.+"
+    + r"by hand: .+ winners that differ: 0, selected captions that differ: 0\n"
+    + r"authors' loop: .+ winners that differ: 0, selected captions that differ: 0",
     "model_hashing": r"known +\d+\.\d{4} s",
     "near_duplicates": r"threshold 1\.00: 0 of 40 captions are dropped",
     "privacy": r"\| name \|",
