@@ -26,7 +26,7 @@ __all__ = ["Finding", "diagnose", "findings"]
 
 #: For each extra, a module that shows whether it is installed, and what the extra is for.
 _EXTRAS = {
-    "t5": ("sentencepiece", "T5 text encoders (SD3, FLUX)"),
+    "t5": ("sentencepiece", "T5 text encoders (SD3, FLUX); tokenizer of the first SigLIP"),
     "lora": ("peft", "LoRAs (generation.loras)"),
     "quantization": ("torchao", "8-bit weights (generation.quantization)"),
     "huggingface": ("datasets", "captions from data sets of the hub"),

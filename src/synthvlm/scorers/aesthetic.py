@@ -44,9 +44,9 @@ class AestheticScorer(Scorer):
     """LAION's aesthetic score: a head on the unit-length CLIP embedding of the image.
 
     One linear layer (v1), or five (768-1024-128-64-16-1) with ReLUs between them or without (v2),
-    trained on ratings by people: about 1 .. 10, most images at 4 .. 7. The caption plays no part.
-    In the sum of scores it is about 20 times as large as a CLIPScore, so its weight should be
-    small: 0.05 makes a difference of 1 count as much as 0.05 of CLIPScore.
+    trained on ratings of 1 .. 10 by people, in which its values therefore lie, more or less. The
+    caption plays no part. In the sum of scores its weight should be small: with 0.05 a difference
+    of 1 counts as much as one of 0.05 in CLIPScore.
     """
 
     name: ClassVar[str] = "aesthetic"

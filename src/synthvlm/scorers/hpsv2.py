@@ -46,8 +46,8 @@ class HpsV2Settings(ScorerSettings):
 class HpsV2Scorer(EmbeddingScorer):
     """HPS v2 (Wu et al. 2023): the cosine of its ViT-H-14's embeddings; no prefix.
 
-    In -1 .. 1; scores of real pairs lie at about 0.2 to 0.35 (v2.1). As in its authors' code an
-    image is resized by its longer side, and filled up to a square with black.
+    In -1 .. 1. As in its authors' code an image is resized by its longer side, and filled up to a
+    square with black.
     """
 
     name: ClassVar[str] = "hpsv2"

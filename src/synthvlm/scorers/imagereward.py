@@ -61,8 +61,8 @@ class ImageRewardScorer(Scorer):
     """ImageReward (Xu et al. 2023): the reward that BLIP, with a head of five layers, gives a pair.
 
     (reward - mean) / deviation over its training set, as its authors compute it: 0 is average, and
-    nearly all scores lie in -2.5 .. 2. A caption is read together with each image, so that nothing
-    is embedded once for all of them; it is cut off after 35 tokens.
+    there is no bound. A caption is read together with each image, so that nothing is embedded once
+    for all of them; it is cut off after 35 tokens.
     """
 
     name: ClassVar[str] = "imagereward"

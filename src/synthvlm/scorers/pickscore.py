@@ -35,16 +35,16 @@ class PickScoreSettings(ScorerSettings):
 class PickScoreScorer(EmbeddingScorer):
     """PickScore (Kirstain et al. 2023): scale * cosine of CLIP-H's embeddings; no prefix.
 
-    The scale is the model's own, about 100; scores of real pairs lie at about 17 to 24, and a
-    difference of 1 means odds of e that people prefer the better one. So a weight of 0.01 makes it
-    as large as a CLIPScore.
+    The scale is the model's own, which CLIP bounds by 100: in -100 .. 100. A difference of 1 means
+    odds of e to 1 that people prefer the better image. A weight of 0.01 makes it as large as a
+    CLIPScore.
     """
 
     name: ClassVar[str] = "pickscore"
     label = "PickScore"
     about = (
-        "preference of people for the image, given the caption, by PickScore: 100 times a cosine, "
-        "about 17 to 24"
+        "preference of people for the image, given the caption, by PickScore: a cosine times the "
+        "model's scale, which is at most 100"
     )
     Settings = PickScoreSettings
 
