@@ -181,14 +181,19 @@ def in_fork(command: list[str | Path], before: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def kill_everywhere(command: list[str | Path], earlier: Path | None, folder: Path) -> None:
-    """Kill the command at each change of the run folder, and finish it; a folder for each."""
+def kill_everywhere(
+    command: list[str | Path], earlier: Path | None, folder: Path, step: int = 1
+) -> None:
+    """Kill the command at each change of the run folder, and finish it; a folder for each.
+
+    With a ``step`` only at every so-manieth change.
+    """
     # The first run loads what all the forks then hold.
     use_fake_models()
     sys.argv = ["synthvlm", *map(str, command), "--out", str(folder / "first")]
     with contextlib.suppress(SystemExit):
         main()
-    for number in count():
+    for number in count(step=step):
         out = folder / f"killed-{number:03d}"
         if earlier is not None:
             shutil.copytree(earlier, out)
@@ -239,6 +244,43 @@ def test_killed_at_every_change_while_best_of_k_adapts(tmp_path: Path) -> None:
     assert len(folders) > 30
     for out in folders:
         assert_same_run(out, undisturbed)
+
+
+def test_killed_while_finalists_are_scored_again(tmp_path: Path) -> None:
+    """More finalists and a lower minimum than before: images are made again for their scores."""
+    captions = write_captions(tmp_path / "captions.txt", 8)
+    command: list[str | Path] = ["generate", "tiny", "--captions", captions, *FAKE_MODELS]
+    command += setting("generation.candidates=4", "scoring.ssim.minimum=0.1")
+    earlier, undisturbed, folder = (
+        tmp_path / name for name in ("earlier", "undisturbed", "killed")
+    )
+    arguments = [*command, *setting("scoring.ssim.only_best=1"), "--out", earlier]
+    assert run(arguments, tmp_path, use_fake_models).code == 0
+    command += setting("scoring.ssim.only_best=3")
+    shutil.copytree(earlier, undisturbed)
+    assert run([*command, "--out", undisturbed], tmp_path, use_fake_models).code == 0
+    expected = generated(undisturbed)
+    assert {row["status"] for row in expected[0]} == {"ok", "outranked", "rejected"}
+    folder.mkdir()
+    done = call(partial(kill_everywhere, command, earlier, folder, 7), tmp_path)
+    assert done.code == 0, done.err
+    folders = sorted(folder.glob("killed-*"))
+    assert len(folders) > 2
+    for out in folders:
+        assert generated(out) == expected
+
+
+def generated(folder: Path) -> list[list[dict[str, Any]]]:
+    """The rows of ``candidates/`` and ``pairs/``."""
+    store = RunFolder(folder)
+    return [
+        [
+            row
+            for _, marker in sorted(store.markers("generate").items())
+            for row in store.read_table(str(marker.file(name))).to_pylist()
+        ]
+        for name in ("candidates", "pairs")
+    ]
 
 
 def test_a_killed_run_is_resumed_and_not_begun_again(tmp_path: Path) -> None:

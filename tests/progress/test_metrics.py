@@ -47,7 +47,7 @@ def test_a_scrape_tells_how_things_are_at_that_moment() -> None:
         }
         now = 10.0
         tracker.advance(50)
-        tracker.update_workers(4, 0.25, 3)
+        tracker.update_workers(4, 0.25, 3, {"clip": (150, 2.5)})
         assert scrape(url) == {
             info: 1,
             ("synthvlm_stage_done", measure): 155,
@@ -58,6 +58,8 @@ def test_a_scrape_tells_how_things_are_at_that_moment() -> None:
             ("synthvlm_workers", generate): 4,
             ("synthvlm_generator_waited_ratio", generate): 0.25,
             ("synthvlm_candidates_failed", generate): 3,
+            ("synthvlm_scorer_images", (("scorer", "clip"), *generate)): 150,
+            ("synthvlm_scorer_seconds", (("scorer", "clip"), *generate)): 2.5,
         }
         tracker.finish("generate", "done")
         assert scrape(url)["synthvlm_stage_done", generate] == 150

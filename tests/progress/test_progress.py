@@ -268,8 +268,8 @@ class Shown(SilentProgress):
     def advance(self, amount: int) -> None:
         self.told.append(("advance", amount))
 
-    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
-        self.told.append(("update_workers", workers, waited, failed))
+    def update_workers(self, workers: int, waited: float | None, *more: object) -> None:
+        self.told.append(("update_workers", workers, waited, *more))
 
     def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
         self.told.append(("finish", stage, line))
@@ -287,11 +287,12 @@ def test_a_tracker_passes_everything_on_and_knows_how_things_are() -> None:
     tracker.start("generate", 400, "candidates", 100)
     clock.now += 10
     tracker.advance(50)
-    tracker.update_workers(4, 0.25, 3)
+    tracker.update_workers(4, 0.25, 3, {"clip": (150, 2.5)})
     tracker.note("a line")
     expected = {
         "stage": "generate", "unit": "candidates", "done": 150, "total": 400, "rate": 5.0,
         "seconds_left": 50.0, "workers": 4, "waited": 0.25, "failed": 3,
+        "scorers": {"clip": [150, 2.5]},
         "finished": [
             {
                 "stage": "measure", "line": "3 captions read (up to date)", "unit": None,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from synthvlm.progress.stage_state import set_aside, set_aside_notices
-from synthvlm.report.collect import stage_times
+from synthvlm.report.collect import ScorerTime, scorer_times, stage_times
 
 
 def shard(
@@ -104,3 +104,17 @@ def test_wall_time_is_between_the_longest_worker_and_the_sum(workers: int) -> No
     sums = [sum(e["seconds"] for e in events if e["worker"] == str(w)) for w in range(workers)]
     assert max(sums) <= time.seconds + 1e-9
     assert time.seconds <= sum(sums) + 1e-9
+
+
+def test_the_work_of_scorers_is_summed_up_and_held_against_the_generators() -> None:
+    def work(images: int, seconds: float) -> dict[str, Any]:
+        return {"device": "cpu", "batches": 2, "images": images, "seconds": seconds}
+
+    events = [
+        shard(0, 1010, 10, scorers={"clip": work(16, 0.5), "vqa": work(8, 4.0)}),
+        shard(1, 1020, 10, scorers={"clip": work(16, 0.4), "vqa": work(4, 2.0)}),
+        shard(2, 1030, 10),  # of a version that did not say so
+    ]
+    clip, vqa = scorer_times(events)
+    assert clip == ScorerTime("clip", "cpu", 4, 32, pytest.approx(0.9), pytest.approx(0.05))
+    assert (vqa.images, vqa.rate, vqa.share) == (12, 2.0, pytest.approx(6 / 18))

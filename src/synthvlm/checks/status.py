@@ -45,11 +45,21 @@ class StageShards:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Candidates of the generate stage: committed without a failure, all, and failed ones."""
+    """Candidates of the generate stage.
+
+    Attributes:
+        done: Committed without a failure.
+        total: All.
+        failed: Those that failed.
+        rejected: Below the minimum of a scorer.
+        captions_rejected: Captions without a pair, for all that is usable of them was rejected.
+    """
 
     done: int
     total: int
     failed: int
+    rejected: int = 0
+    captions_rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +137,13 @@ class Status:
             of = f" of {stage.total:,}" if stage.total is not None else ""
             lines.append(f"  {stage.stage:<{width}}  {stage.done:,}{of}")
         if self.candidates is not None:
-            done, total, failed = (f"{n:,}" for n in asdict(self.candidates).values())
-            failures = f", {failed} failed" if self.candidates.failed else ""
-            lines += ["", f"candidates: {done} of {total} done{failures}"]
+            counts = self.candidates
+            line = f"candidates: {counts.done:,} of {counts.total:,} done"
+            line += f", {counts.failed:,} failed" if counts.failed else ""
+            line += f", {counts.rejected:,} below a minimum" if counts.rejected else ""
+            if counts.captions_rejected:
+                line += f" ({counts.captions_rejected:,} captions have no pair for that)"
+            lines += ["", line]
         lines += set_aside_notices(self.set_aside)
         return "\n".join([*lines, "", self._advice()])
 
@@ -352,6 +366,7 @@ class _DoneMarkers:
         captions = run.markers("curate") if work is None else work.captions
         generated = run.markers("generate") if work is None else work.generated
         done = total = failed = 0
+        rejected = Counter({"rejected": 0, "captions_rejected": 0})
         for shard, marker in captions.items():
             expected = int(marker.facts.get("kept", 0)) * self._recipe.generation.candidates
             total += expected
@@ -363,7 +378,9 @@ class _DoneMarkers:
                 # There are more if the recipe has asked for more candidates before.
                 done += max(0, min(rows - lost - pending, expected))
                 failed += lost
-        return Candidates(done, total, failed)
+                for name in rejected:
+                    rejected[name] += int(generated[shard].facts.get(name, 0))
+        return Candidates(done, total, failed, **rejected)
 
 
 def _drop_outdated(names: dict[str, list[str]], work: CurrentWork) -> None:

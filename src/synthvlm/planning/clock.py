@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from synthvlm.progress.display import Progress
+    from synthvlm.progress.stage_state import ScorerWork
 
 __all__ = ["StageClock", "TimedBatch", "full_batches"]
 
@@ -54,9 +55,11 @@ class StageClock:
         if stage not in self._hidden:
             self._shown.finish(stage, line, details)
 
-    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
+    def update_workers(
+        self, workers: int, waited: float | None, failed: int, scorers: ScorerWork | None = None
+    ) -> None:
         """Pass it on."""
-        self._shown.update_workers(workers, waited, failed)
+        self._shown.update_workers(workers, waited, failed, scorers)
 
     def note(self, line: str) -> None:
         """Show the line."""

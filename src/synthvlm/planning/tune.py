@@ -157,6 +157,9 @@ def _settings_of(
 ) -> list[tuple[dict[str, Any], Recipe]]:
     """Every combination, and the recipe with it; all are validated before one is tried."""
     in_common = [f"generation.candidates={candidates}", "generation.adaptive=null"]
+    # Compared are all images, by all scorers.
+    for name in recipe.scorers:
+        in_common += [f"scoring.{name}.minimum=null", f"scoring.{name}.only_best=null"]
     recipes = []
     for combination in product(*grid.values()):
         values = dict(zip(grid, combination, strict=True))

@@ -11,7 +11,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from synthvlm.progress.stage_state import StageMeter, StageState
+from synthvlm.progress.stage_state import ScorerWork, StageMeter, StageState
 from synthvlm.safe_text import printable
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ class Progress(Protocol):
     def advance(self, amount: int) -> None:
         """Count more units of the stage as done; a negative number takes units back."""
 
-    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
+    def update_workers(
+        self, workers: int, waited: float | None, failed: int, scorers: ScorerWork | None = None
+    ) -> None:
         """Show what the workers of the stage do now.
 
         Args:
@@ -49,6 +51,7 @@ class Progress(Protocol):
             waited: The share of their time (0 .. 1) in which the generator (the GPU) waited;
                 None if not known.
             failed: Number of candidates that failed so far.
+            scorers: What each scorer has done so far in this run; None where none works.
         """
 
     def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
@@ -67,7 +70,9 @@ class SilentProgress:
     def advance(self, amount: int) -> None:
         """Ignore."""
 
-    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
+    def update_workers(
+        self, workers: int, waited: float | None, failed: int, scorers: ScorerWork | None = None
+    ) -> None:
         """Ignore."""
 
     def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
@@ -102,10 +107,12 @@ class PlainProgress:
             state = self._meter.state()
             self.note(f"{state.stage}: {state.text()}")
 
-    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
+    def update_workers(
+        self, workers: int, waited: float | None, failed: int, scorers: ScorerWork | None = None
+    ) -> None:
         """Keep it for the next line."""
         if self._meter is not None:
-            self._meter.update_workers(workers, waited, failed)
+            self._meter.update_workers(workers, waited, failed, scorers)
 
     def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
         """Print the line."""
@@ -158,10 +165,12 @@ class LiveProgress:
         if self._meter is not None:
             self._meter.advance(amount)
 
-    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
+    def update_workers(
+        self, workers: int, waited: float | None, failed: int, scorers: ScorerWork | None = None
+    ) -> None:
         """Show it in the line."""
         if self._meter is not None:
-            self._meter.update_workers(workers, waited, failed)
+            self._meter.update_workers(workers, waited, failed, scorers)
 
     def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
         """Replace the bar with a line."""
@@ -259,12 +268,14 @@ class Tracker:
             meter.advance(amount)
         self._display.advance(amount)
 
-    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
+    def update_workers(
+        self, workers: int, waited: float | None, failed: int, scorers: ScorerWork | None = None
+    ) -> None:
         """Record it."""
         meter = self._meter
         if meter is not None:
-            meter.update_workers(workers, waited, failed)
-        self._display.update_workers(workers, waited, failed)
+            meter.update_workers(workers, waited, failed, scorers)
+        self._display.update_workers(workers, waited, failed, scorers)
 
     def finish(self, stage: str, line: str, details: Sequence[str] = ()) -> None:
         """Record the line."""

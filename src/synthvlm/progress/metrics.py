@@ -33,6 +33,11 @@ _GAUGES = (
     ),
     ("synthvlm_candidates_failed", "failed", "Number of candidates of the stage that failed."),
 )
+#: Gauges of each scorer of the current stage, in the order of the values of ``ScorerWork``.
+_OF_SCORERS = (
+    ("synthvlm_scorer_images", "Images that a scorer has scored in this run."),
+    ("synthvlm_scorer_seconds", "Seconds of a scorer's work in this run, added up over threads."),
+)
 
 
 @contextmanager
@@ -104,6 +109,11 @@ class _Collector:
             family = GaugeMetricFamily(name, help, labels=["stage"])
             if snapshot[key] is not None:
                 family.add_metric([snapshot["stage"]], snapshot[key])
+            yield family
+        for place, (name, help) in enumerate(_OF_SCORERS):
+            family = GaugeMetricFamily(name, help, labels=["stage", "scorer"])
+            for scorer, work in (snapshot["scorers"] or {}).items():
+                family.add_metric([snapshot["stage"], scorer], work[place])
             yield family
 
 

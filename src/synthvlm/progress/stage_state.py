@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, Self, TypeVar
 
@@ -19,6 +19,8 @@ _WINDOW_S = 60.0
 _SAMPLES = 1000
 
 T = TypeVar("T")
+#: By scorer the images that it has scored, and the seconds of its work.
+ScorerWork = Mapping[str, tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class StageState:
         workers: Number of workers; None if the stage has not reported it.
         waited: Share of their time (0 .. 1) in which the generator waited; None if not known.
         failed: Number of candidates that failed.
+        scorers: What each scorer has done in this run; empty where none works.
     """
 
     stage: str
@@ -46,6 +49,7 @@ class StageState:
     workers: int | None
     waited: float | None
     failed: int
+    scorers: ScorerWork = field(default_factory=dict)
 
     @classmethod
     def of(cls, values: object) -> Self | None:
@@ -63,6 +67,10 @@ class StageState:
                 workers=_optional(int, values["workers"]),
                 waited=_optional(_finite, values["waited"]),
                 failed=int(values["failed"]),
+                scorers={
+                    str(name): (int(images), _finite(seconds))
+                    for name, (images, seconds) in dict(values.get("scorers", {})).items()
+                },
             )
         except (KeyError, TypeError, ValueError):
             return None
@@ -123,6 +131,7 @@ class StageMeter:
         self._workers: int | None = None
         self._waited: float | None = None
         self._failed = 0
+        self._scorers: ScorerWork = {}
 
     def advance(self, amount: int) -> None:
         """Count more units as done; a negative number takes units back, to be done again."""
@@ -141,10 +150,13 @@ class StageMeter:
             ):
                 self._samples.popleft()
 
-    def update_workers(self, workers: int, waited: float | None, failed: int) -> None:
+    def update_workers(
+        self, workers: int, waited: float | None, failed: int, scorers: ScorerWork | None = None
+    ) -> None:
         """Record what the workers do; see ``Progress.update_workers``."""
         with self._lock:
             self._workers, self._waited, self._failed = workers, waited, failed
+            self._scorers = dict(scorers or {})
 
     def state(self) -> StageState:
         """The current state."""
@@ -164,6 +176,7 @@ class StageMeter:
                 workers=self._workers,
                 waited=self._waited,
                 failed=self._failed,
+                scorers=self._scorers,
             )
 
     def _rate(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,16 @@ if TYPE_CHECKING:
     from synthvlm.report.pairs import Floats
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["Facts", "ScoreFacts", "SelectionFacts", "StageTime", "collect", "stage_times"]
+__all__ = [
+    "Facts",
+    "ScoreFacts",
+    "ScorerTime",
+    "SelectionFacts",
+    "StageTime",
+    "collect",
+    "scorer_times",
+    "stage_times",
+]
 
 _STAGES = ("measure", "curate", "generate", "select")
 _UNITS = {"measure": "captions", "curate": "captions", "select": "pairs", "export": "pairs"}
@@ -105,6 +114,32 @@ class SelectionFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ScorerTime:
+    """What a scorer did in all attempts.
+
+    Attributes:
+        scorer: Its name.
+        device: Where it worked.
+        batches: Number of batches.
+        images: Images scored.
+        seconds: Of its work, added up over threads and workers.
+        share: The same over the seconds that generators were busy; None where none was.
+    """
+
+    scorer: str
+    device: str
+    batches: int
+    images: int
+    seconds: float
+    share: float | None
+
+    @property
+    def rate(self) -> float | None:
+        """Images per second of its work."""
+        return self.images / self.seconds if self.seconds > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """The content of a run folder; None for what no stage has produced yet."""
 
@@ -119,6 +154,7 @@ class Facts:
     scores: tuple[ScoreFacts, ...]
     gallery: tuple[Part, ...]
     times: tuple[StageTime, ...]
+    scorer_times: tuple[ScorerTime, ...]
     notices: tuple[str, ...]
     as_of: float | None
 
@@ -174,6 +210,7 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
             scores=recipe.score_columns[:-1],
         ),
         times=tuple(stage_times(events, {stage: len(done) for stage, done in markers.items()})),
+        scorer_times=tuple(scorer_times(events)),
         notices=tuple(notices),
         as_of=max((float(event.get("time", 0)) for event in events), default=None),
     )
@@ -263,6 +300,23 @@ def stage_times(events: Iterable[Event], done: Mapping[str, int]) -> list[StageT
         elif done.get(stage):
             times.append(StageTime(stage, 0.0, 0, "", "done; the log has no times for it"))
     return times
+
+
+def scorer_times(events: Iterable[Event]) -> Iterator[ScorerTime]:
+    """What each scorer did, of the events of shards that say so."""
+    busy = 0.0
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for event in events:
+        if event.get("event") == "shard" and "scorers" in event:
+            busy += float(event.get("generation_seconds", 0))
+            for name, work in event["scorers"].items():
+                found.setdefault(name, []).append(work)
+    for name, parts in found.items():
+        devices = ", ".join(sorted({str(part["device"]) for part in parts}))
+        batches, images = (sum(int(part[key]) for part in parts) for key in ("batches", "images"))
+        seconds = sum(float(part["seconds"]) for part in parts)
+        share = seconds / busy if busy else None
+        yield ScorerTime(name, devices, batches, images, seconds, share)
 
 
 def _whole(stage: str, entries: list[Event]) -> StageTime:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from synthvlm.data import WITH_IMAGE
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -35,6 +37,8 @@ class Candidates:
         statuses: Number of candidates by status, as in ``Candidate.status``.
         truncated: Number of captions that the scorer's text tower cut off.
         prompt_truncated: Number of captions that the generator's text encoders cut off.
+        captions_rejected: Number of captions without a pair, for all that is usable of them is
+            below the minimum of a scorer.
         problems: Why candidates failed, with counts.
         sums: Sum of each score over the ok candidates.
     """
@@ -45,6 +49,7 @@ class Candidates:
     statuses: Counter[str] = field(default_factory=Counter)
     truncated: int = 0
     prompt_truncated: int = 0
+    captions_rejected: int = 0
     problems: Counter[str] = field(default_factory=Counter)
     sums: dict[str, float] = field(default_factory=dict)
     _best_sums: list[float] = field(default_factory=list)
@@ -56,6 +61,11 @@ class Candidates:
         return self.statuses.total()
 
     @property
+    def images(self) -> int:
+        """Number of candidates that have a usable image, also if a score rejects it."""
+        return sum(self.statuses[status] for status in WITH_IMAGE)
+
+    @property
     def top_problems(self) -> list[tuple[str, int]]:
         """The most frequent reasons for failures, with counts."""
         return sorted(self.problems.items(), key=lambda item: (-item[1], item[0]))[:_PROBLEMS_SHOWN]
@@ -63,14 +73,14 @@ class Candidates:
     def mean(self, score: str) -> float | None:
         """Mean of a score over all ok candidates: the expected score of a random candidate.
 
-        None if some were not generated, because the others are then not a random sample.
+        None if some were not generated, rejected or outranked: the others are no random sample.
         """
         ok = self.statuses["ok"]
         return self.sums[score] / ok if ok and self.all_generated else None
 
     @property
     def all_generated(self) -> bool:
-        """Whether no candidate was skipped."""
+        """Whether no candidate was skipped, rejected or outranked."""
         return sum(self.statuses[status] for status in ("ok", "failed", "unsafe")) == self.total
 
     @property
@@ -86,6 +96,7 @@ class Candidates:
     def add(self, table: pa.Table) -> None:
         """Add the candidates of a shard."""
         import numpy as np
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         ids = table["caption_id"].combine_chunks().dictionary_encode()
@@ -95,6 +106,10 @@ class Candidates:
         for name in ("truncated", "prompt_truncated"):
             cut = pc.unique(table.filter(table[name])["caption_id"])
             setattr(self, name, getattr(self, name) + len(cut))
+        without = table.filter(pc.equal(table["status"], "rejected"))["caption_id"]
+        others = pc.is_in(table["status"], pa.array(["ok", "failed", "pending"]))
+        rest = table.filter(others)["caption_id"].combine_chunks()
+        self.captions_rejected += len(pc.unique(without.filter(pc.invert(pc.is_in(without, rest)))))
         failed = table.filter(pc.equal(table["status"], "failed"))
         self.problems.update(problem or "unknown" for problem in failed["problem"].to_pylist())
         usable = table.filter(pc.equal(table["status"], "ok"))

@@ -212,14 +212,14 @@ def _image_rows(facts: Facts, recipe: Recipe) -> list[FunnelRow]:
     candidates = facts.candidates
     if candidates is None:
         return []
-    ok = candidates.statuses["ok"]
+    images = candidates.images
     detail = f"{candidates.per_caption} for each caption"
     rows = [
         FunnelRow(
             "Candidates generated",
             detail,
-            ok,
-            candidates.total - ok,
+            images,
+            candidates.total - images,
             candidates.total,
             unit="images",
         )

@@ -53,6 +53,9 @@ _COUNTED = (
     "truncated",
     "prompt_truncated",
     "irreproducible",
+    "rejected",
+    "outranked",
+    "captions_rejected",
 )
 
 
@@ -71,6 +74,15 @@ def card_counts(captions: dict[int, Marker], generated: dict[int, Marker]) -> li
         ("candidates failed", candidates["failed"]),
         ("candidates rejected as unsafe", candidates["unsafe"]),
         ("candidates not needed", candidates["skipped"]),
+        *(
+            (label, candidates[name])
+            for name, label in (
+                ("rejected", "candidates below the minimum of a scorer"),
+                ("outranked", "candidates that only some scorers saw"),
+                ("captions_rejected", "captions without a pair: all candidates rejected"),
+            )
+            if candidates[name]
+        ),
     ]
 
 

@@ -11,11 +11,15 @@ from test_generation_recovery import pairs
 
 from fake_models import use_models
 from synthvlm import Recipe
+from synthvlm.checks.status import status
 from synthvlm.checks.verify import verify
 from synthvlm.data import Candidate
 from synthvlm.pipeline import open_run
+from synthvlm.report.pairs import read_candidates
 from synthvlm.run_folder.folder import RunFolder
+from synthvlm.stages.card_facts import card_counts
 from synthvlm.stages.generation.candidate_plan import CandidatePlan, reusable_row
+from synthvlm.stages.summary import StageSummary, describe
 
 CAPTIONS = 12
 MINIMUM, NONE = "scoring.clip.minimum=0.6", "scoring.clip.minimum=null"
@@ -53,6 +57,7 @@ def test_a_candidate_below_cannot_win_and_a_caption_of_such_has_no_pair(
     rejected = sum(row["status"] == "rejected" for row in rows.values())
     assert (facts["failed"], facts["rejected"]) == (0, rejected)
     assert facts["captions_rejected"] == CAPTIONS - len(now)
+    assert_told(tmp_path / "run", rejected, CAPTIONS - len(now))
     fresh = generate(tmp_path / "fresh", MINIMUM, captions=CAPTIONS)
     assert essence(fresh) == essence(rows)
     assert not verify(*open_run(str(tmp_path / "run"))).findings
@@ -62,6 +67,24 @@ def test_a_candidate_below_cannot_win_and_a_caption_of_such_has_no_pair(
     assert essence(rows) == essence(before)
     assert generator.generated == sum(now.get(id) != index for id, index in winners.items())
     assert "rejected" not in RunFolder(tmp_path / "run").markers("generate")[0].facts
+
+
+def assert_told(out: Path, rejected: int, captions: int) -> None:
+    """Status, report, card and the summary of the stage say how many there are."""
+    run, recipe = open_run(str(out))
+    told = f"{rejected} below a minimum ({captions} captions have no pair for that)"
+    assert told in status(run, recipe).text()
+    candidates, _ = read_candidates(run, recipe, run.markers("generate"))
+    assert (candidates.statuses["rejected"], candidates.captions_rejected) == (rejected, captions)
+    assert candidates.images == CAPTIONS * 4
+    counts = card_counts(run.markers("curate"), run.markers("generate"))
+    assert ("candidates below the minimum of a scorer", rejected) in counts
+    assert ("captions without a pair: all candidates rejected", captions) in counts
+    (event,) = [e for e in run.events() if e.get("captions_rejected")]
+    summary = StageSummary("generate", 1, 0, event, 1.0)
+    line = describe(summary)
+    assert f"{rejected} below a minimum, " in line
+    assert f"{captions} captions without a pair, all rejected" in line
 
 
 def test_a_rejected_candidate_does_not_count_as_the_best_so_far(

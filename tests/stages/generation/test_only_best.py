@@ -14,7 +14,10 @@ from test_generation_recovery import Budget, pairs
 
 from fake_models import FakeClip, FakeSsim
 from synthvlm import Recipe
+from synthvlm.checks.regenerate import regenerate
+from synthvlm.checks.verify import verify
 from synthvlm.errors import RecipeError, SynthVLMError, TooManyFailuresError
+from synthvlm.pipeline import open_run
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.scorers.base import Scores
 from synthvlm.stages.generation.models import Models
@@ -93,6 +96,13 @@ def test_the_best_finalist_wins_and_the_others_are_outranked(
                 known = (row["status"], row["ssim_score"], row["score"], row["chosen"])
                 assert known == ("outranked", None, None, False)
     assert surprises
+    run, recipe = open_run(str(tmp_path / "run"))
+    assert not verify(run, recipe).findings
+    again = regenerate(run, recipe, id, every=True)
+    assert again.is_same
+    assert [len(one.scores or {}) for one in again.candidates] == [
+        3 if rows[id, n]["status"] == "ok" else 1 for n in range(K)
+    ]
 
 
 def test_rows_depend_on_neither_batches_nor_shards(tmp_path: Path, scorer: Expensive) -> None:

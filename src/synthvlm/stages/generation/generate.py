@@ -91,7 +91,8 @@ def generate(
     with closing(engine.run(job, stale, progress)) as updates:
         for update in updates:
             totals.record(update)
-            progress.update_workers(engine.workers, totals.waited, totals.counts["failed"])
+            failed = totals.counts["failed"]
+            progress.update_workers(engine.workers, totals.waited, failed, totals.scorers)
             totals.check_failed()
     # If the run was killed, the event of a shard that was set aside before and is done now may be
     # missing; this one says how things stand.
@@ -156,6 +157,7 @@ class _Totals:
         self._allowed = math.ceil(self._share * sum(sizes.values()))
         self.counts = dict.fromkeys(COUNTS, 0)
         self.lost: list[LostShard] = []
+        self.scorers: dict[str, tuple[int, float]] = {}
         self._failing: int | None = None  # the first shard with failed candidates
         self._seconds = self._generation_seconds = 0.0
 
@@ -178,6 +180,9 @@ class _Totals:
                 self.counts[name] += update.counts[name]
             if self._failing is None and update.counts["failed"]:
                 self._failing = update.shard
+            for name, work in update.details["scorers"].items():
+                images, seconds = self.scorers.get(name, (0, 0.0))
+                self.scorers[name] = images + work["images"], seconds + work["seconds"]
             self._seconds += update.seconds
             self._generation_seconds += update.generation_seconds
 
