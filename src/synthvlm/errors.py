@@ -83,6 +83,10 @@ class TooManyFailuresError(SynthVLMError):
     """More rows failed than the recipe allows; finished work is kept."""
 
 
+class TargetNotReachedError(SynthVLMError):
+    """A run has fewer pairs than its target asks for; its data set has what there is."""
+
+
 class EngineError(SynthVLMError):
     """Workers cannot be started, or keep dying; finished work is kept."""
 

@@ -10,12 +10,13 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.engines.base import LocalEngine
-from synthvlm.errors import RecipeError, RunFolderError
+from synthvlm.errors import RecipeError, RunFolderError, TargetNotReachedError
 from synthvlm.models.file_hashes import file_hash
 from synthvlm.progress.display import SilentProgress, Tracker
 from synthvlm.recipe import Recipe
@@ -113,7 +114,18 @@ class Pipeline:
                 from synthvlm.report import write_report
 
                 write_report(self.folder, self.recipe, self._progress)
+        self._check_target(summaries)
         return summaries
+
+    def _check_target(self, summaries: Sequence[StageSummary]) -> None:
+        from synthvlm.stages.generation.target import STAGE, shortfall
+
+        if self.recipe.target is None or len(summaries) < 3:
+            return
+        selected = [s.counts["selected"] for s in summaries if s.stage == "select"]
+        problem = shortfall(self.recipe, self.folder.marker(STAGE, 0), *selected)
+        if problem is not None:
+            raise TargetNotReachedError(problem)
 
     def _stages(
         self, until: str, digests: Sequence[str], *, replace_images: bool
@@ -149,21 +161,28 @@ class Pipeline:
         from synthvlm.stages.export import export
         from synthvlm.stages.generation.generate import generate
         from synthvlm.stages.generation.models import Models
+        from synthvlm.stages.generation.target import generate_to_target
         from synthvlm.stages.select import select
 
         run, progress = self.folder, self._progress
         self._fix_dtype()
         self._write_recipe()
-        load = self._load_models or Models.load
-        summary = generate(
+        generate_taken = partial(
+            generate,
             run,
             self.recipe,
             self._engine,
             captions,
             progress,
-            load,
+            self._load_models or Models.load,
             replace_images=replace_images,
         )
+        if self.recipe.target is None:
+            summary = generate_taken()
+        else:
+            summary = generate_to_target(
+                run, self.recipe, captions, lambda taken: generate_taken(taken=taken), progress
+            )
         summaries.append(self._finished(summary))
         if until == "generate":
             return

@@ -102,7 +102,7 @@ def seeds() -> dict[str, Any]:
     import pyarrow as pa
 
     rows = pa.table({"id": ["web-1"], "text": ["a dog"], "kept": [True]})
-    (prompt,) = prompts_of(rows, "shared")
+    (prompt,) = prompts_of(0, rows, "shared")
     return {
         "seed of the first candidate": candidate_seed(0, "web-1", 0),
         "seed of another one": candidate_seed(7, "web-\u732b", 3),

@@ -97,6 +97,26 @@ def test_a_plan_tried_on_all_captions_is_the_run(tmp_path: Path, generator: Gene
     assert found["images"].is_exact
 
 
+def test_a_target_is_planned_as_it_runs(tmp_path: Path, generator: Generator) -> None:
+    changes = [
+        "selection={min_scores: {clip_score: 0.75}}",
+        "target={pairs: 9, max_images: 90}",
+        "run.shard_size=8",
+    ]
+    settings = recipe(captions(tmp_path, 60), *changes)
+    found = plan(settings, sample=100)
+    before = generator.generated
+    Pipeline(settings, tmp_path / "run").run("generate")
+    images = generator.generated - before
+    assert 27 <= images < 3 * 48
+    assert found["images"].value == pytest.approx(images, rel=0.5)
+    assert found["captions_taken"].value == found["images"].value / 3 < 48
+    assert "so 9 pairs can be reached" in found.text()
+    too_much = recipe(captions(tmp_path, 60), *changes, "target={pairs: 30, max_images: 90}")
+    assert plan(too_much, sample=100)["images"].value == 90
+    assert "of 30 pairs will be reached" in plan(too_much, sample=100).text()
+
+
 def test_the_kept_share_of_a_sample_has_a_range(tmp_path: Path, generator: Generator) -> None:
     settings = recipe(captions(tmp_path, 2000))
     found = plan(settings)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import RunFolder
+    from synthvlm.stages.generation.prompts import TakenCaptions
 
 __all__ = ["DISCARDED", "CheckedRun", "CheckedShard", "ExpectedFingerprints"]
 
@@ -81,9 +82,15 @@ class ExpectedFingerprints:
             return None
         return calibration_fingerprint(self._recipe, adaptive, self.shared)
 
-    def candidates(self, captions: pa.Table, calibration: Marker | None) -> str:
+    def candidates(
+        self,
+        shard: int,
+        captions: pa.Table,
+        taken: TakenCaptions | None,
+        calibration: Marker | None,
+    ) -> str:
         """Of the candidates of a shard of captions."""
-        prompts = prompts_of(captions, self.shared)
+        prompts = prompts_of(shard, captions, self.shared, taken)
         return calibrated_fingerprint(self._recipe, self.shared, calibration, prompts)
 
     def parts(self, captions: Markers, generated: Markers) -> dict[int, str]:

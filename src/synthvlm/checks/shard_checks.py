@@ -38,11 +38,14 @@ from synthvlm.stages.fingerprints import (
     verdicts_fingerprint,
 )
 from synthvlm.stages.generation.pixels import encoding_fact
+from synthvlm.stages.generation.prompts import prompts_of, taken_captions
 from synthvlm.stages.generation.stopping import choose_stopping
 from synthvlm.stages.selected_pairs import SELECTION_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from synthvlm.stages.generation.prompts import TakenCaptions
 
 __all__ = ["CandidateChecks", "CaptionChecks", "row_problems"]
 
@@ -195,8 +198,9 @@ class CandidateChecks:
         captions = run.table("curate", shard.number, "captions", caption_schema())
         is_current, ids = False, list[str]()
         if captions is not None:
-            ids = captions.filter(captions["kept"])["id"].to_pylist()
-            is_current = self._is_current(shard, captions)
+            taken = taken_captions(run.recipe, run.snapshot.marker("target", 0))
+            ids = [prompt.id for prompt in prompts_of(shard.number, captions, "", taken)]
+            is_current = self._is_current(shard, captions, taken)
         table = shard.table("candidates", candidate_schema(list(self._run.recipe.scorers)))
         rows = None if table is None else table.to_pylist()
         if rows is not None:
@@ -209,11 +213,13 @@ class CandidateChecks:
         self._pairs(shard, rows)
         self._previews(shard, rows)
 
-    def _is_current(self, shard: CheckedShard, captions: pa.Table) -> bool:
-        run = self._run
+    def _is_current(
+        self, shard: CheckedShard, captions: pa.Table, taken: TakenCaptions | None
+    ) -> bool:
+        run, calibration = self._run, self._run.snapshot.marker("calibrate", 0)
         expected = run.fingerprint(
             "generate",
-            lambda: run.expected.candidates(captions, run.snapshot.marker("calibrate", 0)),
+            lambda: run.expected.candidates(shard.number, captions, taken, calibration),
         )
         problem = "its captions, models or settings of generation have changed"
         if "depends" not in shard.marker.facts:

@@ -368,7 +368,10 @@ class _DoneMarkers:
         done = total = failed = 0
         rejected = Counter({"rejected": 0, "captions_rejected": 0})
         for shard, marker in captions.items():
-            expected = int(marker.facts.get("kept", 0)) * self._recipe.generation.candidates
+            count = marker.facts.get("kept", 0)
+            if self._recipe.target is not None:  # images are generated of those that it took
+                count = generated[shard].facts.get("captions", 0) if shard in generated else 0
+            expected = int(count) * self._recipe.generation.candidates
             total += expected
             if shard in generated:
                 rows, lost, pending = (

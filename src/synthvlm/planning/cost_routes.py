@@ -28,6 +28,7 @@ __all__ = [
     "Images",
     "captioning_cost",
     "generation_cost",
+    "reaches_lowest_scores",
     "read_images",
 ]
 
@@ -115,7 +116,7 @@ def _captions_per_pair(trial: Trial) -> Estimate:
     kept_share = share_of(len(trial.curated.kept_captions), curated, trial.pool.distinct)
     population = round(kept_share.value * trial.pool.distinct)
     paired_share = share_of(len(pairs), captions, population)
-    passing = sum(_reaches_lowest_scores(row, trial.recipe) for row in pairs)
+    passing = sum(reaches_lowest_scores(row, trial.recipe) for row in pairs)
     if not passing:
         raise RecipeError(
             f"none of {len(pairs)} generated pairs reaches selection.min_scores: lower them, or "
@@ -147,7 +148,8 @@ def _selected(recipe: Recipe, good: Estimate, pairs: Estimate) -> Estimate:
     return combine(min, good, most)
 
 
-def _reaches_lowest_scores(row: Candidate, recipe: Recipe) -> bool:
+def reaches_lowest_scores(row: Candidate, recipe: Recipe) -> bool:
+    """Whether a candidate with scores has those of ``selection.min_scores``."""
     values = {score_column(name): value for name, value in row.scores.items()}
     if row.score is not None:
         values["score"] = row.score

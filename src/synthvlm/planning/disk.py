@@ -155,8 +155,8 @@ class FileSizes:
 
 def _selected(recipe: Recipe, pairs: float) -> float:
     selection = recipe.selection
-    if selection.top_n is not None:
-        return min(pairs, selection.top_n)
+    if recipe.most_selected is not None:
+        return min(pairs, recipe.most_selected)
     return pairs * (selection.top_fraction or 1.0)
 
 

@@ -6,15 +6,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.errors import RecipeError
 from synthvlm.estimates import (
     Estimate,
     aligned,
     combine,
+    inverse,
     mean_interval,
     quantity,
     range_of,
     share_of,
 )
+from synthvlm.planning.cost_routes import reaches_lowest_scores
 from synthvlm.planning.trial import device_name, images_per_caption, run_trial
 from synthvlm.progress.display import SilentProgress
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from synthvlm.planning.trial import Trial
     from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
+    from synthvlm.recipe.selection import TargetSettings
 
 __all__ = ["Line", "Plan", "line_values", "plan", "table_of"]
 
@@ -126,7 +130,8 @@ def _lines(trial: Trial, price_per_hour: float | None, gpus: int) -> Iterator[Li
     recipe, pool = trial.recipe, trial.pool
     kept_captions = _captions_like(trial, len(trial.curated.kept_captions))
     each = images_per_caption(trial.rows, recipe)
-    images = _images(recipe, kept_captions, each)
+    taken = kept_captions if recipe.target is None else _taken(trial, recipe.target, kept_captions)
+    images = _images(recipe, taken, each)
     seconds = mean_interval([batch.seconds / batch.amount for batch in trial.generation_batches])
     rules = combine(lambda *parts: sum(parts), *_rule_hours(trial))
     hours = combine(lambda n, s, more: n * s / _HOUR + more, images, seconds, rules)
@@ -135,6 +140,8 @@ def _lines(trial: Trial, price_per_hour: float | None, gpus: int) -> Iterator[Li
         unreadable = Estimate.exact(pool.losses.count)
         yield Line("captions_unreadable", "unreadable ones", unreadable, "captions")
     yield Line("captions_kept", "captions kept", kept_captions, "captions")
+    if recipe.target is not None:
+        yield Line("captions_taken", "captions taken for the target", taken, "captions")
     yield Line("images_per_caption", "images per caption", each, "")
     yield Line("images", "images", images, "images")
     yield Line("seconds_per_image", "time per image", seconds, "s")
@@ -145,9 +152,9 @@ def _lines(trial: Trial, price_per_hour: float | None, gpus: int) -> Iterator[Li
         shared = combine(lambda h: h / gpus, hours)
         yield Line("hours_each", f"{gpus} devices, each", shared, "h")
     sizes = trial.file_sizes
-    in_run = sizes.of_run(recipe, pool.read, kept_captions)
+    in_run = sizes.of_run(recipe, pool.read, taken)
     yield Line("bytes_of_run", "disk, run folder without data set", in_run, "B")
-    in_data_set = sizes.of_data_set(recipe, kept_captions)
+    in_data_set = sizes.of_data_set(recipe, taken)
     yield Line("bytes_of_dataset", "disk, data set", in_data_set, "B")
     if price_per_hour is not None:
         yield Line("cost", "cost", combine(lambda h: h * price_per_hour, hours), "")
@@ -175,6 +182,8 @@ def _notes(trial: Trial, gpus: int) -> Iterator[str]:
         yield f"the run will stop: {excess}"
     if generation.adaptive is not None:
         yield "images per caption: what adaptive best-of-k would have generated of the sample's"
+    if recipe.target is not None:
+        yield _target_note(trial, recipe.target)
     problems = [row.problem for row in trial.rows if row.problem is not None]
     if problems:
         yield f"{len(problems)} of {len(trial.rows)} images are of no use; the first: {problems[0]}"
@@ -192,6 +201,17 @@ def _notes(trial: Trial, gpus: int) -> Iterator[str]:
         yield f"the work is taken to be shared evenly between {gpus} devices"
 
 
+def _target_note(trial: Trial, target: TargetSettings) -> str:
+    share = _giving_share(trial)
+    kept_captions = _captions_like(trial, len(trial.curated.kept_captions))
+    taken = _taken(trial, target, kept_captions)
+    pairs = combine(lambda n, part: n * part, taken, share)
+    tried = f"{share.value:.0%} of the tried captions give a pair with the minimum scores"
+    if pairs.value >= target.pairs * (1 - 1e-9):
+        return f"target: {tried}, so {target.pairs:,} pairs can be reached"
+    return f"target: {tried}: about {pairs.value:,.0f} of {target.pairs:,} pairs will be reached"
+
+
 def _not_included(recipe: Recipe) -> Iterator[str]:
     curation = recipe.curation
     on = [
@@ -204,8 +224,7 @@ def _not_included(recipe: Recipe) -> Iterator[str]:
             f"not included, for a sample does not show: {', '.join(on)}; fewer captions will be "
             f"kept, and all that follows is less; nor the time that the rules themselves take"
         )
-    selection = recipe.selection
-    if selection.min_scores:
+    if recipe.selection.min_scores and recipe.target is None:
         yield "not included, for a sample does not show: selection.min_scores (a smaller data set)"
     yield "not included: loading models, reading captions, rules without models, select, export"
 
@@ -215,6 +234,26 @@ def _captions_like(trial: Trial, count: int) -> Estimate:
     population = trial.pool.distinct
     share = share_of(count, trial.curated.counts["captions"], population)
     return combine(lambda part: part * population, share)
+
+
+def _taken(trial: Trial, target: TargetSettings, kept_captions: Estimate) -> Estimate:
+    """Captions that are taken until the target or its budget is reached."""
+    most = target.max_images // trial.recipe.generation.candidates
+    wanted = combine(lambda each: target.pairs * each, inverse(_giving_share(trial)))
+    return combine(lambda n, kept: min(n, kept, most), wanted, kept_captions)
+
+
+def _giving_share(trial: Trial) -> Estimate:
+    """Share of captions that give a pair with the minimum scores."""
+    captions = len({row.caption_id for row in trial.rows})
+    pairs = [row for row in trial.rows if row.chosen]
+    giving = sum(reaches_lowest_scores(row, trial.recipe) for row in pairs)
+    if not giving:
+        raise RecipeError(
+            f"none of {len(pairs)} generated pairs reaches selection.min_scores: lower them, or "
+            f"generate more (--sample)"
+        )
+    return share_of(giving, captions, trial.pool.distinct)
 
 
 def _images(recipe: Recipe, kept_captions: Estimate, each: Estimate) -> Estimate:

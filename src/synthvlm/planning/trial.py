@@ -142,10 +142,11 @@ def _every_candidate(recipe: Recipe) -> Recipe:
     """
     generation = recipe.generation.model_copy(update={"adaptive": None})
     share = recipe.selection.top_fraction
-    if recipe.selection.top_n is not None or recipe.selection.min_scores:
+    if recipe.most_selected is not None or recipe.selection.min_scores:
         share = 0.5
     selection = SelectionSettings(top_fraction=share)
-    return recipe.model_copy(update={"generation": generation, "selection": selection})
+    changes = {"generation": generation, "selection": selection, "target": None}
+    return recipe.model_copy(update=changes)
 
 
 def device_name(recipe: Recipe) -> str:

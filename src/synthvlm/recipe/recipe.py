@@ -24,7 +24,7 @@ from synthvlm.recipe.curation import CurationSettings
 from synthvlm.recipe.files import RecipeFiles
 from synthvlm.recipe.generation import GenerationSettings
 from synthvlm.recipe.problems import validated
-from synthvlm.recipe.selection import SelectionSettings
+from synthvlm.recipe.selection import SelectionSettings, TargetSettings
 from synthvlm.recipe.sources import SourceSettings
 from synthvlm.recipe.yaml_text import apply_change, dump_yaml, parse_recipe
 from synthvlm.safe_text import without_secrets
@@ -123,6 +123,9 @@ class Recipe(Settings):
         default_factory=SCORERS.defaults,
         description="By name of the scorer; null switches one off that is on by default.",
     )
+    target: TargetSettings | None = Field(
+        None, description="null: images of every caption that curation kept."
+    )
     selection: SelectionSettings = SelectionSettings()
     export: ExportSettings = ExportSettings()
     report: ReportSettings = ReportSettings()
@@ -140,6 +143,8 @@ class Recipe(Settings):
         if not any(scorer.weight for scorer in self.scorers.values()):
             raise ValueError("scoring: all weights are 0, or no scorer is on: nothing to rank by")
         self._check_only_best()
+        if self.target is not None:
+            self._check_target(self.target)
         unknown = self.selection.min_scores.keys() - {*self.score_columns}
         if unknown:
             raise ValueError(
@@ -182,6 +187,25 @@ class Recipe(Settings):
                 f"scoring.{min(limits)}.only_best and generation.adaptive are both set: a caption "
                 f"is done early by its whole score, which comes last: set one of them to null"
             )
+
+    def _check_target(self, target: TargetSettings) -> None:
+        for name in ("top_n", "top_fraction"):
+            if getattr(self.selection, name) is not None:
+                raise ValueError(
+                    f"target.pairs and selection.{name} are both set: --set selection.{name}=null"
+                )
+        # Of each caption taken, all candidates count, though adaptive best-of-k may need fewer.
+        least = target.pairs * self.generation.candidates
+        if target.max_images < least:
+            raise ValueError(
+                f"target: {target.pairs:,} pairs need {least:,} images or more, "
+                f"generation.candidates for each: --set target.max_images={least}"
+            )
+
+    @property
+    def most_selected(self) -> int | None:
+        """How many pairs are selected, where there are so many; None: it gives no number."""
+        return self.selection.top_n if self.target is None else self.target.pairs
 
     @property
     def scorers(self) -> dict[str, ScorerSettings]:

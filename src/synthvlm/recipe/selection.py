@@ -11,7 +11,7 @@ from synthvlm.components.contract import contract
 from synthvlm.components.settings import InHash, Settings
 from synthvlm.selectors import SELECTORS
 
-__all__ = ["NearDuplicateImageSettings", "SelectionSettings"]
+__all__ = ["NearDuplicateImageSettings", "SelectionSettings", "TargetSettings"]
 
 
 def _without_null(value: Any) -> Any:
@@ -81,3 +81,10 @@ class SelectionSettings(Settings):
         """The columns of pairs that the selector needs; see ``Selector.columns``."""
         with contract("selector", self.method):
             return list(SELECTORS[self.method].columns(self.selector))
+
+
+class TargetSettings(Settings):
+    """Exactly so many pairs, of no more images than needed (docs/generation.md)."""
+
+    pairs: int = Field(ge=1, description="Pairs that fulfil the minimum scores, and are selected.")
+    max_images: int = Field(ge=1, description="Images after which the search ends.")

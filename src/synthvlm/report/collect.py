@@ -21,6 +21,8 @@ from synthvlm.report.gallery import Part, build_gallery
 from synthvlm.report.pairs import Candidates, join_selection, read_candidates, scores_of
 from synthvlm.stages.curation.curate import NEAR_DUPLICATE
 from synthvlm.stages.current import lost_shards, present_shards
+from synthvlm.stages.generation.target import STAGE as TARGET
+from synthvlm.stages.generation.target import shortfall
 from synthvlm.stages.select import FIGURES, NEAR_DUPLICATES, NOTES
 from synthvlm.stages.selection_figures import concept_table, figure_table
 
@@ -174,7 +176,8 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
     candidates = pairs = selected = None
     if markers["generate"]:
         candidates, pairs = read_candidates(run, recipe, markers["generate"])
-        if funnel is not None and len(markers["generate"]) == len(markers["curate"]):
+        is_whole = len(markers["generate"]) == len(markers["curate"])
+        if funnel is not None and is_whole and recipe.target is None:
             notices += _unequal(funnel.kept, candidates.captions)
     if pairs is not None and markers["select"]:
         selection = run.read_table(markers["select"][0].files[0].path)
@@ -185,6 +188,8 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
                 f"The selection is older than the candidates: {outdated:,} of its rows are no "
                 f"longer pairs. Run the stage select again."
             )
+    problem = shortfall(recipe, run.marker(TARGET, 0), None if selected is None else len(selected))
+    notices += [problem] if problem else []
     notices += set_aside_notices(events)
     return Facts(
         captions=captions,

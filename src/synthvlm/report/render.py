@@ -204,7 +204,13 @@ def _curation_rows(facts: Facts, recipe: Recipe) -> list[FunnelRow]:
         rows.append(
             FunnelRow(label, detail, step.remaining, step.removed, total, step.samples, measured)
         )
-    rows.append(FunnelRow("Captions kept", "become prompts", facts.funnel.kept, 0, total))
+    kept = facts.funnel.kept
+    if recipe.target is None or facts.candidates is None:
+        rows.append(FunnelRow("Captions kept", "become prompts", kept, 0, total))
+        return rows
+    taken, detail = facts.candidates.captions, f"for {recipe.target.pairs:,} pairs"
+    rows.append(FunnelRow("Captions kept", "of which prompts are taken", kept, 0, total))
+    rows.append(FunnelRow("Captions taken", detail, taken, kept - taken, total))
     return rows
 
 
@@ -238,8 +244,8 @@ def _selection(recipe: Recipe) -> str:
     settings = recipe.selection
     parts = ["all pairs"]
     by = "by score" if settings.method == "top" else f"by {settings.method}"
-    if settings.top_n is not None:
-        parts = [f"the best {settings.top_n:,} {by}"]
+    if recipe.most_selected is not None:
+        parts = [f"the best {recipe.most_selected:,} {by}"]
     elif settings.top_fraction is not None:
         parts = [f"the best {settings.top_fraction * 100:.6g}% of the pairs {by}"]
     elif settings.method != "top":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from synthvlm.selectors.base import Selector
 
-__all__ = ["asked_count", "by_shard", "select_pairs"]
+__all__ = ["asked_count", "by_shard", "select_pairs", "with_min_scores"]
 
 
 def select_pairs(
@@ -62,8 +62,7 @@ def select_pairs(
     scored = pairs.filter(pc.is_finite(pairs["score"]))
     unscored, pairs = pairs.num_rows - scored.num_rows, scored
     total = pairs.num_rows
-    for name, lowest in (min_scores or {}).items():
-        pairs = pairs.filter(pc.greater_equal(pairs[name], lowest))
+    pairs = with_min_scores(pairs, min_scores or {})
     # A selector sees the same table however the captions are cut into shards.
     pairs = prepare(take_rows(pairs, pc.sort_indices(pairs["caption_id"]).to_numpy()))
     count = asked_count(total, top_n, top_fraction)
@@ -81,6 +80,16 @@ def asked_count(total: int, top_n: int | None, top_fraction: float | None) -> in
         return top_n
     # Rounded first: 0.1 * 30 is 3.0000000000000004 and must not become 4.
     return math.ceil(round(top_fraction * total, 6))
+
+
+def with_min_scores(pairs: pa.Table, min_scores: Mapping[str, float]) -> pa.Table:
+    """The pairs that have a score, and at least the given values (inclusive) of some columns."""
+    import pyarrow.compute as pc
+
+    pairs = pairs.filter(pc.is_finite(pairs["score"]))
+    for name, lowest in min_scores.items():
+        pairs = pairs.filter(pc.greater_equal(pairs[name], lowest))
+    return pairs
 
 
 def by_shard(rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:

@@ -64,10 +64,12 @@ def card_counts(captions: dict[int, Marker], generated: dict[int, Marker]) -> li
     curated = totals(captions)
     candidates = _candidate_counts(generated)
     reasons = reasons_in_order(name for name in curated if name not in ("captions", "kept"))
+    taken = sum(int(marker.facts.get("captions", 0)) for marker in generated.values())
     return [
         ("captions read", curated["captions"]),
         *((f"rejected: {reason}", curated[reason]) for reason in reasons),
         ("captions kept", curated["kept"]),
+        *([("captions of which images were generated", taken)] if taken < curated["kept"] else []),
         ("captions longer than the scorer's text tower", candidates["truncated"]),
         ("captions longer than the generator reads", candidates["prompt_truncated"]),
         ("candidates", candidates["candidates"]),

@@ -28,14 +28,16 @@ from synthvlm.stages.fingerprints import (
     content_fingerprint,
     image_dependencies,
     image_fingerprint,
+    images_and_captions_fingerprint,
     recorded_fingerprint,
     scorer_part,
     sources_fingerprint,
+    target_fingerprint,
     text_rule_fingerprints,
     verdicts_fingerprint,
 )
 from synthvlm.stages.generation.calibrate import calibrated_fingerprint
-from synthvlm.stages.generation.prompts import read_prompts
+from synthvlm.stages.generation.prompts import read_prompts, taken_captions
 from synthvlm.stages.selected_pairs import SelectedPairs
 
 if TYPE_CHECKING:
@@ -111,12 +113,13 @@ class CurrentWork:
         self.measures = run.markers("measure")
         self.captions = {n: m for n, m in run.markers("curate").items() if n in self.measures}
         self._calibration = run.marker("calibrate", 0)
+        self._taken = taken_captions(recipe, run.marker("target", 0))
         #: Of any captions, those beyond a lowered limit too.
         self._all_generated = run.markers("generate")
         self.generated = {
             shard: marker
             for shard, marker in present_shards(self.captions, self._all_generated, ()).items()
-            if self._is_of(marker, self.captions[shard])
+            if self._is_of(shard, marker)
         }
 
     @cached_property
@@ -213,6 +216,8 @@ class CurrentWork:
         missing = self.captions.keys() - self.generated.keys()
         if missing and missing - self.lost:
             return "its captions, or their candidates, have changed since"
+        if self._recipe.target is not None and _differs(self._has_target):
+            return "the target, or what its pairs are counted by, has changed since"
         pending = sum(int(marker.facts.get("pending", 0)) for marker in self.generated.values())
         if pending:
             return f"{pending:,} candidates are pending: the run was stopped"
@@ -226,7 +231,12 @@ class CurrentWork:
                 return f"{changed[0]} changed since"
         return None
 
-    def _is_of(self, marker: Marker, captions: Marker) -> bool:
+    def _has_target(self) -> bool:
+        marker, recipe = self._run.marker("target", 0), self._recipe
+        depends = images_and_captions_fingerprint(recipe, self.captions)
+        return marker is not None and marker.fingerprint == target_fingerprint(recipe, depends)
+
+    def _is_of(self, shard: int, marker: Marker) -> bool:
         """Whether candidates were made of a shard of captions, with the settings of the recipe.
 
         Models are taken to be those of that time: they may be on another machine.
@@ -241,7 +251,7 @@ class CurrentWork:
                 return False
         except (SynthVLMError, OSError):
             return True
-        prompts = read_prompts(self._run, captions, shared)
+        prompts = read_prompts(self._run, shard, self.captions[shard], shared, self._taken)
         expected = calibrated_fingerprint(recipe, shared, self._calibration, prompts)
         return expected == marker.fingerprint.removeprefix(UNFINISHED)
 

@@ -58,6 +58,7 @@ def selection_fingerprint(
         SELECTORS.identity(settings.method, settings.selector, identify),
         _checksums(generated, "candidates"),
         *more,
+        *([] if recipe.target is None else [recipe.target.pairs]),
     )
 
 

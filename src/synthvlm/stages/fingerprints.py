@@ -53,6 +53,7 @@ __all__ = [
     "content_fingerprint",
     "image_dependencies",
     "image_fingerprint",
+    "images_and_captions_fingerprint",
     "measured_fingerprint",
     "model_measure_fingerprint",
     "model_rule_fingerprint",
@@ -60,6 +61,7 @@ __all__ = [
     "scorer_part",
     "shard_fingerprint",
     "sources_fingerprint",
+    "target_fingerprint",
     "text_rule_fingerprints",
     "verdicts_fingerprint",
     "writer_fingerprint",
@@ -341,3 +343,28 @@ def calibration_fingerprint(recipe: Recipe, adaptive: AdaptiveSettings, shared: 
     count = recipe.generation.candidates
     identity = identity_values(adaptive, identify)
     return fingerprint("calibrate", shared, count, identity, _weights(recipe), *_limits(recipe))
+
+
+def images_and_captions_fingerprint(recipe: Recipe, captions: Mapping[int, Marker]) -> str:
+    """What all images and scores of a run depend on, given the markers of its captions."""
+    curated = [captions[shard].fingerprint for shard in sorted(captions)]
+    return fingerprint(image_fingerprint(recipe), curated)
+
+
+def target_fingerprint(recipe: Recipe, images_and_captions: str) -> str:
+    """What the rounds of a target depend on: all that decides which captions have given a pair.
+
+    Args:
+        recipe: With a target.
+        images_and_captions: ``images_and_captions_fingerprint``.
+    """
+    assert recipe.target is not None
+    adaptive = recipe.generation.adaptive
+    return fingerprint(
+        "target",
+        images_and_captions,
+        _choice(recipe),
+        None if adaptive is None else identity_values(adaptive, identify),
+        sorted(recipe.selection.min_scores.items()),
+        identity_values(recipe.target, identify),
+    )

@@ -76,7 +76,7 @@ def select(
         _candidates(run, recipe, generated, progress),
         selector=selector,
         scorers=list(recipe.scorers),
-        top_n=settings.top_n,
+        top_n=recipe.most_selected,
         top_fraction=settings.top_fraction,
         min_scores=settings.min_scores,
         prepare=prepare,

@@ -22,7 +22,7 @@ from synthvlm.errors import (
     RecipeError,
 )
 from synthvlm.generators.base import GeneratedImages
-from synthvlm.run_folder.folder import Marker, RunFolder
+from synthvlm.run_folder.folder import RunFolder
 from synthvlm.scorers.base import Scores
 from synthvlm.stages.generation.generate import GenerationJob
 from synthvlm.stages.generation.pixels import decode
@@ -259,9 +259,9 @@ def test_without_anything_to_calibrate_captions_are_read_once(
     generate(tmp_path / "run", f"generation.adaptive={settings}")
     read = []
 
-    def reading(run: RunFolder, marker: Marker, *others: Any) -> list[Prompt]:
-        read.append(marker.file("captions"))
-        return read_prompts(run, marker, *others)
+    def reading(run: RunFolder, shard: int, *others: Any) -> list[Prompt]:
+        read.append(shard)
+        return read_prompts(run, shard, *others)
 
     monkeypatch.setattr("synthvlm.stages.generation.generate.read_prompts", reading)
     generate(tmp_path / "run", f"generation.adaptive={settings}")

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from synthvlm.run_folder.folder import Marker, RunFolder
     from synthvlm.stages.generation.candidate_plan import Key
     from synthvlm.stages.generation.models import Models
+    from synthvlm.stages.generation.prompts import TakenCaptions
+    from synthvlm.stages.generation.requests import Prompt
 
 __all__ = ["GenerationJob", "GenerationWorker", "generate"]
 
@@ -56,6 +58,7 @@ def generate(
     load_models: Callable[[Recipe], Models],
     *,
     replace_images: bool = False,
+    taken: TakenCaptions | None = None,
 ) -> StageSummary:
     """Bring every shard of candidates and pairs up to date with its captions and the recipe.
 
@@ -67,6 +70,7 @@ def generate(
         progress: Shows candidates done.
         load_models: Loads what the recipe names, where a worker is.
         replace_images: Whether images of an earlier run may be lost.
+        taken: Of a run with a target, the captions that count; None: all that are kept do.
 
     Raises:
         RunFolderError: Images would be lost.
@@ -79,7 +83,7 @@ def generate(
     context = GenerationContext(run, recipe, load_models, image_dependencies(recipe))
     done = run.markers(STAGE)
     calibration = calibrate(context, engine, partial(_sample, context, captions, done), progress)
-    job = GenerationJob(context, captions, calibration)
+    job = GenerationJob(context, captions, calibration, taken)
     sizes, current = _sizes_and_current(job, done)
     stale = [shard for shard in captions if shard not in current]
     stored = {shard: done[shard] for shard in stale if shard in done}
@@ -115,8 +119,8 @@ def _sizes_and_current(
     context, calibration = job.context, job.calibration
     recipe, shared = context.recipe, context.image_fingerprint
     sizes, current = {}, set()
-    for shard, captions in job.captions.items():
-        prompts = read_prompts(context.run, captions, shared)
+    for shard in job.captions:
+        prompts = job.prompts(shard)
         sizes[shard] = len(prompts) * recipe.generation.candidates
         expected = shard_fingerprint(
             recipe, shared, calibration.thresholds, prompts, calibration.sample
@@ -134,8 +138,8 @@ def _sample(
 ) -> tuple[Sample, dict[Key, Candidate]]:
     """The captions to calibrate on, and what earlier runs generated of their candidates."""
     sample = Sample(size)
-    for marker in captions.values():
-        sample.add(read_prompts(context.run, marker, context.image_fingerprint))
+    for shard, marker in captions.items():
+        sample.add(read_prompts(context.run, shard, marker, context.image_fingerprint))
     ids = {prompt.id for prompt in sample.prompts()}
     known = {}
     for marker in done.values():
@@ -272,11 +276,19 @@ class GenerationJob:
         context: What all work of generation shares.
         captions: The markers of the curate stage.
         calibration: When a caption is done.
+        taken: Of a run with a target, the captions that count; None: all that are kept do.
     """
 
     context: GenerationContext
     captions: Mapping[int, Marker]
     calibration: Calibration
+    taken: TakenCaptions | None = None
+
+    def prompts(self, shard: int) -> list[Prompt]:
+        """The captions of a shard of which images are generated."""
+        context = self.context
+        captions, shared = self.captions[shard], context.image_fingerprint
+        return read_prompts(context.run, shard, captions, shared, self.taken)
 
     def __call__(self, progress: Reporter) -> GenerationWorker:
         """Make the worker.
@@ -356,7 +368,7 @@ class GenerationWorker:
     def _attempt(self, shard: int, batch_generator: BatchGenerator) -> ShardAttempt:
         context, job = self._job.context, self._job
         run, calibration, captions = context.run, job.calibration, job.captions[shard]
-        prompts = read_prompts(run, captions, context.image_fingerprint)
+        prompts = job.prompts(shard)
         return ShardAttempt(
             context,
             prompts,

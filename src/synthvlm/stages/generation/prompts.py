@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from synthvlm.data import fingerprint
 from synthvlm.stages.fingerprints import candidate_fingerprint
 from synthvlm.stages.generation.requests import Prompt
 
@@ -15,9 +16,20 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["STAGE", "ShardCaptions", "prompts_of", "read_prompts"]
+__all__ = [
+    "STAGE",
+    "WHOLE",
+    "ShardCaptions",
+    "TakenCaptions",
+    "place_of",
+    "prompts_of",
+    "read_prompts",
+    "taken_captions",
+]
 
 STAGE = "generate"
+#: The quota of all captions, where the selection has no quotas.
+WHOLE = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +69,78 @@ class ShardCaptions:
         return candidate_fingerprint(shared, id, self.texts[id]) == image
 
 
-def read_prompts(run: RunFolder, captions: Marker, shared: str) -> list[Prompt]:
-    """The kept captions of a shard, in order."""
+@dataclass(frozen=True, slots=True)
+class TakenCaptions:
+    """The captions of which a run with a target generates images: the first of a random order.
+
+    Attributes:
+        seed: Of the run, which determines the order.
+        ends: The place of the last caption taken of each quota, see ``place_of``.
+    """
+
+    seed: int
+    ends: Mapping[str, str]
+
+    def includes(self, shard: int, caption_id: str, quota: str = WHOLE) -> bool:
+        """Whether a caption is among them."""
+        return place_of(self.seed, shard, caption_id) <= self.ends.get(quota, "")
+
+    def joined(self, other: TakenCaptions) -> TakenCaptions:
+        """What either of them has; both must be of one order."""
+        quotas = {*self.ends, *other.ends}
+        ends = {q: max(self.ends.get(q, ""), other.ends.get(q, "")) for q in quotas}
+        return TakenCaptions(self.seed, ends)
+
+
+def taken_captions(recipe: Recipe, target: Marker | None) -> TakenCaptions | None:
+    """The captions that a run has taken so far; None where the recipe has no target.
+
+    Args:
+        recipe: The recipe.
+        target: The marker of the stage target, current or not.
+    """
+    if recipe.target is None:
+        return None
+    return TakenCaptions(recipe.seed, {} if target is None else target.facts["ends"])
+
+
+def place_of(seed: int, shard: int, caption_id: str) -> str:
+    """The place of a caption in the order in which captions are taken: a string that sorts.
+
+    Shards come in random order, and the captions of a shard in random order: so a round adds
+    captions to few shards, and most shards are written once.
+    """
+    return fingerprint("target", seed, shard) + fingerprint("target", seed, caption_id)
+
+
+def read_prompts(
+    run: RunFolder,
+    shard: int,
+    captions: Marker,
+    shared: str,
+    taken: TakenCaptions | None = None,
+) -> list[Prompt]:
+    """The kept captions of a shard, in order.
+
+    Args:
+        run: The run folder.
+        shard: Its number.
+        captions: Its marker of the stage curate.
+        shared: What all images depend on.
+        taken: Of a run with a target, the captions that count; None: all do.
+    """
     name = captions.file("captions")
     if name is None:
         return []
-    return prompts_of(run.read_table(name, ["id", "text", "kept"]), shared)
+    return prompts_of(shard, run.read_table(name, ["id", "text", "kept"]), shared, taken)
 
 
-def prompts_of(captions: pa.Table, shared: str) -> list[Prompt]:
-    """The kept ones of some rows of ``captions/``, in order."""
+def prompts_of(
+    shard: int, captions: pa.Table, shared: str, taken: TakenCaptions | None = None
+) -> list[Prompt]:
+    """As ``read_prompts``, of the rows of ``captions/``."""
     return [
         Prompt(row["id"], row["text"], candidate_fingerprint(shared, row["id"], row["text"]))
         for row in captions.select(["id", "text", "kept"]).to_pylist()
-        if row["kept"]
+        if row["kept"] and (taken is None or taken.includes(shard, row["id"]))
     ]

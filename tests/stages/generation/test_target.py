@@ -1,0 +1,192 @@
+"""Exactly N pairs within a budget of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fake_models import FakeGenerator, use_models
+from synthvlm import Pipeline, Recipe
+from synthvlm.checks import verify
+from synthvlm.checks.status import status
+from synthvlm.errors import RecipeError, TargetNotReachedError
+from synthvlm.generators.base import GeneratedImages
+from synthvlm.pipeline import open_run
+from synthvlm.stages.generation.target import Quota, next_round
+
+CAPTIONS = [f"A red kite number {n} flies over the green hill, near the sea." for n in range(60)]
+
+
+class Generator(FakeGenerator):
+    """Counts images, and is interrupted at one of its batches."""
+
+    def __init__(self) -> None:
+        self.generated, self.stops_at = 0, 10**9
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
+        if self.generated + len(prompts) > self.stops_at:
+            self.stops_at = 10**9
+            raise KeyboardInterrupt
+        self.generated += len(prompts)
+        return super().generate(prompts, seeds)
+
+
+@pytest.fixture
+def generator(monkeypatch: pytest.MonkeyPatch) -> Generator:
+    generator = Generator()
+    use_models(monkeypatch, generator)
+    return generator
+
+
+def run(
+    out: Path, pairs: int = 12, max_images: int = 240, *changes: str, until: str = "export"
+) -> list[str]:
+    """Run to a target; the ids of the selection, best first."""
+    file = out.parent / "captions.txt"
+    file.write_text("\n".join(CAPTIONS) + "\n")
+    changes = (
+        "run.shard_size=16",
+        "run.batch_size=4",
+        "generation.candidates=2",
+        "curation.rules.special_char_ratio=null",
+        "selection.top_fraction=null",
+        "selection.min_scores={clip_score: 0.7}",
+        f"target={{pairs: {pairs}, max_images: {max_images}}}",
+        *changes,
+    )
+    Pipeline(Recipe.load("tiny", captions=[file], overrides=changes), out).run(until)
+    return selected(out)
+
+
+def selected(out: Path) -> list[str]:
+    return list(pq.read_table(out / "selection.parquet")["caption_id"].to_pylist())
+
+
+def taken(out: Path) -> set[str]:
+    """The captions that have candidates."""
+    files = (out / "candidates").glob("*.parquet")
+    return {id for file in files for id in pq.read_table(file)["caption_id"].to_pylist()}
+
+
+def test_exactly_so_many_pairs_from_no_more_captions_than_needed(
+    tmp_path: Path, generator: Generator
+) -> None:
+    ids = run(tmp_path / "run")
+    assert len(ids) == len(set(ids)) == 12
+    rows = pq.read_table(tmp_path / "run" / "selection.parquet").to_pylist()
+    assert min(row["clip_score"] for row in rows) >= 0.7
+    # Half of all captions have a candidate with such a score.
+    assert 12 < len(taken(tmp_path / "run")) < 48
+    assert generator.generated == 2 * len(taken(tmp_path / "run"))
+
+
+def test_a_finished_target_generates_nothing_again(tmp_path: Path, generator: Generator) -> None:
+    ids = run(tmp_path / "run")
+    generated = generator.generated
+    assert run(tmp_path / "run") == ids
+    assert generator.generated == generated
+    folder = open_run(tmp_path / "run")
+    assert not verify(*folder).findings
+    assert status(*folder).next == "report"
+    assert f"{generated} of {generated} done" in status(*folder).text()
+
+
+def test_the_same_pairs_after_any_number_of_interruptions(
+    tmp_path: Path, generator: Generator
+) -> None:
+    expected = run(tmp_path / "whole")
+    total = generator.generated
+    generator.generated = 0
+    for stop in range(4, total, 12):
+        generator.stops_at = stop
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "run")
+    assert run(tmp_path / "run") == expected
+    assert taken(tmp_path / "run") == taken(tmp_path / "whole")
+    assert generator.generated == total
+
+
+def test_a_raised_target_gives_what_it_gives_at_once(tmp_path: Path, generator: Generator) -> None:
+    expected = run(tmp_path / "whole", 20)
+    total = generator.generated
+    generator.generated = 0
+    run(tmp_path / "run", 12)
+    assert run(tmp_path / "run", 20) == expected
+    assert generator.generated <= total + 8  # what the smaller one took beyond the larger's rounds
+    run(tmp_path / "run", 12)
+    assert generator.generated <= total + 8
+
+
+def test_without_the_target_all_captions_are_generated(
+    tmp_path: Path, generator: Generator
+) -> None:
+    run(tmp_path / "run")
+    run(tmp_path / "run", 12, 240, "target=null")
+    assert len(taken(tmp_path / "run")) == 60
+    assert generator.generated == 120
+
+
+def test_a_spent_budget_is_an_error_after_the_data_set(
+    tmp_path: Path, generator: Generator
+) -> None:
+    with pytest.raises(TargetNotReachedError, match=r"of 25 pairs; 50 images.*max_images"):
+        run(tmp_path / "run", 25, 51)
+    assert generator.generated == 50
+    assert 0 < len(selected(tmp_path / "run")) < 25
+    assert (tmp_path / "run" / "dataset" / "README.md").exists()
+
+
+def test_too_few_captions_are_an_error_after_the_data_set(
+    tmp_path: Path, generator: Generator
+) -> None:
+    with pytest.raises(TargetNotReachedError, match=r"of 55 pairs; all 60 captions .* add"):
+        run(tmp_path / "run", 55, 1000)
+    assert generator.generated == 120
+    with pytest.raises(TargetNotReachedError):  # the next run says so, too
+        run(tmp_path / "run", 55, 1000)
+    assert generator.generated == 120
+
+
+def test_another_minimum_counts_again_and_generates_what_is_missing(
+    tmp_path: Path, generator: Generator
+) -> None:
+    expected = run(tmp_path / "whole", 12, 240, "selection.min_scores={clip_score: 0.8}")
+    run(tmp_path / "run")
+    assert run(tmp_path / "run", 12, 240, "selection.min_scores={clip_score: 0.8}") == expected
+    assert taken(tmp_path / "run") == taken(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["selection.top_n=3"], "selection.top_n=null"),
+        (["selection.top_fraction=0.2"], "selection.top_fraction=null"),
+        (["target.max_images=23"], "target.max_images=24"),
+    ],
+)
+def test_what_contradicts_a_target_is_refused(
+    tmp_path: Path, changes: list[str], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        run(tmp_path / "run", 12, 240, *changes)
+
+
+@given(st.data())
+def test_rounds_end_at_the_target_or_at_the_last_caption_or_image(data: Any) -> None:
+    available = data.draw(st.integers(0, 300))
+    gives = data.draw(st.lists(st.booleans(), min_size=available, max_size=available))
+    needed, budget = data.draw(st.integers(1, 120)), data.draw(st.integers(0, 300))
+    quota, rounds = Quota(needed, available), 0
+    while more := next_round({"": quota}, budget - quota.taken):
+        taken = quota.taken + more[""]
+        assert quota.taken < taken <= min(available, budget)
+        quota = Quota(needed, available, taken, sum(gives[:taken]))
+        rounds += 1
+    assert quota.reached >= needed or quota.taken == min(available, budget)
+    assert rounds < 20
