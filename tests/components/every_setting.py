@@ -36,6 +36,7 @@ from synthvlm.stages.fingerprints import (
     model_rule_fingerprint,
     shard_fingerprint,
     sources_fingerprint,
+    target_fingerprint,
     text_rule_fingerprints,
     verdicts_fingerprint,
     written_fingerprint,
@@ -202,7 +203,8 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
         "scoring": scorers,
         "selection": {"near_duplicate_images": {"max_hash_distance": 2}},
     }
-    named = {"whole": whole, "other": other, "plain": plain, "parts": parts}
+    target = {**plain, "target": {"pairs": 2, "max_images": 20}}
+    named = {"whole": whole, "other": other, "plain": plain, "parts": parts, "target": target}
     return {**named, "plug-ins": plug_ins, "more": more}
 
 
@@ -327,6 +329,7 @@ def _others(value: Any) -> Iterator[Any]:
     yield "Is {caption} there?"
     yield from (None, 1, 2, 0.25, "another", True, {}, [], ["another"], endpoint, ";")
     yield from ({"model": "another"}, [{"model": "another"}], {"cap": 1, "concepts": ["dog"]})
+    yield {"pairs": 1, "max_images": 10}
     yield {"model": "another", "endpoint": endpoint, "captions_per_concept": 1}
 
 
@@ -378,6 +381,8 @@ def fingerprints(recipe: Recipe) -> dict[str, str]:
     }
     if adaptive is not None and adaptive.threshold is None:
         found["calibration"] = calibration_fingerprint(recipe, adaptive, "images")
+    if recipe.target is not None:
+        found["rounds of the target"] = target_fingerprint(recipe, "images and captions")
     found |= {f"measures of {name}": value for name, value in rules.items()}
     found |= {
         f"measures of {name}": model_rule_fingerprint(recipe, name)

@@ -115,6 +115,8 @@ def _show(notes: Sequence[str], progress: Progress) -> None:
 def _missing(recipe: Recipe, total: int, usable: int, dropped: int, selected: int) -> list[str]:
     """That fewer pairs are selected than the recipe asks for, and why."""
     settings = recipe.selection
+    if recipe.target is not None:
+        return []  # told at the end of the run
     asked = asked_count(total, settings.top_n, settings.top_fraction)
     if asked is None or selected >= asked:
         return []
