@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from synthvlm.selectors.base import Selector
 
-__all__ = ["asked_count", "by_shard", "select_pairs", "with_min_scores"]
+__all__ = ["asked_count", "by_caption_id", "by_shard", "select_pairs", "with_min_scores"]
 
 
 def select_pairs(
@@ -64,7 +64,7 @@ def select_pairs(
     total = pairs.num_rows
     pairs = with_min_scores(pairs, min_scores or {})
     # A selector sees the same table however the captions are cut into shards.
-    pairs = prepare(take_rows(pairs, pc.sort_indices(pairs["caption_id"]).to_numpy()))
+    pairs = prepare(by_caption_id(pairs))
     count = asked_count(total, top_n, top_fraction)
     with contract("selector", selector.name):
         rows = selector.select(pairs, count)
@@ -80,6 +80,13 @@ def asked_count(total: int, top_n: int | None, top_fraction: float | None) -> in
         return top_n
     # Rounded first: 0.1 * 30 is 3.0000000000000004 and must not become 4.
     return math.ceil(round(top_fraction * total, 6))
+
+
+def by_caption_id(pairs: pa.Table) -> pa.Table:
+    """Pairs in the order of their caption ids."""
+    import pyarrow.compute as pc
+
+    return take_rows(pairs, pc.sort_indices(pairs["caption_id"]).to_numpy())
 
 
 def with_min_scores(pairs: pa.Table, min_scores: Mapping[str, float]) -> pa.Table:

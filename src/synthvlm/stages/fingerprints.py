@@ -365,6 +365,6 @@ def target_fingerprint(recipe: Recipe, images_and_captions: str) -> str:
         images_and_captions,
         _choice(recipe),
         None if adaptive is None else identity_values(adaptive, identify),
-        sorted(recipe.selection.min_scores.items()),
+        identity_values(recipe.selection, identify),
         identity_values(recipe.target, identify),
     )

@@ -123,6 +123,14 @@ def test_a_raised_target_gives_what_it_gives_at_once(tmp_path: Path, generator: 
     assert generator.generated <= total + 8
 
 
+def test_near_duplicate_images_do_not_count(tmp_path: Path, generator: Generator) -> None:
+    ids = run(tmp_path / "run", 12, 240, "selection.near_duplicate_images={max_similarity: 0.9}")
+    twins = pq.read_table(tmp_path / "run" / "near-duplicates.parquet")
+    assert len(ids) == 12
+    assert len(twins) > 2
+    assert not {*ids} & {*twins["caption_id"].to_pylist()}
+
+
 def test_without_the_target_all_captions_are_generated(
     tmp_path: Path, generator: Generator
 ) -> None:

@@ -13,9 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from synthvlm.selectors.selection import with_min_scores
+import pyarrow as pa
+
+from synthvlm.progress.display import SilentProgress
+from synthvlm.selectors.selection import by_caption_id, with_min_scores
 from synthvlm.stages.fingerprints import images_and_captions_fingerprint, target_fingerprint
 from synthvlm.stages.generation.prompts import WHOLE, TakenCaptions, place_of, read_prompts
+from synthvlm.stages.near_duplicate_images import without_near_duplicates
+from synthvlm.stages.selection_columns import PairColumns
 
 if TYPE_CHECKING:
     from synthvlm.progress.display import Progress
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["STAGE", "Quota", "generate_to_target", "next_round", "quota_of", "shortfall"]
 
 STAGE = "target"
+CANDIDATES = "candidates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,20 +179,32 @@ class _Search:
         return True
 
     def commit(self) -> None:
-        """Count the pairs of the captions taken that have the minimum scores, and record it."""
-        reached = sum(self._reached(n, m) for n, m in self._run.markers("generate").items())
-        self._quota = replace(self._quota, reached=reached)
+        """Count the pairs of the captions taken that can be selected, and record it."""
+        self._quota = replace(self._quota, reached=self._count_pairs())
         facts = {"ends": self.taken.ends, "depends": self._depends, **asdict(self._quota)}
         self._run.commit(STAGE, 0, self._fingerprint, [], facts)
 
-    def _reached(self, shard: int, marker: Marker) -> int:
-        name = marker.file("candidates")
-        if name is None or shard not in self._captions:
-            return 0
-        columns = ["caption_id", "chosen", "score", *self._recipe.selection.min_scores]
-        rows = self._run.read_table(name, list(dict.fromkeys(columns)))
-        pairs = with_min_scores(rows.filter(rows["chosen"]), self._recipe.selection.min_scores)
-        return sum(self.taken.includes(shard, id) for id in pairs["caption_id"].to_pylist())
+    def _count_pairs(self) -> int:
+        """Pairs that have the minimum scores, near-duplicate images aside."""
+        run, recipe, generated = self._run, self._recipe, self._run.markers("generate")
+        present = {n: generated[n] for n in sorted(self._captions) if n in generated}
+        tables = [self._pairs(n, name) for n, m in present.items() if (name := m.file(CANDIDATES))]
+        settings = recipe.selection.near_duplicate_images
+        if settings is None or not tables:
+            return sum(map(len, tables))
+        pairs = by_caption_id(pa.concat_tables(tables))
+        columns = PairColumns(run, recipe, self._captions, generated)
+        progress = SilentProgress()
+        return len(without_near_duplicates(run, present, pairs, settings, columns, progress)[0])
+
+    def _pairs(self, shard: int, file: str) -> pa.Table:
+        """The pairs of a shard that have the minimum scores, of the captions taken."""
+        lowest, names = self._recipe.selection.min_scores, ["caption_id", "score"]
+        rows = self._run.read_table(file, list(dict.fromkeys([*names, "chosen", *lowest])))
+        rows = with_min_scores(rows.filter(rows["chosen"]), lowest).select(names)
+        taken = [self.taken.includes(shard, id) for id in rows["caption_id"].to_pylist()]
+        rows = rows.filter(pa.array(taken, pa.bool_()))
+        return rows.append_column("shard", pa.array([shard] * len(rows), pa.int32()))
 
     def line(self) -> str:
         """How far the search is, for people."""
