@@ -121,6 +121,14 @@ def test_what_is_damaged_or_missing_is_refused(tmp_path: Path) -> None:
     reference.save_weights(folder / "open_clip_model.safetensors", shapes)
     with pytest.raises(ModelError, match=r"its weights visual\.extra have no place in it"):
         OpenClipScorer(str(folder))
+    reference.save_weights(
+        folder / "open_clip_model.safetensors", {**shapes, "visual.proj": [32, 8]}
+    )
+    with pytest.raises(ModelError, match=r"visual_projection\.weight are of shape \[8, 32\], not"):
+        OpenClipScorer(str(folder))
+    (folder / "open_clip_model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"holds no open_clip_model\.safetensors.*convert-weights"):
+        OpenClipScorer(str(folder))
     save(folder, model)
     (folder / "open_clip_config.json").write_text("{}")
     with pytest.raises(ModelError, match="cannot load the open_clip model"):

@@ -65,7 +65,8 @@ def save_siglip(folder: Path, kind: str) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["siglip", "siglip2"])
+# SigLIP 2 of a fixed size has the type of the first SigLIP; `siglip2` is NaFlex.
+@pytest.fixture(scope="module", params=["siglip", "siglip2"], ids=["fixed size", "NaFlex"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_siglip(tmp_path_factory.mktemp(request.param), request.param)
 
@@ -112,6 +113,17 @@ def test_it_is_what_transformers_computes(
         assert vectors.shape == (4, WIDTH)
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert scores.truncated == (False,) * 4
+
+
+@pytest.mark.parametrize("size", [(16, 64), (70, 18), (9, 9), (96, 64)])
+def test_an_image_of_any_shape_is_what_transformers_makes_of_it(
+    folder: Path, scorer: SiglipScorer, size: tuple[int, int]
+) -> None:
+    """NaFlex keeps its shape, in as many patches as fit."""
+    generator = torch.Generator().manual_seed(2)
+    image = torch.randint(256, (1, 3, *size), dtype=torch.uint8, generator=generator)
+    (golden,) = by_transformers(folder, image, CAPTIONS[:1])
+    assert scorer.score(image, CAPTIONS[:1]).values[0] == pytest.approx(golden, abs=1e-6)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4])

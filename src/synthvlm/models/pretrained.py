@@ -56,6 +56,7 @@ def load_pretrained(
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # an error below, with its name
             **options,
         )
         _check_complete(info)
@@ -121,6 +122,7 @@ def load_weights(
             state_dict=dict(weights),
             dtype=torch.float32,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # an error below, with its name
         )
         _check_complete(info)
         if info["unexpected_keys"]:
@@ -152,6 +154,8 @@ def _loading(kind: str, model: str, device: str) -> Iterator[None]:
 def _check_complete(info: Mapping[str, Any]) -> None:
     if info["missing_keys"]:
         raise ModelError(f"it has no weights {min(info['missing_keys'])}")
+    for name, found, expected in sorted(info["mismatched_keys"]):
+        raise ModelError(f"its weights {name} are of shape {[*found]}, not {[*expected]}")
 
 
 def model_file(kind: str, model: str, name: str, revision: str | None = None) -> Path:
@@ -169,6 +173,11 @@ def model_file(kind: str, model: str, name: str, revision: str | None = None) ->
     from transformers.utils import cached_file
 
     check_model_name(model)
+    if Path(model).is_dir() and not Path(model, name).is_file():
+        raise ModelError(
+            f"{model} holds no {name}: not a {kind} model, or one of .bin files, which "
+            f"`synthvlm convert-weights` converts"
+        )
     try:
         path = cached_file(model, name, revision=revision)
     except Exception as error:

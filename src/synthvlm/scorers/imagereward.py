@@ -172,6 +172,7 @@ def _towers(model: str, weights: Mapping[str, Any], device: str) -> tuple[Any, A
         num_attention_heads=text_width // _HEAD_WIDTH,
         max_position_embeddings=read["embeddings.position_embeddings.weight"].shape[0],
         bos_token_id=None,
+        sep_token_id=None,
     )
     return (
         load_weights(BlipVisionModel, vision, seen, _KIND, model, device),
