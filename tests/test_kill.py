@@ -24,6 +24,7 @@ from fake_models import use_fake_models
 from fakes.endpoint import FakeEndpoint
 from synthvlm.cli import main
 from synthvlm.run_folder.folder import RunFolder
+from synthvlm.stages.near_duplicate_images import HASHES
 
 COLORS = ("red", "blue", "green", "yellow")
 SHAPES = ("circle", "square", "triangle", "star")
@@ -69,7 +70,7 @@ def content(folder: Path) -> dict[str, Any]:
 def strays(folder: Path) -> set[str]:
     """Files of the run that no marker names; not those of the data set, which ``content`` holds."""
     store = RunFolder(folder)
-    stages = ("measure", "curate", "calibrate", "generate", "select", "export")
+    stages = ("measure", "curate", "calibrate", "generate", HASHES, "select", "export")
     named = {f.path for stage in stages for m in store.markers(stage).values() for f in m.files}
     present = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     return {
@@ -281,6 +282,28 @@ def generated(folder: Path) -> list[list[dict[str, Any]]]:
         ]
         for name in ("candidates", "pairs")
     ]
+
+
+def test_killed_at_every_change_while_another_selection_is_made(tmp_path: Path) -> None:
+    captions = write_captions(tmp_path / "captions.txt", 3)
+    earlier, undisturbed = tmp_path / "earlier", tmp_path / "undisturbed"
+    command: list[str | Path] = ["generate", "tiny", "--captions", captions, *FAKE_MODELS]
+    assert run([*command, "--out", earlier], tmp_path, use_fake_models).code == 0
+    twins = "near_duplicate_images: {max_similarity: 0.5, max_hash_distance: 7}"
+    command = ["select", *setting(f"selection={{method: coverage, top_n: 2, {twins}}}")]
+    shutil.copytree(earlier, undisturbed)
+    assert run([*command, "--out", undisturbed], tmp_path, use_fake_models).code == 0
+    files = ("selection.parquet", "near-duplicates.parquet")
+    wanted = [(undisturbed / name).read_bytes() for name in files]
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    done = call(partial(kill_everywhere, command, earlier, folder), tmp_path)
+    assert done.code == 0, done.err
+    folders = sorted(folder.glob("killed-*"))
+    assert len(folders) > 5
+    for out in folders:
+        assert [(out / name).read_bytes() for name in files] == wanted
+        assert strays(out) == set()
 
 
 def test_a_killed_run_is_resumed_and_not_begun_again(tmp_path: Path) -> None:

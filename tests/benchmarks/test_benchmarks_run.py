@@ -31,7 +31,9 @@ SMALL = {
     "model_hashing": "--mb 2 --folder FOLDER",
     "near_duplicates": "FOLDER/captions.txt --captions 50 --originals 10",
     "privacy": "--missed",
+    "selection": "--folder FOLDER --pairs 300 --methods 'coverage, no near-duplicate images'",
     "scale": "--captions 20 40 --candidates 2 --steps curate --folder FOLDER",
+    "tiny_selection": "--folder FOLDER --captions 8 --seeds 0",
     "tiny_choosing": "--captions 24 --candidates 2 --steps 3 --out FOLDER/choosing "
     "--sheet FOLDER/sheet.png",
     "training_overhead": "--samples 32 --turns 1",
@@ -49,7 +51,9 @@ TELLS = {
     "model_hashing": r"known +\d+\.\d{4} s",
     "near_duplicates": r"threshold 1\.00: 0 of 40 captions are dropped",
     "privacy": r"\| name \|",
+    "selection": r"\| 300 \| coverage, no near-duplicate images \| [\d.| ]+ \| 60 \| 100",
     "scale": r"\| 40 \| curate \|",
+    "tiny_selection": r"\| coverage, no near-duplicates \| \d+\.\d \|",
     "tiny_choosing": r"'ok'|s an image",
     "training_overhead": r"bare loop \d+\.\d\d s, all of train\(\) \d+\.\d\d s",
 }

@@ -120,7 +120,7 @@ def test_the_second_level_is_greedy_over_all_parts(monkeypatch: pytest.MonkeyPat
     similarity = np.maximum(np.rint(unit_vectors @ unit_vectors.T * 2**14) / 2**14, 0)
     similarity = np.where(part_of[:, None] == part_of, similarity, 0)
     scores = pairs["score"].to_numpy()
-    bonus = 0.5 * (scores - scores.mean()) / scores.std()
+    bonus = (scores - scores.mean()) / scores.std()
     expected = plain_greedy(similarity, bonus, 150)
     assert selector().select(pairs, 150).tolist() == expected
 

@@ -59,7 +59,7 @@ class CoverageSettings(Settings):
         description="Which similarity: of captions, of images, or the mean of both.",
     )
     score_weight: float = Field(
-        0.5,
+        1.0,
         ge=0.0,
         description="Of the standardised score; what covers one more caption wholly counts 1.",
     )
