@@ -94,6 +94,12 @@ def test_other_settings_are_not_comparable_with_published_figures(
     assert note.startswith(difference)
 
 
+@pytest.mark.parametrize("setting", ["minimum", "only_best"])
+def test_settings_of_the_choice_are_refused(setting: str) -> None:
+    with pytest.raises(RecipeError, match=rf"scoring.ssim.{setting} is for runs"):
+        choose_scorers(changes=[f"scoring.ssim.{setting}=1"])
+
+
 def test_other_weights_leave_the_figures_comparable_and_a_missing_scorer_does_not() -> None:
     assert ComparisonSettings(choose_scorers(changes=["scoring.ssim.weight=2"])).is_comparable
     assert not ComparisonSettings(choose_scorers(["ssim"])).is_comparable

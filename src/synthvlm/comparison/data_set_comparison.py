@@ -20,7 +20,12 @@ from synthvlm.comparison.facts import (
     read_caption_facts,
     read_image_facts,
 )
-from synthvlm.comparison.settings import ComparisonSettings, LoadedScorers, model_label
+from synthvlm.comparison.settings import (
+    OF_RUNS,
+    ComparisonSettings,
+    LoadedScorers,
+    model_label,
+)
 from synthvlm.data import score_column
 from synthvlm.estimates import Estimate, mean_interval
 from synthvlm.models.model_files import clip_path
@@ -147,7 +152,7 @@ class DataSetComparison:
         return {
             **values,
             "scoring": {
-                name: settings.model_dump(mode="json")
+                name: settings.model_dump(mode="json", exclude=OF_RUNS)
                 for name, settings in self.settings.scorers.items()
             },
             "comparable_with_published": self.settings.is_comparable,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from synthvlm.scorers import Scorer, Scores
 
 __all__ = [
+    "OF_RUNS",
     "ComparisonSettings",
     "LoadedScorers",
     "choose_scorers",
@@ -36,6 +37,10 @@ __all__ = [
     "scorer_models",
     "weighted_sum",
 ]
+
+
+#: Settings of all scorers that only runs have: they choose among candidates.
+OF_RUNS = {"minimum", "only_best"}
 
 
 class _Scoring(Settings):
@@ -49,6 +54,13 @@ class _Scoring(Settings):
     def _check(self) -> Self:
         if not any(scorer.weight for scorer in self.scoring.values() if scorer is not None):
             raise ValueError("scoring: all weights are 0, or no scorer is on: nothing to compare")
+        for name, scorer in self.scoring.items():
+            for key in sorted(OF_RUNS):
+                if scorer is not None and getattr(scorer, key) is not None:
+                    raise ValueError(
+                        f"scoring.{name}.{key} is for runs: compare has every scorer score every "
+                        f"pair; leave it out"
+                    )
         return self
 
 

@@ -18,6 +18,7 @@ from synthvlm.checks.regenerate import regenerate
 from synthvlm.checks.verify import verify
 from synthvlm.errors import RecipeError, SynthVLMError, TooManyFailuresError
 from synthvlm.pipeline import open_run
+from synthvlm.progress.display import SilentProgress
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.scorers.base import Scores
 from synthvlm.stages.generation.models import Models
@@ -262,6 +263,51 @@ def test_what_cannot_be_is_refused_in_one_line(changes: list[str], message: str)
     with pytest.raises(RecipeError, match=message) as error:
         Recipe.load("tiny", overrides=changes)
     assert "\n" not in str(error.value)
+
+
+def test_embeddings_are_kept_when_a_scorer_of_finalists_embeds(
+    tmp_path: Path, scorer: Expensive
+) -> None:
+    """Those of a winner that is made again, too."""
+    first, second = ("scoring.clip.only_best=2", "scoring.ssim.weight=0.5"), "scoring.clip.weight=9"
+    generate(tmp_path / "run", *first, captions=CAPTIONS)
+    generate(tmp_path / "run", *first, second, captions=CAPTIONS)
+    generate(tmp_path / "fresh", *first, second, captions=CAPTIONS)
+    found, expected = (embeddings(tmp_path / name) for name in ("run", "fresh"))
+    assert len(found) == CAPTIONS
+    assert all(image and text for image, text in found.values())
+    assert found == expected
+
+
+def embeddings(out: Path) -> dict[str, Any]:
+    run = RunFolder(out)
+    tables = [run.read_table(str(m.file("pairs"))) for m in run.markers("generate").values()]
+    return {
+        row["caption_id"]: (row["image_embedding"], row["text_embedding"])
+        for table in tables
+        for row in table.to_pylist()
+    }
+
+
+def test_the_last_batch_is_done_when_its_finalists_are_scored(
+    tmp_path: Path, scorer: Expensive
+) -> None:
+    """What `plan` takes for the time of a batch holds the work of all scorers."""
+
+    class Shown(SilentProgress):
+        def __init__(self) -> None:
+            self.steps: list[tuple[int, int]] = []
+
+        def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
+            self.stage = stage
+
+        def advance(self, amount: int) -> None:
+            if amount and self.stage == "generate":
+                self.steps.append((amount, sum(scorer.batches)))
+
+    generate(tmp_path / "run", BEST_2, captions=8, progress=(shown := Shown()))
+    assert sum(amount for amount, _ in shown.steps) == 8 * K
+    assert shown.steps[-1] == (8, 8 * 2)
 
 
 def test_an_essence_of_all_finalists_is_that_of_no_limit(tmp_path: Path, scorer: Expensive) -> None:
