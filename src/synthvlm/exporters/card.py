@@ -61,6 +61,7 @@ class CardFacts:
             recall and precision by language and by kind, each with its header first.
         data_files: The Parquet files that ``datasets`` reads, relative to the data set.
         identity: A hash of the files of the data set.
+        method: By what pairs were selected.
         coverage: Tables of what the selection covers, each with its header first.
         selection_notes: What the selection could not do as it was asked to, and what it shifts.
     """
@@ -83,6 +84,7 @@ class CardFacts:
     privacy_figures: Sequence[Sequence[Sequence[str]]] = ()
     data_files: Sequence[str] = ()
     identity: str = ""
+    method: str = "score"
     coverage: Sequence[Sequence[Sequence[str]]] = ()
     selection_notes: Sequence[str] = ()
 
@@ -99,8 +101,9 @@ def data_set_card(facts: CardFacts) -> str:
         BEGIN,
         "# Synthetic image-caption pairs",
         f"{facts.selected:,} pairs of a caption and an image that was generated from it, chosen "
-        f"by score with [SynthVLM](https://arxiv.org/abs/2407.20756) (synthvlm "
-        f"{version('synthvlm')}). Every image is synthetic: none is a photograph of a real scene.",
+        f"by {for_markdown(facts.method)} with [SynthVLM](https://arxiv.org/abs/2407.20756) "
+        f"(synthvlm {version('synthvlm')}). Every image is synthetic: none is a photograph of a "
+        f"real scene.",
         "## Counts",
         _table(("step", "number"), [(label, f"{count:,}") for label, count in facts.funnel]),
         "## Scores",

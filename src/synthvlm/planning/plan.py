@@ -224,8 +224,12 @@ def _not_included(recipe: Recipe) -> Iterator[str]:
             f"not included, for a sample does not show: {', '.join(on)}; fewer captions will be "
             f"kept, and all that follows is less; nor the time that the rules themselves take"
         )
-    if recipe.selection.min_scores and recipe.target is None:
-        yield "not included, for a sample does not show: selection.min_scores (a smaller data set)"
+    smaller = ["selection.min_scores"] if recipe.selection.min_scores else []
+    if recipe.selection.near_duplicate_images is not None:
+        smaller.append("selection.near_duplicate_images")
+    if smaller and recipe.target is None:
+        named = " and ".join(smaller)
+        yield f"not included, for a sample does not show: {named} (a smaller data set)"
     yield "not included: loading models, reading captions, rules without models, select, export"
 
 

@@ -72,6 +72,11 @@ class SelectionSettings(Settings):
         return self
 
     @property
+    def is_by_score(self) -> bool:
+        """Whether the best pairs by score are selected, without exception."""
+        return self.method == "top" and self.near_duplicate_images is None
+
+    @property
     def selector(self) -> Settings:
         """The settings of the selector."""
         return SELECTORS.settings(self.method, self.options)

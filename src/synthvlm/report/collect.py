@@ -212,6 +212,7 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
             markers["generate"],
             size=recipe.report.gallery,
             min_scores=recipe.selection.min_scores,
+            is_by_score=recipe.selection.is_by_score,
             scores=recipe.score_columns[:-1],
         ),
         times=tuple(stage_times(events, {stage: len(done) for stage, done in markers.items()})),
@@ -265,8 +266,11 @@ def _scores(
     everything = scores_of(pairs, recipe)
     chosen = scores_of(selected, recipe) if selected is not None and selected.num_rows else None
     cuts: dict[str, float | None] = dict(recipe.selection.min_scores)
-    is_cut = recipe.selection.method == "top" and recipe.selection.near_duplicate_images is None
-    if chosen is not None and is_cut and len(chosen["score"]) < pairs.num_rows:
+    if (
+        chosen is not None
+        and recipe.selection.is_by_score
+        and len(chosen["score"]) < pairs.num_rows
+    ):
         cuts["score"] = float(chosen["score"].min())
     return tuple(
         ScoreFacts(

@@ -130,19 +130,22 @@ class CardReader:
             self._read_captions(curated.get(shard), ids[shard])
             self._read_shard(generated[shard], ids[shard], winners[shard])
 
-    def card(self, place: int, row: Mapping[str, Any], lowest: Mapping[str, float]) -> Card:
+    def card(
+        self, place: int, row: Mapping[str, Any], lowest: Mapping[str, float], why: str
+    ) -> Card:
         """The card of one of the pairs.
 
         Args:
             place: Zero-based, among all pairs.
             row: The pair, as given before.
             lowest: Minimum scores of the selection.
+            why: Why it is not selected if it has them.
         """
         id, index = row["caption_id"], row["index"]
         text, source = self._texts.get(id, ("", ""))
         rank = row.get("rank")
         below = _below(row, lowest)
-        reason = f"{below} is below the recipe's minimum" if below else "below the cut"
+        reason = f"{below} is below the recipe's minimum" if below else why
         return Card(
             caption_id=id,
             text=text,
@@ -241,6 +244,7 @@ def build_gallery(
     *,
     size: int,
     min_scores: Mapping[str, float],
+    is_by_score: bool,
     scores: Sequence[str],
 ) -> tuple[Part, ...]:
     """Choose up to ``size`` pairs for each part, and read what their cards show.
@@ -252,11 +256,12 @@ def build_gallery(
         generated: Markers of the candidates.
         size: Cards in each part.
         min_scores: Minimum scores of the selection: they explain why a pair was left out.
+        is_by_score: Whether the best by score are selected: there is a border then.
         scores: The columns of the scorers' scores.
     """
     if not size or not pairs.num_rows:
         return ()
-    choices = _by_score(pairs, size, min_scores)
+    choices = _by_score(pairs, size, min_scores, is_by_score=is_by_score)
     contested = _contested(run, pairs, generated, size)
     if contested:
         about = "Captions chosen by a hash of their id, with the candidates that lost."
@@ -264,13 +269,16 @@ def build_gallery(
     places = sorted({place for choice in choices for place in choice.places})
     rows = {place: pairs.slice(place, 1).to_pylist()[0] for place in places}
     reader = CardReader(run, curated, generated, list(rows.values()), scores)
-    cards = {place: reader.card(place, row, min_scores) for place, row in rows.items()}
+    why = "below the cut" if is_by_score else "not selected"
+    cards = {place: reader.card(place, row, min_scores, why) for place, row in rows.items()}
     return tuple(
         Part(c.name, c.title, c.about, tuple(cards[place] for place in c.places)) for c in choices
     )
 
 
-def _by_score(pairs: pa.Table, size: int, lowest: Mapping[str, float]) -> list[_Choice]:
+def _by_score(
+    pairs: pa.Table, size: int, lowest: Mapping[str, float], *, is_by_score: bool
+) -> list[_Choice]:
     import numpy as np
 
     count = pairs.num_rows
@@ -290,9 +298,10 @@ def _by_score(pairs: pa.Table, size: int, lowest: Mapping[str, float]) -> list[_
     # Nearest to the cut are pairs left out by rank alone, then those below a minimum score.
     missed = [*np.flatnonzero(rejected & ~bounded), *np.flatnonzero(rejected & bounded)]
     just_missed = [int(place) for place in missed[: size // 2]]
-    border = [*selected[-(size - len(just_missed)) :], *just_missed] if just_missed else []
+    has_border = is_by_score and bool(just_missed)
+    border = [*selected[-(size - len(just_missed)) :], *just_missed] if has_border else []
     parts = [
-        _Choice("best", "Best", "The top of the selection.", selected[:size]),
+        _Choice("best", "Best", "The highest scores of the selection.", selected[:size]),
         _Choice("border", "Borderline", "The last pairs selected and the first left out.", border),
         _Choice("rejected", "Rejected", "The lowest scores, left out.", left_out[: -size - 1 : -1]),
     ]

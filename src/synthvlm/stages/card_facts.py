@@ -150,6 +150,7 @@ def card_facts(
         privacy_figures=privacy_figures(shown),
         data_files=data_files,
         identity=identity,
+        method="score" if recipe.selection.method == "top" else recipe.selection.method,
         coverage=[figure_table(figures), concept_table(figures)] if figures else [],
         selection_notes=selected.get("notes", ()),
     )
