@@ -30,6 +30,7 @@ from synthvlm.recipe.yaml_text import apply_change, dump_yaml, parse_recipe
 from synthvlm.safe_text import without_secrets
 from synthvlm.scorers import SCORERS, ScorerSettings
 from synthvlm.selectors.base import EMBEDDINGS
+from synthvlm.selectors.quotas import QuotaSettings
 
 __all__ = ["RECIPES", "TINY", "Recipe"]
 
@@ -194,6 +195,9 @@ class Recipe(Settings):
                 raise ValueError(
                     f"target.pairs and selection.{name} are both set: --set selection.{name}=null"
                 )
+        settings = self.selection.selector
+        if isinstance(settings, QuotaSettings):
+            _check_quotas(settings, self.score_columns)
         # Of each caption taken, all candidates count, though adaptive best-of-k may need fewer.
         least = target.pairs * self.generation.candidates
         if target.max_images < least:
@@ -296,6 +300,20 @@ class Recipe(Settings):
     def to_yaml(self) -> str:
         """The whole recipe as YAML, every default written out."""
         return dump_yaml(self.model_dump(mode="json"))
+
+
+def _check_quotas(settings: QuotaSettings, scores: Sequence[str]) -> None:
+    """Under a target, the quota of a caption must be known before there is an image of it."""
+    if settings.field is None or settings.field in scores:
+        raise ValueError(
+            "target: quotas must be by a field of captions, source, concept or a rule: set "
+            "selection.options.field"
+        )
+    if settings.field not in ("source", "concept") and not isinstance(settings.bins, list):
+        raise ValueError(
+            f"target: bins of {settings.field} must be given by their edges, such as "
+            f"selection.options.bins=[0.2, 0.3]"
+        )
 
 
 def _write_out_default(values: dict[str, Any], change: str) -> None:

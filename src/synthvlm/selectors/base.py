@@ -43,9 +43,9 @@ class Selector(Component):
     def columns(cls, settings: Any) -> Sequence[str]:
         """The columns of pairs that it needs besides those that they always have.
 
-        Possible are ``text_embedding``, ``image_embedding``, ``source``, ``concept`` (of those in
-        ``curation.concepts`` that the caption mentions the one that fewest pairs mention, or
-        null), and the name of any rule that is on: its measure, null where there is none.
+        Possible are ``text_embedding``, ``image_embedding``, ``source``, ``concept`` (the first of
+        ``curation.concepts`` that the caption mentions, or null), and the name of any rule that is
+        on: its measure, null where there is none.
 
         Args:
             settings: An instance of its ``Settings``.

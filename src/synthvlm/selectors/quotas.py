@@ -19,7 +19,7 @@ from synthvlm.selectors.clusters import cluster_centers, nearest_centers
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["QuotaSelector", "QuotaSettings", "filled", "largest_remainder"]
+__all__ = ["NONE", "QuotaSelector", "QuotaSettings", "bin_names", "filled", "largest_remainder"]
 
 #: Group of the pairs whose field has no value.
 NONE = "(none)"
@@ -109,6 +109,11 @@ class QuotaSelector(Selector):
         kept[order] = place < np.repeat(taken, available)
         return ranked[kept]
 
+    def sizes(self, available: Mapping[str, int], count: int) -> dict[str, int]:
+        """How many of ``count`` pairs each group should have, given how many captions it has."""
+        shares = self._weights([*available], np.array([*available.values()], np.int64))
+        return dict(zip(available, largest_remainder(count, shares).tolist(), strict=True))
+
     def _groups(self, pairs: pa.Table) -> tuple[list[str], npt.NDArray[np.int64]]:
         """The name of each group, and the number of that of each pair."""
         import pyarrow as pa
@@ -145,10 +150,7 @@ class QuotaSelector(Selector):
             edges = np.quantile(values[known], shares) if known.any() else np.zeros(len(shares))
             if not isinstance(self._shares, list):  # else each bin has its share
                 edges = np.unique(edges)
-        names = [f"{edge:.6g}" for edge in edges]
-        labels = [f"below {names[0]}"]
-        labels += [f"{low} to {high}" for low, high in pairwise(names)]
-        labels += [f"{names[-1]} and above"]
+        labels = bin_names(edges.tolist())
         group = np.where(known, np.searchsorted(edges, values, side="right"), len(labels))
         if not known.all():
             labels.append(NONE)
@@ -171,6 +173,13 @@ class QuotaSelector(Selector):
         shares = np.array([given.get(label, 0.0) for label in labels])
         others = np.array([label not in given for label in labels]) * available
         return np.asarray(shares + max(0.0, 1 - shares.sum()) * others / max(1, others.sum()))
+
+
+def bin_names(edges: Sequence[float]) -> list[str]:
+    """The names of the bins between some edges, in their order."""
+    names = [f"{edge:.6g}" for edge in edges]
+    between = [f"{low} to {high}" for low, high in pairwise(names)]
+    return [f"below {names[0]}", *between, f"{names[-1]} and above"]
 
 
 def largest_remainder(total: int, shares: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -11,8 +11,11 @@ from synthvlm.data import take_rows
 from synthvlm.run_folder.folder import table_bytes
 from synthvlm.selectors import SELECTORS
 from synthvlm.selectors.base import best_first
+from synthvlm.selectors.quotas import QuotaSettings
 from synthvlm.selectors.selection import asked_count, select_pairs
 from synthvlm.stages.data_set_fingerprints import selection_fingerprint
+from synthvlm.stages.generation.target import STAGE as TARGET
+from synthvlm.stages.generation.target import quota_shares
 from synthvlm.stages.near_duplicate_images import TWINS_FILE, without_near_duplicates
 from synthvlm.stages.selected_pairs import SELECTION_FILE
 from synthvlm.stages.selection_columns import PairColumns
@@ -58,7 +61,11 @@ def select(
         return StageSummary(STAGE, 1, 1, counts, time.monotonic() - began)
     progress.start(STAGE, len(generated), "shards")
     settings = recipe.selection
-    selector = SELECTORS.load(settings.method, settings.selector, LoadContext())
+    of_selector = settings.selector
+    if recipe.target is not None and isinstance(of_selector, QuotaSettings):
+        shares = quota_shares(run.marker(TARGET, 0))
+        of_selector = of_selector.model_copy(update={"shares": shares})
+    selector = SELECTORS.load(settings.method, of_selector, LoadContext())
     columns = PairColumns(run, recipe, captions, generated)
     usable: Any = None
     twins = None

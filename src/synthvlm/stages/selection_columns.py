@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["PairColumns", "input_folders", "shard_rows"]
+__all__ = ["PairColumns", "concepts_of", "input_folders", "shard_rows"]
 
 CONCEPT = "concept"
 
@@ -139,45 +138,29 @@ class PairColumns:
         import pyarrow as pa
 
         read = ["id", *("text" if name == CONCEPT else name for name in columns)]
-        parts, places, mentions = [], [], []
+        parts, places = [], []
         for shard, rows in shard_rows(pairs):
             table = self.captions(shard, pairs["caption_id"].take(pa.array(rows)), read)
             if CONCEPT in columns:
-                mentions.append(self._mentions(table["text"].to_pylist()))
-                table = table.drop_columns("text")
+                assert self._recipe.curation.concepts is not None
+                concepts = concepts_of(table["text"], self._recipe.curation.concepts.concepts)
+                table = table.append_column(CONCEPT, concepts).drop_columns("text")
             parts.append(table)
             places.append(rows)
-        joined = pa.concat_tables(parts)
-        if CONCEPT in columns:
-            joined = joined.append_column(CONCEPT, pa.array(self._rarest(mentions), pa.string()))
-        return take_rows(joined, np.argsort(np.concatenate(places)))
+        return take_rows(pa.concat_tables(parts), np.argsort(np.concatenate(places)))
 
-    @cached_property
-    def _matcher(self) -> Any:
-        from synthvlm.captions.duplicates.concepts import ConceptMatcher
 
-        assert self._recipe.curation.concepts is not None
-        return ConceptMatcher(self._recipe.curation.concepts.concepts)
+def concepts_of(texts: pa.ChunkedArray, concepts: Sequence[str]) -> pa.Array:
+    """Of each text the first of some concepts that it mentions, null where it mentions none."""
+    import pyarrow as pa
 
-    def _mentions(self, texts: list[str]) -> Any:
-        from synthvlm.captions.rules.batch import TextBatch
+    from synthvlm.captions.duplicates.concepts import ConceptMatcher
+    from synthvlm.captions.rules.batch import TextBatch
 
-        return self._matcher.match(TextBatch(texts))
-
-    def _rarest(self, parts: Sequence[Any]) -> list[str | None]:
-        """Of each pair the concept that fewest pairs mention, ties to the first of the recipe."""
-        from synthvlm.captions.duplicates.concepts import Mentions
-
-        mentions = Mentions.concatenate(parts)
-        concepts = self._matcher.concepts
-        counts = np.bincount(mentions.concepts, minlength=len(concepts))
-        by_rarity = np.argsort(counts, kind="stable")
-        place_of = np.argsort(by_rarity)
-        places = np.full(len(mentions), len(concepts))
-        rows = np.repeat(np.arange(len(mentions)), np.diff(mentions.starts))
-        np.minimum.at(places, rows, place_of[mentions.concepts])
-        names = [*(concepts[number] for number in by_rarity.tolist()), None]
-        return [names[place] for place in places.tolist()]
+    matcher = ConceptMatcher(concepts)
+    mentions = matcher.match(TextBatch(texts.to_pylist()))
+    found = (mentions.of(row) for row in range(len(mentions)))
+    return pa.array([matcher.concepts[own[0]] if own else None for own in found], pa.string())
 
 
 def _without_embeddings(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -198,3 +200,59 @@ def test_rounds_end_at_the_target_or_at_the_last_caption_or_image(data: Any) -> 
         rounds += 1
     assert quota.reached >= needed or quota.taken == min(available, budget)
     assert rounds < 20
+
+
+def run_with_quotas(
+    out: Path, *more: str, options: str = "{field: source, shares: equal}"
+) -> Counter[str]:
+    """Run with a second source of 12 captions; how many pairs of each source are selected."""
+    out.parent.mkdir(exist_ok=True)
+    few = out.parent / "few.jsonl"
+    texts = [f"A green boat number {n} lies by the pier." for n in range(12)]
+    few.write_text("".join(json.dumps({"caption": text}) + "\n" for text in texts))
+    many = out.parent / "captions.txt"
+    sources = f"sources=[{{path: {many}, name: many}}, {{path: {few}, name: few}}]"
+    ids = run(
+        out, 8, 240, "selection.method=quotas", f"selection.options={options}", sources, *more
+    )
+    return Counter(id.split("-")[0] for id in ids)
+
+
+def test_quotas_are_filled_and_thin_ones_first(tmp_path: Path, generator: Generator) -> None:
+    assert run_with_quotas(tmp_path / "run") == {"many": 4, "few": 4}
+    assert generator.generated < 2 * 40
+    first = generator.generated
+    assert run_with_quotas(tmp_path / "run") == {"many": 4, "few": 4}
+    assert generator.generated == first
+    assert not verify(*open_run(tmp_path / "run")).findings
+
+
+def test_the_shortfall_of_a_quota_is_named(tmp_path: Path, generator: Generator) -> None:
+    with pytest.raises(TargetNotReachedError, match=r"missing of quotas: few \d; all 12 captions"):
+        run_with_quotas(tmp_path / "run", options="{field: source, shares: {few: 1.0}}")
+    # The budget is not spent on captions that cannot help.
+    assert generator.generated == 24
+
+
+def test_a_quota_by_a_rule_goes_by_the_edges_of_its_bins(
+    tmp_path: Path, generator: Generator
+) -> None:
+    rule = "curation.rules.char_count={min: 1}"
+    options = "{field: char_count, bins: [50], shares: equal}"
+    counts = run_with_quotas(tmp_path / "run", rule, options=options)
+    assert counts == {"many": 4, "few": 4}  # the second source's captions are shorter
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("{clusters: 4}", "a field of captions"),
+        ("{field: clip_score}", "a field of captions"),
+        ("{field: char_count}", "by their edges"),
+    ],
+)
+def test_quotas_that_only_images_have_are_refused(
+    tmp_path: Path, options: str, message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        run_with_quotas(tmp_path / "run", "curation.rules.char_count={min: 1}", options=options)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from synthvlm.data import fingerprint
+from synthvlm.selectors.quotas import NONE, QuotaSettings, bin_names
 from synthvlm.stages.fingerprints import candidate_fingerprint
 from synthvlm.stages.generation.requests import Prompt
+from synthvlm.stages.selection_columns import concepts_of
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
 __all__ = [
     "STAGE",
     "WHOLE",
+    "CaptionQuotas",
     "ShardCaptions",
     "TakenCaptions",
     "place_of",
@@ -70,18 +74,69 @@ class ShardCaptions:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptionQuotas:
+    """Of which quota of a selection a caption is.
+
+    Attributes:
+        field: ``source``, ``concept`` or a rule; None: all captions are of one quota.
+        edges: Between the bins of a rule's measure.
+        concepts: Of which a caption has the first that it mentions.
+    """
+
+    field: str | None = None
+    edges: tuple[float, ...] = ()
+    concepts: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> CaptionQuotas:
+        """The quotas of a recipe's selection."""
+        settings = recipe.selection.selector
+        if not isinstance(settings, QuotaSettings) or settings.field is None:
+            return cls()
+        edges = tuple(settings.bins) if isinstance(settings.bins, list) else ()
+        concepts = recipe.curation.concepts
+        return cls(settings.field, edges, () if concepts is None else tuple(concepts.concepts))
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of ``captions/`` that are read."""
+        names = [] if self.field is None else ["text" if self.field == "concept" else self.field]
+        return list(dict.fromkeys(["id", "text", "kept", *names]))
+
+    def names(self, captions: pa.Table) -> list[str]:
+        """The quota of each of some rows of ``captions/``."""
+        if self.field is None:
+            return [WHOLE] * len(captions)
+        if self.field == "concept":
+            concepts = concepts_of(captions["text"], self.concepts).to_pylist()
+            return [NONE if concept is None else concept for concept in concepts]
+        values: list[Any] = captions[self.field].to_pylist()
+        if self.field == "source":
+            return values
+        bins = bin_names(self.edges)
+        return [NONE if v is None else bins[bisect_right(self.edges, v)] for v in values]
+
+
+@dataclass(frozen=True, slots=True)
 class TakenCaptions:
     """The captions of which a run with a target generates images: the first of a random order.
 
     Attributes:
         seed: Of the run, which determines the order.
         ends: The place of the last caption taken of each quota, see ``place_of``.
+        quotas: Of which quota a caption is.
     """
 
     seed: int
     ends: Mapping[str, str]
+    quotas: CaptionQuotas = CaptionQuotas()
 
-    def includes(self, shard: int, caption_id: str, quota: str = WHOLE) -> bool:
+    def of(self, shard: int, captions: pa.Table) -> list[bool]:
+        """Which of some rows of ``captions/`` of a shard are among them."""
+        named = zip(captions["id"].to_pylist(), self.quotas.names(captions), strict=True)
+        return [self.includes(shard, id, quota) for id, quota in named]
+
+    def includes(self, shard: int, caption_id: str, quota: str) -> bool:
         """Whether a caption is among them."""
         return place_of(self.seed, shard, caption_id) <= self.ends.get(quota, "")
 
@@ -89,7 +144,7 @@ class TakenCaptions:
         """What either of them has; both must be of one order."""
         quotas = {*self.ends, *other.ends}
         ends = {q: max(self.ends.get(q, ""), other.ends.get(q, "")) for q in quotas}
-        return TakenCaptions(self.seed, ends)
+        return replace(self, ends=ends)
 
 
 def taken_captions(recipe: Recipe, target: Marker | None) -> TakenCaptions | None:
@@ -101,7 +156,8 @@ def taken_captions(recipe: Recipe, target: Marker | None) -> TakenCaptions | Non
     """
     if recipe.target is None:
         return None
-    return TakenCaptions(recipe.seed, {} if target is None else target.facts["ends"])
+    ends = {} if target is None else target.facts["ends"]
+    return TakenCaptions(recipe.seed, ends, CaptionQuotas.of(recipe))
 
 
 def place_of(seed: int, shard: int, caption_id: str) -> str:
@@ -132,15 +188,18 @@ def read_prompts(
     name = captions.file("captions")
     if name is None:
         return []
-    return prompts_of(shard, run.read_table(name, ["id", "text", "kept"]), shared, taken)
+    columns = ["id", "text", "kept"] if taken is None else taken.quotas.columns
+    return prompts_of(shard, run.read_table(name, columns), shared, taken)
 
 
 def prompts_of(
     shard: int, captions: pa.Table, shared: str, taken: TakenCaptions | None = None
 ) -> list[Prompt]:
     """As ``read_prompts``, of the rows of ``captions/``."""
+    captions = captions.filter(captions["kept"])
+    if taken is not None:
+        captions = captions.filter(pa.array(taken.of(shard, captions), pa.bool_()))
     return [
         Prompt(row["id"], row["text"], candidate_fingerprint(shared, row["id"], row["text"]))
-        for row in captions.select(["id", "text", "kept"]).to_pylist()
-        if row["kept"] and (taken is None or taken.includes(shard, row["id"]))
+        for row in captions.select(["id", "text"]).to_pylist()
     ]

@@ -9,16 +9,20 @@ number of workers, and after any number of kills.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from synthvlm.components.component import LoadContext
 from synthvlm.progress.display import SilentProgress
+from synthvlm.selectors import SELECTORS
+from synthvlm.selectors.quotas import QuotaSelector
 from synthvlm.selectors.selection import by_caption_id, with_min_scores
 from synthvlm.stages.fingerprints import images_and_captions_fingerprint, target_fingerprint
-from synthvlm.stages.generation.prompts import WHOLE, TakenCaptions, place_of, read_prompts
+from synthvlm.stages.generation.prompts import WHOLE, CaptionQuotas, TakenCaptions, place_of
 from synthvlm.stages.near_duplicate_images import without_near_duplicates
 from synthvlm.stages.selection_columns import PairColumns
 
@@ -28,10 +32,12 @@ if TYPE_CHECKING:
     from synthvlm.run_folder.folder import Marker, RunFolder
     from synthvlm.stages.summary import StageSummary
 
-__all__ = ["STAGE", "Quota", "generate_to_target", "next_round", "quota_of", "shortfall"]
+__all__ = ["STAGE", "Quota", "generate_to_target", "next_round", "quota_shares", "shortfall"]
 
 STAGE = "target"
 CANDIDATES = "candidates"
+#: Quotas that are named where they lack pairs.
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,35 +90,51 @@ def next_round(quotas: Mapping[str, Quota], budget: int) -> dict[str, int]:
 
 
 class CaptionOrder:
-    """The order in which the kept captions of a run are taken.
+    """The order in which the kept captions of a run are taken, by quota.
 
     Attributes:
-        available: How many there are.
+        available: How many captions each quota has.
     """
 
-    def __init__(self, run: RunFolder, seed: int, captions: Mapping[int, Marker]) -> None:
-        """Put the shards in order; their captions are read as they are needed.
+    def __init__(
+        self, run: RunFolder, seed: int, captions: Mapping[int, Marker], quotas: CaptionQuotas
+    ) -> None:
+        """Put the shards in order, and count their captions; they are read if there are quotas.
 
         Args:
             run: The run folder.
             seed: Of the run.
             captions: The markers of the stage curate.
+            quotas: Of which quota a caption is.
         """
-        self._run, self._seed, self._captions = run, seed, captions
+        self._run, self._seed, self._captions, self._quotas = run, seed, captions, quotas
         self._shards = sorted(captions, key=lambda shard: place_of(seed, shard, ""))
-        self._kept = {shard: int(marker.facts["kept"]) for shard, marker in captions.items()}
-        self.available = sum(self._kept.values())
+        self._counts = {
+            shard: Counter({WHOLE: int(marker.facts["kept"])})
+            if quotas.field is None
+            else Counter(self.quotas_of(shard).values())
+            for shard, marker in captions.items()
+        }
+        self.available = sum(self._counts.values(), Counter[str]())
 
-    def end(self, count: int) -> str:
-        """The place of the last one of the first ``count`` captions, 1 .. ``available``."""
+    def quotas_of(self, shard: int) -> dict[str, str]:
+        """The quota of each kept caption of a shard, by its id."""
+        name = self._captions[shard].file("captions")
+        if name is None:
+            return {}
+        table = self._run.read_table(name, self._quotas.columns)
+        table = table.filter(table["kept"])
+        return dict(zip(table["id"].to_pylist(), self._quotas.names(table), strict=True))
+
+    def end(self, quota: str, count: int) -> str:
+        """The place of the last one of the first ``count`` captions of a quota, from 1."""
         before = 0
         for shard in self._shards:
-            if before + self._kept[shard] >= count:
+            if before + self._counts[shard][quota] >= count:
                 break
-            before += self._kept[shard]
-        prompts = read_prompts(self._run, shard, self._captions[shard], "")
-        places = sorted(place_of(self._seed, shard, prompt.id) for prompt in prompts)
-        return places[count - before - 1]
+            before += self._counts[shard][quota]
+        ids = [id for id, name in self.quotas_of(shard).items() if name == quota]
+        return sorted(place_of(self._seed, shard, id) for id in ids)[count - before - 1]
 
 
 def generate_to_target(
@@ -155,66 +177,106 @@ class _Search:
     """The rounds of a target, as far as they are."""
 
     def __init__(self, run: RunFolder, recipe: Recipe, captions: Mapping[int, Marker]) -> None:
-        assert recipe.target is not None
         self._run, self._recipe, self._captions = run, recipe, captions
-        self._order = CaptionOrder(run, recipe.seed, captions)
+        self.taken = self.earlier = TakenCaptions(recipe.seed, {}, CaptionQuotas.of(recipe))
+        self._order = CaptionOrder(run, recipe.seed, captions, self.taken.quotas)
         self._depends = images_and_captions_fingerprint(recipe, captions)
         self._fingerprint = target_fingerprint(recipe, self._depends)
         self._budget = _captions_within_budget(recipe)
-        self._quota = Quota(recipe.target.pairs, self._order.available)
-        self.taken = self.earlier = TakenCaptions(recipe.seed, {})
         marker = run.marker(STAGE, 0)
         if marker is not None and marker.facts["depends"] == self._depends:
-            self.earlier = TakenCaptions(recipe.seed, marker.facts["ends"])
-            if marker.fingerprint == self._fingerprint:
-                self.taken, self._quota = self.earlier, quota_of(marker)
+            self.earlier = replace(self.taken, ends=marker.facts["ends"])
+        if marker is not None and marker.fingerprint == self._fingerprint:
+            self.taken, self._quotas = self.earlier, quotas_of(marker)
+        else:
+            available = self._order.available
+            sizes = _sizes(recipe, available)
+            self._quotas = {name: Quota(n, available[name]) for name, n in sizes.items() if n}
 
     def take_more(self) -> bool:
         """Take the captions of the next round; False where the search ends."""
-        more = next_round({WHOLE: self._quota}, self._budget - self._quota.taken)
-        if not more:
-            return False
-        self._quota = replace(self._quota, taken=self._quota.taken + more[WHOLE])
-        self.taken = TakenCaptions(self._recipe.seed, {WHOLE: self._order.end(self._quota.taken)})
-        return True
+        left = self._budget - sum(quota.taken for quota in self._quotas.values())
+        more = next_round(self._quotas, left)
+        ends = dict(self.taken.ends)
+        for name, count in more.items():
+            taken = self._quotas[name].taken + count
+            self._quotas[name] = replace(self._quotas[name], taken=taken)
+            ends[name] = self._order.end(name, taken)
+        self.taken = replace(self.taken, ends=ends)
+        return bool(more)
 
     def commit(self) -> None:
         """Count the pairs of the captions taken that can be selected, and record it."""
-        self._quota = replace(self._quota, reached=self._count_pairs())
-        facts = {"ends": self.taken.ends, "depends": self._depends, **asdict(self._quota)}
+        reached = self._count_pairs()
+        self._quotas = {n: replace(quota, reached=reached[n]) for n, quota in self._quotas.items()}
+        quotas = {name: asdict(quota) for name, quota in self._quotas.items()}
+        facts = {"ends": self.taken.ends, "depends": self._depends, "quotas": quotas}
         self._run.commit(STAGE, 0, self._fingerprint, [], facts)
 
-    def _count_pairs(self) -> int:
-        """Pairs that have the minimum scores, near-duplicate images aside."""
+    def _count_pairs(self) -> Counter[str]:
+        """Pairs of each quota that have the minimum scores, near-duplicate images aside."""
         run, recipe, generated = self._run, self._recipe, self._run.markers("generate")
         present = {n: generated[n] for n in sorted(self._captions) if n in generated}
         tables = [self._pairs(n, name) for n, m in present.items() if (name := m.file(CANDIDATES))]
-        settings = recipe.selection.near_duplicate_images
-        if settings is None or not tables:
-            return sum(map(len, tables))
-        pairs = by_caption_id(pa.concat_tables(tables))
-        columns = PairColumns(run, recipe, self._captions, generated)
-        progress = SilentProgress()
-        return len(without_near_duplicates(run, present, pairs, settings, columns, progress)[0])
+        if not tables:
+            return Counter()
+        pairs, settings = pa.concat_tables(tables), recipe.selection.near_duplicate_images
+        if settings is not None:
+            columns = PairColumns(run, recipe, self._captions, generated)
+            pairs, _ = without_near_duplicates(
+                run, present, by_caption_id(pairs), settings, columns, SilentProgress()
+            )
+        return Counter(pairs["quota"].to_pylist())
 
     def _pairs(self, shard: int, file: str) -> pa.Table:
         """The pairs of a shard that have the minimum scores, of the captions taken."""
         lowest, names = self._recipe.selection.min_scores, ["caption_id", "score"]
         rows = self._run.read_table(file, list(dict.fromkeys([*names, "chosen", *lowest])))
         rows = with_min_scores(rows.filter(rows["chosen"]), lowest).select(names)
-        taken = [self.taken.includes(shard, id) for id in rows["caption_id"].to_pylist()]
-        rows = rows.filter(pa.array(taken, pa.bool_()))
-        return rows.append_column("shard", pa.array([shard] * len(rows), pa.int32()))
+        ids, quotas = rows["caption_id"].to_pylist(), self._order.quotas_of(shard)
+        taken = [id in quotas and self.taken.includes(shard, id, quotas[id]) for id in ids]
+        rows = rows.append_column("quota", pa.array(map(quotas.get, ids), pa.string()))
+        rows = rows.append_column("shard", pa.array([shard] * len(rows), pa.int32()))
+        return rows.filter(pa.array(taken, pa.bool_()))
 
     def line(self) -> str:
         """How far the search is, for people."""
-        quota = self._quota
-        return f"target: {quota.reached:,} of {quota.needed:,} pairs from {quota.taken:,} captions"
+        quotas = self._quotas.values()
+        reached, needed = sum(q.reached for q in quotas), sum(q.needed for q in quotas)
+        taken = sum(q.taken for q in quotas)
+        line = f"target: {reached:,} of {needed:,} pairs from {taken:,} captions"
+        return line + _missing_quotas(self._quotas)
 
 
-def quota_of(marker: Marker) -> Quota:
-    """How far a target is, from its marker."""
-    return Quota(**{field.name: marker.facts[field.name] for field in fields(Quota)})
+def quotas_of(marker: Marker) -> dict[str, Quota]:
+    """How far each quota of a target is, from its marker."""
+    return {name: Quota(**values) for name, values in marker.facts["quotas"].items()}
+
+
+def quota_shares(target: Marker | None) -> dict[str, float]:
+    """The share of each quota of a target, from its marker."""
+    quotas = {} if target is None else quotas_of(target)
+    needed = sum(quota.needed for quota in quotas.values())
+    return {name: quota.needed / needed for name, quota in quotas.items()}
+
+
+def _sizes(recipe: Recipe, available: Mapping[str, int]) -> dict[str, int]:
+    """How many pairs each quota should have."""
+    assert recipe.target is not None
+    if CaptionQuotas.of(recipe).field is None:
+        return {WHOLE: recipe.target.pairs}
+    selector = SELECTORS.load(recipe.selection.method, recipe.selection.selector, LoadContext())
+    assert isinstance(selector, QuotaSelector)
+    return selector.sizes(dict(sorted(available.items())), recipe.target.pairs)
+
+
+def _missing_quotas(quotas: Mapping[str, Quota]) -> str:
+    """The quotas that lack pairs, the worst first; empty without quotas."""
+    lacking = {name: q.missing for name, q in quotas.items() if name != WHOLE and q.missing}
+    worst = sorted(lacking.items(), key=lambda item: (-item[1], item[0]))
+    named = ", ".join(f"{name} {count:,}" for name, count in worst[:_SHOWN])
+    more = f", {len(worst) - _SHOWN} more" if len(worst) > _SHOWN else ""
+    return f"; missing of quotas: {named}{more}" if worst else ""
 
 
 def _captions_within_budget(recipe: Recipe) -> int:
@@ -246,16 +308,19 @@ def shortfall(recipe: Recipe, target: Marker | None, selected: int | None = None
     """
     if recipe.target is None or target is None:
         return None
-    quota = quota_of(target)
-    selected = quota.reached if selected is None else selected
-    if selected >= recipe.target.pairs:
+    quotas = quotas_of(target)
+    if selected is None:
+        selected = sum(min(quota.needed, quota.reached) for quota in quotas.values())
+    lacking = {name: quota for name, quota in quotas.items() if quota.missing}
+    if selected >= recipe.target.pairs and not lacking:
         return None
-    if quota.taken < quota.available:
-        images = quota.taken * recipe.generation.candidates
+    if any(quota.taken < quota.available for quota in lacking.values()):
+        images = sum(q.taken for q in quotas.values()) * recipe.generation.candidates
         reason = f"{images:,} images are generated: raise target.max_images"
     else:
-        reason = f"all {quota.available:,} captions that curation kept are taken: add captions"
+        count = sum(quota.available for quota in (lacking or quotas).values())
+        reason = f"all {count:,} captions that curation kept are taken: add captions"
     return (
-        f"target: {selected:,} of {recipe.target.pairs:,} pairs; {reason}, or lower the minimum "
-        f"scores; the data set has what there is"
+        f"target: {selected:,} of {recipe.target.pairs:,} pairs{_missing_quotas(quotas)}; "
+        f"{reason}, or lower the minimum scores; the data set has what there is"
     )
