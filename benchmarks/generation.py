@@ -1,7 +1,6 @@
 """Generation side by side: SynthVLM, two loops that do the same by hand, and the denoiser alone.
 
     python benchmarks/generation.py [--captions 48] [--candidates 4] [--batch-size 16]
-    python benchmarks/generation.py --model sdxl-random --peak-tflops 989
 
 From curated captions to selected pairs, with the same models, steps, seeds and scores. Ours is
 `Pipeline.run("select")` in a folder where `run("curate")` is done. The authors' loop is
@@ -12,14 +11,10 @@ they take turns, and take turns at going first. The figures leave loading out, w
 set does once: the calls that load models are timed on all sides and subtracted. The ratio with
 loading stands beside.
 
-`tiny` runs the embedded models on the CPU. SynthVLM scores and encodes while it generates, and so
-uses more than one core even with one thread: compare the processor seconds, which other load on
-the machine touches least. With more threads than idle cores, waiting threads spoil any side.
-
-`sdxl-random` runs random weights of the size of SDXL and CLIP ViT-B/32 at 1024x1024 on a GPU, the
-base model doing all 60 steps. The share of time that the GPU waits is 1 - generation / all, where
-generation is the time in calls of the generator, which the run's events hold; waiting within such a
-call is not seen. Model FLOP utilisation counts the UNet alone. `gpu.py` measures more.
+The embedded models run on the CPU; `gpu.py` does the same with larger ones on a GPU. SynthVLM
+scores and encodes while it generates, and so uses more than one core even with one thread: compare
+the processor seconds, which other load on the machine touches least. With more threads than idle
+cores, waiting threads spoil any side.
 
 `--set` changes the recipe of all sides, e.g. `--set generation.image.format=jpeg`: the published
 code names its files .jpg. The default, PNG, is ours.
@@ -41,7 +36,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import random_sdxl
 import torch
 from diffusers.utils import logging
 from hand_written_loop import SUFFIXES, DenoiserAlone, HandWrittenLoop
@@ -55,18 +49,6 @@ from synthvlm.tiny import clip_path, pipeline_path
 
 CAPTION_SEED = 79
 WARM_UP_CAPTIONS = 2
-SDXL_CAPTIONS = 8
-TINY = ("generation.dtype=float32", "run.device=cpu")
-SDXL = (
-    "generation.dtype=float16",
-    "generation.steps=60",
-    "generation.guidance_scale=20",
-    "generation.height=1024",
-    "generation.width=1024",
-    "scoring.ssim.side=768",
-    "scoring.ssim.model_input_side=336",
-    "run.device=cuda",
-)
 #: The sides, in the order of the table.
 OURS, BY_HAND, OFFICIAL, LIMIT = "SynthVLM", "loop by hand", "authors' loop", "denoiser alone"
 Key = tuple[str, int]
@@ -81,14 +63,12 @@ class Turn:
         scores: CLIPScore and SSIMScore of each candidate.
         winners: The best candidate of each caption.
         selected: The captions of the selected pairs.
-        generation_seconds: Seconds in calls of the generator, where they are recorded.
     """
 
     times: Times
     scores: Mapping[Key, tuple[float, float]] = field(default_factory=dict)
     winners: frozenset[Key] = frozenset()
     selected: frozenset[str] = frozenset()
-    generation_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +98,11 @@ class Bench:
             raise SystemExit(f"{len(failed)} candidates failed: {failed[0]}")
         for row in rows:
             assert row["seed"] == self._seed(row["caption_id"], row["index"])
-        events = [event for event in run.folder.events() if event["event"] == "shard"]
-        generation = [e.get("generation_seconds") for e in events if e["stage"] == "generate"]
         return Turn(
             times,
             {(r["caption_id"], r["index"]): (r["clip_score"], r["ssim_score"]) for r in rows},
             frozenset((row["caption_id"], row["index"]) for row in rows if row["chosen"]),
             frozenset(row["caption_id"] for row in read([out / "selection.parquet"])),
-            None if None in generation else sum(s or 0.0 for s in generation),
         )
 
     def official(self, name: str, count: int) -> Turn:
@@ -196,16 +173,14 @@ class Bench:
 def make_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--captions", type=int, help=f"default 48; sdxl-random: {SDXL_CAPTIONS}")
+    parser.add_argument("--captions", type=int, default=48)
     parser.add_argument("--candidates", type=int, default=4, help="of each caption (default 4)")
     parser.add_argument(
-        "--batch-size", type=int, help="of all but the authors' loop (default 16; sdxl-random: 4)"
+        "--batch-size", type=int, default=16, help="of all but the authors' loop (default 16)"
     )
-    parser.add_argument("--model", choices=("tiny", "sdxl-random"), default="tiny")
     parser.add_argument("--turns", type=int, default=3, help="of each side (default 3)")
     parser.add_argument("--threads", type=int, default=1, help="of each side (default 1)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--peak-tflops", type=float, help="the GPU's, half precision, dense")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures")
     return parser
 
@@ -215,19 +190,23 @@ def main(argv: list[str] | None = None) -> int:
     logging.set_verbosity_error()
     machine = describe_machine(arguments.threads)
     print(machine)
+    torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if arguments.model == "sdxl-random":
-            sizes = random_sdxl.check(folder / "check")
-            print(", ".join(f"{part} {count / 1e6:,.1f}M" for part, count in sizes.items()))
-            if not torch.cuda.is_available():
-                print("not measured: no GPU")
-                return 0
-        bench = prepare(arguments, folder)
-        sides = take_turns(bench, arguments.turns)
-        figures = report(bench, sides)
-    if arguments.model == "sdxl-random":
-        figures |= report_gpu(bench, sides[OURS], arguments.peak_tflops)
+        bench = make_bench(
+            Path(name),
+            arguments.captions,
+            pipeline_path(),
+            clip_path(),
+            device="cpu",
+            batch_size=arguments.batch_size,
+            changes=[
+                "generation.dtype=float32",
+                f"generation.candidates={arguments.candidates}",
+                f"run.threads={arguments.threads}",
+                *arguments.set,
+            ],
+        )
+        figures = report(bench, take_turns(bench, arguments.turns))
     if arguments.json:
         given = {name: str(value) for name, value in vars(arguments).items()}
         result = {"machine": machine, "arguments": given, **figures}
@@ -235,34 +214,34 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def prepare(arguments: argparse.Namespace, folder: Path) -> Bench:
-    """Captions, models and recipe."""
-    is_tiny = arguments.model == "tiny"
-    count = arguments.captions or (48 if is_tiny else SDXL_CAPTIONS)
+def make_bench(
+    folder: Path,
+    count: int,
+    pipeline: Path,
+    clip: Path,
+    *,
+    device: str,
+    batch_size: int,
+    changes: Sequence[str],
+) -> Bench:
+    """The bench of some captions, models and changes of the recipe `tiny`."""
     captions = held_out_captions(count, CAPTION_SEED)[0]
     file = folder / "captions.jsonl"
     with file.open("w", encoding="utf-8") as stream:
         for id, caption in zip(ids(count), captions, strict=True):
             stream.write(json.dumps({"id": id, "caption": caption}) + "\n")
-    batch_size = arguments.batch_size or (16 if is_tiny else 4)
-    changes = [
-        f"generation.candidates={arguments.candidates}",
-        f"run.threads={arguments.threads}",
+    fixed = [
+        f"generation.model={pipeline}",
+        f"scoring.clip.model={clip}",
+        f"run.device={device}",
         f"run.batch_size={batch_size}",
     ]
-    if is_tiny:
-        pipeline, clip = pipeline_path(), clip_path()
-        changes += TINY
-    else:
-        pipeline, clip = random_sdxl.save(folder / "models", "cuda", torch.float16)
-        changes += [*SDXL, f"generation.model={pipeline}", f"scoring.clip.model={clip}"]
-    recipe = Recipe.load("tiny", captions=[file], overrides=[*changes, *arguments.set])
+    recipe = Recipe.load("tiny", captions=[file], overrides=[*fixed, *changes])
     settings = recipe.generation
     if settings.refiner or settings.adaptive or settings.negative_prompt:
         raise SystemExit("the loops know no refiner, adaptive or negative_prompt")
-    torch.set_num_threads(arguments.threads)
     # Processes that read images cost more than they save where images are small.
-    device, loaders = ("cpu", 0) if is_tiny else ("cuda", 8)
+    loaders = 0 if device == "cpu" else 8
     return Bench(recipe, captions, pipeline, clip, device, loaders, batch_size, folder)
 
 
@@ -330,29 +309,6 @@ def _ratios(theirs: Sequence[Turn], ours: Sequence[Turn]) -> dict[str, list[floa
         middle = statistics.median(values)
         print(f"- {name}: {middle:.2f} ({min(values):.2f} to {max(values):.2f})")
     return ratios
-
-
-def report_gpu(bench: Bench, ours: list[Turn], peak_tflops: float | None) -> dict[str, Any]:
-    """Print the share of time that the GPU waits, and its FLOP utilisation, of our side."""
-    settings, seconds = bench.recipe.generation, sum(turn.times.work_s for turn in ours)
-    generation = [turn.generation_seconds for turn in ours if turn.generation_seconds is not None]
-    figures: dict[str, Any] = {}
-    if len(generation) < len(ours):
-        print("share of time that the GPU waits: not told by the run's events")
-    else:
-        figures["gpu_waits"] = 1 - sum(generation) / seconds
-        print(f"share of time that the GPU waits: {figures['gpu_waits']:.1%}")
-    flops = random_sdxl.step_flops(settings.height, settings.width) * settings.steps
-    images = len(bench.captions) * settings.candidates * len(ours)
-    figures["tflop_per_image"] = flops / 1e12
-    figures["tflops"] = flops * images / seconds / 1e12
-    print(f"denoising: {flops / 1e12:.1f} TFLOP per image, {figures['tflops']:.1f} TFLOP/s")
-    if peak_tflops is None:
-        print("model FLOP utilisation: wants --peak-tflops")
-    else:
-        figures["model_flop_utilisation"] = figures["tflops"] / peak_tflops
-        print(f"model FLOP utilisation: {figures['model_flop_utilisation']:.1%}")
-    return figures
 
 
 def compare(ours: Turn, theirs: Turn) -> dict[str, float]:

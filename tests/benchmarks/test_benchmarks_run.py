@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import re
@@ -17,6 +18,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 #: Parts of others, no commands.
 PARTS = {"hand_written_loop", "loading_clock", "official_loop", "random_sdxl", "stub_models"}
+PARTS |= {"card", "random_transformers"}
 SCRIPTS = {file.stem for file in (ROOT / "benchmarks").glob("*.py")} - PARTS
 
 #: Arguments of a small run; FOLDER has captions.txt. Data-Juicer's side of `curation` is not run:
@@ -28,6 +30,8 @@ SMALL = {
     "engines": "--captions 8 --sizes 2 4 --engines 'in this process' --folder FOLDER",
     "equality": "--limit 2 --threads 1",
     "generation": "--captions 2 --candidates 2 --turns 1 --json FOLDER/figures.json",
+    "gpu": "--device cpu --small --seconds 9999 --batch-sizes 1 --captions 1 --steps 1 "
+    "--json FOLDER/gpu.json",
     "model_hashing": "--mb 2 --folder FOLDER",
     "near_duplicates": "FOLDER/captions.txt --captions 50 --originals 10",
     "privacy": "--missed",
@@ -48,6 +52,9 @@ TELLS = {
     "generation": r"(?s)denoiser alone \| \d.+"
     + r"by hand: .+ winners that differ: 0, selected captions that differ: 0\n"
     + r"authors' loop: .+ winners that differ: 0, selected captions that differ: 0",
+    "gpu": r"(?s)winners that differ: 0.+there is no GPU that could wait.+For the docs.+"
+    + r"\| SDXL \| 1 \| [\d.]+ \|.+\| compiled \| failed: SystemExit: compiled for a GPU only.+"
+    + r"\| SD3 medium \| 4 \| [\d.]+ \|.+\| FLUX.1-dev \| 4 \| [\d.]+ \|",
     "model_hashing": r"known +\d+\.\d{4} s",
     "near_duplicates": r"threshold 1\.00: 0 of 40 captions are dropped",
     "privacy": r"\| name \|",
@@ -127,12 +134,56 @@ def test_the_stages_at_scale_and_a_cluster_simulated_from_them(
     assert re.search(r"\| 10,000 \| \d+\.\d \| \d+\.\d% \| \d+\.\d \|", shown), shown
 
 
-def test_models_of_the_size_of_sdxl(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_models_of_the_size_of_sdxl(tmp_path: Path) -> None:
+    random_sdxl = import_module("random_sdxl")
+    assert random_sdxl.check(tmp_path) == random_sdxl.PARAMETERS
+
+
+def test_without_a_gpu_nothing_is_measured(capfd: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("would measure for minutes: there is a GPU")
-    assert not import_module("generation").main(["--model", "sdxl-random", "--captions", "1"])
-    assert "unet 2,567.5M" in (shown := capfd.readouterr().out)
-    assert "not measured: no GPU" in shown
+    assert not import_module("gpu").main([])
+    assert "not measured: no GPU" in capfd.readouterr().out
+
+
+def test_the_share_of_time_that_a_gpu_waits() -> None:
+    share = import_module("card").waiting_share
+    kernels = [("conv", 10.0, 20.0), ("relu", 15.0, 18.0), ("conv", 30.0, 50.0)]
+    loading = [("Memcpy HtoD", 0.0, 2.0), ("Memset", 3.0, 4.0), ("Memcpy DtoH", 48.0, 60.0)]
+    assert share(kernels + loading) == pytest.approx(10 / 50)  # 20 to 30, of 10 to 60
+    assert share(loading) is None
+    assert share([("conv", 1.0, 2.0)]) == 0
+
+
+def test_a_part_that_would_not_end_in_time_or_fails_is_said_to(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    measured = import_module("gpu").Measurements(seconds=50, file=tmp_path / "figures.json")
+    assert measured.part("short", 40, lambda: {"images": 3}) == {"images": 3}
+    assert measured.part("long", 60, lambda: {"images": 4}) is None
+    assert measured.part("broken", 0, lambda: 1 / 0) is None
+    assert json.loads((tmp_path / "figures.json").read_text("utf-8")) == {
+        "short": {"images": 3},
+        "long": (left := "not measured: 50 s are left, 60 are needed"),
+        "broken": "failed: ZeroDivisionError: division by zero",
+    }
+    assert left in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("card", "peak"),
+    [
+        ("NVIDIA H200", 989.5),
+        ("NVIDIA H100 80GB HBM3", 989.5),
+        ("NVIDIA H100 PCIe", 756.5),
+        ("NVIDIA A100-SXM4-80GB", 312.0),
+        ("NVIDIA L40S", 362.1),
+        ("NVIDIA H20", None),
+        ("CPU", None),
+    ],
+)
+def test_the_peak_of_a_card_is_known_by_its_name(card: str, peak: float | None) -> None:
+    assert import_module("card").peak_tflops(card) == peak
 
 
 def commands() -> list[tuple[str, str, str]]:
