@@ -42,10 +42,11 @@ FAULTS: Final[Mapping[str, Mapping[str, float]]] = {
 #: What each selection changes in ``pipeline.yaml``.
 SELECTIONS: Final[Mapping[str, Sequence[str]]] = {
     "top": (),
+    "quotas": ("selection.method=quotas",),
     "clip": ("scoring.ssim.weight=0.0",),
 }
 #: Arms whose pairs come from a pool: they differ with the generator.
-FROM_POOL = ("real", "c", "best", "top", "right", "wrong", "clip")
+FROM_POOL = ("real", "c", "best", "top", "right", "wrong", "quotas", "clip")
 #: Arms whose pairs come from the web.
 FROM_WEB = ("d", "e", "a")
 ARMS = (*FROM_POOL, *FROM_WEB)
