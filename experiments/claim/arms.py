@@ -4,6 +4,7 @@
 - ``pools/FAULTS/``: the web's captions through the pipeline with `FaultyRenderer`: all candidates
   of the captions that curation kept, their scores and images, and what each method of choosing and
   selecting takes of them;
+- ``large/``: a larger web, and a data set of each pool of it;
 - ``captioned/``: some of the web's pictures, captioned by a small model that was trained on a web
   like it.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,8 +47,10 @@ SELECTIONS: Final[Mapping[str, Sequence[str]]] = {
     "quotas": ("selection.method=quotas",),
     "clip": ("scoring.ssim.weight=0.0",),
 }
+#: Where the larger web and its pools are, and how many captions it has.
+LARGE, LARGE_PAIRS = "large", 22_320
 #: Arms whose pairs come from a pool: they differ with the generator.
-FROM_POOL = ("real", "c", "best", "top", "right", "wrong", "quotas", "clip")
+FROM_POOL = ("real", "c", "best", "top", "right", "wrong", "quotas", "clip", LARGE)
 #: Arms whose pairs come from the web.
 FROM_WEB = ("d", "e", "a")
 ARMS = (*FROM_POOL, *FROM_WEB)
@@ -62,6 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--faults", nargs="+", default=["third"], choices=FAULTS)
     parser.add_argument("--selections", nargs="+", default=SELECTIONS, choices=SELECTIONS)
     parser.add_argument("--no-captioner", action="store_true", help="without arm E")
+    parser.add_argument("--large", action="store_true", help="also arm large")
     return parser
 
 
@@ -75,6 +80,10 @@ def main(argv: list[str] | None = None) -> None:
             once(out, f"{faults}-{name}", select, out, faults, name)
     if not args.no_captioner:
         once(out, "captioned", caption_web, out / "web", out / "captioned")
+    if args.large:
+        once(out, "web-large", make_web, out / LARGE / "web", LARGE_PAIRS)
+        for faults in args.faults:
+            once(out, f"{faults}-large", make_large, out, faults)
 
 
 def once(out: Path, name: str, build: Callable[..., None], *arguments: Any) -> None:
@@ -95,21 +104,19 @@ def _cpu_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def run_pipeline(out: Path, faults: str, *changes: str) -> Path:
-    """The web's captions through the pipeline, up to selection: the run's folder."""
+def run_pipeline(out: Path, faults: str, *changes: str, until: str = "select") -> Path:
+    """The web's captions through the pipeline: the run's folder."""
     synthvlm.register(FaultyRenderer)
-    web, folder = out / "web", out / "pools" / faults / "run"
-    recipe = Recipe.load(
-        str(HERE / "pipeline.yaml"),
-        overrides=[
-            f"sources.0.path={web / 'captions.jsonl'}",
-            f"sources.0.image_root={web / 'images'}",
-            f"selection.top_n={size(out)}",
-            *(f"generation.options.{name}={value}" for name, value in FAULTS[faults].items()),
-            *changes,
-        ],
+    folder = out / "pools" / faults / "run"
+    changes = (
+        f"sources.0.path={out / 'web' / 'captions.jsonl'}",
+        f"sources.0.image_root={out / 'web' / 'images'}",
+        f"selection.top_n={size(out)}",
+        *(f"generation.options.{name}={value}" for name, value in FAULTS[faults].items()),
+        *changes,
     )
-    Pipeline(recipe, str(folder)).run(until="select")
+    recipe = Recipe.load(str(HERE / "pipeline.yaml"), overrides=list(changes))
+    Pipeline(recipe, str(folder)).run(until=until)
     return folder
 
 
@@ -151,6 +158,11 @@ def select(out: Path, faults: str, name: str) -> None:
     (out / "pools" / faults / f"selected-{name}.json").write_text(json.dumps(pairs))
 
 
+def make_large(out: Path, faults: str) -> None:
+    """As many pairs as the other arms have, of four times as many captions."""
+    run_pipeline(out / LARGE, faults, f"selection.top_n={size(out)}", until="export")
+
+
 def data_of(out: Path, faults: str, arm: str, seed: int, to: Path) -> tuple[Path, Path]:
     """Write the LLaVA JSON of an arm; returns it, and its images' folder.
 
@@ -169,6 +181,10 @@ def data_of(out: Path, faults: str, arm: str, seed: int, to: Path) -> tuple[Path
         records = records if arm == "a" else rng.sample(records, size(out))
         to.write_text(json.dumps(records))
         return to, out / "web" / "images"
+    if arm == LARGE:
+        data = out / LARGE / "pools" / faults / "run" / "dataset"
+        shutil.copyfile(data / "llava.json", to)
+        return to, data / "images"
     pool = out / "pools" / faults
     found: dict[str, list[dict[str, Any]]] = json.loads((pool / "candidates.json").read_bytes())
     to.write_text(

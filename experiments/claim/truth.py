@@ -17,12 +17,17 @@ __all__ = ["facts_of"]
 NAMED = ("background", "place", "size", "relation")
 
 
-def facts_of(llava_json: Path, images: Path) -> dict[str, float]:
+def facts_of(llava_json: Path, images: Path, every: int = 1) -> dict[str, float]:
     """Shares of pairs: right in content and looks, in content, and whose caption names what.
 
     A caption with anything besides (an advertisement) is not right.
+
+    Args:
+        llava_json: The pairs.
+        images: Folder of their images.
+        every: Of so many, only the first is looked at.
     """
-    records = json.loads(llava_json.read_bytes())
+    records = json.loads(llava_json.read_bytes())[::every]
     shares = dict.fromkeys(("right", "right in content", *(f"names {name}" for name in NAMED)), 0.0)
     for record in records:
         claim = parse(record["conversations"][1]["value"])
