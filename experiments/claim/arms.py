@@ -45,15 +45,15 @@ FAULTS: Final[Mapping[str, Mapping[str, float]]] = {
 SELECTIONS: Final[Mapping[str, Sequence[str]]] = {
     "top": (),
     "quotas": ("selection.method=quotas",),
+    "coverage": ("selection.method=coverage",),
     "clip": ("scoring.ssim.weight=0.0",),
 }
 #: Where the larger web and its pools are, and how many captions it has.
 LARGE, LARGE_PAIRS = "large", 22_320
-#: Arms whose pairs come from a pool: they differ with the generator.
-FROM_POOL = ("real", "c", "best", "top", "right", "wrong", "quotas", "clip", LARGE)
-#: Arms whose pairs come from the web.
-FROM_WEB = ("d", "e", "a")
-ARMS = (*FROM_POOL, *FROM_WEB)
+#: Arms that differ with the generator's faults, and those that are the same.
+OF_FAULTS = ("c", "best", "top", "right", "wrong", "quotas", "coverage", "clip", LARGE)
+FAULTLESS = ("real", "d", "e", "a")
+ARMS = ("real", *OF_FAULTS, "d", "e", "a")
 #: Pairs of every arm but A: 18 % of the web.
 SHARE = 0.18
 
@@ -168,14 +168,14 @@ def data_of(out: Path, faults: str, arm: str, seed: int, to: Path) -> tuple[Path
 
     Args:
         out: Where the parts are.
-        faults: A key of `FAULTS`.
+        faults: A key of `FAULTS`; "" for `FAULTLESS` arms.
         arm: One of `ARMS`.
         seed: Of what is taken at random: captions (the same ones in arms ``real``, ``c``, ``best``
             and ``wrong``), and web pairs.
         to: The file to write.
     """
     rng = Random(seed)
-    if arm in FROM_WEB:
+    if arm in ("d", "e", "a"):
         source = out / ("captioned" if arm == "e" else "web") / "llava.json"
         records = json.loads(source.read_bytes())
         records = records if arm == "a" else rng.sample(records, size(out))
@@ -185,7 +185,7 @@ def data_of(out: Path, faults: str, arm: str, seed: int, to: Path) -> tuple[Path
         data = out / LARGE / "pools" / faults / "run" / "dataset"
         shutil.copyfile(data / "llava.json", to)
         return to, data / "images"
-    pool = out / "pools" / faults
+    pool = out / "pools" / (faults or next(iter(FAULTS)))
     found: dict[str, list[dict[str, Any]]] = json.loads((pool / "candidates.json").read_bytes())
     to.write_text(
         json.dumps(

@@ -19,7 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from experiments.claim.arms import ARMS, FAULTS, FROM_WEB, data_of
+from experiments.claim.arms import ARMS, FAULTLESS, FAULTS, data_of
 from experiments.claim.captioner import DRAWINGS, Captioner
 from experiments.claim.questions import INSTRUCTIONS, make_questions
 
@@ -78,7 +78,7 @@ def planned(arms: Sequence[str], faults: Sequence[str], seeds: Sequence[int]) ->
     """All runs, a seed at a time."""
     for seed in seeds:
         for arm in arms:
-            for kind in [""] if arm in FROM_WEB else faults:
+            for kind in [""] if arm in FAULTLESS else faults:
                 yield Run(kind, arm, seed)
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from experiments.claim.arms import ARMS, FAULTS, FROM_WEB, data_of
+from experiments.claim.arms import ARMS, FAULTLESS, FAULTS, data_of
 from experiments.claim.truth import facts_of
 from synthvlm.estimates import Estimate, mean_interval
 
@@ -192,7 +192,7 @@ def data_table(out: Path, faults: str, rows: Rows) -> str:
     lines = []
     with tempfile.TemporaryDirectory() as scratch:
         for arm in rows:
-            kind = "" if arm in FROM_WEB else faults
+            kind = "" if arm in FAULTLESS else faults
             data = data_of(out, kind, arm, 0, Path(scratch) / "pairs.json")
             facts = facts_of(*data, every=4)
             lines.append([NAMES[arm], *(f"{100 * share:.1f}" for share in facts.values())])

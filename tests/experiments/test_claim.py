@@ -119,11 +119,11 @@ def records_of(out: Path, arm: str, seed: int, to: Path) -> list[dict[str, Any]]
 
 
 def test_arms_take_of_the_pool_what_they_say(pool: Path, tmp_path: Path) -> None:
-    from experiments.claim.arms import FROM_POOL, LARGE
+    from experiments.claim.arms import LARGE, OF_FAULTS
 
     candidates = json.loads((pool / "pools" / "third" / "candidates.json").read_bytes())
     taken: dict[str, dict[str, str]] = {}
-    for arm in set(FROM_POOL) - {LARGE}:
+    for arm in {"real", *OF_FAULTS} - {LARGE}:
         rows = [record["id"].rpartition("-") for record in records_of(pool, arm, 0, tmp_path)]
         taken[arm] = {id: index for id, _, index in rows}
         assert len(taken[arm]) == 7  # 18 % of 40
@@ -198,11 +198,11 @@ def test_the_commands_in_small(questions: Path, pool: Path, tmp_path: Path) -> N
 
 
 def test_every_arm_has_every_seed_once() -> None:
-    from experiments.claim.arms import ARMS, FROM_WEB
+    from experiments.claim.arms import ARMS, FAULTLESS
     from experiments.claim.run import planned
 
     runs = [run.name for run in planned(ARMS, ("third", "sdxl"), [0, 1, 2])]
-    assert len(set(runs)) == len(runs) == 3 * (2 * len(ARMS) - len(FROM_WEB))
+    assert len(set(runs)) == len(runs) == 3 * (2 * len(ARMS) - len(FAULTLESS))
 
 
 def result(arm: str, seed: int, right: int) -> dict[str, Any]:
