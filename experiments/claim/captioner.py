@@ -27,8 +27,9 @@ from synthvlm.tiny.captions import (
     sample_scene,
 )
 from synthvlm.tiny.world import Scene, render
+from synthvlm.tiny.wrong_captions import edits
 
-__all__ = ["DRAWINGS", "Captioner", "caption_web", "held_out", "train_captioner"]
+__all__ = ["DRAWINGS", "EDITED", "Captioner", "caption_web", "held_out", "train_captioner"]
 
 HERE = Path(__file__).parent
 #: Noisy pairs that the captioner is trained on.
@@ -37,6 +38,10 @@ NOISY_PAIRS = 5_580
 CAPTIONED = 2_000
 #: Held-out drawings that models are measured on.
 DRAWINGS = 600
+#: Those of them whose captions are edited, and the edits: the faults of the generator.
+EDITED = 300
+TOLD_APART = ("relation", "swapped colours", "count", "colour", "shape", "place")
+_BATCH = 200
 
 
 def held_out(count: int, seed: int = 77) -> list[tuple[Claim, Scene]]:
@@ -60,15 +65,15 @@ class Captioner:
         self._llava: Any = LlavaForConditionalGeneration.from_pretrained(model).eval()
         self._processor: Any = AutoProcessor.from_pretrained(model, backend="pil")
 
-    def captions(self, images: Sequence[np.ndarray], batch_size: int = 200) -> list[str]:
+    def captions(self, images: Sequence[np.ndarray]) -> list[str]:
         """Caption images: arrays (height, width, 3), 0 .. 255."""
         import torch
 
         tokenizer = self._processor.tokenizer
         (newline,) = tokenizer.encode("\n", add_special_tokens=False)
         texts: list[str] = []
-        for start in range(0, len(images), batch_size):
-            part = [Image.fromarray(image) for image in images[start : start + batch_size]]
+        for start in range(0, len(images), _BATCH):
+            part = [Image.fromarray(image) for image in images[start : start + _BATCH]]
             asked = ["<image>"] * len(part)
             inputs = self._processor(images=part, text=asked, return_tensors="pt")
             with torch.inference_mode():
@@ -90,31 +95,63 @@ class Captioner:
         pairs = zip(claims, scenes, strict=True)
         return sum(claim is not None and holds(claim, scene) for claim, scene in pairs) / count
 
-    def loss(self, count: int, batch_size: int = 200) -> float:
-        """Mean loss of a token of true captions of held-out drawings, nats."""
+    def losses(self, scenes: Sequence[Scene], texts: Sequence[str]) -> list[tuple[float, int]]:
+        """How unlikely captions of drawings are: loss (sum, nats) and tokens of each."""
+        found: list[tuple[float, int]] = []
+        for start in range(0, len(texts), _BATCH):
+            rows = slice(start, start + _BATCH)
+            found += self._losses(scenes[rows], texts[rows])
+        return found
+
+    def _losses(self, scenes: Sequence[Scene], texts: Sequence[str]) -> list[tuple[float, int]]:
         import torch
 
+        self._processor.tokenizer.padding_side = "right"
+        inputs = self._processor(
+            images=[Image.fromarray(image) for image in render(scenes)],
+            text=[f"<image>{text}\n" for text in texts],
+            padding=True,
+            return_tensors="pt",
+        )
+        ids = inputs["input_ids"]
+        shown = int((ids[0] == self._llava.config.image_token_id).nonzero()[-1]) + 1
+        said = inputs["attention_mask"][:, shown:]
+        with torch.inference_mode():
+            logits = self._llava(**inputs).logits[:, shown - 1 : -1].float()
+        losses = torch.nn.functional.cross_entropy(
+            logits.transpose(1, 2), ids[:, shown:], reduction="none"
+        )
+        sums, counts = (losses * said).sum(1).tolist(), said.sum(1).tolist()
+        return list(zip(sums, counts, strict=True))
+
+    def loss(self, count: int) -> float:
+        """Mean loss of a token of true captions of held-out drawings, nats."""
         pairs, rng = held_out(count), Random(78)
-        texts = [f"<image>{phrase(claim, rng)}\n" for claim, _ in pairs]
-        images = [Image.fromarray(image) for image in render([scene for _, scene in pairs])]
-        tokenizer, total, tokens = self._processor.tokenizer, 0.0, 0
-        tokenizer.padding_side = "right"
-        for start in range(0, count, batch_size):
-            rows = slice(start, start + batch_size)
-            inputs = self._processor(
-                images=images[rows], text=texts[rows], padding=True, return_tensors="pt"
-            )
-            ids = inputs["input_ids"]
-            shown = int((ids[0] == self._llava.config.image_token_id).nonzero()[-1]) + 1
-            said = inputs["attention_mask"][:, shown:].bool()
-            with torch.inference_mode():
-                logits = self._llava(**inputs).logits[:, shown - 1 : -1]
-            losses = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1).float(), ids[:, shown:].flatten(), reduction="none"
-            )
-            total += float(losses[said.flatten()].sum())
-            tokens += int(said.sum())
-        return total / tokens
+        texts = [phrase(claim, rng) for claim, _ in pairs]
+        found = self.losses([scene for _, scene in pairs], texts)
+        return sum(loss for loss, _ in found) / sum(tokens for _, tokens in found)
+
+    def told_apart(self, count: int) -> dict[str, list[int]]:
+        """For each kind of edit: how often the true caption is likelier, and of how many.
+
+        The captions of a held-out drawing are worded alike but for the edit.
+        """
+        rng = Random(79)
+        kinds, scenes, texts = [], [], []
+        for number, (claim, scene) in enumerate(held_out(count)):
+            true = phrase(claim, Random(number))
+            for kind, edit in edits(claim, rng).items():
+                if kind in TOLD_APART:
+                    kinds.append(kind)
+                    scenes += [scene, scene]
+                    texts += [true, phrase(edit, Random(number))]
+        found = [loss for loss, _ in self.losses(scenes, texts)]
+        groups: dict[str, list[int]] = {}
+        for kind, right, wrong in zip(kinds, found[::2], found[1::2], strict=True):
+            group = groups.setdefault(kind, [0, 0])
+            group[0] += right < wrong
+            group[1] += 1
+        return groups
 
 
 def train_captioner(folder: Path, pairs: int = NOISY_PAIRS) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.claim.arms import ARMS, FAULTLESS, FAULTS, data_of
-from experiments.claim.captioner import DRAWINGS, Captioner
+from experiments.claim.captioner import DRAWINGS, EDITED, Captioner
 from experiments.claim.questions import INSTRUCTIONS, make_questions
 
 HERE = Path(__file__).parent
@@ -83,7 +83,11 @@ def planned(arms: Sequence[str], faults: Sequence[str], seeds: Sequence[int]) ->
 
 
 def carry_out(
-    out: Path, run: Run, instructions: int = INSTRUCTIONS, drawings: int = DRAWINGS
+    out: Path,
+    run: Run,
+    instructions: int = INSTRUCTIONS,
+    drawings: int = DRAWINGS,
+    edited: int = EDITED,
 ) -> None:
     """Both stages and the tests of a run."""
     import torch
@@ -108,6 +112,7 @@ def carry_out(
         times.append(clock())
         captioner = Captioner(stage1.model)
         captions, loss = captioner.right_share(drawings), captioner.loss(drawings)
+        told_apart = captioner.told_apart(edited)
         times.append(clock())
         questions = out / "questions"
         asked = json.loads((questions / "instructions.json").read_bytes())[:instructions]
@@ -126,6 +131,7 @@ def carry_out(
         "steps": stage1.steps,
         "captions": captions,
         "loss": loss,
+        "told_apart": told_apart,
         "questions": groups,
         "cpu_s": {p: b - a for p, a, b in zip(parts, times, times[1:], strict=False)},
     }

@@ -3,8 +3,8 @@
 The analysis, fixed before any arm was compared:
 
 - Measures: relation questions right, captions right on 600 held-out drawings, loss of a token of
-  true captions of the same drawings (lower is better), questions of all topics of the world (mean
-  of the topics' shares).
+  true captions of the same drawings (lower is better), true captions told apart from edited ones
+  (mean over the kinds of edits), questions of all topics of the world (mean of the topics' shares).
 - First: is ``real`` - C above 0 in them? If not, nothing can be seen.
 - Main comparison: best method - C, paired by seed, with its 95 % interval over seeds (Student's
   t). The best method is the one of `METHODS` with the lowest loss at seed `PILOT`, which is in no
@@ -52,9 +52,13 @@ Rows = Mapping[str, Mapping[int, dict[str, Any]]]
 Measure = Callable[[dict[str, Any]], float]
 
 
-def _share(row: dict[str, Any], topic: str) -> float:
-    right, asked = row["questions"][topic]
+def _share(row: dict[str, Any], group: str, test: str = "questions") -> float:
+    right, asked = row[test][group]
     return float(right / asked)
+
+
+def _mean(row: dict[str, Any], test: str) -> float:
+    return sum(_share(row, group, test) for group in row[test]) / len(row[test])
 
 
 #: Each measure of a run, its factor in tables, and its name there.
@@ -62,10 +66,8 @@ MEASURES: Final[Mapping[str, tuple[Measure, float]]] = {
     "relation, %": (lambda row: _share(row, "relation"), 100),
     "captions right, %": (lambda row: float(row["captions"]), 100),
     "loss, x1000": (lambda row: float(row["loss"]), 1000),
-    "world, %": (
-        lambda row: sum(_share(row, topic) for topic in row["questions"]) / len(row["questions"]),
-        100,
-    ),
+    "told apart, %": (lambda row: _mean(row, "told_apart"), 100),
+    "world, %": (lambda row: _mean(row, "questions"), 100),
 }
 
 
@@ -117,7 +119,8 @@ def sections(out: Path, faults: str, rows: Rows) -> list[str]:
         *parts,
         score_table(of_seeds),
         difference_table(of_seeds),
-        topic_table(of_seeds),
+        group_table(of_seeds, "told_apart"),
+        group_table(of_seeds, "questions"),
         data_table(out, faults, of_seeds),
     ]
 
@@ -170,21 +173,22 @@ def difference_table(rows: Rows) -> str:
     return table(["difference", "seeds", *MEASURES], lines)
 
 
-def topic_table(rows: Rows) -> str:
-    """Every arm's questions by topic."""
-    topics = list(next(iter(rows["c"].values()))["questions"])
+def group_table(rows: Rows, test: str) -> str:
+    """A test by its groups."""
+    groups = list(next(iter(rows["c"].values()))[test])
     lines = [
         [
             NAMES[arm],
             *(
-                told(mean_interval([_share(row, topic) for row in runs.values()]), 100)
-                for topic in topics
+                told(mean_interval([_share(row, group, test) for row in runs.values()]), 100)
+                for group in groups
             ),
         ]
         for arm, runs in rows.items()
         if runs
     ]
-    return table(["arm", *(f"{topic}, %" for topic in topics)], lines)
+    title = {"questions": "questions", "told_apart": "captions told apart"}[test]
+    return table([title, *(f"{group}, %" for group in groups)], lines)
 
 
 def data_table(out: Path, faults: str, rows: Rows) -> str:

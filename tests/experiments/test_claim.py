@@ -187,11 +187,13 @@ def test_the_commands_in_small(questions: Path, pool: Path, tmp_path: Path) -> N
         (few / file.name).write_text(json.dumps(json.loads(file.read_bytes())[::100]))
     # What `run` does in a process of its own for each run.
     threads = torch.get_num_threads()
-    carry_out(pool, Run("third", "c", 0), instructions=4, drawings=8)
+    carry_out(pool, Run("third", "c", 0), instructions=4, drawings=8, edited=8)
     torch.set_num_threads(threads)
     result = json.loads((pool / "results" / "third-c-0.json").read_bytes())
     assert (result["pairs"], result["steps"]) == (7, 3)  # the last step has one pair
     assert 0 < result["loss"] < 20
+    assert all(right <= asked for right, asked in result["told_apart"].values())
+    assert result["told_apart"]["colour"][1] == 8  # every caption names one
     summary.main(["--out", str(pool), "--to", str(tmp_path / "results.md")])
     rows = (tmp_path / "results.md").read_text("utf-8").splitlines()
     assert any(row.startswith("| C: random captions, candidate 0 | 7 | 1 |") for row in rows)
@@ -210,6 +212,7 @@ def result(arm: str, seed: int, right: int) -> dict[str, Any]:
     return {
         "faults": "third", "arm": arm, "seed": seed, "pairs": 1004, "captions": right / 20,
         "loss": 1.0 - right / 100, "questions": {"relation": [right, 10], "place": [0, 10]},
+        "told_apart": {"count": [right, 20], "place": [20, 20]},
     }  # fmt: skip
 
 
@@ -223,7 +226,7 @@ def test_tables_hold_means_and_paired_differences() -> None:
     }
     # Student's t of 60, 70, 80: 4.3027 * 10 / sqrt(3) = 24.8.
     assert (
-        "| B: top by score | 1,004 | 3 | 70.0 ± 24.8 | 35.0 ± 12.4 | 930.0 ± 24.8 | 35.0 ± 12.4 |"
+        "| B: top by score | 1,004 | 3 | 70.0 ± 24.8 | 35.0 ± 12.4 | 930.0 ± 24.8 | 67.5 ± 6.2 | 35.0 ± 12.4 |"
     ) in score_table(rows)
     differences = difference_table(rows)
     assert "| B: top by score - C | 3 | +20.0 ± 0.0 | +10.0 ± 0.0 | -20.0 ± 0.0 |" in differences
