@@ -37,8 +37,8 @@ from synthvlm.tiny.world import render
 HERE = Path(__file__).parent
 #: How a generator errs: of how many candidates depends on the captions; see the README.
 FAULTS: Final[Mapping[str, Mapping[str, float]]] = {
-    "third": {"systematic": 0.4},
     "sdxl": {"systematic": 1.0},
+    "third": {"systematic": 0.4},
     "random": {"random": 0.4},
 }
 #: What each selection changes in ``pipeline.yaml``.
@@ -63,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(".claim"))
     parser.add_argument("--pairs", type=int, default=PAIRS)
-    parser.add_argument("--faults", nargs="+", default=["third"], choices=FAULTS)
+    parser.add_argument("--faults", nargs="+", default=["sdxl"], choices=FAULTS)
     parser.add_argument("--selections", nargs="+", default=SELECTIONS, choices=SELECTIONS)
     parser.add_argument("--no-captioner", action="store_true", help="without arm E")
     parser.add_argument("--large", action="store_true", help="also arm large")

@@ -29,7 +29,7 @@ from synthvlm.tiny.captions import (
 from synthvlm.tiny.world import Scene, render
 from synthvlm.tiny.wrong_captions import edits
 
-__all__ = ["DRAWINGS", "EDITED", "Captioner", "caption_web", "held_out", "train_captioner"]
+__all__ = ["DRAWINGS", "Captioner", "caption_web", "held_out", "train_captioner"]
 
 HERE = Path(__file__).parent
 #: Noisy pairs that the captioner is trained on.
@@ -38,8 +38,7 @@ NOISY_PAIRS = 5_580
 CAPTIONED = 2_000
 #: Held-out drawings that models are measured on.
 DRAWINGS = 600
-#: Those of them whose captions are edited, and the edits: the faults of the generator.
-EDITED = 300
+#: Edits of captions: the faults of the generator.
 TOLD_APART = ("relation", "swapped colours", "count", "colour", "shape", "place")
 _BATCH = 200
 
@@ -124,34 +123,29 @@ class Captioner:
         sums, counts = (losses * said).sum(1).tolist(), said.sum(1).tolist()
         return list(zip(sums, counts, strict=True))
 
-    def loss(self, count: int) -> float:
-        """Mean loss of a token of true captions of held-out drawings, nats."""
-        pairs, rng = held_out(count), Random(78)
-        texts = [phrase(claim, rng) for claim, _ in pairs]
-        found = self.losses([scene for _, scene in pairs], texts)
-        return sum(loss for loss, _ in found) / sum(tokens for _, tokens in found)
+    def told_apart(self, count: int) -> tuple[float, dict[str, list[int]]]:
+        """Hold true captions of held-out drawings against ones worded alike, but for an edit.
 
-    def told_apart(self, count: int) -> dict[str, list[int]]:
-        """For each kind of edit: how often the true caption is likelier, and of how many.
-
-        The captions of a held-out drawing are worded alike but for the edit.
+        Returns:
+            The mean loss of a token of the true captions, nats; and for each kind of edit, how
+            often the true caption is the likelier one, and of how many.
         """
-        rng = Random(79)
-        kinds, scenes, texts = [], [], []
-        for number, (claim, scene) in enumerate(held_out(count)):
-            true = phrase(claim, Random(number))
-            for kind, edit in edits(claim, rng).items():
-                if kind in TOLD_APART:
-                    kinds.append(kind)
-                    scenes += [scene, scene]
-                    texts += [true, phrase(edit, Random(number))]
-        found = [loss for loss, _ in self.losses(scenes, texts)]
-        groups: dict[str, list[int]] = {}
-        for kind, right, wrong in zip(kinds, found[::2], found[1::2], strict=True):
-            group = groups.setdefault(kind, [0, 0])
-            group[0] += right < wrong
-            group[1] += 1
-        return groups
+        rng, pairs = Random(78), held_out(count)
+        scenes = [scene for _, scene in pairs]
+        texts = [phrase(claim, Random(number)) for number, (claim, _) in enumerate(pairs)]
+        asked = [
+            (number, kind, phrase(edit, Random(number)))
+            for number, (claim, _) in enumerate(pairs)
+            for kind, edit in edits(claim, rng).items()
+            if kind in TOLD_APART
+        ]
+        true = self.losses(scenes, texts)
+        edited = self.losses([scenes[n] for n, _, _ in asked], [text for _, _, text in asked])
+        groups = {kind: [0, 0] for kind in TOLD_APART}
+        for (number, kind, _), (loss, _) in zip(asked, edited, strict=True):
+            groups[kind][0] += true[number][0] < loss
+            groups[kind][1] += 1
+        return sum(loss for loss, _ in true) / sum(tokens for _, tokens in true), groups
 
 
 def train_captioner(folder: Path, pairs: int = NOISY_PAIRS) -> str:

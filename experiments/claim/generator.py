@@ -23,7 +23,6 @@ import torch
 from synthvlm.components.settings import Settings
 from synthvlm.generators import GeneratedImages, Generator
 from synthvlm.tiny.captions import (
-    INVERSE,
     RELATIONS,
     Claim,
     Relation,
@@ -49,8 +48,8 @@ RATES: Final[dict[Fault, float]] = {
 }
 
 # What is taken for what by systematic faults: the same in all pictures. Other systematic faults:
-# the second thing is missing; two things have swapped colours; a relation is turned round; two
-# are three, and three two.
+# the second thing is missing; two things have swapped colours; two are three, and three two.
+# (Relations turned round would cancel swapped colours: what is red would be on its side again.)
 _COLOUR_TAKEN_FOR: Final = {
     "red": "brown",
     "brown": "red",
@@ -67,6 +66,12 @@ _SHAPE_TAKEN_FOR: Final[dict[Shape, Shape]] = {
     "rectangle": "cross",
     "cross": "triangle",
     "triangle": "rectangle",
+}
+_RELATION_TAKEN_FOR: Final[dict[Relation, Relation]] = {
+    "left": "below",
+    "below": "right",
+    "right": "above",
+    "above": "left",
 }
 _PLACE_TAKEN_FOR: Final = dict(zip(PLACES, (*PLACES[1:], PLACES[0]), strict=True))
 
@@ -138,8 +143,8 @@ def faulty(claim: Claim, rng: Random, systematic: float, random: float) -> Claim
         if claim.relation is not None and (turned := happens("relation")):
             others = [side for side in RELATIONS if side != claim.relation]
             other: Relation = rng.choice(others)
-            other = INVERSE[claim.relation] if turned == "systematic" else other
-            claim = replace(claim, relation=other)
+            taken = _RELATION_TAKEN_FOR[claim.relation] if turned == "systematic" else other
+            claim = replace(claim, relation=taken)
         return claim
     (shape,), (colour,) = claim.shapes, claim.colours
     if wrong := happens("colour"):

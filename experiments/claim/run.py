@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.claim.arms import ARMS, FAULTLESS, FAULTS, data_of
-from experiments.claim.captioner import DRAWINGS, EDITED, Captioner
+from experiments.claim.captioner import DRAWINGS, Captioner
 from experiments.claim.questions import INSTRUCTIONS, make_questions
 
 HERE = Path(__file__).parent
@@ -52,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(".claim"))
     parser.add_argument("--seeds", nargs="+", type=int, default=range(5))
-    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=["third"])
+    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=["sdxl"])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     return parser
@@ -87,7 +87,6 @@ def carry_out(
     run: Run,
     instructions: int = INSTRUCTIONS,
     drawings: int = DRAWINGS,
-    edited: int = EDITED,
 ) -> None:
     """Both stages and the tests of a run."""
     import torch
@@ -111,8 +110,8 @@ def carry_out(
         stage1 = trained("pretrain.yaml", folder / "1", data)
         times.append(clock())
         captioner = Captioner(stage1.model)
-        captions, loss = captioner.right_share(drawings), captioner.loss(drawings)
-        told_apart = captioner.told_apart(edited)
+        captions = captioner.right_share(drawings)
+        loss, told_apart = captioner.told_apart(drawings)
         times.append(clock())
         questions = out / "questions"
         asked = json.loads((questions / "instructions.json").read_bytes())[:instructions]
