@@ -189,7 +189,7 @@ def test_the_commands_in_small(questions: Path, pool: Path, tmp_path: Path) -> N
     threads = torch.get_num_threads()
     carry_out(pool, Run("sdxl", "c", 0), instructions=4, drawings=8)
     torch.set_num_threads(threads)
-    result = json.loads((pool / "results" / "third-c-0.json").read_bytes())
+    result = json.loads((pool / "results" / "sdxl-c-0.json").read_bytes())
     assert (result["pairs"], result["steps"]) == (7, 3)  # the last step has one pair
     assert 0 < result["loss"] < 20
     assert all(right <= asked for right, asked in result["told_apart"].values())
@@ -203,7 +203,7 @@ def test_every_arm_has_every_seed_once() -> None:
     from experiments.claim.arms import ARMS, FAULTLESS
     from experiments.claim.run import planned
 
-    runs = [run.name for run in planned(ARMS, ("sdxl", "sdxl"), [0, 1, 2])]
+    runs = [run.name for run in planned(ARMS, ("third", "sdxl"), [0, 1, 2])]
     assert len(set(runs)) == len(runs) == 3 * (2 * len(ARMS) - len(FAULTLESS))
 
 
