@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PLAIN_CAPTION",
+    "PLAIN_QUESTIONS",
     "WITH_IMAGE",
     "Candidate",
     "Caption",
@@ -31,6 +32,7 @@ __all__ = [
     "model_measure_schema",
     "pair_schema",
     "preview_schema",
+    "remark_column",
     "score_column",
     "scorer_of",
     "selection_schema",
@@ -42,11 +44,12 @@ __all__ = [
 
 #: Statuses of candidates that have an image, and may win by another recipe.
 WITH_IMAGE = ("ok", "rejected", "outranked")
-#: The end of the names of columns of scores.
-_SCORE = "_score"
+_SCORE, _REMARKS = "_score", "_remarks"  # the ends of names of columns
 #: What every generator can make an image of, every scorer score and every rule measure. Where it
 #: fails too, the model is to blame and not the captions.
 PLAIN_CAPTION = "A red apple lies on a wooden table."
+#: Questions about it.
+PLAIN_QUESTIONS = ("Is there an apple?", "Is the apple red?", "Is there a wooden table?")
 #: About so many bytes ``take_rows`` puts into one chunk; a column of text holds below 2 GiB.
 _BYTES_OF_A_CHUNK = 2**28
 
@@ -89,6 +92,7 @@ class Candidate:
             count.
         fingerprint: What the image and its scores depend on.
         scores: The value of each scorer that has seen it, by name; empty where there is no image.
+        remarks: What scorers have to say besides, by their names; those that have something.
         score: The weighted sum; None unless ok.
         truncated: Whether the scorer's text tower cut the caption off.
         reproducible: Whether the seed determines the image.
@@ -103,6 +107,7 @@ class Candidate:
     status: str
     fingerprint: str
     scores: Mapping[str, float] = field(default_factory=dict)
+    remarks: Mapping[str, str] = field(default_factory=dict)
     score: float | None = None
     truncated: bool = False
     prompt_truncated: bool = False
@@ -119,11 +124,13 @@ class Candidate:
             for name, value in row.items()
             if value is not None and (scorer := scorer_of(name)) is not None
         }
-        return cls(**known, scores=scores)
+        texts = ((name, text) for name, text in row.items() if name.endswith(_REMARKS) and text)
+        remarks = {name.removesuffix(_REMARKS): text for name, text in texts}
+        return cls(**known, scores=scores, remarks=remarks)
 
 
-#: The columns of ``candidates/`` besides the scores.
-_CANDIDATE_COLUMNS = tuple(f.name for f in fields(Candidate) if f.name != "scores")
+#: The columns of ``candidates/`` besides the scores and remarks.
+_CANDIDATE_COLUMNS = tuple(f.name for f in fields(Candidate) if f.name not in ("scores", "remarks"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +220,12 @@ def caption_schema(rules: Sequence[str] = ()) -> pa.Schema:
     return schema
 
 
-def candidate_schema(scorers: Sequence[str]) -> pa.Schema:
+def candidate_schema(scorers: Sequence[str], with_remarks: Sequence[str] = ()) -> pa.Schema:
     """Schema of ``candidates/``: one row per candidate, the losers too. No pixels.
 
     Args:
         scorers: Names of the scorers; each has a column.
+        with_remarks: Those of them that have remarks, for which there is one more.
     """
     import pyarrow as pa
 
@@ -229,6 +237,7 @@ def candidate_schema(scorers: Sequence[str]) -> pa.Schema:
             ("status", pa.string()),
             ("fingerprint", pa.string()),
             *((score_column(name), pa.float64()) for name in scorers),
+            *((remark_column(name), pa.string()) for name in with_remarks),
             ("score", pa.float64()),
             ("truncated", pa.bool_()),
             ("prompt_truncated", pa.bool_()),
@@ -291,12 +300,19 @@ def score_column(scorer: str) -> str:
     return f"{scorer}{_SCORE}"
 
 
+def remark_column(scorer: str) -> str:
+    """The column of a scorer's remarks, in tables of candidates."""
+    return f"{scorer}{_REMARKS}"
+
+
 def scorer_of(column: str) -> str | None:
     """The scorer of a column of scores; None of another column."""
     return column.removesuffix(_SCORE) if column.endswith(_SCORE) else None
 
 
-def candidate_table(candidates: Sequence[Candidate], scorers: Sequence[str]) -> pa.Table:
+def candidate_table(
+    candidates: Sequence[Candidate], scorers: Sequence[str], with_remarks: Sequence[str] = ()
+) -> pa.Table:
     """Candidates as a table of ``candidate_schema``."""
     import pyarrow as pa
 
@@ -305,7 +321,9 @@ def candidate_table(candidates: Sequence[Candidate], scorers: Sequence[str]) -> 
     }
     for name in scorers:
         columns[score_column(name)] = [candidate.scores.get(name) for candidate in candidates]
-    return pa.Table.from_pydict(columns, candidate_schema(scorers))
+    for name in with_remarks:
+        columns[remark_column(name)] = [candidate.remarks.get(name) for candidate in candidates]
+    return pa.Table.from_pydict(columns, candidate_schema(scorers, with_remarks))
 
 
 def table_of(records: Sequence[object], schema: pa.Schema) -> pa.Table:

@@ -10,7 +10,6 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from synthvlm.run_folder.folder import Marker
     from synthvlm.run_folder.storage import Clock
     from synthvlm.stages.generation.models import Models
+    from synthvlm.stages.generation.prompts import TakenCaptions
     from synthvlm.stages.summary import StageSummary
 
 __all__ = ["STAGES", "Pipeline", "open_run", "resumed_recipe"]
@@ -162,27 +162,31 @@ class Pipeline:
         from synthvlm.stages.generation.generate import generate
         from synthvlm.stages.generation.models import Models
         from synthvlm.stages.generation.target import generate_to_target
+        from synthvlm.stages.questions import write_questions
         from synthvlm.stages.select import select
 
         run, progress = self.folder, self._progress
         self._fix_dtype()
         self._write_recipe()
-        generate_taken = partial(
-            generate,
-            run,
-            self.recipe,
-            self._engine,
-            captions,
-            progress,
-            self._load_models or Models.load,
-            replace_images=replace_images,
-        )
+
+        def generate_taken(taken: TakenCaptions | None = None) -> StageSummary:
+            # For scorers that ask questions about captions, where there are any.
+            write_questions(run, self.recipe, captions, progress, taken)
+            return generate(
+                run,
+                self.recipe,
+                self._engine,
+                captions,
+                progress,
+                self._load_models or Models.load,
+                replace_images=replace_images,
+                taken=taken,
+            )
+
         if self.recipe.target is None:
             summary = generate_taken()
         else:
-            summary = generate_to_target(
-                run, self.recipe, captions, lambda taken: generate_taken(taken=taken), progress
-            )
+            summary = generate_to_target(run, self.recipe, captions, generate_taken, progress)
         summaries.append(self._finished(summary))
         if until == "generate":
             return

@@ -13,6 +13,7 @@ import pytest
 from every_setting import nested_settings
 
 from fake_models import FakeClip, FakeGenerator, FakeSsim, run_with
+from fakes.endpoint import FakeEndpoint
 from synthvlm import Pipeline, Recipe
 from synthvlm.captions.rules import METHOD_RULES, RULES
 from synthvlm.captions.rules.base import ModelRule, RuleSettings, TextRule
@@ -235,14 +236,17 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name: {"min": -1.0, "max": 1e9, **_needed_by_text_rule(name, captions)}
         for name in TEXT_RULES
     }
-    recipe = _recipe(
-        captions,
-        curation={"rules": rules},
-        generation={"candidates": 2},
-        scoring={name: OF_NO_MODEL.get(name, {}) for name in SCORERS.names()},
-    )
     scorers = {name: FakeClip() if name == "clip" else FakeSsim() for name in SCORERS.names()}
-    run_with(recipe, folder / "run", lambda recipe: Models(FakeGenerator(), scorers))
+    with FakeEndpoint("Is there a kite?") as server:
+        writer = {"model": "fake", "endpoint": {"url": server.base_url}}
+        own = {**OF_NO_MODEL, "questions": {"model": "org/model", "writer": writer}}
+        recipe = _recipe(
+            captions,
+            curation={"rules": rules},
+            generation={"candidates": 2},
+            scoring={name: own.get(name, {}) for name in SCORERS.names()},
+        )
+        run_with(recipe, folder / "run", lambda recipe: Models(FakeGenerator(), scorers))
     return folder / "run"
 
 

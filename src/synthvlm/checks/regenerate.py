@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from synthvlm.data import WITH_IMAGE, Candidate, file_stem, score_column
 from synthvlm.errors import RunFolderError, SynthVLMError
 from synthvlm.pipeline import open_run
 from synthvlm.progress.display import Progress, SilentProgress
+from synthvlm.scorers import SCORERS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +76,7 @@ def regenerate(
     with closing(batch_generator):
         # An image depends on its seed alone, not on the others in its batch.
         for row in rows:
-            request = GenerationRequest(id, row.index, stored.text, row.seed)
+            request = GenerationRequest(id, row.index, stored.text, row.seed, stored.questions())
             image = batch_generator.generate([request]).result()[0]
             if image.pixels is not None and row.scores.keys() - recipe.first_scorers.keys():
                 image = batch_generator.score_finalists([image]).result()[0]
@@ -110,6 +111,14 @@ class _StoredCaption:
         name = self.marker.file(folder)
         if name is not None:
             yield from self.run.iter_rows(name, "caption_id", {self.id})
+
+    def questions(self) -> Mapping[str, Sequence[str]]:
+        """The questions about the caption, by the names of the scorers that ask any."""
+        from synthvlm.stages.generation.requests import Prompt
+        from synthvlm.stages.questions import with_questions
+
+        prompt = Prompt(self.id, self.text, self.fingerprint)
+        return with_questions(self.run, self.recipe, self.shard, [prompt])[0].questions
 
     def encoding(self) -> ImageSettings:
         """How winners of the shard are encoded."""
@@ -220,6 +229,8 @@ def _notes(stored: _StoredCaption, row: Candidate, image: ScoredImage) -> Iterat
         yield f"it was rejected: {row.problem}"
     if row.status == "surplus":
         yield "it does not count, because its caption was done before"
+    for name, remark in image.remarks.items():
+        yield f"{SCORERS.label(name)}, not fulfilled: {'; '.join(remark.splitlines())}"
 
 
 def _scores(

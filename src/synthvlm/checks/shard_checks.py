@@ -1,4 +1,4 @@
-"""What the committed shards of each stage must satisfy.
+"""What the committed shards of calibration, generation and selection must satisfy.
 
 A shard's files must be those that were written: size, checksum, columns. Beyond that, rows must
 refer to rows that exist (captions, candidates, images), and the facts in markers, which have no
@@ -21,22 +21,12 @@ from synthvlm.checks.snapshot import Flaw, parquet
 from synthvlm.data import (
     candidate_schema,
     caption_schema,
-    measure_schema,
-    model_measure_schema,
     pair_schema,
     preview_schema,
     selection_schema,
-    written_schema,
 )
-from synthvlm.run_folder.marker import Marker, rule_of_stage
-from synthvlm.stages.curation.rules import model_rules_on
+from synthvlm.run_folder.marker import Marker
 from synthvlm.stages.data_set_fingerprints import selection_fingerprint
-from synthvlm.stages.fingerprints import (
-    model_measure_fingerprint,
-    model_rule_fingerprint,
-    sources_fingerprint,
-    verdicts_fingerprint,
-)
 from synthvlm.stages.generation.pixels import encoding_fact
 from synthvlm.stages.generation.prompts import prompts_of, taken_captions
 from synthvlm.stages.generation.stopping import choose_stopping
@@ -47,104 +37,9 @@ if TYPE_CHECKING:
 
     from synthvlm.stages.generation.prompts import TakenCaptions
 
-__all__ = ["CandidateChecks", "CaptionChecks", "row_problems"]
+__all__ = ["CandidateChecks", "row_problems"]
 
 Row = Mapping[str, Any]
-
-#: Columns that verdicts have in common with measures.
-_COMMON = ("id", "source", "row", "text_raw", "text")
-_SOURCES_CHANGED = "the sources, or how they are read, have changed"
-
-
-class CaptionChecks:
-    """Checks of the stages before generation."""
-
-    def __init__(self, run: CheckedRun) -> None:
-        """Nothing is read yet."""
-        self._run = run
-
-    def sources(self, shard: CheckedShard) -> None:
-        """The sources are still the same."""
-        expected = self._run.fingerprint(
-            "sources", lambda: sources_fingerprint(self._run.recipe, self._run.expected.content)
-        )
-        shard.is_current(expected, _SOURCES_CHANGED)
-
-    def measure(self, shard: CheckedShard) -> None:
-        """Ids are unique; sources and rules are still the same."""
-        rows = shard.table("measures", measure_schema())
-        if rows is None:
-            return
-        run, expected = self._run, self._run.expected
-        shard.compare_facts({"captions": rows.num_rows})
-        counts = Counter(rows["id"].to_pylist())
-        bad_ids = [id for id, count in counts.items() if count > 1 or id is None]
-        shard.add_damage(shard.name("measures"), (f"the id {id!r} is not unique" for id in bad_ids))
-        shard.is_current(
-            run.fingerprint("measure", lambda: expected.measure(shard.number, rows)),
-            _SOURCES_CHANGED,
-        )
-        rules = shard.marker.facts.get("rules")
-        if not isinstance(rules, dict):
-            shard.add_for_marker("damaged", "it does not say which rules measured it")
-        elif run.fingerprint("rules", lambda: repr(expected.text_rules)) is not None:
-            new = [n for n, current in expected.text_rules.items() if rules.get(n) != current]
-            if new:
-                shard.add_for_marker("stale", f"rules are new or have changed: {', '.join(new)}")
-
-    def written(self, shard: CheckedShard) -> None:
-        """The source and its captioner are still the same."""
-        rows = shard.table(shard.stage, written_schema())
-        if rows is None:
-            return
-        failed = [row["row"] for row in rows.to_pylist() if row["problem"] is not None]
-        shard.compare_facts({"rows": rows.num_rows, "failed": failed})
-        run, stage = self._run, shard.stage
-        expected = run.fingerprint(stage, lambda: run.expected.written(stage))
-        shard.is_current(expected, "the source, or its captioner, has changed")
-
-    def model_measure(self, shard: CheckedShard) -> None:
-        """Only captions of the shard are measured, by the model of the recipe."""
-        run, stage = self._run, shard.stage
-        rows = shard.table(stage, model_measure_schema())
-        if rows is None:
-            return
-        shard.compare_facts({"captions": rows.num_rows})
-        measures = run.table("measure", shard.number, "measures", measure_schema())
-        if measures is not None:
-            unknown = set(rows["id"].to_pylist()) - set(measures["id"].to_pylist())
-            ids = sorted(map(str, unknown))
-            shard.add_damage(shard.name(stage), (f"{id!r} is not a caption here" for id in ids))
-        marker = run.snapshot.marker("measure", shard.number)
-        rule = rule_of_stage(stage) or ""
-        if marker is not None and rule in model_rules_on(run.recipe):
-            expected = run.fingerprint(
-                stage,
-                lambda: model_measure_fingerprint(model_rule_fingerprint(run.recipe, rule), marker),
-            )
-            shard.is_current(expected, "its model, or the captions, have changed")
-
-    def curate(self, shard: CheckedShard) -> None:
-        """Captions are those of ``measures/``."""
-        run = self._run
-        rows = shard.table("captions", caption_schema())
-        if rows is None:
-            return
-        kept, reasons = rows["kept"].to_pylist(), rows["rejected_by"].to_pylist()
-        counts = {"captions": len(kept), "kept": sum(map(bool, kept))}
-        shard.compare_facts(counts | Counter(r for r in reasons if r is not None))
-        problems: list[str] = []
-        measures = run.table("measure", shard.number, "measures", measure_schema())
-        if measures is not None and rows.num_rows == measures.num_rows:
-            wrong = [column for column in _COMMON if not rows[column].equals(measures[column])]
-            problems += (f"{column} differs from measures/" for column in wrong)
-        elif measures is not None:
-            problems.append(f"it has {rows.num_rows:,} rows, measures/ has {measures.num_rows:,}")
-        shard.add_damage(shard.name("captions"), problems)
-        expected = run.fingerprint("curate", lambda: verdicts_fingerprint(run.recipe, run.measures))
-        is_current = shard.is_current(expected, "the measures, or the rules, have changed")
-        if is_current and shard.marker.facts.get("unmeasured", 0):
-            shard.add_for_marker("stale", "captions that could not be measured will be retried")
 
 
 class CandidateChecks:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from synthvlm.checks.findings import Kind
-from synthvlm.data import digest
+from synthvlm.data import digest, remark_column
 from synthvlm.errors import RunFolderError, first_line
 from synthvlm.run_folder.marker import Marker, StoredFile, marker_name, shard_of, stage_of
 from synthvlm.run_folder.storage import Storage
@@ -130,7 +130,7 @@ class Snapshot:
 
 
 def parquet(data: bytes, schema: pa.Schema) -> pq.ParquetFile:
-    """Open a Parquet file of a schema. Further columns must hold numbers: they are measures.
+    """Open a Parquet file of a schema. Further columns are measures or scores, or remarks on them.
 
     Raises:
         Flaw: It is not such a file.
@@ -147,7 +147,8 @@ def parquet(data: bytes, schema: pa.Schema) -> pq.ParquetFile:
     wrong |= {
         field.name
         for field in actual
-        if field.name not in schema.names and field.type != pa.float64()
+        if field.name not in schema.names
+        and field.type != (pa.string() if field.name.endswith(remark_column("")) else pa.float64())
     }
     if wrong or [name for name in actual.names if name in schema.names] != schema.names:
         detail = f": {', '.join(sorted(wrong))}" if wrong else " (in another order)"

@@ -11,19 +11,25 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from synthvlm.checks.caption_checks import CaptionChecks
 from synthvlm.checks.checked_run import CheckedRun, CheckedShard, ExpectedFingerprints
 from synthvlm.checks.data_set_checks import DataSetChecks, is_read
 from synthvlm.checks.discard import discard
 from synthvlm.checks.findings import Finding, StageCheck, Verification
 from synthvlm.checks.images import decoders
 from synthvlm.checks.lost_commits import lost_commits
-from synthvlm.checks.shard_checks import CandidateChecks, CaptionChecks
+from synthvlm.checks.shard_checks import CandidateChecks
 from synthvlm.checks.snapshot import Snapshot
 from synthvlm.errors import SynthVLMError
 from synthvlm.pipeline import open_run
 from synthvlm.progress.display import Progress, SilentProgress
 from synthvlm.run_folder.folder import RECIPE_FILE
-from synthvlm.run_folder.marker import marker_name, rule_of_stage, source_of_stage
+from synthvlm.run_folder.marker import (
+    marker_name,
+    rule_of_stage,
+    scorer_of_stage,
+    source_of_stage,
+)
 from synthvlm.stages.current import lost_shards, present_shards
 from synthvlm.stages.data_set_fingerprints import selection_fingerprint
 from synthvlm.stages.export import PARTS_FOLDER
@@ -147,12 +153,14 @@ class _Verifier:
         stages = sorted(self.checked.shards)
         written = [stage for stage in stages if source_of_stage(stage) is not None]
         by_model = [stage for stage in stages if rule_of_stage(stage) is not None]
+        questions = [stage for stage in stages if scorer_of_stage(stage) is not None]
         return {
             **dict.fromkeys(written, captions.written),
             "sources": captions.sources,
             "measure": captions.measure,
             **dict.fromkeys(by_model, captions.model_measure),
             "curate": captions.curate,
+            **dict.fromkeys(questions, captions.questions),
             "calibrate": candidates.calibrate,
             "generate": candidates.generate,
             HASHES: lambda shard: None,
@@ -174,7 +182,7 @@ class _Verifier:
                 done += 1
                 files += self._snapshot.files
                 size += self._snapshot.size
-        if rule_of_stage(stage) is not None or source_of_stage(stage) is not None:
+        if any(of(stage) is not None for of in (rule_of_stage, source_of_stage, scorer_of_stage)):
             folders = [stage]
         for folder in folders:
             self._add_strays(stage, sorted(set(self._snapshot.listing(folder)) - named))

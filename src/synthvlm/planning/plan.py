@@ -134,7 +134,10 @@ def _lines(trial: Trial, price_per_hour: float | None, gpus: int) -> Iterator[Li
     images = _images(recipe, taken, each)
     seconds = mean_interval([batch.seconds / batch.amount for batch in trial.generation_batches])
     rules = combine(lambda *parts: sum(parts), *_rule_hours(trial))
-    hours = combine(lambda n, s, more: n * s / _HOUR + more, images, seconds, rules)
+    questions = _question_hours(trial, kept_captions)
+    hours = combine(
+        lambda n, s, *more: n * s / _HOUR + sum(more), images, seconds, rules, questions
+    )
     yield Line("captions_read", "captions read", Estimate.exact(pool.read), "captions")
     if pool.losses.count:
         unreadable = Estimate.exact(pool.losses.count)
@@ -147,6 +150,8 @@ def _lines(trial: Trial, price_per_hour: float | None, gpus: int) -> Iterator[Li
     yield Line("seconds_per_image", "time per image", seconds, "s")
     if trial.rule_batches:
         yield Line("hours_of_rules", "rules with models", rules, "h")
+    if trial.question_batches:
+        yield Line("hours_of_questions", "questions about captions", questions, "h")
     yield Line("hours", "one device", hours, "h")
     if gpus > 1:
         shared = combine(lambda h: h / gpus, hours)
@@ -190,6 +195,8 @@ def _notes(trial: Trial, gpus: int) -> Iterator[str]:
     failed = sum(row.status == "failed" for row in trial.rows)
     if failed > recipe.run.max_failed_share * len(trial.rows):
         yield "the run will stop: more images fail than run.max_failed_share allows"
+    if trial.question_batches:
+        yield "questions about captions: the loading of what writes them is in their time"
     if recipe.run.batch_size == "auto":
         yield "run.batch_size is auto: the largest size that the sample came to was timed"
     if generation.endpoint is not None:
@@ -265,6 +272,13 @@ def _images(recipe: Recipe, kept_captions: Estimate, each: Estimate) -> Estimate
     adaptive, count = recipe.generation.adaptive, recipe.generation.candidates
     calibrated = 0 if adaptive is None or adaptive.threshold is not None else adaptive.sample
     return combine(lambda n, k: n * k + min(n, calibrated) * (count - k), kept_captions, each)
+
+
+def _question_hours(trial: Trial, kept_captions: Estimate) -> Estimate:
+    """Of writing the questions about all kept captions."""
+    seconds = [batch.seconds / batch.amount for batch in trial.question_batches]
+    each = mean_interval(seconds) if seconds else Estimate.exact(0.0)
+    return combine(lambda n, s: n * s / _HOUR, kept_captions, each)
 
 
 def _rule_hours(trial: Trial) -> Iterator[Estimate]:

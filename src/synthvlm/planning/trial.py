@@ -21,6 +21,7 @@ from synthvlm.planning.disk import FileSizes, rows_of
 from synthvlm.planning.sample_captions import CURATION, curate_sample, read_pool, recipe_for
 from synthvlm.recipe.selection import SelectionSettings
 from synthvlm.run_folder.folder import RunFolder
+from synthvlm.run_folder.marker import question_stage
 from synthvlm.stages.curation.rules import model_rules_on
 from synthvlm.stages.generation.candidate_plan import CandidatePlan
 from synthvlm.stages.generation.stopping import choose_stopping, falling_thresholds
@@ -71,6 +72,12 @@ class Trial:
         """The timed batches of the rules with models."""
         names = model_rules_on(self.recipe)
         return {name: self.batches[name] for name in names if name in self.batches}
+
+    @property
+    def question_batches(self) -> list[TimedBatch]:
+        """The timed batches of questions about captions, the loading of what writes included."""
+        stages = map(question_stage, self.recipe.question_scorers)
+        return [batch for stage in stages for batch in self.batches.get(stage, ())]
 
     @property
     def generation_batches(self) -> list[TimedBatch]:

@@ -28,7 +28,7 @@ from synthvlm.recipe.selection import SelectionSettings, TargetSettings
 from synthvlm.recipe.sources import SourceSettings
 from synthvlm.recipe.yaml_text import apply_change, dump_yaml, parse_recipe
 from synthvlm.safe_text import without_secrets
-from synthvlm.scorers import SCORERS, ScorerSettings
+from synthvlm.scorers import SCORERS, QuestionScorer, ScorerSettings
 from synthvlm.selectors.base import EMBEDDINGS
 from synthvlm.selectors.quotas import QuotaSettings
 
@@ -225,6 +225,16 @@ class Recipe(Settings):
     def finalists(self) -> int | None:
         """How many candidates of a caption the scorers with ``only_best`` see; None without any."""
         return next((one.only_best for one in self.scorers.values() if one.only_best), None)
+
+    @property
+    def scorers_with_remarks(self) -> list[str]:
+        """The scorers that have something to say besides a number, in their order."""
+        return [name for name in self.scorers if SCORERS[name].has_remarks]
+
+    @property
+    def question_scorers(self) -> list[str]:
+        """The scorers that ask questions about captions, in their order."""
+        return [name for name in self.scorers if issubclass(SCORERS[name], QuestionScorer)]
 
     @property
     def score_columns(self) -> list[str]:

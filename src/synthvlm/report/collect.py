@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.data import remark_column
 from synthvlm.progress.stage_state import set_aside, set_aside_notices
 from synthvlm.report.curation import (
     Distribution,
@@ -214,6 +215,7 @@ def collect(run: RunFolder, recipe: Recipe) -> Facts:
             min_scores=recipe.selection.min_scores,
             is_by_score=recipe.selection.is_by_score,
             scores=recipe.score_columns[:-1],
+            remarks=[remark_column(name) for name in recipe.scorers_with_remarks],
         ),
         times=tuple(stage_times(events, {stage: len(done) for stage, done in markers.items()})),
         scorer_times=tuple(scorer_times(events)),

@@ -80,7 +80,11 @@ class Loser:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A pair: its place among all pairs, and its rank in the selection or why it has none."""
+    """A pair: its place among all pairs, and its rank in the selection or why it has none.
+
+    ``remarks`` are what scorers have to say besides their numbers, by the columns of the remarks,
+    a line each.
+    """
 
     caption_id: str
     text: str
@@ -88,6 +92,7 @@ class Card:
     index: int
     seed: int
     scores: Mapping[str, float]
+    remarks: Mapping[str, Sequence[str]]
     score: float
     place: int
     rank: int | None
@@ -106,6 +111,7 @@ class CardReader:
         generated: Mapping[int, Marker],
         rows: Iterable[Mapping[str, Any]],
         scores: Sequence[str],
+        remarks: Sequence[str] = (),
     ) -> None:
         """Read what the cards of the given pairs need; an image may be missing.
 
@@ -115,8 +121,9 @@ class CardReader:
             generated: Markers of the generate stage.
             rows: The pairs.
             scores: The columns of the scorers' scores.
+            remarks: The columns of the scorers' remarks.
         """
-        self._run, self._scores = run, scores
+        self._run, self._scores, self._remarks = run, scores, remarks
         self._texts: dict[str, tuple[str, str]] = {}
         self._pictures: dict[Key, Picture | None] = {}
         self._candidates: dict[str, list[dict[str, Any]]] = {}
@@ -153,6 +160,7 @@ class CardReader:
             index=index,
             seed=row["seed"],
             scores={name: row[name] for name in self._scores},
+            remarks=self._remarks_of(id, index),
             score=row["score"],
             place=place + 1,
             rank=rank,
@@ -160,6 +168,10 @@ class CardReader:
             picture=self._pictures.get((id, index)),
             losers=tuple(self._losers(id, index)),
         )
+
+    def _remarks_of(self, id: str, index: int) -> dict[str, Sequence[str]]:
+        rows = (row for row in self._candidates.get(id, ()) if row["index"] == index)
+        return {name: row[name].splitlines() for row in rows for name in self._remarks if row[name]}
 
     def _losers(self, id: str, winner: int) -> Iterator[Loser]:
         """The losers of a caption that has thumbnails, best first, failed ones last."""
@@ -180,7 +192,7 @@ class CardReader:
             self._texts[row["id"]] = row["text"], row["source"]
 
     def _read_shard(self, marker: Marker, ids: set[str], winners: set[Key]) -> None:
-        columns = ["caption_id", "index", "score", *self._scores, "status"]
+        columns = ["caption_id", "index", "score", *self._scores, *self._remarks, "status"]
         for row in self._rows(marker, "candidates", "caption_id", columns, ids):
             self._candidates.setdefault(row["caption_id"], []).append(row)
         name = marker.file("pairs")
@@ -246,6 +258,7 @@ def build_gallery(
     min_scores: Mapping[str, float],
     is_by_score: bool,
     scores: Sequence[str],
+    remarks: Sequence[str] = (),
 ) -> tuple[Part, ...]:
     """Choose up to ``size`` pairs for each part, and read what their cards show.
 
@@ -258,6 +271,7 @@ def build_gallery(
         min_scores: Minimum scores of the selection: they explain why a pair was left out.
         is_by_score: Whether the best by score are selected: there is a border then.
         scores: The columns of the scorers' scores.
+        remarks: The columns of the scorers' remarks.
     """
     if not size or not pairs.num_rows:
         return ()
@@ -268,7 +282,7 @@ def build_gallery(
         choices.append(_Choice("losers", "Winner and losers", about, contested))
     places = sorted({place for choice in choices for place in choice.places})
     rows = {place: pairs.slice(place, 1).to_pylist()[0] for place in places}
-    reader = CardReader(run, curated, generated, list(rows.values()), scores)
+    reader = CardReader(run, curated, generated, list(rows.values()), scores, remarks)
     why = "below the cut" if is_by_score else "not selected"
     cards = {place: reader.card(place, row, min_scores, why) for place, row in rows.items()}
     return tuple(

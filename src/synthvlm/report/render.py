@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from synthvlm.captions.rules import RULES
 from synthvlm.components.settings import Settings, named_models, published_name
 from synthvlm.components.table import Table
-from synthvlm.data import score_column
+from synthvlm.data import remark_column, score_column
 from synthvlm.generators import GENERATORS
 from synthvlm.report.charts import histogram, measure_histogram, rising_line
 from synthvlm.report.collect import Facts, ScoreFacts, collect
@@ -150,6 +150,9 @@ def render(facts: Facts, recipe: Recipe, name: str) -> str:
         when=when,
         rows=_curation_rows(facts, recipe) + _image_rows(facts, recipe),
         score_labels=_score_labels(recipe),
+        remark_labels={
+            remark_column(name): SCORERS.label(name) for name in recipe.scorers_with_remarks
+        },
         plugin_generator=_plugin_generator(recipe),
         scorers=[_Named.of(SCORERS, name, one) for name, one in recipe.scorers.items()],
         rule_charts=[

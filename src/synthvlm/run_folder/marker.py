@@ -14,16 +14,18 @@ __all__ = [
     "is_within",
     "marker_name",
     "model_measure_stage",
+    "question_stage",
     "rule_of_stage",
+    "scorer_of_stage",
     "shard_of",
     "source_of_stage",
     "stage_of",
     "written_stage",
 ]
 
-#: Prefixes of the names of stages that exist several times: one for each rule with a model, and one
-#: for each source whose images are captioned.
-_MEASURES, _WRITTEN = "measures-", "written-"
+#: Prefixes of the names of stages that exist several times: one for each rule with a model, one for
+#: each source whose images are captioned, and one for each scorer that asks questions.
+_MEASURES, _WRITTEN, _QUESTIONS = "measures-", "written-", "questions-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,16 @@ def written_stage(source: str) -> str:
 def source_of_stage(stage: str) -> str | None:
     """The source whose images a stage captions; None if the stage is not of that kind."""
     return stage.removeprefix(_WRITTEN) if stage.startswith(_WRITTEN) else None
+
+
+def question_stage(scorer: str) -> str:
+    """The stage in which the questions of a scorer are written, which is also its folder."""
+    return f"{_QUESTIONS}{scorer}"
+
+
+def scorer_of_stage(stage: str) -> str | None:
+    """The scorer whose questions a stage writes; None if the stage is not of that kind."""
+    return stage.removeprefix(_QUESTIONS) if stage.startswith(_QUESTIONS) else None
 
 
 def is_within(path: str) -> bool:

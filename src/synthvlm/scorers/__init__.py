@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from synthvlm.components.table import Table
-from synthvlm.scorers.base import Scorer, ScorerSettings, Scores
+from synthvlm.scorers.base import QuestionScorer, Scorer, ScorerSettings, Scores
 
-__all__ = ["SCORERS", "Scorer", "ScorerSettings", "Scores", "scorer_label"]
+__all__ = ["SCORERS", "QuestionScorer", "Scorer", "ScorerSettings", "Scores", "scorer_label"]
 
 SCORERS = Table(
     "scorer",
@@ -16,6 +16,7 @@ SCORERS = Table(
         "siglip": "synthvlm.scorers.siglip:SiglipScorer",
         "open_clip": "synthvlm.scorers.open_clip:OpenClipScorer",
         "vqa": "synthvlm.scorers.vqa:VqaScorer",
+        "questions": "synthvlm.scorers.questions:QuestionVerification",
         "pickscore": "synthvlm.scorers.pickscore:PickScoreScorer",
         "hpsv2": "synthvlm.scorers.hpsv2:HpsV2Scorer",
         "imagereward": "synthvlm.scorers.imagereward:ImageRewardScorer",

@@ -16,6 +16,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from synthvlm.captions.rules import RULES
+from synthvlm.components.contract import contract
 from synthvlm.components.settings import ModelName, identity_values
 from synthvlm.data import fingerprint
 from synthvlm.generators import GENERATORS
@@ -23,7 +24,7 @@ from synthvlm.models.devices import resolve_dtype
 from synthvlm.models.model_files import identify
 from synthvlm.recipe import source_name
 from synthvlm.safe_text import without_secrets
-from synthvlm.scorers import SCORERS
+from synthvlm.scorers import SCORERS, QuestionScorer
 from synthvlm.stages.curation.resources import content_digest, is_written, reader_arguments
 from synthvlm.stages.curation.rules import (
     ALIGNMENT,
@@ -57,6 +58,8 @@ __all__ = [
     "measured_fingerprint",
     "model_measure_fingerprint",
     "model_rule_fingerprint",
+    "question_fingerprint",
+    "question_shard_fingerprint",
     "recorded_fingerprint",
     "scorer_part",
     "shard_fingerprint",
@@ -251,6 +254,25 @@ def image_dependencies(recipe: Recipe) -> dict[str, str]:
     for name, settings in recipe.scorers.items():
         parts[scorer_part(name)] = SCORERS.identity(name, settings, identify)
     return {part: fingerprint(value) for part, value in parts.items()}
+
+
+def question_fingerprint(recipe: Recipe, scorer: str) -> str:
+    """What a scorer's questions of a caption depend on in addition to the caption."""
+    component = SCORERS[scorer]
+    assert issubclass(component, QuestionScorer)
+    with contract("scorer", scorer):
+        identity = component.writer_identity(recipe.scorers[scorer], identify)
+    return fingerprint("questions", identity, SCORERS.release(scorer))
+
+
+def question_shard_fingerprint(writer: str, captions: Marker) -> str:
+    """What a scorer's questions of a shard depend on, given ``question_fingerprint``.
+
+    Args:
+        writer: That.
+        captions: The marker of its captions, which says what texts they are of.
+    """
+    return fingerprint(writer, captions.facts.get("measures", captions.fingerprint))
 
 
 def combined_fingerprint(dependencies: Mapping[str, str]) -> str:

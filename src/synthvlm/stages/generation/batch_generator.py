@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from synthvlm.components.contract import contract
-from synthvlm.data import PLAIN_CAPTION, candidate_seed
+from synthvlm.data import PLAIN_CAPTION, PLAIN_QUESTIONS, candidate_seed
 from synthvlm.errors import (
     GenerationError,
     OutOfMemoryError,
@@ -163,8 +163,10 @@ class BatchGenerator:
     def _plain_problem(self, index: int) -> str | None:
         """Why there is no image of the plain caption, or None."""
         seed = candidate_seed(self._recipe.seed, "", index)
+        questions = dict.fromkeys(self._recipe.question_scorers, PLAIN_QUESTIONS)
+        request = GenerationRequest("", index, PLAIN_CAPTION, seed, questions)
         try:
-            part = self._generate_batch([GenerationRequest("", index, PLAIN_CAPTION, seed)])
+            part = self._generate_batch([request])
         except GenerationError as error:
             return str(error)
         scorer = self._loaded_scorer()

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from synthvlm.components.contract import contract
 from synthvlm.errors import first_line
 from synthvlm.models.devices import resolve_device
-from synthvlm.scorers.base import Scores, check_scores
+from synthvlm.scorers.base import QuestionScorer, Scores, check_scores
 from synthvlm.stages.generation.image_scores import (
     embedding_scores,
     is_truncated,
     problem_of,
+    remarks_of,
     vector_of,
 )
 from synthvlm.stages.generation.requests import GenerationRequest, ScoredImage
@@ -214,10 +215,10 @@ class BatchScorer:
 
         from synthvlm.scorers.image_checks import blank_images
 
-        captions = [requests[n].prompt for n in rows]
+        scored_requests = [requests[n] for n in rows]
         pixels_in = images.pixels[rows.start : rows.stop]
         on_host = pixels_in.cpu()
-        scores = self._scores(self._first, pixels_in, on_host, captions, work)
+        scores = self._scores(self._first, pixels_in, on_host, scored_requests, work)
         pixels = np.ascontiguousarray(on_host.permute(0, 2, 3, 1).numpy())
         truncated = images.truncated or (False,) * len(requests)
         blank = blank_images(pixels_in)
@@ -241,6 +242,7 @@ class BatchScorer:
                     # A copy: a winner must not hold its whole batch in memory.
                     pixels=pixels[n].copy() if unsafe[n] is None else None,
                     scores=values,
+                    remarks=remarks_of(scores, n),
                     image_embedding=vector_of(vectors.image_embeddings, n),
                     text_embedding=vector_of(vectors.text_embeddings, n),
                     truncated=is_truncated(scores, n),
@@ -259,8 +261,8 @@ class BatchScorer:
         images = images[rows.start : rows.stop]
         stacked = torch.from_numpy(np.stack([_pixels(image) for image in images]))
         pixels = stacked.permute(0, 3, 1, 2).contiguous()
-        captions = [image.request.prompt for image in images]
-        scores = self._scores(self._last, pixels, pixels, captions, work)
+        requests = [image.request for image in images]
+        scores = self._scores(self._last, pixels, pixels, requests, work)
         vectors = embedding_scores(scores)
         scored = []
         for n, image in enumerate(images):
@@ -271,6 +273,7 @@ class BatchScorer:
                 scored.append(ScoredImage(image.request, problem, reproducible=image.reproducible))
                 continue
             image = replace(image, scores=values)
+            image = replace(image, remarks={**image.remarks, **remarks_of(scores, n)})
             image = replace(image, truncated=image.truncated or is_truncated(scores, n))
             if image.image_embedding is None:
                 image = replace(
@@ -286,20 +289,20 @@ class BatchScorer:
         scorers: Mapping[str, Scorer],
         images: torch.Tensor,
         on_host: torch.Tensor,
-        captions: list[str],
+        requests: Sequence[GenerationRequest],
         work: dict[str, ScorerWork],
     ) -> dict[str, Scores]:
         """The scores of some images by each scorer; scorers on the CPU work beside the others."""
         waiting = {
             name: [
-                self._encoding.submit(_score, name, scorer, on_host[n : n + 1], captions[n : n + 1])
-                for n in range(len(captions))
+                self._encoding.submit(_score, name, scorer, on_host[n : n + 1], requests[n : n + 1])
+                for n in range(len(requests))
             ]
             for name, scorer in scorers.items()
             if scorer.on_cpu
         }
         parts = {
-            name: [_score(name, scorer, images, captions)]
+            name: [_score(name, scorer, images, requests)]
             for name, scorer in scorers.items()
             if not scorer.on_cpu
         }
@@ -310,7 +313,7 @@ class BatchScorer:
             device = "cpu" if scorer.on_cpu else str(scorer.device or self._device)
             done = work.setdefault(name, ScorerWork(device))
             done.batches += 1
-            done.images += len(captions)
+            done.images += len(requests)
             done.seconds += sum(seconds for _, seconds in parts[name])
             scores = [part for part, _ in parts[name]]
             scored[name] = scores[0] if len(scores) == 1 else Scores.joined(scores)
@@ -324,13 +327,17 @@ class BatchScorer:
 
 
 def _score(
-    name: str, scorer: Scorer, images: torch.Tensor, captions: Sequence[str]
+    name: str, scorer: Scorer, images: torch.Tensor, requests: Sequence[GenerationRequest]
 ) -> tuple[Scores, float]:
     """The scores, and the seconds that they took."""
     began = time.monotonic()
     with contract("scorer", name):
-        scores = scorer.score(images, captions)
-    check_scores(name, scores, len(captions))
+        if isinstance(scorer, QuestionScorer):
+            questions = [request.questions.get(name, ()) for request in requests]
+            scores = scorer.score_answers(images, questions)
+        else:
+            scores = scorer.score(images, [request.prompt for request in requests])
+    check_scores(name, scores, len(requests))
     return scores, time.monotonic() - began
 
 

@@ -15,8 +15,6 @@ import numpy as np
 from synthvlm.data import (
     Candidate,
     Pair,
-    candidate_seed,
-    candidate_table,
     fingerprint,
     pair_schema,
     table_of,
@@ -26,9 +24,9 @@ from synthvlm.errors import EngineError, SynthVLMError, TooManyFailuresError
 from synthvlm.estimates import Estimate
 from synthvlm.stages.fingerprints import UNFINISHED, calibration_fingerprint, shard_fingerprint
 from synthvlm.stages.generation.batch_generator import BatchGenerator
-from synthvlm.stages.generation.candidate_plan import rank, reusable_row, row_of
+from synthvlm.stages.generation.candidate_plan import rank, reusable_row, row_of, table_of_rows
 from synthvlm.stages.generation.pixels import encoding_fact, pair_of
-from synthvlm.stages.generation.requests import GenerationRequest, Prompt
+from synthvlm.stages.generation.requests import Prompt
 from synthvlm.stages.generation.stopping import (
     choose_stopping,
     falling_thresholds,
@@ -309,7 +307,7 @@ class _Worker:
     def _generate(self, shard: int, batch_generator: BatchGenerator) -> int:
         """Generate missing candidates; returns how many there were."""
         requests = [
-            GenerationRequest(id, index, prompt.text, candidate_seed(self._recipe.seed, id, index))
+            prompt.request(index, self._recipe.seed)
             for id, prompt in self._prompts.items()
             for index in range(self._recipe.generation.candidates)
             if (id, index) not in self._rows
@@ -363,7 +361,7 @@ class _Worker:
             for key in ((row.caption_id, row.index) for row in best.values())
             if key in self._pairs
         }
-        tables = {STAGE: candidate_table(rows, list(self._recipe.scorers))}
+        tables = {STAGE: table_of_rows(rows, self._recipe)}
         if self._pairs:
             tables[PAIRS] = table_of(list(self._pairs.values()), pair_schema())
         return [self._run.write_table(name, shard, table) for name, table in tables.items()]

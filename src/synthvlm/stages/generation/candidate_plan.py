@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from synthvlm.data import Candidate, score_column
+from synthvlm.data import Candidate, candidate_table, score_column
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from synthvlm.recipe import Recipe
     from synthvlm.scorers.base import ScorerSettings
     from synthvlm.stages.generation.requests import ScoredImage
@@ -21,6 +23,7 @@ __all__ = [
     "rank",
     "reusable_row",
     "row_of",
+    "table_of_rows",
     "weighted_score",
 ]
 
@@ -170,6 +173,11 @@ def rank(row: Candidate) -> tuple[float, int]:
     return (-row.score, row.index)
 
 
+def table_of_rows(rows: Sequence[Candidate], recipe: Recipe) -> pa.Table:
+    """Rows as a table with the columns of the recipe's scorers."""
+    return candidate_table(rows, list(recipe.scorers), recipe.scorers_with_remarks)
+
+
 def row_of(image: ScoredImage, fingerprint: str, recipe: Recipe) -> Candidate:
     """The row of an image that was generated, or failed."""
     request = image.request
@@ -180,6 +188,7 @@ def row_of(image: ScoredImage, fingerprint: str, recipe: Recipe) -> Candidate:
         status="failed" if image.unsafe is None else "unsafe",
         fingerprint=fingerprint,
         scores=image.scores,
+        remarks=image.remarks,
         truncated=image.truncated,
         prompt_truncated=image.prompt_truncated,
         reproducible=image.reproducible,

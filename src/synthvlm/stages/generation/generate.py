@@ -32,6 +32,7 @@ from synthvlm.stages.generation.stored_images import (
     PreviousShard,
     changed_dependencies,
 )
+from synthvlm.stages.questions import with_questions
 from synthvlm.stages.summary import StageSummary, record_update
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ def generate(
     began = time.monotonic()
     context = GenerationContext(run, recipe, load_models, image_dependencies(recipe))
     done = run.markers(STAGE)
-    calibration = calibrate(context, engine, partial(_sample, context, captions, done), progress)
+    calibration = calibrate(
+        context, engine, partial(_sample, context, captions, done, taken), progress
+    )
     job = GenerationJob(context, captions, calibration, taken)
     sizes, current = _sizes_and_current(job, done)
     stale = [shard for shard in captions if shard not in current]
@@ -134,19 +137,22 @@ def _sample(
     context: GenerationContext,
     captions: Mapping[int, Marker],
     done: Mapping[int, Marker],
+    taken: TakenCaptions | None,
     size: int,
 ) -> tuple[Sample, dict[Key, Candidate]]:
     """The captions to calibrate on, and what earlier runs generated of their candidates."""
-    sample = Sample(size)
+    run, recipe, sample = context.run, context.recipe, Sample(size)
+    among = taken if recipe.question_scorers else None  # no other captions have questions
     for shard, marker in captions.items():
-        sample.add(read_prompts(context.run, shard, marker, context.image_fingerprint))
+        prompts = read_prompts(run, shard, marker, context.image_fingerprint, among)
+        asked = with_questions(run, recipe, shard, prompts)
+        sample.add(prompt for prompt in asked if prompt.problem is None)
     ids = {prompt.id for prompt in sample.prompts()}
     known = {}
     for marker in done.values():
         name = marker.file("candidates")
-        for row in () if name is None else context.run.iter_rows(name, "caption_id", ids):
-            candidate = Candidate.of_row(row)
-            known[candidate.caption_id, candidate.index] = candidate
+        for row in () if name is None else run.iter_rows(name, "caption_id", ids):
+            known[row["caption_id"], row["index"]] = Candidate.of_row(row)
     return sample, known
 
 
@@ -371,7 +377,7 @@ class GenerationWorker:
         prompts = job.prompts(shard)
         return ShardAttempt(
             context,
-            prompts,
+            with_questions(run, context.recipe, shard, prompts),
             ShardCaptions.read(run, context.recipe, shard, captions),
             # Read now: a worker that died may have left more than there was when the run began.
             PreviousShard.read(run, run.marker(STAGE, shard)),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from synthvlm.scorers.base import ScorerSettings
 
-__all__ = ["embedding_scores", "is_truncated", "problem_of", "vector_of"]
+__all__ = ["embedding_scores", "is_truncated", "problem_of", "remarks_of", "vector_of"]
 
 
 def _no_number(values: Mapping[str, float], scorers: Mapping[str, ScorerSettings]) -> str | None:
@@ -67,6 +67,12 @@ def _no_vector(scores: Mapping[str, Scores], row: int) -> str | None:
             if vectors is not None and not np.isfinite(vectors[row]).all():
                 return f"scorer {name!r} gave an embedding with NaN or infinity"
     return None
+
+
+def remarks_of(scores: Mapping[str, Scores], row: int) -> dict[str, str]:
+    """What scorers have to say of an image besides their numbers, by their names."""
+    remarks = {name: batch.remarks[row] for name, batch in scores.items() if batch.remarks}
+    return {name: remark for name, remark in remarks.items() if remark is not None}
 
 
 def vector_of(vectors: np.ndarray | None, row: int) -> np.ndarray | None:

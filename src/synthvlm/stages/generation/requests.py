@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from synthvlm.data import candidate_seed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,11 +16,26 @@ __all__ = ["GenerationRequest", "Prompt", "ScoredImage"]
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A curated caption, with the fingerprint that its images depend on."""
+    """A curated caption.
+
+    Attributes:
+        id: The caption's id.
+        text: The caption.
+        fingerprint: What its images depend on.
+        questions: About the caption, by the names of the scorers that ask them.
+        problem: Why a scorer has no questions, so that no image can be scored; or None.
+    """
 
     id: str
     text: str
     fingerprint: str
+    questions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    problem: str | None = None
+
+    def request(self, index: int, run_seed: int) -> GenerationRequest:
+        """The request for a candidate."""
+        seed = candidate_seed(run_seed, self.id, index)
+        return GenerationRequest(self.id, index, self.text, seed, self.questions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +47,14 @@ class GenerationRequest:
         index: Zero-based number among the candidates of the caption.
         prompt: The caption's text.
         seed: 0 .. 2**63 - 1.
+        questions: About the caption, by the names of the scorers that ask them.
     """
 
     id: str
     index: int
     prompt: str
     seed: int
+    questions: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +67,7 @@ class ScoredImage:
         unsafe: Why the image check rejects it; it has scores and no pixels.
         pixels: uint8, shape (height, width, 3).
         scores: The value of each scorer, by its name.
+        remarks: What scorers have to say besides, by their names.
         image_embedding: float32, shape (d,), unit length, of the first scorer that embeds; None
             where none does.
         text_embedding: The same of the caption.
@@ -61,6 +81,7 @@ class ScoredImage:
     unsafe: str | None = None
     pixels: np.ndarray | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    remarks: Mapping[str, str] = field(default_factory=dict)
     image_embedding: np.ndarray | None = None
     text_embedding: np.ndarray | None = None
     truncated: bool = False

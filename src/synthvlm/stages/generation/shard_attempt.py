@@ -16,8 +16,6 @@ from synthvlm.data import (
     WITH_IMAGE,
     Candidate,
     Pair,
-    candidate_seed,
-    candidate_table,
     pair_schema,
     preview_schema,
     table_of,
@@ -32,6 +30,7 @@ from synthvlm.stages.generation.candidate_plan import (
     judged,
     reusable_row,
     row_of,
+    table_of_rows,
 )
 from synthvlm.stages.generation.finalists import FinalistBatches
 from synthvlm.stages.generation.prompts import STAGE, ShardCaptions
@@ -106,6 +105,7 @@ class ShardAttempt:
         self.counts["carried"] = len(known)
         self._shown = self._pending_winners = 0
         self._has_scored = False
+        self._unasked = sum(self._record_unasked(prompt) for prompt in prompts)
 
     def generate(self) -> None:
         """Generate missing candidates, and again images that are needed and not kept."""
@@ -163,8 +163,12 @@ class ShardAttempt:
 
     def commit(self, shard: int) -> None:
         """Choose the winners, and write the shard's files and its marker."""
-        run = self._context.run
-        self._collect_pending()
+        run, failure = self._context.run, None
+        try:
+            self._collect_pending()
+        except SynthVLMError as error:  # of a scorer behind an endpoint, say: the rest is kept
+            failure = error
+            self.record_pending(f"not scored: {error}")
         self._mark_winners()
         rows = [row for id in self._prompts for row in self._final_rows(id)]
         for status in _STATUSES:
@@ -173,7 +177,7 @@ class ShardAttempt:
         self.counts["captions_rejected"] = sum(map(self._is_rejected, self._prompts))
         pairs, previews = self._images.finished_pairs(self._prompts), self._images.previews
         tables = {
-            "candidates": candidate_table(rows, list(self._recipe.scorers)),
+            "candidates": table_of_rows(rows, self._recipe),
             "pairs": table_of(pairs, pair_schema()),
             "previews": table_of([previews[key] for key in sorted(previews)], preview_schema()),
         }
@@ -191,6 +195,8 @@ class ShardAttempt:
         if self.counts["pending"]:  # also for releases that know no pending candidates
             fingerprint = UNFINISHED + fingerprint
         run.commit(STAGE, shard, fingerprint, files, self._facts(rows))
+        if failure is not None:
+            raise failure
 
     def _facts(self, rows: Sequence[Candidate]) -> dict[str, object]:
         """What the shard's marker holds, for later stages, reports and the next attempt."""
@@ -232,7 +238,7 @@ class ShardAttempt:
         ]
         candidates, images = CANDIDATE_FOLDERS[1], PAIR_FOLDERS[1]
         return {
-            candidates: candidate_table(rows, list(self._recipe.scorers)),
+            candidates: table_of_rows(rows, self._recipe),
             images: table_of(pairs, pair_schema()),
         }
 
@@ -250,8 +256,8 @@ class ShardAttempt:
         return known
 
     def _request(self, key: Key) -> GenerationRequest:
-        seed = candidate_seed(self._recipe.seed, *key)
-        return GenerationRequest(*key, self._prompts[key[0]].text, seed)
+        id, index = key
+        return self._prompts[id].request(index, self._recipe.seed)
 
     def _row_of(self, image: ScoredImage) -> Candidate:
         return row_of(image, self._prompts[image.request.id].fingerprint, self._recipe)
@@ -371,6 +377,14 @@ class ShardAttempt:
                 rows[index] = replace(row, status="outranked", score=None)
         return [rows[index] for index in range(self._count)]
 
+    def _record_unasked(self, prompt: Prompt) -> int:
+        """Record a caption's images that could not be scored: how many, none is generated."""
+        indices = range(self._count) if prompt.problem is not None else ()
+        missing = [index for index in indices if index not in self._plan.rows[prompt.id]]
+        for index in missing:
+            self._plan.record(self._empty_row(prompt.id, index, "failed", prompt.problem))
+        return len(missing)
+
     def _empty_row(self, id: str, index: int, status: str, problem: str | None = None) -> Candidate:
         """The row of a candidate that was not generated."""
         seed, image = self._request((id, index)).seed, self._prompts[id].fingerprint
@@ -378,7 +392,7 @@ class ShardAttempt:
 
     def _report_progress(self) -> None:
         """Report how many candidates need no more work."""
-        done = self.counts["carried"] + self.counts["generated"]
+        done = self.counts["carried"] + self.counts["generated"] + self._unasked
         if self._thresholds is not None:
             rows, plan = self._plan.rows, self._plan
             done += sum(n not in rows[id] for id in self._prompts for n in plan.unneeded(id))
