@@ -187,13 +187,13 @@ def test_the_commands_in_small(questions: Path, pool: Path, tmp_path: Path) -> N
         (few / file.name).write_text(json.dumps(json.loads(file.read_bytes())[::100]))
     # What `run` does in a process of its own for each run.
     threads = torch.get_num_threads()
-    carry_out(pool, Run("sdxl", "c", 0), instructions=4, drawings=24)
+    carry_out(pool, Run("sdxl", "c", 0), instructions=4, drawings=30)
     torch.set_num_threads(threads)
     result = json.loads((pool / "results" / "sdxl-c-0.json").read_bytes())
     assert (result["pairs"], result["steps"]) == (7, 3)  # the last step has one pair
     assert 0 < result["loss"] < 20
     assert all(right <= asked for right, asked in result["told_apart"].values())
-    assert result["told_apart"]["colour"][1] == 24  # every caption names one
+    assert result["told_apart"]["colour"][1] == 30  # every caption names one
     summary.main(["--out", str(pool), "--to", str(tmp_path / "results.md")])
     rows = (tmp_path / "results.md").read_text("utf-8").splitlines()
     assert any(row.startswith("| C: random captions, candidate 0 | 7 | 1 |") for row in rows)
