@@ -100,6 +100,11 @@ def test_settings_of_the_choice_are_refused(setting: str) -> None:
         choose_scorers(changes=[f"scoring.ssim.{setting}=1"])
 
 
+def test_a_scorer_that_asks_questions_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"scoring.questions is for runs, which have questions"):
+        choose_scorers(["clip", "questions"])
+
+
 def test_other_weights_leave_the_figures_comparable_and_a_missing_scorer_does_not() -> None:
     assert ComparisonSettings(choose_scorers(changes=["scoring.ssim.weight=2"])).is_comparable
     assert not ComparisonSettings(choose_scorers(["ssim"])).is_comparable

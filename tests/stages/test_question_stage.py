@@ -272,3 +272,35 @@ def test_with_a_target_only_captions_that_are_taken_are_asked_about(
     run, recipe = open_run(str(tmp_path / "run"))
     assert not verify(run, recipe).findings
     assert status(run, recipe).next is None
+
+
+class Poor(Verifier):
+    """Has money for ten questions."""
+
+    def __init__(self) -> None:
+        self.left = 10
+
+    def say_yes(self, images: Sequence[Image], questions: Sequence[str]) -> list[YesAnswer]:
+        if self.left < len(questions):
+            raise BudgetExceededError("the budget of 10 requests is used up")
+        self.left -= len(questions)
+        return super().say_yes(images, questions)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_scorer_that_runs_out_of_money_loses_no_answer_that_was_paid_for(
+    tmp_path: Path, server: FakeEndpoint, batch: int
+) -> None:
+    recipe = recipe_of(tmp_path, server, f"run.batch_size={batch}", "run.shard_size=6")
+    poor = Models(
+        FakeGenerator(),
+        {"clip": FakeClip(), "ssim": FakeSsim(), "questions": QuestionVerification(Poor())},
+    )
+    with pytest.raises(BudgetExceededError):
+        run_with(recipe, tmp_path / "run", lambda recipe: poor)
+    rows = rows_of(tmp_path / "run", "candidates")
+    statuses = [row["status"] for row in rows]
+    paid = {1: 5, 4: 4}[batch]  # candidates that ten questions suffice for, in whole batches
+    assert statuses == ["ok"] * paid + ["pending"] * (12 - paid)
+    run_with(recipe, tmp_path / "run", models)
+    assert {row["status"] for row in rows_of(tmp_path / "run", "candidates")} == {"ok"}

@@ -17,7 +17,7 @@ from synthvlm.models.devices import resolve_device
 from synthvlm.recipe.problems import validated
 from synthvlm.recipe.yaml_text import apply_change
 from synthvlm.report.published import PUBLISHED_CLIP, differences
-from synthvlm.scorers import SCORERS, ScorerSettings
+from synthvlm.scorers import SCORERS, QuestionScorer, ScorerSettings
 from synthvlm.scorers.base import check_scores
 from synthvlm.scorers.clip import ClipSettings
 from synthvlm.scorers.ssim import SsimSettings
@@ -55,6 +55,11 @@ class _Scoring(Settings):
         if not any(scorer.weight for scorer in self.scoring.values() if scorer is not None):
             raise ValueError("scoring: all weights are 0, or no scorer is on: nothing to compare")
         for name, scorer in self.scoring.items():
+            if scorer is not None and issubclass(SCORERS[name], QuestionScorer):
+                raise ValueError(
+                    f"scoring.{name} is for runs, which have questions about captions written "
+                    f"first: leave it out"
+                )
             for key in sorted(OF_RUNS):
                 if scorer is not None and getattr(scorer, key) is not None:
                     raise ValueError(

@@ -102,7 +102,9 @@ class QuestionVerification(QuestionScorer):
             RecipeError: The endpoint cannot be used.
         """
         verifier = load_verifier(settings, context, f"scoring.{cls.name}")
-        return cls(verifier, _asked(settings))
+        scorer = cls(verifier, _asked(settings))
+        scorer.device = "" if settings.endpoint is None else "endpoint"
+        return scorer
 
     @classmethod
     def load_writer(cls, settings: QuestionSettings, context: LoadContext) -> QuestionWriter:

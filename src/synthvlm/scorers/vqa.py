@@ -60,7 +60,9 @@ class VqaScorer(Scorer):
             ModelError: The model cannot be used.
             RecipeError: The endpoint cannot be used.
         """
-        return cls(load_verifier(settings, context, f"scoring.{cls.name}"), settings.prompt)
+        scorer = cls(load_verifier(settings, context, f"scoring.{cls.name}"), settings.prompt)
+        scorer.device = "" if settings.endpoint is None else "endpoint"
+        return scorer
 
     @classmethod
     def identity(cls, settings: VqaSettings, identify: Identify) -> object:
