@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from synthvlm.captions.rules import METHOD_RULES, RULES
 from synthvlm.captions.rules.base import TextRule
-from synthvlm.captions.rules.batch import UNSPACED, TextBatch, classify, special_characters
+from synthvlm.captions.rules.batch import (
+    ALNUM,
+    SPECIAL,
+    UNSPACED,
+    TextBatch,
+    classify,
+    special_characters,
+)
 from synthvlm.captions.rules.method import (
     CharRepRatio,
     FlaggedWordsRatio,
@@ -151,6 +158,20 @@ def test_ascii_and_other_batches_share_the_classes() -> None:
 def test_only_rows_with_repeats_are_recounted() -> None:
     batch = TextBatch(["abcdefghijklmnop", "abcdefghijabcdefghij", "short", "x" * 11])
     assert rows_with_repeats(batch.code_points, batch.starts, 10) == [1, 3]
+
+
+@pytest.mark.parametrize("length", [254, 255, 256, 600])
+def test_the_characters_of_a_text_of_any_length_are_counted(length: int) -> None:
+    batch = TextBatch(["ab", "x" * (length - 1) + "!", "", "x" * length, "!" * length])
+    assert batch.share(ALNUM).tolist() == [1, (length - 1) / length, 0, 1, 0]
+    assert batch.share(SPECIAL).tolist() == [0, 1 / length, 0, 0, 1]
+
+
+def test_words_are_parted_by_a_separator_anywhere_between_them() -> None:
+    text = "a-b c- d e -f g - h i!\tj k!!l"
+    words = TextBatch([text, "next"]).words
+    assert words.of(0) == ["a-b", "c", "d", "e", "f", "g", "h", "i", "j", "k!!l"]
+    assert words.of(1) == ["next"]
 
 
 def test_neighbouring_texts_do_not_mix() -> None:

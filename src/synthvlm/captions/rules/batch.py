@@ -58,6 +58,8 @@ _UNSPACED_RANGES = (
 )
 
 _CODE_POINTS = 0x110000
+#: Powers that are computed once; as many as a batch of captions has characters.
+_KEPT_POWERS = 1 << 17
 
 
 @cache
@@ -191,8 +193,10 @@ class TextBatch:
         """Characters of a class over all characters of each text, 0 if empty; shape (n,)."""
         if not len(self):
             return np.zeros(0)
-        members = (self.classes & class_bit).view(np.bool_)
-        counts = np.add.reduceat(members, self.starts[:-1], dtype=np.int64)
+        members = ((self.classes & class_bit) != 0).view(np.uint8)
+        # Bytes are added up without a conversion, and hold the counts of short texts.
+        narrow = np.uint8 if self.lengths.max() < 255 else np.int64
+        counts = np.add.reduceat(members, self.starts[:-1], dtype=narrow)
         counts -= members[self.starts[1:] - 1]  # the newline that ends each text
         return counts / np.maximum(self.lengths, 1)
 
@@ -260,12 +264,19 @@ def _token_bounds(classes: npt.NDArray[np.uint8]) -> Bounds:
 
 def _joined_runs(classes: npt.NDArray[np.uint8], ordinary: npt.NDArray[np.bool_]) -> Bounds:
     # Runs of ordinary characters, then joined where no separator lies between two runs.
-    edges = np.flatnonzero(np.diff(ordinary, prepend=False, append=False))
+    padded = np.zeros(len(ordinary) + 2, np.bool_)
+    padded[1:-1] = ordinary
+    edges = np.flatnonzero(padded[1:] != padded[:-1])
     begins, ends = edges[0::2], edges[1::2]
     if not len(begins):
         return begins, ends
-    separators = (classes & SEPARATOR).astype(np.int64).cumsum()
-    parted = separators[begins[1:]] != separators[ends[:-1] - 1]
+    # Mostly the first character behind a run tells; else all of the gap, which begins with it.
+    gaps = np.stack([ends[:-1], begins[1:]], axis=1)
+    parted = (classes[gaps[:, 0]] & SEPARATOR) != 0
+    unsure = ~parted
+    if unsure.any():
+        found = np.bitwise_or.reduceat(classes, gaps[unsure].ravel())[::2]
+        parted[unsure] = (found & SEPARATOR) != 0
     return begins[np.append(True, parted)], ends[np.append(parted, True)]
 
 
@@ -282,6 +293,17 @@ def _word_hashes(
 
 def _powers(base: int, size: int) -> npt.NDArray[np.uint64]:
     """base**0 .. base**(size - 1) modulo 2**64."""
+    if size > _KEPT_POWERS:
+        return _computed_powers(base, size)
+    return _kept_powers(base)[:size]
+
+
+@cache
+def _kept_powers(base: int) -> npt.NDArray[np.uint64]:
+    return _computed_powers(base, _KEPT_POWERS)
+
+
+def _computed_powers(base: int, size: int) -> npt.NDArray[np.uint64]:
     powers = np.full(size, base, np.uint64)
     powers[:1] = 1
     return np.multiply.accumulate(powers, out=powers)

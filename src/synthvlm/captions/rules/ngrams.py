@@ -18,6 +18,8 @@ __all__ = ["BASE", "mix", "rows_with_repeats", "top_repetition", "total_repetiti
 
 #: Odd (hence invertible modulo 2**64) base of the polynomial hashes.
 BASE = 0x9E3779B97F4A7C15
+#: The same for hashes of n-grams, which are short: they only have to differ within a row.
+_SHORT_BASE = 0x9E3779B1
 
 
 def rows_with_repeats(
@@ -31,38 +33,37 @@ def rows_with_repeats(
             (rows + 1,), not decreasing.
         n: Length of an n-gram, at least 1.
     """
-    if len(symbols) < n:
+    hashes = _ngram_hashes(symbols, n)
+    if not len(hashes):
         return []
-    hashes = _ngram_hashes(symbols.astype(np.uint64), n)
-    counts = np.maximum(np.diff(starts) - (n - 1), 0)  # n-grams per row
-    # n-grams that run over the end of their row are dropped.
-    first = np.cumsum(counts) - counts
-    rows = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)
-    offsets = np.repeat(starts[:-1] - first, counts)
-    hashes = hashes[np.arange(len(rows)) + offsets]
     # The key is the row and what bits of the hash remain, so that one flat sort serves all rows.
-    bits = max(len(counts) - 1, 1).bit_length()
-    hashes >>= np.uint64(bits)
-    hashes |= rows << np.uint64(64 - bits)
+    # An n-gram that runs over the end of its row hardly ever equals another one of that row.
+    rows = np.arange(len(starts) - 1, dtype=np.uint32)
+    bits = max(len(rows) - 1, 1).bit_length()
+    hashes >>= np.uint32(bits)
+    hashes |= np.repeat(rows << np.uint32(32 - bits), np.diff(starts))[: len(hashes)]
     hashes.sort()
-    repeated = hashes[1:][hashes[1:] == hashes[:-1]] >> np.uint64(64 - bits)
+    repeated = hashes[1:][hashes[1:] == hashes[:-1]] >> np.uint32(32 - bits)
     rows_found: list[int] = np.unique(repeated).tolist()
     return rows_found
 
 
-def _ngram_hashes(symbols: npt.NDArray[np.uint64], n: int) -> npt.NDArray[np.uint64]:
-    """Hash of the n symbols from each position on, shape (len(symbols) - n + 1,)."""
+def _ngram_hashes(symbols: npt.NDArray[np.integer], n: int) -> npt.NDArray[np.uint32]:
+    """Hash of the n symbols from each position on, shape (max(0, len(symbols) - n + 1),)."""
     # By doubling: a hash of 2k symbols is made of two hashes of k symbols; the binary digits of n
     # say how to put the length together.
-    hashes, length = symbols * np.uint64(BASE), 1
+    single: npt.NDArray[np.uint32] = symbols.astype(np.uint32)
+    hashes, length = single * np.uint32(_SHORT_BASE), 1
     for digit in bin(n)[3:]:
         hashes = _join(hashes, hashes[length:], length)
         length *= 2
         if digit == "1":
-            hashes = _join(hashes, symbols[length:], 1)
+            hashes = _join(hashes, single[length:], 1)
             length += 1
     # The high bits are used; let every symbol reach them.
-    return mix(hashes)
+    hashes ^= hashes >> np.uint32(16)
+    hashes *= np.uint32(_SHORT_BASE)
+    return hashes
 
 
 def mix(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -73,11 +74,11 @@ def mix(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def _join(
-    left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64], length: int
-) -> npt.NDArray[np.uint64]:
+    left: npt.NDArray[np.uint32], right: npt.NDArray[np.uint32], length: int
+) -> npt.NDArray[np.uint32]:
     """Hashes of concatenations, where the right-hand parts are ``length`` symbols long."""
     size = min(len(left), len(right))
-    result: npt.NDArray[np.uint64] = left[:size] * np.uint64(pow(BASE, length, 2**64))
+    result: npt.NDArray[np.uint32] = left[:size] * np.uint32(pow(_SHORT_BASE, length, 2**32))
     result += right[:size]
     return result
 
