@@ -199,6 +199,21 @@ def test_every_kind_has_examples() -> None:
     assert set(FOUND) == set(KINDS)
 
 
+@pytest.mark.parametrize(
+    ("kind", "text", "digits"),
+    [
+        ("national_id", "AB 12 34 56 C", 6),
+        ("phone", "1-800-FLOWERS", 4),
+        ("license_plate", "license plate ABC 1", 1),
+        ("address", "calle Mayor, nº 5", 1),
+        ("email", "jane dot doe at example dot com", 0),
+    ],
+)
+def test_a_kind_is_found_with_its_fewest_digits(kind: str, text: str, digits: int) -> None:
+    assert sum(map(str.isdecimal, text)) == digits
+    assert [finding.kind for finding in find_personal_data(text)] == [kind]
+
+
 def test_where_findings_lie() -> None:
     text = "Jane, jane.doe@example.com or 212-555-0123 at P.O. Box 12!"
     found = [(f.kind, text[f.start : f.end]) for f in find_personal_data(text)]

@@ -75,17 +75,18 @@ _WORD_BEHIND = r"""(?i:utca|út|útja|tér|körút|sétány|caddesi|cad\.|sokak|
     |blv\.|iela|gatvė|g\.|pr\.
     |tänav|mnt|ulica|ulice|улица|проспект|проспект|бульвар|гудамж)"""
 
+_STREET = rf"\b{_STREET_WORD}\ "
 _EUROPE = (
     # the number behind the street, nothing counted behind it
-    rf"\b{_STREET_WORD}\ {_STREET_NAME},?\ {_HOUSE}{_NOT_COUNTING}",
+    rf"{_STREET}{_STREET_NAME},?\ {_HOUSE}{_NOT_COUNTING}",
     # ... with a word or comma for it, or a street in short: that is an address
-    rf"\b{_STREET_WORD}\ {_STREET_NAME},?\ {_PREFIX}{_HOUSE}",
+    rf"{_STREET}{_STREET_NAME},?\ {_PREFIX}{_HOUSE}",
     rf"\b{_STREET_SHORT}\ ?{_STREET_NAME},?\ (?:{_PREFIX})?{_HOUSE}",
     rf"\b(?=[^\W\d_]{{5,40}}){_CAPITAL}[^\W\d_]{{2,30}}?{_STREET_ENDING}\ {_HOUSE}{_NOT_COUNTING}",
     rf"""\b{_CAPITAL}\w{{1,29}}(?:\ {_CAPITAL}\w{{0,29}}){{0,2}}\ {_WORD_BEHIND}\ ?
     (?:{_PREFIX})?{_HOUSE}{_NOT_COUNTING}""",
     # ... in any case, with a postcode
-    rf"""(?i:\b{_STREET_WORD}\ [^\d\n,]{{2,40}},?\ {_HOUSE},\ (?:\d{{5}}|\d{{3}}\ \d\d|\d\d-\d{{3}})
+    rf"""(?i:{_STREET}[^\d\n,]{{2,40}},?\ {_HOUSE},\ (?:\d{{5}}|\d{{3}}\ \d\d|\d\d-\d{{3}})
     (?!\d))""",
     # no word for a street: name, number, and at once postcode and town
     rf"""\b{_CAPITAL}[\w.'-]{{2,29}}(?:\ [\w.'-]{{2,29}}){{0,3}}\ {_HOUSE},\ (?!(?:1[89]|20)\d\d\ )
@@ -99,6 +100,13 @@ _FRENCH_NUMBER = r"(?<![\w.,:$/#-])\d{1,4}\ ?(?:bis|ter|[ab])?,?\ "
 
 _HAN = "\u4e00-\u9fff\u3005"
 _JAPANESE = f"{_HAN}\u3041-\u30ff"
+_JAPAN_IN_LATIN = (
+    r"\b(?:\d{1,2}-){2}\d{1,2},?\ [A-Z][a-z]{2,20}(?:-cho|-machi)?,\ [A-Z][a-z]{2,20}-(?:ku|shi)\b"
+)
+_VIETNAM = rf"""(?<![\w/.,-])\d{{1,4}}[A-Z]?(?:/\d{{1,4}}){{0,2}},?
+    \ {_CAPITAL}\w{{1,9}}(?:\ {_CAPITAL}\w{{0,9}}){{1,4}},
+    \ (?:quận|phường|q\.|p\.|tp\b|thành\ phố)"""
+#: Of these, only the two above can match a text in ASCII.
 _OTHERS = (
     # China, Taiwan: district or street, number, and the sign for a number
     rf"""[{_HAN}]{{2,12}}(?:路|街|大道|巷|弄|胡同|里|村
@@ -110,7 +118,7 @@ _OTHERS = (
     rf"""[{_JAPANESE}]{{1,12}}(?:\d{{1,2}}|[一二三四五六七八九十]{{1,2}})丁目\ ?\d{{1,4}}
     (?:番地?\ ?の?\d{{0,4}}号?|-\d{{1,4}})""",
     rf"[{_JAPANESE}]{{1,12}}[区市町村郡][{_JAPANESE}]{{0,12}}\d{{1,5}}番地",
-    r"\b(?:\d{1,2}-){2}\d{1,2},?\ [A-Z][a-z]{2,20}(?:-cho|-machi)?,\ [A-Z][a-z]{2,20}-(?:ku|shi)\b",
+    _JAPAN_IN_LATIN,
     # Korea
     r"[가-힣]{1,8}(?:시|군|구|도|읍|면)\ [가-힣\d]{1,10}(?:로|길)\ ?\d{1,4}(?:-\d{1,4})?(?!\d)",
     r"[가-힣]{1,8}(?:동|리|가)\ ?\d{1,4}(?:-\d{1,4})?\ ?번지",
@@ -120,9 +128,7 @@ _OTHERS = (
     # Vietnam
     r"""(?<![\w/.,-])\d{1,4}[A-Z]?(?:/\d{1,4}){0,2},?\ (?:đường|phố|ngõ
     |hẻm)\ (?-i:[A-ZĐÂÁÀẢÃẠÊÉÔÓƠƯÚ])\w""",
-    rf"""(?<![\w/.,-])\d{{1,4}}[A-Z]?(?:/\d{{1,4}}){{0,2}},?
-    \ {_CAPITAL}\w{{1,9}}(?:\ {_CAPITAL}\w{{0,9}}){{1,4}},
-    \ (?:quận|phường|q\.|p\.|tp\b|thành\ phố)""",
+    _VIETNAM,
     # Arabic, Persian, Hebrew: the number at the end of its phrase, or announced
     r"(?<![\d.,/-])\d{1,4}\ ?،?\ (?:شارع|طريق|نهج)\ \w",
     r"(?:شارع|طريق|نهج|حي)\ (?:[^\W\d]{2,20}\ ){1,4}رقم\ \d{1,4}",
@@ -164,6 +170,15 @@ _ADDRESSES = (
     *(_form(pattern, 0) for pattern in _EUROPE),
     *(_form(pattern) for pattern in _OTHERS),
 )
+#: What the forms that begin with a word for a street have in common, to be looked for once.
+_ANY_STREET = _form(_STREET, 0)
+#: Each form, and whether it begins with that.
+_ANY_TEXT = tuple((form, _STREET in form.pattern) for form in _ADDRESSES)
+_ASCII_TEXT = tuple(
+    (form, begins)
+    for form, begins in _ANY_TEXT
+    if form.pattern not in _OTHERS or form.pattern in (_JAPAN_IN_LATIN, _VIETNAM)
+)
 
 #: Before a street: it is written on a sign in the street.
 _SIGN = _form(
@@ -178,7 +193,8 @@ _SIGN = _form(
 
 def addresses(text: str) -> Iterator[tuple[int, int]]:
     """Where postal addresses lie in a text, those on street signs left out; ends are exclusive."""
-    for form in _ADDRESSES:
-        for match in form.finditer(text):
+    has_street = _ANY_STREET.search(text) is not None
+    for form, begins_with_street in _ASCII_TEXT if text.isascii() else _ANY_TEXT:
+        for match in form.finditer(text) if has_street or not begins_with_street else ():
             if _SIGN.search(text[max(0, match.start() - 80) : match.start()]) is None:
                 yield match.span()

@@ -6,7 +6,7 @@ One table lookup gives all that the rules ask of a character, its class bits.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -22,6 +22,7 @@ __all__ = [
     "SPECIAL",
     "UNSPACED",
     "TextBatch",
+    "WordTable",
     "Words",
     "ascii_classes",
     "classify",
@@ -222,6 +223,26 @@ class TextBatch:
         symbols = self.code_points if text == self.joined else code_points(text)
         hashes = _word_hashes(symbols, begins, ends)
         return Words(text, begins, ends, hashes, np.searchsorted(begins, starts))
+
+
+class WordTable:
+    """Tells which words of a batch may be among some words: all that are, and a few others.
+
+    It is a table over the upper bits of the hashes, so that nearly all words pass unread.
+    """
+
+    def __init__(self, words: Iterable[str], bits: int = 16) -> None:
+        """Take words in lower case, and the number of bits."""
+        self._shift = np.uint64(64 - bits)
+        self._table = np.zeros(1 << bits, np.bool_)
+        self._table[self._buckets(TextBatch(sorted(words)).words)] = True
+
+    def suspects(self, words: Words) -> npt.NDArray[np.int64]:
+        """The numbers of the words of a batch that may be among them, ascending."""
+        return np.flatnonzero(self._table[self._buckets(words)])
+
+    def _buckets(self, words: Words) -> npt.NDArray[np.intp]:
+        return (words.hashes >> self._shift).astype(np.intp)
 
 
 def _starts(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from synthvlm.captions.rules.base import RuleSettings, TextRule, check_measures
-from synthvlm.captions.rules.batch import ALNUM, SPECIAL, TextBatch
+from synthvlm.captions.rules.batch import ALNUM, SPECIAL, TextBatch, WordTable
 from synthvlm.captions.rules.ngrams import rows_with_repeats, top_repetition, total_repetition
 from synthvlm.captions.rules.word_files import entries, package_text, read_text
 from synthvlm.components.component import LoadContext
@@ -159,15 +159,13 @@ class FlaggedWordsRatio(TextRule):
     def __init__(self, words: frozenset[str] | None = None) -> None:
         """Flag these words, which must be in lower case; None is the built-in list."""
         self.words = load_flagged_words() if words is None else words
-        # A table over 16 bits of the hash lets nearly all words pass unread.
-        self._suspects = np.zeros(1 << 16, np.bool_)
-        self._suspects[_bucket(TextBatch(sorted(self.words)).words.hashes)] = True
+        self._table = WordTable(self.words)
 
     def measure(self, batch: TextBatch) -> npt.NDArray[np.float64]:
         """The share (0 .. 1) of each text, shape (len(batch),)."""
         words = batch.words
-        suspects = np.flatnonzero(self._suspects[_bucket(words.hashes)])
-        flagged = [number for number in suspects.tolist() if words.word(number) in self.words]
+        suspects = self._table.suspects(words).tolist()
+        flagged = [number for number in suspects if words.word(number) in self.words]
         rows = np.searchsorted(words.starts, flagged, side="right") - 1
         counts = np.bincount(rows, minlength=len(batch))
         return counts / np.maximum(np.diff(words.starts), 1)
@@ -244,10 +242,6 @@ def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
         numbers = np.cumsum(sizes[rows]) // _BATCH_CHARS
         parts = np.split(rows, np.flatnonzero(np.diff(numbers)) + 1)
         yield from (part.tolist() for part in parts if len(part))
-
-
-def _bucket(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
-    return (hashes >> np.uint64(48)).astype(np.intp)
 
 
 def _positive(ngram: int) -> int:

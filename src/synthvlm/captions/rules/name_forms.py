@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from synthvlm.captions.rules.batch import TextBatch
+from synthvlm.captions.rules.batch import ALNUM, TextBatch, WordTable
 from synthvlm.captions.rules.name_text import Word, split_words
 from synthvlm.captions.rules.name_words import (
     ABBREVIATIONS,
@@ -30,8 +30,6 @@ __all__ = ["NameForms"]
 #: What may lie between two words of a name: a space, after a title or an initial also a point.
 _GAPS = frozenset({" ", "  "})
 _POINTED_GAPS = frozenset({".", ". ", " . ", " .", ".  "})
-#: An initial, or a double name: what the table of words does not know.
-_UNLISTED = re.compile(r"(?<![^\W_])[A-Z] ?\.|[^\W\d_]-[A-Z]")
 #: Initials, particles and further given names between a given name and the family name.
 _MAX_BETWEEN = 4
 
@@ -93,7 +91,6 @@ class NameForms:
         self.family = NameList.load("surnames.txt")
         self.no_family = NameList.load("not_surnames_en.txt")
         self._not_people = Phrases.load("not_people.txt")
-        # A table over 20 bits of the hash lets most texts pass unread.
         self._suspects = _table(self.given.all | TITLES | _CHINESE | _KOREAN | _VIETNAMESE)
         self._lower_case_suspects = _table(self.given.only | SURE_TITLES)
 
@@ -107,11 +104,9 @@ class NameForms:
     def _candidates(self, batch: TextBatch) -> list[int]:
         """Texts that may hold a name."""
         words = batch.words
-        buckets = _bucket(words.hashes)
-        lower = np.unique(_rows(words.starts, np.flatnonzero(self._lower_case_suspects[buckets])))
-        others = np.unique(_rows(words.starts, np.flatnonzero(self._suspects[buckets]))).tolist()
-        signs = [match.start() for match in _UNLISTED.finditer(batch.joined)]
-        unlisted = _rows(batch.starts, np.array(signs, np.int64)).tolist()
+        lower = np.unique(_rows(words.starts, self._lower_case_suspects.suspects(words)))
+        others = np.unique(_rows(words.starts, self._suspects.suspects(words))).tolist()
+        unlisted = _rows(batch.starts, _unlisted(batch)).tolist()
         return sorted(
             {
                 *lower.tolist(),
@@ -287,18 +282,31 @@ class _Reader:
         return gap in _GAPS or (pointed and gap in _POINTED_GAPS)
 
 
-def _table(words: frozenset[str]) -> npt.NDArray[np.bool_]:
-    """Which buckets of hashes the words in ASCII fall into; texts with others are all read."""
-    table = np.zeros(1 << 20, np.bool_)
-    ascii_words = sorted(word for word in words if word.isascii())
-    table[_bucket(TextBatch(ascii_words).words.hashes)] = True
-    return table
+def _table(words: frozenset[str]) -> WordTable:
+    """A table of the words in ASCII; texts with others are all read."""
+    return WordTable((word for word in words if word.isascii()), bits=20)
+
+
+def _unlisted(batch: TextBatch) -> npt.NDArray[np.int64]:
+    """Where a name may lie in a text in ASCII that no list knows: an initial, "Al-Sayed".
+
+    A capital letter that begins a word and has a point behind it, maybe after a space, or that
+    follows a letter and a hyphen.
+    """
+    symbols = batch.code_points
+    places = np.flatnonzero((symbols >= ord("A")) & (symbols <= ord("Z")))
+
+    def near(offset: int) -> npt.NDArray[np.integer]:  # beyond the ends any other character
+        return symbols.take(places + offset, mode="clip")
+
+    starts_word = (places == 0) | ((batch.classes.take(places - 1, mode="clip") & ALNUM) == 0)
+    points = (near(1) == ord(".")) | ((near(1) == ord(" ")) & (near(2) == ord(".")))
+    lower = near(-2) | 0x20
+    joined = (near(-1) == ord("-")) & (lower >= ord("a")) & (lower <= ord("z"))
+    found: npt.NDArray[np.int64] = places[(starts_word & points) | joined]
+    return found
 
 
 def _rows(starts: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The row that holds each place."""
     return np.searchsorted(starts, places, side="right") - 1
-
-
-def _bucket(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
-    return (hashes >> np.uint64(44)).astype(np.intp)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from synthvlm.captions.rules.address_forms import addresses
 from synthvlm.captions.rules.base import TextRule
-from synthvlm.captions.rules.batch import TextBatch
+from synthvlm.captions.rules.batch import TextBatch, WordTable
 from synthvlm.captions.rules.national_ids import announced_ids, is_luhn, national_ids
 from synthvlm.captions.rules.phone_forms import announced_phones, phones
 
@@ -42,8 +42,10 @@ def _form(pattern: str, flags: int = re.IGNORECASE) -> re.Pattern[str]:
 _AT = r"""(?:at|arroba|arobase|chiocciola|ät|klammeraffe|apenstaartje|ma[łl]pa|zavin[áa][čc]
     |kukac|собака|παπάκι
     |kuyruklu\ a|艾特|アットマーク|アット|골뱅이|آت|एट|שטרודל)"""
-_DOT = r"""(?:dot|punto|point|ponto|punkt|punt|kropka|te[čc]ka|pont|точка|крапка|τελεία|nokta
-    |ch[ấa]m|点|點|ドット|닷
+_ASCII_DOTS = (
+    "dot", "punto", "point", "ponto", "punkt", "punt", "kropka", "tecka", "pont", "nokta", "cham",
+)  # fmt: skip
+_DOT = rf"""(?:{"|".join(_ASCII_DOTS)}|tečka|точка|крапка|τελεία|chấm|点|點|ドット|닷
     |점|نقطة|डॉट|נקודה|จุด)"""
 #: An e-mail address is looked for around its "@", which may be veiled.
 _EMAIL_MARK = _form(rf"@|[(\[{{<]\ ?{_AT}\ ?[)\]}}>]")
@@ -173,10 +175,7 @@ class PersonalData(TextRule):
         """The number (0 or more, whole) of findings in each text, shape (len(batch),)."""
         result = np.zeros(len(batch))
         # Every kind but a veiled or spoken "at" holds a digit or an "@"; few captions do.
-        places = np.flatnonzero(_signs()[batch.code_points])
-        marks = (_EMAIL_MARK, _SPOKEN_MARK)
-        veiled = [match.start() for mark in marks for match in mark.finditer(batch.joined)]
-        places = np.append(places, np.array(veiled, np.int64))
+        places = np.concatenate([np.flatnonzero(_signs()[batch.code_points]), *_at_marks(batch)])
         for row in np.unique(np.searchsorted(batch.starts, places, side="right") - 1).tolist():
             result[row] = len(find_personal_data(batch.texts[row]))
         return result
@@ -207,8 +206,9 @@ def find_personal_data(text: str) -> list[Finding]:
     apart = plain if plain.isascii() else _UNSPACED.sub("\0", plain)
     taken = bytearray(len(text))
     findings: list[Finding] = []
-    for kind, finder in _FINDERS.items():
-        for start, end in finder(plain, apart):
+    digits = sum(map(str.isdecimal, plain))
+    for kind, (fewest, finder) in _FINDERS.items():
+        for start, end in finder(plain, apart) if digits >= fewest else ():
             if not any(taken[start:end]):
                 taken[start:end] = b"\x01" * (end - start)
                 findings.append(Finding(kind, start, end))
@@ -287,19 +287,50 @@ def _matches(*patterns: re.Pattern[str]) -> Callable[[str], _Spans]:
 
 
 _plates = _matches(*_PLATES)
-#: What finds each kind, given a text in plain forms, and the same with letters of scripts without
-#: spaces blanked. Where two findings overlap, the earlier kind stays.
-_FINDERS: dict[str, Callable[[str, str], _Spans]] = {
-    "email": _emails,
-    "iban": lambda plain, apart: _ibans(apart),
-    "payment_card": lambda plain, apart: _cards(apart),
-    "national_id": lambda plain, apart: chain(national_ids(apart), announced_ids(plain)),
-    "phone": lambda plain, apart: chain(phones(apart), announced_phones(plain)),
-    "license_plate": lambda plain, apart: _plates(apart),
-    "address": lambda plain, apart: addresses(plain),
+#: How many digits each kind has at least, and what finds it, given a text in plain forms, and the
+#: same with letters of scripts without spaces blanked. Where two findings overlap, the earlier kind
+#: stays.
+_FINDERS: dict[str, tuple[int, Callable[[str, str], _Spans]]] = {
+    "email": (0, _emails),
+    "iban": (2, lambda plain, apart: _ibans(apart)),
+    "payment_card": (13, lambda plain, apart: _cards(apart)),
+    "national_id": (6, lambda plain, apart: chain(national_ids(apart), announced_ids(plain))),
+    "phone": (4, lambda plain, apart: chain(phones(apart), announced_phones(plain))),
+    "license_plate": (1, lambda plain, apart: _plates(apart)),
+    "address": (1, lambda plain, apart: addresses(plain)),
 }
 #: Kinds of findings.
 KINDS = tuple(_FINDERS)
+
+
+def _at_marks(batch: TextBatch) -> Iterator[npt.NDArray[np.int64]]:
+    """Where ``_EMAIL_MARK`` and ``_SPOKEN_MARK`` lie in a batch, and a few places besides."""
+    if not batch.joined.isascii():
+        for mark in (_EMAIL_MARK, _SPOKEN_MARK):
+            found = [match.start() for match in mark.finditer(batch.joined)]
+            yield np.array(found, np.int64)
+        return
+    symbols, words = batch.code_points, batch.words
+    dots = [n for n in _dots().suspects(words).tolist() if words.word(n) in _ASCII_DOTS]
+    yield words.begins[dots]
+    yield np.flatnonzero(_opening()[symbols])
+    letters = (symbols | 0x20) - ord("a") < 26  # bytes: what is less than "a" is far above
+    yield 1 + np.flatnonzero(
+        letters[:-3] & (symbols[1:-2] == ord(".")) & letters[2:-1] & letters[3:]
+    )
+
+
+@cache
+def _dots() -> WordTable:
+    return WordTable(_ASCII_DOTS)
+
+
+@cache
+def _opening() -> npt.NDArray[np.bool_]:
+    """Which bytes open a bracket, in which an "at" may be veiled; shape (256,)."""
+    table = np.zeros(256, np.bool_)
+    table[list(map(ord, "([{<"))] = True
+    return table
 
 
 @cache
