@@ -85,15 +85,20 @@ def ssim_score(image: Image.Image) -> float:
     return float(structural_similarity(np.array(image.convert("L")), np.array(back.convert("L"))))
 
 
-def held_out_captions(count: int, seed: int) -> tuple[list[str], list[Claim]]:
-    """Captions of held-out claims, none of them bundled, that the caption rules let pass."""
+def held_out_captions(
+    count: int, seed: int, *, held_out: bool = True
+) -> tuple[list[str], list[Claim]]:
+    """Captions of held-out claims, none of them bundled, that the caption rules let pass.
+
+    Without `held_out`: of claims that the models may have been trained on.
+    """
     lines = captions_path().read_text(encoding="utf-8").splitlines()
     bundled = {json.loads(line)["caption"] for line in lines}
     rng = Random(seed)
     found: dict[str, Claim] = {}
     while len(found) < count:
         claim = sample_claim(rng, KINDS[len(found) % len(KINDS)])
-        if not is_held_out(claim):
+        if is_held_out(claim) != held_out:
             continue
         caption = phrase(claim, rng)
         special = sum(not c.isalpha() for c in caption) / len(caption)

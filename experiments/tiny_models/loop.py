@@ -106,7 +106,7 @@ class Run:
 
         Args:
             model: With the weights to start from where there is no checkpoint.
-            optimiser: Of the model's parameters.
+            optimiser: Of the model's parameters; a group's "share" is of the learning rate.
             schedule: Its learning rates.
             out: Where checkpoints are written.
             state: The checkpoint that is there.
@@ -147,7 +147,7 @@ class Run:
             ranks: Processes over which gradients are averaged first.
         """
         for group in self._optimiser.param_groups:
-            group["lr"] = self._schedule.rate(self.step)
+            group["lr"] = self._schedule.rate(self.step) * group.get("share", 1.0)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if ranks > 1:

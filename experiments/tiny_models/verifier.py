@@ -1,6 +1,6 @@
 """Train the verifier: a small LLaVA that says whether a picture shows what is claimed.
 
-Run it with `python -m experiments.tiny_models.verifier --steps 2000 --decay-from 1200`, and
+Run it with `python -m experiments.tiny_models.verifier --steps 9000 --decay-from 6500`, and
 `--export src/synthvlm/tiny/weights/verifier` when it is done.
 
 It starts from the shipped CLIP's vision tower and the shipped language model, and all of it is
@@ -10,17 +10,22 @@ trained. The checker has no part in it: see `verifier_pictures`.
 from __future__ import annotations
 
 import argparse
-from collections import deque
 from pathlib import Path
+from random import Random
 
 import torch
 import torch.nn.functional as F
 
 from experiments.tiny_models import checkpoint, export, options
 from experiments.tiny_models.loop import Run, seed_step
-from experiments.tiny_models.verifier_model import Trainer, build
+from experiments.tiny_models.verifier_model import Answers, Trainer, build
 from experiments.tiny_models.verifier_pictures import Makers, draw_pictures
-from experiments.tiny_models.verifier_questions import draw_questions, draw_writings
+from experiments.tiny_models.verifier_questions import (
+    Asked,
+    draw_questions,
+    draw_told,
+    draw_writings,
+)
 
 __all__ = ["main", "make_parser"]
 
@@ -28,10 +33,72 @@ __all__ = ["main", "make_parser"]
 def make_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    options.add_training(parser, out="verifier.pt", steps=2000, batch=32, rate=6e-4, seed=6)
-    parser.add_argument("--atomic", type=int, default=4, help="questions about single facts")
+    options.add_training(parser, out="verifier.pt", steps=9000, batch=16, rate=1e-3, seed=6)
+    parser.add_argument("--atomic", type=int, default=8, help="questions about single facts")
+    parser.add_argument("--looking-until", type=int, default=1000, help="step of first questions")
+    parser.add_argument("--models-from", type=int, default=1500, help="step; drawings alone so far")
+    parser.add_argument("--telling-until", type=int, default=3000, help="step; in words so far")
+    parser.add_argument("--words-fade", type=int, default=1000, help="steps; see `words_loss`")
     parser.add_argument("--export", type=Path, default=None)
     return parser
+
+
+def _optimiser(trainer: Trainer, rate: float) -> torch.optim.Optimizer:
+    """Parts with large inputs learn slowly, or each step moves every patch by a quarter."""
+    parts = trainer.model.model
+    shares = {
+        parts.vision_tower: 1.0,
+        parts.multi_modal_projector: 0.1,
+        parts.language_model: 0.6,  # its embeddings are the output's, too
+        trainer.errors: 0.05,
+    }
+    groups = [{"params": [*part.parameters()], "share": share} for part, share in shares.items()]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+
+
+def _step(
+    trainer: Trainer, makers: Makers, args: argparse.Namespace, step: int, rng: Random
+) -> tuple[torch.Tensor, dict[str, torch.Tensor], int]:
+    """The loss of a step, its parts, and of how many pictures it is.
+
+    The vision tower learns to look from the first step. The language model begins with pictures
+    that are told in words; when it has learned to answer about those, both learn together.
+    """
+    looking, telling = step < args.looking_until, step < args.telling_until
+    count = args.batch * 2 if looking else args.batch
+    pictures = draw_pictures(count, makers if step >= args.models_from else None, rng)
+    look = trainer.look(pictures.pixels)
+    losses = {
+        "errors": F.mse_loss(look.errors, pictures.errors),
+        "words": trainer.words_loss(look, pictures.cells),
+    }
+    share = 1.0 if telling else max(0.1, 1 - (step - args.telling_until) / args.words_fade)
+    loss = 100.0 * losses["errors"] + share * losses["words"]
+    if looking:
+        return loss, losses, count
+    if telling:
+        told, asked = draw_told(count, args.atomic, rng)
+        answers = trainer.answer_losses(told, asked)
+    else:
+        asked = draw_questions(pictures, args.atomic, rng)
+        answers = trainer.answer_losses(look, asked)
+    losses["answers"] = answers.loss
+    losses["writing"] = trainer.writing_loss(draw_writings(-(-count // 8), rng))
+    losses |= _shares_right(asked, answers)
+    return loss + losses["answers"] + 0.5 * losses["writing"], losses, count
+
+
+def _shares_right(asked: list[Asked], answers: Answers) -> dict[str, torch.Tensor]:
+    """Of questions about pictures' own captions, and of others."""
+    judged = [
+        (n == 0, answer == "Yes") for questions in asked for n, (_, answer) in enumerate(questions)
+    ]
+    own, yes = torch.tensor(judged).T
+    right = ((answers.margins > 0) == yes).float()
+    return {
+        "captions right": right[own].mean(),
+        "others right": right[~own].mean(),
+    }
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -43,34 +110,24 @@ def main(argv: list[str] | None = None) -> None:
     options.start(args)
     trainer = Trainer(build())
     trainer.train()
-    optimiser = torch.optim.AdamW(
-        trainer.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-    )
+    optimiser = _optimiser(trainer, args.rate)
     state = checkpoint.load(args.out)
     images_seen = 0 if state is None else state["images"]
     rates = options.schedule(args, warmup=100)
     run = Run(trainer, optimiser, rates, args.out, state, ema_decay=0.99)
     makers = Makers()
-    told: deque[tuple[float, ...]] = deque(maxlen=50)
+    told: list[dict[str, float]] = []
     for step in run.steps():
         rng = seed_step(args.seed, step)
-        pictures = draw_pictures(args.batch, makers, rng)
-        asked = draw_questions(pictures, args.atomic, rng)
-        answering, margins, guessed = trainer.answer_losses(pictures.pixels, asked)
-        writing = trainer.writing_loss(draw_writings(-(-args.batch // 8), rng))
-        errors = F.mse_loss(guessed, pictures.errors)
-        run.descend(answering + 0.5 * writing + 10.0 * errors)
-        images_seen += args.batch
-        yes = torch.tensor([yes for questions in asked for _, yes in questions])
-        own = torch.tensor([n == 0 for questions in asked for n, _ in enumerate(questions)])
-        right = ((margins > 0) == yes).float()
-        losses = (answering.item(), writing.item(), errors.item())
-        told.append((*losses, right[own].mean().item(), right[~own].mean().item()))
+        loss, losses, count = _step(trainer, makers, args, step, rng)
+        run.descend(loss)
+        images_seen += count
+        told.append({name: value.item() for name, value in losses.items()})
         if run.due(50):
-            means = [sum(column) / len(told) for column in zip(*told, strict=True)]
-            names = ("answers", "writing", "errors", "captions right", "others right")
-            run.say(" ".join(f"{n}={v:.4f}" for n, v in zip(names, means, strict=True)))
-        if run.due(200) or run.done:
+            means = {name: sum(row[name] for row in told) / len(told) for name in told[0]}
+            run.say(" ".join(f"{name}={value:.4f}" for name, value in means.items()))
+            told.clear()
+        if run.due(100) or run.done:
             run.save(images=images_seen)
 
 

@@ -7,6 +7,7 @@ has the positions that it would have alone. So the picture is looked at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -14,21 +15,17 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import AddedToken
 
+from experiments.tiny_models.verifier_pictures import CELLS
+from synthvlm.captions.writers.questions import TRAINED_PROMPT
+from synthvlm.tiny.world import COLOURS, SHAPES
 from synthvlm.training.model import Assembled, assemble
 from synthvlm.training.prompts import CHAT_TEMPLATE, SYSTEM_PROMPT
 from synthvlm.training.recipe import ModelSettings
 
-__all__ = ["CAPTION_QUESTION", "IMAGE_FEATURES", "WRITING", "Trainer", "build"]
-
-#: The question of VQAScore.
-CAPTION_QUESTION: Final = 'Does this figure show "{caption}"? Please answer yes or no.'
-#: What asks for the questions that check a caption.
-WRITING: Final = (
-    "Write yes-or-no questions, one per line, that check each fact of this caption: {caption}"
-)
+__all__ = ["IMAGE_FEATURES", "Answers", "Look", "Trainer", "build"]
 
 IMAGE_FEATURES: Final = 65  # patches, and the token of the whole
-_PATCHES = 64
+_IGNORED: Final = -100  # the label of what is not learned
 
 # What is in every question is one token; otherwise most of a row would be such words.
 _PHRASES: Final = (
@@ -64,6 +61,32 @@ def build() -> Assembled:
     return Assembled(model, processor)
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What comes of asking about pictures.
+
+    Attributes:
+        loss: The mean loss of the answers.
+        margins: How much likelier "Yes" is than "No", nats, for each of those answers in order.
+    """
+
+    loss: torch.Tensor
+    margins: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is seen in n pictures.
+
+    Attributes:
+        projected: What the language model reads, (n, 65, width).
+        errors: The head's guess of the patches' errors, (n, 64).
+    """
+
+    projected: torch.Tensor
+    errors: torch.Tensor
+
+
 class Trainer(nn.Module):
     """The model, and a head that training alone uses: how far each patch is from faultless."""
 
@@ -74,42 +97,64 @@ class Trainer(nn.Module):
         self.errors = nn.Linear(self.model.config.vision_config.hidden_size, 1)
         self._tokenizer: Any = assembled.processor.tokenizer
         image = assembled.processor.image_token
-        start = self._tokenizer(f"USER: {image}")["input_ids"][:-1]
-        self._start = torch.tensor(start)
+        self._start: list[int] = self._tokenizer(f"USER: {image}")["input_ids"][:-1]
+        self._cells = [self._ids(" " + words) for words in CELLS]
+
+    def look(self, pixels: torch.Tensor) -> Look:
+        """Look at n pictures, (n, 3, 64, 64), -1 to 1."""
+        model = self.model.model
+        seen = model.vision_tower(pixels, output_hidden_states=True).hidden_states[-1]
+        return Look(model.multi_modal_projector(seen), self.errors(seen[:, 1:]).squeeze(-1))
 
     def answer_losses(
-        self, pixels: torch.Tensor, asked: Sequence[Sequence[tuple[str, bool]]]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Look at n pictures once, and ask each its questions.
+        self, about: Look | Sequence[str], asked: Sequence[Sequence[tuple[str, str]]]
+    ) -> Answers:
+        """Ask questions about each of n pictures.
 
         Args:
-            pixels: (n, 3, 64, 64), -1 to 1.
-            asked: Questions and whether the answer is yes, for each picture.
-
-        Returns:
-            The mean loss of the answers; how much likelier "Yes" is than "No", in nats, for
-            each question in order; the head's guess of the patches' errors, (n, 64).
+            about: What is seen in the pictures, or what is told of them.
+            asked: Questions and their answers, for each picture.
         """
-        rows = [[self._question(text, yes) for text, yes in questions] for questions in asked]
-        embedded, mask, positions, ends = self._rows(rows)
-        vision = self.model.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-1]
-        first = len(self._start)
-        seen = self.model.model.multi_modal_projector(vision)
-        embedded = torch.cat(
-            [embedded[:, :first], seen, embedded[:, first + IMAGE_FEATURES :]], dim=1
-        )
+        rows = [[self._question(*pair) for pair in questions] for questions in asked]
+        if isinstance(about, Look):
+            contexts = [self._start + [0] * IMAGE_FEATURES] * len(rows)
+        else:
+            contexts = [self._tokenizer(f"USER: {text}")["input_ids"] for text in about]
+        embedded, mask, positions, targets = self._rows(contexts, rows)
+        if isinstance(about, Look):
+            first = len(self._start)
+            parts = [embedded[:, :first], about.projected, embedded[:, first + IMAGE_FEATURES :]]
+            embedded = torch.cat(parts, dim=1)
         out = self.model.model.language_model(
             inputs_embeds=embedded, attention_mask=mask, position_ids=positions
         ).last_hidden_state
-        where = torch.tensor(ends)
-        logits = self.model.lm_head(out[where[:, 0], where[:, 1]])  # before "Yes" or "No"
-        closing = self.model.lm_head(out[where[:, 0], where[:, 1] + 1])
-        yes = torch.tensor([yes for questions in asked for _, yes in questions])
-        answers = torch.where(yes, self._id("Yes"), self._id("No"))
-        end = torch.full_like(answers, self._tokenizer.eos_token_id)
-        loss = F.cross_entropy(logits, answers) + 0.1 * F.cross_entropy(closing, end)
-        margin = logits[:, self._id("Yes")] - logits[:, self._id("No")]
-        return loss, margin.detach(), self.errors(vision[:, 1:]).squeeze(-1)
+        learned = targets != _IGNORED
+        logits, answers = self.model.lm_head(out[learned]), targets[learned]
+        weights = torch.where(answers == self._tokenizer.eos_token_id, 0.1, 1.0)
+        losses = F.cross_entropy(logits, answers, reduction="none") * weights
+        yes, no = self._tokenizer.convert_tokens_to_ids(["Yes", "No"])
+        margin = (logits[:, yes] - logits[:, no])[(answers == yes) | (answers == no)]
+        loss = losses.sum() / weights.sum()
+        return Answers(loss, margin.detach())
+
+    def words_loss(self, look: Look, cells: torch.Tensor) -> torch.Tensor:
+        """How far projected patches are from the words for what they show.
+
+        The language model was trained to read pictures told as such words. A patch should be near
+        its words, and nearer to them than to others; things count three times, for there are few.
+
+        Args:
+            look: What is seen.
+            cells: What patches show, numbers in `CELLS`, (n, 64).
+        """
+        table = self.model.get_input_embeddings().weight.detach()
+        words = torch.stack([table[ids].mean(0) for ids in self._cells])
+        seen, known = look.projected[:, 1:].flatten(0, 1), cells.flatten()
+        apart = torch.cdist(seen, words).square() / words.var() / words.shape[1]
+        near = apart.gather(1, known[:, None]).squeeze(1)
+        losses = near + F.cross_entropy(-8.0 * apart, known, reduction="none")
+        weights = torch.where(known < len(COLOURS) * len(SHAPES), 3.0, 1.0)
+        return (losses * weights).sum() / weights.sum()
 
     def writing_loss(self, texts: Sequence[tuple[str, str]]) -> torch.Tensor:
         """The mean loss of what is to be written, by token.
@@ -119,52 +164,53 @@ class Trainer(nn.Module):
         """
         rows, labels = [], []
         for caption, questions in texts:
-            asked = f"USER: {WRITING.format(caption=caption)} ASSISTANT:"
+            asked = f"USER: {TRAINED_PROMPT.format(caption=caption)} ASSISTANT:"
             before = self._tokenizer(asked)["input_ids"]
             answer = self._ids(f" {questions}{self._tokenizer.eos_token}")
             rows.append(torch.tensor(before + answer))
-            labels.append(torch.tensor([-100] * len(before) + answer))
+            labels.append(torch.tensor([_IGNORED] * len(before) + answer))
         pad = nn.utils.rnn.pad_sequence
         ids = pad(rows, batch_first=True, padding_value=self._tokenizer.pad_token_id)
-        targets = pad(labels, batch_first=True, padding_value=-100)[:, 1:]
+        targets = pad(labels, batch_first=True, padding_value=_IGNORED)[:, 1:]
         # The padding is behind: nothing that is learned looks at it.
         out = self.model.model.language_model(input_ids=ids).last_hidden_state[:, :-1]
-        learned = targets != -100
+        learned = targets != _IGNORED
         return F.cross_entropy(self.model.lm_head(out[learned]), targets[learned])
-
-    def _id(self, word: str) -> int:
-        return int(self._tokenizer.convert_tokens_to_ids(word))
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def _question(self, text: str, yes: bool) -> list[int]:
-        return self._ids(f"\n{text} ASSISTANT: {'Yes' if yes else 'No'}")
+    def _question(self, text: str, answer: str) -> tuple[list[int], list[int]]:
+        """The tokens up to the answer, and those of the answer."""
+        end = self._tokenizer.eos_token
+        return self._ids(f"\n{text} ASSISTANT:"), self._ids(f" {answer}{end}")
 
     def _rows(
-        self, rows: list[list[list[int]]]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[tuple[int, int]]]:
-        """Embeddings, mask, positions, and where the token before each answer is."""
-        first = len(self._start) + IMAGE_FEATURES
-        longest = first + max(sum(map(len, row)) for row in rows)
-        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        self, contexts: list[list[int]], rows: list[list[tuple[list[int], list[int]]]]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Embeddings, mask, positions, and which token is to follow each."""
+        lengths = [
+            len(context) + sum(len(text) + len(answer) for text, answer in row)
+            for context, row in zip(contexts, rows, strict=True)
+        ]
+        ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
         positions = torch.zeros_like(ids)
+        targets = torch.full_like(ids, _IGNORED)
         # Which question a token is of; 0: of the picture, -1: of none.
         part = torch.full_like(ids, -1)
-        ids[:, : len(self._start)] = self._start
-        positions[:, :first] = torch.arange(first)
-        part[:, :first] = 0
-        ends: list[tuple[int, int]] = []
-        for i, row in enumerate(rows):
-            at = first
-            for number, question in enumerate(row, 1):
-                to = at + len(question)
-                ids[i, at:to] = torch.tensor(question)
-                positions[i, at:to] = torch.arange(first, first + len(question))
+        for i, (context, row) in enumerate(zip(contexts, rows, strict=True)):
+            first = at = len(context)
+            ids[i, :at] = torch.tensor(context)
+            positions[i, :at] = torch.arange(at)
+            part[i, :at] = 0
+            for number, (text, answer) in enumerate(row, 1):
+                to = at + len(text) + len(answer)
+                ids[i, at:to] = torch.tensor(text + answer)
+                positions[i, at:to] = torch.arange(first, first + to - at)
                 part[i, at:to] = number
-                ends.append((i, to - 2))
+                targets[i, at + len(text) - 1 : to - 1] = torch.tensor(answer)
                 at = to
         alike = (part[:, :, None] == part[:, None, :]) | (part[:, None, :] == 0)
-        mask = alike & torch.ones(longest, longest, dtype=torch.bool).tril()
-        return self.model.get_input_embeddings()(ids), mask[:, None], positions, ends
+        mask = alike & torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
+        return self.model.get_input_embeddings()(ids), mask[:, None], positions, targets

@@ -26,7 +26,7 @@ from synthvlm.tiny import pipeline_path
 from synthvlm.tiny.captions import Claim, phrase, sample_scene
 from synthvlm.tiny.world import BACKGROUNDS, COLOURS, IMAGE_SIZE, SHAPES, Scene, Thing, render
 
-__all__ = ["Makers", "Pictures", "compare", "draw_pictures", "malformed"]
+__all__ = ["Makers", "Pictures", "claim_and_scene", "compare", "draw_pictures", "malformed"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -50,6 +50,7 @@ class Pictures:
         scenes: What is seen, with malformed things marked; None where that is unclear.
         faulty: Whether the picture shows something malformed; None where that is unclear.
         errors: How far patches of 8x8 are from a faultless drawing, (n, 64), 0 to 1.
+        cells: What of `CELLS` is in each patch, (n, 64).
     """
 
     pixels: torch.Tensor
@@ -57,6 +58,11 @@ class Pictures:
     scenes: list[Scene | None]
     faulty: list[bool | None]
     errors: torch.Tensor
+    cells: torch.Tensor
+
+
+#: What a patch can show, in words: a thing, or the background.
+CELLS: Final = (*(f"{c} {s}" for c in COLOURS for s in SHAPES), *BACKGROUNDS)
 
 
 class Makers:
@@ -102,8 +108,16 @@ class Makers:
         return noisy
 
 
-def draw_pictures(count: int, makers: Makers, rng: Random) -> Pictures:
-    """A random batch: a third drawn anew by the generator, a fifth through the autoencoder."""
+def draw_pictures(count: int, makers: Makers | None, rng: Random) -> Pictures:
+    """A random batch: four in ten drawn anew by the generator, two through the autoencoder.
+
+    Args:
+        count: Of pictures.
+        makers: None: all are drawings.
+        rng: Source of randomness.
+    """
+    if makers is None:
+        return _drawn(count, None, rng)
     redrawn, decoded = round(0.4 * count), round(0.2 * count)
     parts = [
         _redrawn(redrawn, makers, rng),
@@ -116,10 +130,12 @@ def draw_pictures(count: int, makers: Makers, rng: Random) -> Pictures:
         [scene for part in parts for scene in part.scenes],
         [faulty for part in parts for faulty in part.faulty],
         torch.cat([part.errors for part in parts]),
+        torch.cat([part.cells for part in parts]),
     )
 
 
-def _claim_and_scene(rng: Random) -> tuple[Claim, Scene]:
+def claim_and_scene(rng: Random) -> tuple[Claim, Scene]:
+    """What is to be drawn: a claim that is not held out, and a scene of proper things."""
     claim = trainable_claim(rng)
     scene = sample_scene(claim, rng, rng.choice((1.0, 1.0, 2.5)))
     return opened(claim, rng), scene
@@ -129,7 +145,7 @@ def _drawn(count: int, makers: Makers | None, rng: Random) -> Pictures:
     """Drawings, four in ten malformed; blurred or noisy, or through the autoencoder."""
     claims, proper, shown = [], [], []
     for _ in range(count):
-        claim, scene = _claim_and_scene(rng)
+        claim, scene = claim_and_scene(rng)
         claims.append(claim)
         proper.append(scene)
         shown.append(malformed(scene, rng) if rng.random() < 0.4 else scene)
@@ -146,14 +162,14 @@ def _drawn(count: int, makers: Makers | None, rng: Random) -> Pictures:
         faulty = [
             True if _is_faulty(scene) else also for scene, also in zip(shown, spoilt, strict=True)
         ]
-    return Pictures(pixels, claims, seen, faulty, _errors(pixels, proper))
+    return Pictures(pixels, claims, seen, faulty, _errors(pixels, proper), _cells(proper))
 
 
 def _redrawn(count: int, makers: Makers, rng: Random) -> Pictures:
     """Drawings that the generator half forgot, some of them mixed with a second drawing."""
     claims, firsts, seconds = [], [], []
     for _ in range(count):
-        claim, scene = _claim_and_scene(rng)
+        claim, scene = claim_and_scene(rng)
         other = claim if rng.random() < 0.6 else wrong_claims(claim, scene, rng, 1)[0]
         claims.append(claim)
         firsts.append(scene)
@@ -175,7 +191,7 @@ def _redrawn(count: int, makers: Makers, rng: Random) -> Pictures:
         )
     ]
     seen, faulty = compare(pictures, nearer)
-    return Pictures(pixels, claims, seen, faulty, _errors(pixels, nearer))
+    return Pictures(pixels, claims, seen, faulty, _errors(pixels, nearer), _cells(nearer))
 
 
 def _rgb(pixels: torch.Tensor) -> Floats:
@@ -193,6 +209,18 @@ def _apart(pictures: Floats, *drawings: Sequence[Scene]) -> Floats:
 def _errors(pixels: torch.Tensor, scenes: Sequence[Scene]) -> torch.Tensor:
     apart = (pixels - to_tensor(render(scenes))).abs().mean(1, keepdim=True) / 2
     return F.avg_pool2d(apart, 8).flatten(1).sqrt()
+
+
+def _cells(scenes: Sequence[Scene]) -> torch.Tensor:
+    """By which thing's box a patch's middle is in; numbers in `CELLS`."""
+    middles = np.arange(4, IMAGE_SIZE, 8)
+    out = np.empty((len(scenes), 8, 8), np.int64)
+    for grid, scene in zip(out, scenes, strict=True):
+        grid[:] = CELLS.index(scene.background)
+        for thing in scene.things:
+            rows, columns = (np.abs(middles - at) < thing.radius for at in (thing.y, thing.x))
+            grid[np.ix_(rows, columns)] = CELLS.index(f"{thing.colour} {thing.shape}")
+    return torch.from_numpy(out.reshape(-1, 64))
 
 
 _ACROSS = np.arange(IMAGE_SIZE, dtype=np.float32) + np.float32(0.5)

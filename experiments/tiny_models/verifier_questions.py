@@ -5,16 +5,17 @@ from __future__ import annotations
 from random import Random
 
 from experiments.tiny_models.clip_claims import trainable_claim, wrong_claims
-from experiments.tiny_models.verifier_model import CAPTION_QUESTION
-from experiments.tiny_models.verifier_pictures import Pictures
+from experiments.tiny_models.language_rows import facts, grid
+from experiments.tiny_models.verifier_pictures import Pictures, claim_and_scene
+from synthvlm.scorers.vqa import DEFAULT_PROMPT
 from synthvlm.tiny.atomic_questions import answers, atomic_questions
 from synthvlm.tiny.captions import Claim, holds, phrase
 from synthvlm.tiny.world import Scene
 
-__all__ = ["Asked", "draw_questions", "draw_writings"]
+__all__ = ["Asked", "draw_questions", "draw_told", "draw_writings"]
 
-#: Questions, and whether the answer is yes.
-Asked = list[tuple[str, bool]]
+#: Questions and their answers.
+Asked = list[tuple[str, str]]
 
 
 def draw_questions(pictures: Pictures, atomic: int, rng: Random) -> list[Asked]:
@@ -27,6 +28,16 @@ def draw_questions(pictures: Pictures, atomic: int, rng: Random) -> list[Asked]:
     """
     known = zip(pictures.claims, pictures.scenes, pictures.faulty, strict=True)
     return [_asked(claim, scene, faulty, atomic, rng) for claim, scene, faulty in known]
+
+
+def draw_told(count: int, atomic: int, rng: Random) -> tuple[list[str], list[Asked]]:
+    """Pictures told in words, as the language model was trained to read them, and questions."""
+    texts, asked = [], []
+    for _ in range(count):
+        claim, scene = claim_and_scene(rng)
+        texts.append(rng.choice((facts, grid))(scene, rng))
+        asked.append(_asked(claim, scene, False, atomic, rng))
+    return texts, asked
 
 
 def draw_writings(count: int, rng: Random) -> list[tuple[str, str]]:
@@ -49,8 +60,12 @@ def _asked(
     rng.shuffle(wrong)
     rng.shuffle(right)
     half = atomic // 2
-    return asked + wrong[:half] + right[:half]
+    return asked + [(question, _said(yes)) for question, yes in wrong[:half] + right[:half]]
 
 
-def _about(claim: Claim, true: bool, rng: Random) -> tuple[str, bool]:
-    return CAPTION_QUESTION.format(caption=phrase(claim, rng)), true
+def _said(yes: bool) -> str:
+    return "Yes" if yes else "No"
+
+
+def _about(claim: Claim, true: bool, rng: Random) -> tuple[str, str]:
+    return DEFAULT_PROMPT.format(caption=phrase(claim, rng)), _said(true)

@@ -39,18 +39,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("command", "needs"),
+    ("command", "needs", "more"),
     [
-        (autoencoder, ()),
-        (clip, ("tokenizer", "autoencoder.pt")),
-        (diffusion, ("tokenizer", "autoencoder.pt", "clip.pt")),
-        (verifier, ()),
+        (autoencoder, (), ""),
+        (clip, ("tokenizer", "autoencoder.pt"), ""),
+        (diffusion, ("tokenizer", "autoencoder.pt", "clip.pt"), ""),
+        (verifier, (), "--looking-until 1 --telling-until 2 --models-from 3"),
     ],
 )
 def test_a_resumed_run_ends_as_an_unbroken_one(
-    command: ModuleType, needs: tuple[str, ...], made: Path, tmp_path: Path
+    command: ModuleType, needs: tuple[str, ...], more: str, made: Path, tmp_path: Path
 ) -> None:
-    options = ["--batch", "4", "--seed", "5"]
+    options = ["--batch", "4", "--seed", "5", *more.split()]
     for name in needs:
         options += [f"--{Path(name).stem}", str(made / name)]
     for file, stops in (("once.pt", (4,)), ("twice.pt", (2, 4))):

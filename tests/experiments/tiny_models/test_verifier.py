@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from random import Random
 
@@ -10,12 +11,13 @@ import torch
 from PIL import Image
 
 from experiments.tiny_models.autoencoder_model import to_tensor
-from experiments.tiny_models.verifier_model import CAPTION_QUESTION, Trainer, build
+from experiments.tiny_models.verifier_model import Trainer, build
 from experiments.tiny_models.verifier_pictures import Pictures, compare, malformed
-from experiments.tiny_models.verifier_questions import draw_questions, draw_writings
+from experiments.tiny_models.verifier_questions import draw_questions, draw_told, draw_writings
+from synthvlm.scorers.vqa import DEFAULT_PROMPT
 from synthvlm.tiny.atomic_questions import answers, atomic_questions
 from synthvlm.tiny.captions import holds, is_held_out, parse, sample_claim, sample_scene
-from synthvlm.tiny.world import Scene, Thing, render
+from synthvlm.tiny.world import BACKGROUNDS, Scene, Thing, render
 
 STAR, CIRCLE = Thing("star", "red", 18, 32, 11), Thing("circle", "blue", 46, 32, 11)
 SCENE = Scene((STAR, CIRCLE), "mint")
@@ -25,12 +27,11 @@ def test_questions_in_one_row_are_answered_as_alone() -> None:
     assembled = build()
     trainer = Trainer(assembled).eval()
     image = render([SCENE])[0]
-    questions = ["Is there a red star?", CAPTION_QUESTION.format(caption="a blue circle")]
+    questions = ["Is there a red star?", DEFAULT_PROMPT.format(caption="a blue circle")]
     with torch.inference_mode():
-        _, margins, _ = trainer.answer_losses(
-            to_tensor(image[None]), [[(question, True) for question in questions]]
-        )
-        for question, margin in zip(questions, margins, strict=True):
+        asked = [[(question, "Yes") for question in questions]]
+        found = trainer.answer_losses(trainer.look(to_tensor(image[None])), asked)
+        for question, margin in zip(questions, found.margins, strict=True):
             content = [
                 {"type": "image", "image": Image.fromarray(image)},
                 {"type": "text", "text": question},
@@ -79,32 +80,33 @@ def test_what_is_asked_has_the_answer_that_the_picture_gives() -> None:
     scenes[::3] = [malformed(scene, rng) for scene in scenes[::3] if scene is not None]
     faulty: list[bool | None] = [n % 3 == 0 for n in range(len(claims))]
     none = torch.zeros(0)
-    asked = draw_questions(Pictures(none, claims, scenes, faulty, none), 4, rng)
+    asked = draw_questions(Pictures(none, claims, scenes, faulty, none, none), 4, rng)
     for questions, claim, scene in zip(asked, claims, scenes, strict=True):
         assert scene is not None
         known = dict(zip(atomic_questions(claim), answers(claim, scene), strict=True))
-        for question, yes in questions:
+        for question, answer in questions:
+            yes = answer == "Yes"
             said = parse(question.split('"')[1]) if '"' in question else None
             if said is not None:
                 assert yes == holds(said, scene)
                 assert not is_held_out(said)
             elif question in known:
                 assert yes == known[question]
-    assert {yes for questions in asked for _, yes in questions} == {True, False}
-    assert [yes for questions in asked for _, yes in questions[:1]] == [not f for f in faulty]
+    assert {answer for questions in asked for _, answer in questions} == {"Yes", "No"}
+    own = [answer == "Yes" for questions in asked for _, answer in questions[:1]]
+    assert own == [not f for f in faulty]
 
 
 def test_of_a_picture_that_nobody_can_judge_only_another_caption_is_asked() -> None:
     claim = parse("a red star")
     assert claim is not None
     none = torch.zeros(0)
-    pictures = Pictures(none, [claim, claim], [None, None], [True, None], none)
+    pictures = Pictures(none, [claim, claim], [None, None], [True, None], none, none)
     rng = Random(1)
     for _ in range(20):
         (spoilt,), (unclear,) = draw_questions(pictures, 4, rng)
         assert parse(spoilt[0].split('"')[1]) == claim
-        assert not spoilt[1]
-        assert not unclear[1]
+        assert spoilt[1] == unclear[1] == "No"
 
 
 def test_what_is_written_are_the_questions_of_the_caption() -> None:
@@ -113,3 +115,14 @@ def test_what_is_written_are_the_questions_of_the_caption() -> None:
         assert claim is not None
         assert not is_held_out(claim)
         assert questions.split("\n") == atomic_questions(claim)
+
+
+def test_pictures_told_in_words_are_asked_the_same() -> None:
+    texts, asked = draw_told(12, 6, Random(5))
+    assert any(";" in text for text in texts)  # facts
+    assert any(len(text.split()) >= 64 for text in texts)  # grids
+    for text, questions in zip(texts, asked, strict=True):
+        background = next(b for b in BACKGROUNDS if set(b.split()) <= set(re.split(r"\W+", text)))
+        for question, answer in questions:
+            if question.startswith("Is the background "):
+                assert answer == ("Yes" if background in question else "No")
