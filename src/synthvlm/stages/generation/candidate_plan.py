@@ -203,7 +203,7 @@ def judged(row: Candidate, recipe: Recipe) -> Candidate:
     One that lacks scores is ``outranked`` until it is a finalist and the scorers with
     ``only_best`` have seen it.
     """
-    problem = _below_minimum(row.scores, recipe.scorers)
+    problem = _below_minimum(row.scores, {**recipe.first_scorers, **recipe.scorers})
     if problem is not None:
         return replace(row, status="rejected", score=None, problem=problem)
     if not row.scores.keys() >= recipe.scorers.keys():

@@ -373,8 +373,10 @@ class ShardAttempt:
                 rows[index] = self._empty_row(id, index, "skipped")
         finalists = {row.index for row in self._plan.finalists(id)}
         for index, row in rows.items():
-            if row.status == "ok" and index not in finalists:
-                rows[index] = replace(row, status="outranked", score=None)
+            # What an earlier recipe had the last scorers say of it, a minimum too, does not count.
+            is_beaten = index not in finalists and self._plan.may_win(row)
+            if is_beaten and row.status in ("ok", "rejected"):
+                rows[index] = replace(row, status="outranked", score=None, problem=None)
         return [rows[index] for index in range(self._count)]
 
     def _record_unasked(self, prompt: Prompt) -> int:
