@@ -92,6 +92,14 @@ def test_unknown_key_that_resembles_none_is_answered_with_the_valid_names() -> N
         ({"run": {"device": "gpu"}}, "recipe: run.device: string should match pattern"),
         ({"run": {"threads": "many"}}, "recipe: run.threads: input should be 'auto' (got 'many'),"),
         ({"limit": 0}, "recipe: limit: input should be greater than or equal to 1 (got 0)"),
+        (
+            {"selection": {"method": "quotas", "options": {"bins": [0.1, float("nan")]}}},
+            "recipe: selection.options.bins.1: input should be a finite number (got nan)",
+        ),
+        (
+            {"selection": {"method": "quotas", "options": {"field": "source", "shares": "even"}}},
+            "recipe: selection.options.shares: input should be 'proportional' or 'equal' (got",
+        ),
     ],
 )
 def test_wrong_value_is_refused_with_its_path(values: dict[str, object], start: str) -> None:
@@ -103,7 +111,19 @@ def test_wrong_value_is_refused_with_its_path(values: dict[str, object], start: 
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"selection": {"top_n": 1, "top_fraction": 0.5}}, "selection: top_n and top_fraction are"),
+        ({"selection": {"top_n": 1, "top_fraction": 0.5}}, "--set selection.top_fraction=null"),
+        (
+            {"selection": {"method": "quotas", "options": {"field": "text_embedding"}}},
+            "leave it out, and quotas are by clusters",
+        ),
+        (
+            {"selection": {"method": "coverage"}, "scoring": {"clip": None}},
+            "ssim gives none: they come from a scorer such as clip",
+        ),
+        (
+            {"selection": {"near_duplicate_images": {}}, "scoring": {"clip": None}},
+            "ssim gives none: they come from a scorer such as clip",
+        ),
         ({"curation": {"rules": {"alnum_ratio": {"min": 0.9, "max": 0.1}}}}, "nothing could pass"),
         (
             {

@@ -14,9 +14,8 @@ from pydantic import ValidationError
 from tables import embeddings, pairs_of, selected_ids
 
 from synthvlm.components.component import LoadContext
-from synthvlm.errors import RecipeError
 from synthvlm.selectors import SELECTORS
-from synthvlm.selectors.quotas import QuotaSelector, filled, largest_remainder
+from synthvlm.selectors.quotas import NONE, QuotaSelector, filled, largest_remainder
 
 
 def quotas(**options: Any) -> QuotaSelector:
@@ -127,6 +126,11 @@ def test_quotas_are_exact_and_never_more_than_there_is(
         ({"field": "score", "bins": [0.3, 0.2]}, "edges in ascending order"),
         ({"field": "score", "bins": 1}, "bins must be at least 2, not 1"),
         ({"field": "score", "shares": [0.5, 0.5]}, "shares has 2 numbers, but there are 4 bins"),
+        ({"field": "score", "shares": {"low": 0.5}}, "score has bins, not names"),
+        ({"field": "source", "shares": [0.25] * 4}, "source has names, not bins"),
+        ({"field": "source", "bins": 3}, "bins has no effect on quotas by source"),
+        ({"field": "score", "clusters": 5}, "clusters has no effect on quotas by score"),
+        ({"bins": [0.5]}, "bins has no effect on quotas by clusters"),
     ],
 )
 def test_impossible_settings_are_refused(options: dict[str, Any], problem: str) -> None:
@@ -134,7 +138,22 @@ def test_impossible_settings_are_refused(options: dict[str, Any], problem: str) 
         SELECTORS.settings("quotas", options)
 
 
-def test_shares_of_bins_are_no_shares_of_names() -> None:
-    pairs = pairs_of([0.5] * 10, {"source": SOURCES})
-    with pytest.raises(RecipeError, match="source has names, not bins"):
-        quotas(field="source", shares=[0.25] * 4).select(pairs, 3)
+@pytest.mark.parametrize(
+    ("options", "captions", "expected"),
+    [
+        (
+            {"field": "length", "bins": [5, 10], "shares": [0.5, 0.2, 0.3]},
+            {"below 5": 9, "10 and above": 9, NONE: 9},
+            {"below 5": 5, "5 to 10": 2, "10 and above": 3, NONE: 0},
+        ),
+        (
+            {"field": "source", "shares": {"web": 0.5, "boks": 0.3}},
+            {"web": 9, "books": 9},
+            {"boks": 3, "books": 2, "web": 5},
+        ),
+    ],
+)
+def test_given_shares_are_those_of_their_groups_whatever_captions_there_are(
+    options: dict[str, Any], captions: dict[str, int], expected: dict[str, int]
+) -> None:
+    assert quotas(**options).sizes(captions, 10) == expected

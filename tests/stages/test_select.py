@@ -21,7 +21,7 @@ from synthvlm.stages.summary import StageSummary
 def write_candidates(run: RunFolder, shard: int) -> None:
     scores = {"clip": 0.2, "ssim": 0.5}
     rows = [
-        Candidate(f"{shard}-{n}", k, 0, "ok", "f", scores, n / 100 + k / 1000, chosen=k == 4)
+        Candidate(f"{shard}-{n}", k, 0, "ok", "f", scores, score=n / 100 + k / 1000, chosen=k == 4)
         for n in range(20)
         for k in range(5)
     ]

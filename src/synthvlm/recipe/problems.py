@@ -34,22 +34,30 @@ def validated(model: type[_Model], values: Mapping[str, Any], label: str) -> _Mo
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
-    """A line for each problem; the alternatives of a union are one problem."""
+    """A line for each problem; the alternatives of a union are one problem.
+
+    Where an entry of a list or mapping is wrong, what else its union would take is no news.
+    """
     lines: dict[str, list[str]] = {}
+    unions = set()
     for problem in error.errors():
         location = list(problem["loc"])
         if problem["type"] != "extra_forbidden":  # an unknown key may have any name
             location = [part for part in location if not _names_alternative(part)]
         path = ".".join(_shown(part) for part in location)
         lines.setdefault(path, []).append(_message(problem, location, model))
+        if len(location) < len(problem["loc"]):
+            unions.add(path)
     for path, messages in lines.items():
+        if path in unions and any(other.startswith(f"{path}.") for other in lines):
+            continue
         # What is wrong with the whole has no path; the label names it.
         yield (f"{path}: " if path else "") + ", or ".join(messages)
 
 
 def _names_alternative(part: int | str) -> bool:
     """Whether pydantic put this into a location for a branch of `Literal["auto"] | int`."""
-    return part == "int" or str(part).startswith("literal[")
+    return part == "int" or str(part).startswith(("literal[", "list[", "dict["))
 
 
 def _shown(part: int | str) -> str:

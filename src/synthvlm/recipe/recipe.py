@@ -30,7 +30,7 @@ from synthvlm.recipe.yaml_text import apply_change, dump_yaml, parse_recipe
 from synthvlm.safe_text import without_secrets
 from synthvlm.scorers import SCORERS, QuestionScorer, ScorerSettings
 from synthvlm.selectors.base import EMBEDDINGS
-from synthvlm.selectors.quotas import QuotaSettings
+from synthvlm.selectors.quotas import NAMED, QuotaSettings
 
 __all__ = ["RECIPES", "TINY", "Recipe"]
 
@@ -156,8 +156,14 @@ class Recipe(Settings):
         return self
 
     def _check_selector(self) -> None:
+        options = self.selection.selector
+        if isinstance(options, QuotaSettings) and options.field in EMBEDDINGS:
+            raise ValueError(
+                f"selection.options.field: {options.field} is no number and no name: leave it out, "
+                f"and quotas are by clusters of embeddings"
+            )
         rules = [name for name, rule in self.curation.rules.items() if rule is not None]
-        known = [*EMBEDDINGS, "source", "concept", *rules, *self.score_columns]
+        known = [*EMBEDDINGS, *NAMED, *rules, *self.score_columns]
         for name in self.selection.selector_columns:
             if name not in known:
                 raise ValueError(
@@ -170,6 +176,13 @@ class Recipe(Settings):
                     "curation.concepts={cap: 1000000, concepts: [dog, car]} (that many of each "
                     "stay)"
                 )
+        if self.selection.needs_embeddings and not any(
+            SCORERS[name].may_embed for name in self.scorers
+        ):
+            raise ValueError(
+                f"selection needs embeddings, and {', '.join(self.scorers)} gives none: they come "
+                f"from a scorer such as clip or siglip: --set scoring.clip.weight=1.0"
+            )
 
     def _check_only_best(self) -> None:
         limits = {name: n for name in self.scorers if (n := self.scorers[name].only_best)}
@@ -319,7 +332,7 @@ def _check_quotas(settings: QuotaSettings, scores: Sequence[str]) -> None:
             "target: quotas must be by a field of captions, source, concept or a rule: set "
             "selection.options.field"
         )
-    if settings.field not in ("source", "concept") and not isinstance(settings.bins, list):
+    if settings.field not in NAMED and not isinstance(settings.bins, list):
         raise ValueError(
             f"target: bins of {settings.field} must be given by their edges, such as "
             f"selection.options.bins=[0.2, 0.3]"

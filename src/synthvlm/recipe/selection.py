@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from synthvlm.components.contract import contract
 from synthvlm.components.settings import InHash, Settings
 from synthvlm.selectors import SELECTORS
+from synthvlm.selectors.base import EMBEDDINGS
 
 __all__ = ["NearDuplicateImageSettings", "SelectionSettings", "TargetSettings"]
 
@@ -68,7 +69,10 @@ class SelectionSettings(Settings):
     def _check(self) -> Self:
         SELECTORS.settings(self.method, self.options, ("method",), ("options",))
         if self.top_n is not None and self.top_fraction is not None:
-            raise ValueError("top_n and top_fraction are both set: choose one, null the other")
+            raise ValueError(
+                "top_n and top_fraction are both set: --set selection.top_fraction=null, or "
+                "--set selection.top_n=null"
+            )
         return self
 
     @property
@@ -80,6 +84,13 @@ class SelectionSettings(Settings):
     def selector(self) -> Settings:
         """The settings of the selector."""
         return SELECTORS.settings(self.method, self.options)
+
+    @property
+    def needs_embeddings(self) -> bool:
+        """Whether it compares pairs by their embeddings."""
+        twins = self.near_duplicate_images
+        is_compared = twins is not None and twins.max_similarity is not None
+        return is_compared or not set(EMBEDDINGS).isdisjoint(self.selector_columns)
 
     @property
     def selector_columns(self) -> Sequence[str]:

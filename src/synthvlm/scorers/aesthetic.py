@@ -55,6 +55,7 @@ class AestheticScorer(Scorer):
         "rating of the image's looks, about 1 to 10, that LAION's predictor gives its CLIP "
         "embedding; the caption plays no part"
     )
+    may_embed = False
     Settings = AestheticSettings
 
     @classmethod

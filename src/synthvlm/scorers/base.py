@@ -103,6 +103,8 @@ class Scorer(Component):
             beside the generator.
         has_remarks: Whether it says something of a pair besides the number (``Scores.remarks``);
             then there is a column ``<name>_remarks``, too, in tables of candidates.
+        may_embed: Whether its scores may hold embeddings. Where no scorer's may, a recipe that
+            needs them is refused before anything is generated.
         device: Where it works, for the log, if that is neither the CPU nor the device of the run,
             such as ``endpoint``.
     """
@@ -111,6 +113,7 @@ class Scorer(Component):
     about: ClassVar[str] = ""
     on_cpu: ClassVar[bool] = False
     has_remarks: ClassVar[bool] = False
+    may_embed: ClassVar[bool] = True
     device: str = ""
 
     @classmethod

@@ -71,6 +71,7 @@ class ImageRewardScorer(Scorer):
         "preference of people for the image, given the caption, by ImageReward: 0 is the average "
         "of its training set, 1 a standard deviation above"
     )
+    may_embed = False
     Settings = ImageRewardSettings
 
     @classmethod

@@ -91,6 +91,7 @@ class QuestionVerification(QuestionScorer):
     label = "Question score"
     about = "share of yes-or-no questions about the caption that a model answers by yes"
     has_remarks = True
+    may_embed = False
     Settings = QuestionSettings
 
     @classmethod

@@ -50,6 +50,7 @@ class SsimScorer(Scorer):
         "and that of the input"
     )
     on_cpu = True
+    may_embed = False
     Settings = SsimSettings
     default = SsimSettings()
 

@@ -50,6 +50,7 @@ class VqaScorer(Scorer):
     name: ClassVar[str] = "vqa"
     label = "VQAScore"
     about = "likelihood of the answer Yes to the question whether the image shows the caption"
+    may_embed = False
     Settings = VqaSettings
 
     @classmethod

@@ -12,15 +12,24 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from synthvlm.components.settings import Settings
-from synthvlm.errors import RecipeError
 from synthvlm.selectors.base import IMAGE_EMBEDDING, TEXT_EMBEDDING, Selector, best_first, matrix
 from synthvlm.selectors.clusters import cluster_centers, nearest_centers
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["NONE", "QuotaSelector", "QuotaSettings", "bin_names", "filled", "largest_remainder"]
+__all__ = [
+    "NAMED",
+    "NONE",
+    "QuotaSelector",
+    "QuotaSettings",
+    "bin_names",
+    "filled",
+    "largest_remainder",
+]
 
+#: Fields whose values are names; those of all others are numbers, which are cut into bins.
+NAMED = ("source", "concept")
 #: Group of the pairs whose field has no value.
 NONE = "(none)"
 #: Quotas that are told one by one when there are too few pairs for them.
@@ -51,10 +60,20 @@ class QuotaSettings(Settings):
             raise ValueError(f"bins must be at least 2, not {self.bins}")
         if self.bins == [] or any(a >= b for a, b in pairwise(edges)):
             raise ValueError("bins must be edges in ascending order, such as [0.2, 0.3]")
+        self._check_unused()
         if isinstance(self.shares, str):
             return self
         if self.field is None:
             raise ValueError("shares of clusters are proportional or equal: they have no names")
+        if isinstance(self.shares, list) and self.field in NAMED:
+            raise ValueError(
+                f"{self.field} has names, not bins: give shares by name: shares={{NAME: 0.5}}"
+            )
+        if isinstance(self.shares, dict) and self.field not in NAMED:
+            raise ValueError(
+                f"{self.field} has bins, not names: give shares in the order of the bins, such as "
+                f"bins=[0.2, 0.3], shares=[0.2, 0.3, 0.5]"
+            )
         shares = [*(self.shares.values() if isinstance(self.shares, dict) else self.shares)]
         if not shares or min(shares) < 0 or not 0 < sum(shares) <= 1 + 1e-9:
             raise ValueError("shares must be 0 or more, and together above 0 and at most 1")
@@ -63,6 +82,14 @@ class QuotaSettings(Settings):
             if len(shares) != bins:
                 raise ValueError(f"shares has {len(shares)} numbers, but there are {bins} bins")
         return self
+
+    def _check_unused(self) -> None:
+        unused = [] if self.field is None else ["clusters", "embeddings"]
+        unused += ["bins"] if self.field is None or self.field in NAMED else []
+        for name in unused:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                by = "clusters" if self.field is None else self.field
+                raise ValueError(f"{name} has no effect on quotas by {by}: leave it out")
 
 
 class QuotaSelector(Selector):
@@ -110,9 +137,17 @@ class QuotaSelector(Selector):
         return ranked[kept]
 
     def sizes(self, available: Mapping[str, int], count: int) -> dict[str, int]:
-        """How many of ``count`` pairs each group should have, given how many captions it has."""
-        shares = self._weights([*available], np.array([*available.values()], np.int64))
-        return dict(zip(available, largest_remainder(count, shares).tolist(), strict=True))
+        """How many of ``count`` pairs each group should have, given how many captions it has.
+
+        Groups that a share is given to count as well where they have no captions.
+        """
+        given = self._shares if isinstance(self._shares, dict) else {}
+        bins = bin_names(self._bins) if isinstance(self._bins, list) else []
+        named = [] if self._field in NAMED else bins
+        labels = [*named, *sorted({*available, *given}.difference(named))]
+        captions = np.array([available.get(label, 0) for label in labels], np.int64)
+        sizes = largest_remainder(count, self._weights(labels, captions))
+        return dict(zip(labels, sizes.tolist(), strict=True))
 
     def _groups(self, pairs: pa.Table) -> tuple[list[str], npt.NDArray[np.int64]]:
         """The name of each group, and the number of that of each pair."""
@@ -129,11 +164,6 @@ class QuotaSelector(Selector):
         column = pairs[self._field]
         if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
             return self._binned(column.to_numpy().astype(np.float64))
-        if isinstance(self._shares, list):
-            raise RecipeError(
-                f"selection.options.shares: {self._field} has names, not bins: give shares by "
-                f"name, such as {{NAME: 0.5}}"
-            )
         values = pc.fill_null(column, NONE).combine_chunks().dictionary_encode()
         names = values.dictionary.to_pylist()
         given = self._shares if isinstance(self._shares, dict) else {}

@@ -267,7 +267,7 @@ def _sizes(recipe: Recipe, available: Mapping[str, int]) -> dict[str, int]:
         return {WHOLE: recipe.target.pairs}
     selector = SELECTORS.load(recipe.selection.method, recipe.selection.selector, LoadContext())
     assert isinstance(selector, QuotaSelector)
-    return selector.sizes(dict(sorted(available.items())), recipe.target.pairs)
+    return selector.sizes(available, recipe.target.pairs)
 
 
 def _missing_quotas(quotas: Mapping[str, Quota]) -> str:
