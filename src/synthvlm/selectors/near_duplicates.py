@@ -102,9 +102,9 @@ def by_embedding(
     nearest = nearest_centers(embeddings, centers, _PROBES)[rows]
 
     def edges() -> Iterator[Edges]:
-        for number in range(len(centers)):
-            stored = np.flatnonzero(nearest[:, 0] == number)
-            asking = np.flatnonzero((nearest == number).any(axis=1))
+        for stored, asking in zip(
+            _grouped(nearest[:, :1], len(centers)), _grouped(nearest, len(centers)), strict=True
+        ):
             vectors = _unit(embeddings[rows[stored]])
             for start in range(0, len(asking), _BLOCK):
                 part = asking[start : start + _BLOCK]
@@ -149,6 +149,14 @@ def by_hash(hashes: npt.NDArray[np.uint64], rank: Rows, max_distance: int) -> Ne
                     yield rows[part[worse]], rows[bucket[better]]
 
     return _neighbours(same, edges(), rank)
+
+
+def _grouped(numbers: npt.NDArray[np.int32], count: int) -> list[Rows]:
+    """For each number from 0 to ``count`` - 1 the rows that hold it, in ascending order."""
+    flat = numbers.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    ends = np.searchsorted(flat[order], np.arange(1, count))
+    return np.split(order // numbers.shape[1], ends)
 
 
 def _row_keys(embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.uint64]:
