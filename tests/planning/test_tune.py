@@ -204,14 +204,16 @@ def test_combinations_that_fail_stop_no_others(tmp_path: Path, studio: Studio) -
 
 
 def test_all_images_are_compared_by_all_scorers(tmp_path: Path, studio: Studio) -> None:
-    """One that a run would reject, or that a scorer would not see, counts too."""
+    """One that a run would reject, not make, or that a scorer would not see, counts too."""
     changes = ["scoring.clip.minimum=2", "scoring.ssim.only_best=1"]
+    changes += ["selection.top_fraction=null", "target={pairs: 5, max_images: 60}"]
     found = tune(
         recipe(tmp_path, *changes), {"generation.steps": [5]}, str(tmp_path / "out"), sample=8
     )
     (combination,) = found.combinations
     assert (combination.problem, combination.failed) == (None, 0)
     assert set(combination.scorers) == {"clip", "ssim"}
+    assert sum(studio.generated.values()) == 8
 
 
 def test_few_failing_images_are_told(tmp_path: Path, studio: Studio) -> None:

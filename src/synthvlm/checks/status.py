@@ -16,6 +16,8 @@ from synthvlm.pipeline import open_run
 from synthvlm.progress.stage_state import StageState, duration, set_aside, set_aside_notices
 from synthvlm.safe_text import printable
 from synthvlm.stages.current import CurrentWork
+from synthvlm.stages.generation.target import STAGE as TARGET
+from synthvlm.stages.generation.target import shortfall
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -25,6 +27,8 @@ __all__ = ["Candidates", "Holder", "StageShards", "Status", "show_status", "stat
 
 #: A run sends a heartbeat every 10 seconds, which a file system may show with a delay.
 _DEAD_S = 60.0
+#: What may come next where the selection is up to date.
+_SELECTED = ("export", "report", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class Status:
         silent: Events of the workers that may hang.
         next: The stage with which the next run starts; None if all stages are done.
         reason: Why that stage is not current, where it was done before.
+        shortfall: Why there are fewer pairs than the recipe's target asks for; None where there
+            are as many, or that is not known yet.
     """
 
     url: str
@@ -78,6 +84,7 @@ class Status:
     silent: tuple[Mapping[str, Any], ...]
     next: str | None
     reason: str | None = None
+    shortfall: str | None = None
 
     def values(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -110,6 +117,7 @@ class Status:
                 line += f" ({counts.captions_rejected:,} captions have no pair for that)"
             lines += ["", line]
         lines += set_aside_notices(self.set_aside)
+        lines += [self.shortfall] if self.shortfall is not None else []
         return "\n".join([*lines, "", self._advice()])
 
     def _who(self) -> str:
@@ -168,7 +176,14 @@ def status(run: RunFolder, recipe: Recipe) -> Status:
         silent=() if lock is None else tuple(_silent(events)),
         next=next_stage,
         reason=reason,
+        shortfall=_shortfall(run, recipe) if lock is None and next_stage in _SELECTED else None,
     )
+
+
+def _shortfall(run: RunFolder, recipe: Recipe) -> str | None:
+    selection = run.marker("select", 0)
+    selected = None if selection is None else selection.facts.get("selected")
+    return shortfall(recipe, run.marker(TARGET, 0), selected)
 
 
 def watch(

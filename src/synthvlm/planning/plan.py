@@ -215,7 +215,10 @@ def _target_note(trial: Trial, target: TargetSettings) -> str:
     pairs = combine(lambda n, part: n * part, taken, share)
     tried = f"{share.value:.0%} of the tried captions give a pair with the minimum scores"
     if pairs.value >= target.pairs * (1 - 1e-9):
-        return f"target: {tried}, so {target.pairs:,} pairs can be reached"
+        quotas = trial.recipe.selection.method == "quotas"
+        provided = ", if each quota has captions enough: a sample does not show it"
+        can = f"{target.pairs:,} pairs can be reached{provided if quotas else ''}"
+        return f"target: {tried}, so {can}"
     return f"target: {tried}: about {pairs.value:,.0f} of {target.pairs:,} pairs will be reached"
 
 
@@ -231,12 +234,14 @@ def _not_included(recipe: Recipe) -> Iterator[str]:
             f"not included, for a sample does not show: {', '.join(on)}; fewer captions will be "
             f"kept, and all that follows is less; nor the time that the rules themselves take"
         )
-    smaller = ["selection.min_scores"] if recipe.selection.min_scores else []
+    has_target = recipe.target is not None  # whose estimate has the lowest scores in it
+    smaller = ["selection.min_scores"] if recipe.selection.min_scores and not has_target else []
     if recipe.selection.near_duplicate_images is not None:
         smaller.append("selection.near_duplicate_images")
-    if smaller and recipe.target is None:
+    if smaller:
         named = " and ".join(smaller)
-        yield f"not included, for a sample does not show: {named} (a smaller data set)"
+        effect = "more captions for the target" if has_target else "a smaller data set"
+        yield f"not included, for a sample does not show: {named} ({effect})"
     yield "not included: loading models, reading captions, rules without models, select, export"
 
 

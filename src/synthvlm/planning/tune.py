@@ -156,7 +156,7 @@ def _settings_of(
     recipe: Recipe, grid: Mapping[str, Sequence[Any]], candidates: int
 ) -> list[tuple[dict[str, Any], Recipe]]:
     """Every combination, and the recipe with it; all are validated before one is tried."""
-    in_common = [f"generation.candidates={candidates}", "generation.adaptive=null"]
+    in_common = [f"generation.candidates={candidates}", "generation.adaptive=null", "target=null"]
     # Compared are all images, by all scorers.
     for name in recipe.scorers:
         in_common += [f"scoring.{name}.minimum=null", f"scoring.{name}.only_best=null"]

@@ -25,6 +25,7 @@ from synthvlm.models.model_files import identify
 from synthvlm.recipe import source_name
 from synthvlm.safe_text import without_secrets
 from synthvlm.scorers import SCORERS, QuestionScorer
+from synthvlm.selectors import SELECTORS
 from synthvlm.stages.curation.resources import content_digest, is_written, reader_arguments
 from synthvlm.stages.curation.rules import (
     ALIGNMENT,
@@ -381,12 +382,13 @@ def target_fingerprint(recipe: Recipe, images_and_captions: str) -> str:
         images_and_captions: ``images_and_captions_fingerprint``.
     """
     assert recipe.target is not None
-    adaptive = recipe.generation.adaptive
+    adaptive, selection = recipe.generation.adaptive, recipe.selection
     return fingerprint(
         "target",
         images_and_captions,
         _choice(recipe),
         None if adaptive is None else identity_values(adaptive, identify),
-        identity_values(recipe.selection, identify),
+        identity_values(selection, identify),
+        SELECTORS.identity(selection.method, selection.selector, identify),
         identity_values(recipe.target, identify),
     )

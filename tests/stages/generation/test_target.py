@@ -131,6 +131,9 @@ def test_near_duplicate_images_do_not_count(tmp_path: Path, generator: Generator
     assert len(ids) == 12
     assert len(twins) > 2
     assert not {*ids} & {*twins["caption_id"].to_pylist()}
+    changes = ("selection.min_scores={}", "selection.near_duplicate_images={max_similarity: 0.01}")
+    with pytest.raises(TargetNotReachedError, match=r"add captions, or have .*; the data set"):
+        run(tmp_path / "run", 50, 240, *changes)
 
 
 def test_without_the_target_all_captions_are_generated(
@@ -158,9 +161,11 @@ def test_too_few_captions_are_an_error_after_the_data_set(
     with pytest.raises(TargetNotReachedError, match=r"of 55 pairs; all 60 captions .* add"):
         run(tmp_path / "run", 55, 1000)
     assert generator.generated == 120
-    with pytest.raises(TargetNotReachedError):  # the next run says so, too
+    with pytest.raises(TargetNotReachedError) as told:  # the next run says so, too
         run(tmp_path / "run", 55, 1000)
     assert generator.generated == 120
+    assert "lower the minimum scores" in str(told.value)
+    assert f"\n{told.value}\n" in status(*open_run(tmp_path / "run")).text()
 
 
 def test_another_minimum_counts_again_and_generates_what_is_missing(
@@ -225,6 +230,17 @@ def test_quotas_are_filled_and_thin_ones_first(tmp_path: Path, generator: Genera
     assert run_with_quotas(tmp_path / "run") == {"many": 4, "few": 4}
     assert generator.generated == first
     assert not verify(*open_run(tmp_path / "run")).findings
+
+
+def test_other_shares_are_other_quotas(tmp_path: Path, generator: Generator) -> None:
+    run_with_quotas(tmp_path / "run")
+    shares = "{field: source, shares: {few: 0.25, many: 0.75}}"
+    assert run_with_quotas(tmp_path / "run", options=shares) == {"many": 6, "few": 2}
+    ids = selected(tmp_path / "run")
+    run_with_quotas(tmp_path / "whole", options=shares)
+    assert ids == selected(tmp_path / "whole")
+    with pytest.raises(TargetNotReachedError, match=r"missing of quotas: fwe 8; all 0 captions"):
+        run_with_quotas(tmp_path / "run", options="{field: source, shares: {fwe: 1.0}}")
 
 
 def test_the_shortfall_of_a_quota_is_named(tmp_path: Path, generator: Generator) -> None:

@@ -322,5 +322,15 @@ def shortfall(recipe: Recipe, target: Marker | None, selected: int | None = None
         reason = f"all {count:,} captions that curation kept are taken: add captions"
     return (
         f"target: {selected:,} of {recipe.target.pairs:,} pairs{_missing_quotas(quotas)}; "
-        f"{reason}, or lower the minimum scores; the data set has what there is"
+        f"{reason}{_what_else_helps(recipe)}; the data set has what there is"
     )
+
+
+def _what_else_helps(recipe: Recipe) -> str:
+    """Which settings keep pairs of captions taken from counting."""
+    selection = recipe.selection
+    has_minimum = any(scorer.minimum is not None for scorer in recipe.scorers.values())
+    helps = ", or lower the minimum scores" if has_minimum or selection.min_scores else ""
+    if selection.near_duplicate_images is not None:
+        helps += ", or have selection.near_duplicate_images leave out fewer"
+    return helps
