@@ -88,6 +88,21 @@ def test_exactly_so_many_pairs_from_no_more_captions_than_needed(
     assert generator.generated == 2 * len(taken(tmp_path / "run"))
 
 
+def test_the_summary_counts_the_candidates_of_all_rounds(
+    tmp_path: Path, generator: Generator
+) -> None:
+    file = tmp_path / "captions.txt"
+    file.write_text("\n".join(CAPTIONS) + "\n")
+    changes = ["run.shard_size=4", "run.batch_size=4", "generation.candidates=2"]
+    changes += ["scoring.clip.minimum=0.8", "curation.rules.special_char_ratio=null"]
+    changes += ["selection.top_fraction=null", "target={pairs: 12, max_images: 240}"]
+    recipe = Recipe.load("tiny", captions=[file], overrides=changes)
+    counts = Pipeline(recipe, tmp_path / "run").run("generate")[-1].counts
+    files = (tmp_path / "run" / "candidates").glob("*.parquet")
+    rows = [status for f in files for status in pq.read_table(f)["status"].to_pylist()]
+    assert (counts["generated"], counts["rejected"]) == (len(rows), rows.count("rejected"))
+
+
 def test_a_finished_target_generates_nothing_again(tmp_path: Path, generator: Generator) -> None:
     ids = run(tmp_path / "run")
     generated = generator.generated

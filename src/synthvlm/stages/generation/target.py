@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -170,7 +170,8 @@ def generate_to_target(
     if not summaries or search.taken.joined(search.earlier) != search.taken:
         summaries.append(generate_taken(search.taken))
         search.commit()
-    return _joined(summaries)
+    shards = run.markers("generate")
+    return _joined(summaries, [marker for n, marker in shards.items() if n in captions])
 
 
 class _Search:
@@ -287,12 +288,15 @@ def _captions_within_budget(recipe: Recipe) -> int:
     return max(0, recipe.target.max_images // count - sample)
 
 
-def _joined(summaries: Sequence[StageSummary]) -> StageSummary:
-    """The summaries of all rounds as one."""
+def _joined(summaries: Sequence[StageSummary], shards: Collection[Marker]) -> StageSummary:
+    """The summaries of all rounds as one; what became of candidates is that of all shards."""
     first, last = summaries[0], summaries[-1]
+    if len(summaries) == 1:
+        return first
     done = ("generated", "regenerated")
-    counts = dict(last.counts, carried=first.counts["carried"])
+    counts = {name: sum(int(m.facts.get(name, 0)) for m in shards) for name in last.counts}
     counts |= {name: sum(summary.counts[name] for summary in summaries) for name in done}
+    counts["carried"] = first.counts["carried"]
     reused = min(summary.reused for summary in summaries)
     seconds = sum(summary.seconds for summary in summaries)
     return replace(last, counts=counts, reused=reused, seconds=seconds)
