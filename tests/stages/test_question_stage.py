@@ -21,7 +21,7 @@ from synthvlm.checks.verify import verify
 from synthvlm.components import plugins
 from synthvlm.components.settings import Identify
 from synthvlm.endpoints.client import BudgetExceededError
-from synthvlm.errors import RunFolderError, TooManyFailuresError
+from synthvlm.errors import ModelError, RunFolderError, TooManyFailuresError
 from synthvlm.models.yes_no import YesAnswer
 from synthvlm.pipeline import open_run
 from synthvlm.recipe import Recipe
@@ -123,6 +123,15 @@ def test_a_run_asks_once_and_scores_by_the_answers(tmp_path: Path, server: FakeE
     )
     first = failed_row["questions_remarks"].splitlines()[0]
     assert any(f"Question score, not fulfilled: {first}" in line for line in again.lines())
+
+
+def test_a_model_that_is_not_there_is_told_before_questions_are_paid(
+    tmp_path: Path, server: FakeEndpoint
+) -> None:
+    gone = tmp_path / "gone"
+    with pytest.raises(ModelError, match="gone: no such file or folder"):
+        run_with(recipe_of(tmp_path, server, f"scoring.questions.model={gone}"), tmp_path / "run")
+    assert not server.received
 
 
 def test_a_budget_stops_before_any_image_and_nothing_is_paid_for_twice(

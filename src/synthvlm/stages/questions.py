@@ -22,7 +22,11 @@ from synthvlm.models.devices import empty_caches, resolve_device, resolve_dtype
 from synthvlm.run_folder.marker import question_stage
 from synthvlm.scorers import SCORERS, QuestionScorer
 from synthvlm.stages.curation.resources import endpoint_client
-from synthvlm.stages.fingerprints import question_fingerprint, question_shard_fingerprint
+from synthvlm.stages.fingerprints import (
+    image_dependencies,
+    question_fingerprint,
+    question_shard_fingerprint,
+)
 from synthvlm.stages.generation.prompts import TakenCaptions, read_prompts
 from synthvlm.stages.generation.requests import Prompt
 
@@ -71,6 +75,8 @@ def write_questions(
         TooManyFailuresError: More captions got no question than ``run.max_failed_share`` allows.
         SynthVLMError: A budget is used up; what was paid for is kept.
     """
+    if recipe.question_scorers:
+        image_dependencies(recipe)  # a model that is not there is told before questions are paid
     for scorer in recipe.question_scorers:
         with ExitStack() as resources:
             _Pass(run, recipe, scorer, resources, taken).write(captions, progress)
