@@ -13,7 +13,12 @@ from fake_models import run_with
 from synthvlm.pipeline import open_run
 from synthvlm.recipe import Recipe
 from synthvlm.stages import selection_figures
-from synthvlm.stages.selection_figures import concept_table, figure_table, shift_note
+from synthvlm.stages.selection_figures import (
+    concept_table,
+    figure_table,
+    figure_tables,
+    shift_note,
+)
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +134,9 @@ def test_without_embeddings_or_texts_there_is_the_mean_score() -> None:
     assert shift_note({"score": {"selected": 0.5, "top": 0.6}}) is None
     table = figure_table({"score": {"selected": 0.5, "top": None}})
     assert table[1:] == [["mean score", "0.500", ""]]
+
+
+@pytest.mark.parametrize("figures", [{"score": 1}, {"scare": {}}, {"score": {"top": "x"}}, [1]])
+def test_damaged_figures_are_none(figures: Any) -> None:
+    assert figure_tables(figures) is None
+    assert figure_tables({}) == []

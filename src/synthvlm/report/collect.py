@@ -25,7 +25,7 @@ from synthvlm.stages.current import lost_shards, present_shards
 from synthvlm.stages.generation.target import STAGE as TARGET
 from synthvlm.stages.generation.target import shortfall
 from synthvlm.stages.select import FIGURES, NEAR_DUPLICATES, NOTES
-from synthvlm.stages.selection_figures import concept_table, figure_table
+from synthvlm.stages.selection_figures import figure_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,6 +87,9 @@ class StageTime:
         return self.items / self.seconds if self.seconds > 0 and self.items else None
 
 
+_DAMAGED = "the figures of what it covers are damaged: delete done/select/00000.json and run again"
+
+
 @dataclass(frozen=True, slots=True)
 class SelectionFacts:
     """What the stage select recorded of its selection.
@@ -107,13 +110,12 @@ class SelectionFacts:
     @classmethod
     def of(cls, marker: Marker) -> SelectionFacts:
         """Read them from the marker; one of an earlier version has none."""
-        figures = marker.facts.get(FIGURES)
-        return cls(
-            tuple(marker.facts.get(NOTES, ())),
-            marker.facts.get(NEAR_DUPLICATES),
-            figure_table(figures) if figures else [],
-            concept_table(figures) if figures else [],
-        )
+        tables = figure_tables(marker.facts.get(FIGURES))
+        notes = tuple(marker.facts.get(NOTES, ()))
+        if tables is None:
+            notes = (*notes, _DAMAGED)
+        figures, concepts = tables or ([], [])
+        return cls(notes, marker.facts.get(NEAR_DUPLICATES), figures, concepts)
 
 
 @dataclass(frozen=True, slots=True)

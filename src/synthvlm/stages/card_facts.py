@@ -27,7 +27,7 @@ from synthvlm.selectors.selection import by_shard
 from synthvlm.stages.curation.curate import reasons_in_order, totals
 from synthvlm.stages.curation.rules import rules_on
 from synthvlm.stages.selected_pairs import SELECTION_FILE
-from synthvlm.stages.selection_figures import concept_table, figure_table
+from synthvlm.stages.selection_figures import figure_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -151,7 +151,7 @@ def card_facts(
         data_files=data_files,
         identity=identity,
         method="score" if recipe.selection.method == "top" else recipe.selection.method,
-        coverage=[figure_table(figures), concept_table(figures)] if figures else [],
+        coverage=figure_tables(figures) or [],
         selection_notes=selected.get("notes", ()),
     )
 

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["concept_table", "figure_table", "selection_figures", "shift_note"]
+__all__ = [
+    "concept_table",
+    "figure_table",
+    "figure_tables",
+    "selection_figures",
+    "shift_note",
+]
 
 #: About so many captions, images of each selection, and captions whose words are counted.
 _CAPTIONS, _IMAGES, _TEXTS = 4000, 2000, 20_000
@@ -229,6 +235,19 @@ def _has_shifted(before: float, after: float, count: int) -> bool:
     error = math.sqrt(before * (1 - before) / max(1, count))
     factor = max(before, after) / max(1e-9, min(before, after))
     return factor >= _FACTOR and change >= _CHANGE and change > _ERRORS * error
+
+
+def figure_tables(figures: Any) -> list[list[list[str]]] | None:
+    """Both tables; none of a selection without figures. None if the figures are damaged.
+
+    They are read from a marker, whose facts have no checksum.
+    """
+    if not figures:
+        return []
+    try:
+        return [figure_table(figures), concept_table(figures)]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def figure_table(figures: Mapping[str, Any]) -> list[list[str]]:
