@@ -125,6 +125,17 @@ def test_a_run_asks_once_and_scores_by_the_answers(tmp_path: Path, server: FakeE
     assert any(f"Question score, not fulfilled: {first}" in line for line in again.lines())
 
 
+def test_finalists_have_remarks_too(tmp_path: Path, server: FakeEndpoint) -> None:
+    run_with(recipe_of(tmp_path, server, "scoring.questions.only_best=1"), tmp_path / "run", models)
+    rows = rows_of(tmp_path / "run", "candidates")
+    scored = [row for row in rows if row["questions_score"] is not None]
+    assert 0 < len(scored) < len(rows)
+    assert any(row["questions_score"] < 1 for row in scored)
+    for row in scored:
+        failed = (row["questions_remarks"] or "").splitlines()
+        assert len(failed) == 2 * (1 - row["questions_score"])
+
+
 def test_a_model_that_is_not_there_is_told_before_questions_are_paid(
     tmp_path: Path, server: FakeEndpoint
 ) -> None:

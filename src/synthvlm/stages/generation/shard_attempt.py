@@ -300,9 +300,9 @@ class ShardAttempt:
             row = replace(row, status="failed", score=None, problem=image.problem)
         else:
             self._images.hold(image)
-            scores = {**image.scores, **row.scores}
-            truncated = row.truncated or image.truncated
-            row = judged(replace(row, scores=scores, truncated=truncated), self._recipe)
+            scores, remarks = {**image.scores, **row.scores}, {**image.remarks, **row.remarks}
+            row = replace(row, truncated=row.truncated or image.truncated)
+            row = judged(replace(row, scores=scores, remarks=remarks), self._recipe)
         self._plan.record(row)
         self._has_scored = True
         if not self._plan.unscored(id):
