@@ -165,12 +165,12 @@ def write_verifier(folder: Path, state: dict[str, Any]) -> None:
     assembled.processor.save_pretrained(folder)
     _write_card(
         folder,
-        ("verifier --steps STEPS --decay-from STEP", "verifier --export FOLDER"),
+        ("verifier", "verifier --export FOLDER"),
         library="transformers",
         title="A small LLaVA that says whether a picture shows what is claimed",
         what="A `LlavaForConditionalGeneration` that answers `Yes` or `No` to questions about a "
         "picture, and writes the questions that check a caption. It started from the small CLIP's "
-        "vision tower and the small Llama.",
+        "vision tower and the small Llama; the small generator redrew some of the drawings.",
         seen=f"{state['images']:,} of them",
     )
 

@@ -2,7 +2,8 @@
 
 Run it with `python -m experiments.tiny_models.restore`, then any of the training commands.
 
-The optimisers start anew, and so do the CLIP's extra heads, which are not shipped.
+The optimisers start anew, and so do the extra heads of the CLIP and of the verifier, which are
+not shipped.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPModel, CLIPTextModel
+from transformers import CLIPModel, CLIPTextModel, LlavaForConditionalGeneration
 
-from experiments.tiny_models import checkpoint, clip_model, diffusion_model
+from experiments.tiny_models import checkpoint, clip_model, diffusion_model, verifier_model
 from experiments.tiny_models.options import FOLDER
-from synthvlm.tiny import clip_path, pipeline_path
+from synthvlm.tiny import clip_path, pipeline_path, verifier_path
 
 __all__ = ["main", "make_parser"]
 
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     """Write the tokenizer and the checkpoints; refuse to overwrite any."""
     args = make_parser().parse_args(argv)
     args.to.mkdir(parents=True, exist_ok=True)
-    files = [args.to / f"{name}.pt" for name in ("autoencoder", "clip", "diffusion")]
+    files = [args.to / f"{name}.pt" for name in ("autoencoder", "clip", "diffusion", "verifier")]
     for file in files:
         if file.exists():
             raise SystemExit(f"{file} exists: move it away first")
@@ -66,6 +67,10 @@ def main(argv: list[str] | None = None) -> None:
     generator = diffusion_model.Trainer(unet, text_encoder)
     codec_state = {"autoencoder": codec.state_dict(), "scaling": codec.config.scaling_factor}
     checkpoint.save(files[2], _state(generator, **codec_state))
+    judge = LlavaForConditionalGeneration.from_pretrained(verifier_path(), dtype=fp32)
+    trainer = verifier_model.Trainer(verifier_model.build())
+    trainer.model.load_state_dict(judge.state_dict())
+    checkpoint.save(files[3], _state(trainer))
 
 
 def _all_but_vocabulary(folder: str, names: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Train the verifier: a small LLaVA that says whether a picture shows what is claimed.
 
-Run it with `python -m experiments.tiny_models.verifier --steps 9000 --decay-from 6500`, and
-`--export src/synthvlm/tiny/weights/verifier` when it is done.
+Run it with `python -m experiments.tiny_models.verifier --steps 3000`, go on with `--steps 30000
+--decay-from 22000 --rate 3e-4`, and `--export src/synthvlm/tiny/weights/verifier` when it is done.
 
 It starts from the shipped CLIP's vision tower and the shipped language model, and all of it is
 trained. The checker has no part in it: see `verifier_pictures`.
@@ -33,10 +33,10 @@ __all__ = ["main", "make_parser"]
 def make_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    options.add_training(parser, out="verifier.pt", steps=9000, batch=16, rate=1e-3, seed=6)
+    options.add_training(parser, out="verifier.pt", steps=3000, batch=16, rate=1e-3, seed=6)
     parser.add_argument("--atomic", type=int, default=8, help="questions about single facts")
     parser.add_argument("--looking-until", type=int, default=1000, help="step of first questions")
-    parser.add_argument("--models-from", type=int, default=1500, help="step; drawings alone so far")
+    parser.add_argument("--models-from", type=int, default=4000, help="step; drawings alone so far")
     parser.add_argument("--telling-until", type=int, default=3000, help="step; in words so far")
     parser.add_argument("--words-fade", type=int, default=1000, help="steps; see `words_loss`")
     parser.add_argument("--export", type=Path, default=None)
@@ -49,7 +49,7 @@ def _optimiser(trainer: Trainer, rate: float) -> torch.optim.Optimizer:
     shares = {
         parts.vision_tower: 1.0,
         parts.multi_modal_projector: 0.1,
-        parts.language_model: 0.6,  # its embeddings are the output's, too
+        parts.language_model: 1.0,  # its embeddings are the output's, too
         trainer.errors: 0.05,
     }
     groups = [{"params": [*part.parameters()], "share": share} for part, share in shares.items()]
@@ -61,29 +61,30 @@ def _step(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor], int]:
     """The loss of a step, its parts, and of how many pictures it is.
 
-    The vision tower learns to look from the first step. The language model begins with pictures
-    that are told in words; when it has learned to answer about those, both learn together.
+    First the vision tower learns to look, then the language model to answer about pictures that
+    are told in words, then both together.
     """
-    looking, telling = step < args.looking_until, step < args.telling_until
-    count = args.batch * 2 if looking else args.batch
-    pictures = draw_pictures(count, makers if step >= args.models_from else None, rng)
-    look = trainer.look(pictures.pixels)
-    losses = {
-        "errors": F.mse_loss(look.errors, pictures.errors),
-        "words": trainer.words_loss(look, pictures.cells),
-    }
-    share = 1.0 if telling else max(0.1, 1 - (step - args.telling_until) / args.words_fade)
-    loss = 100.0 * losses["errors"] + share * losses["words"]
-    if looking:
-        return loss, losses, count
-    if telling:
-        told, asked = draw_told(count, args.atomic, rng)
+    losses: dict[str, torch.Tensor] = {}
+    loss = torch.zeros(())
+    if args.looking_until <= step < args.telling_until:
+        count = 0
+        told, asked = draw_told(2 * args.batch, args.atomic, rng)
         answers = trainer.answer_losses(told, asked)
     else:
+        looking = step < args.looking_until
+        count = args.batch * 2 if looking else args.batch
+        pictures = draw_pictures(count, makers if step >= args.models_from else None, rng)
+        look = trainer.look(pictures.pixels)
+        losses["errors"] = F.mse_loss(look.errors, pictures.errors)
+        losses["words"] = trainer.words_loss(look, pictures.cells)
+        share = max(0.1, min(1.0, 1 - (step - args.telling_until) / args.words_fade))
+        loss = 100.0 * losses["errors"] + share * losses["words"]
+        if looking:
+            return loss, losses, count
         asked = draw_questions(pictures, args.atomic, rng)
         answers = trainer.answer_losses(look, asked)
     losses["answers"] = answers.loss
-    losses["writing"] = trainer.writing_loss(draw_writings(-(-count // 8), rng))
+    losses["writing"] = trainer.writing_loss(draw_writings(-(-args.batch // 8), rng))
     losses |= _shares_right(asked, answers)
     return loss + losses["answers"] + 0.5 * losses["writing"], losses, count
 

@@ -53,6 +53,8 @@ def build() -> Assembled:
     with torch.no_grad():
         for row, piece in enumerate(pieces, before):
             table[row] = table[piece].mean(0)
+    for part in (model.config.vision_config, model.config.text_config):
+        part._name_or_path = ""  # a folder of this machine
     model.config.vision_feature_select_strategy = "full"
     model.config.image_seq_length = IMAGE_FEATURES
     processor.vision_feature_select_strategy = "full"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from experiments.tiny_models.clip_claims import trainable_claim, wrong_claims
-from experiments.tiny_models.language_rows import facts, grid
+from experiments.tiny_models.language_rows import facts
 from experiments.tiny_models.verifier_pictures import Pictures, claim_and_scene
 from synthvlm.scorers.vqa import DEFAULT_PROMPT
 from synthvlm.tiny.atomic_questions import answers, atomic_questions
@@ -31,11 +31,11 @@ def draw_questions(pictures: Pictures, atomic: int, rng: Random) -> list[Asked]:
 
 
 def draw_told(count: int, atomic: int, rng: Random) -> tuple[list[str], list[Asked]]:
-    """Pictures told in words, as the language model was trained to read them, and questions."""
+    """Pictures told in a few words, as the language model knows it, and questions about them."""
     texts, asked = [], []
     for _ in range(count):
         claim, scene = claim_and_scene(rng)
-        texts.append(rng.choice((facts, grid))(scene, rng))
+        texts.append(facts(scene, rng))
         asked.append(_asked(claim, scene, False, atomic, rng))
     return texts, asked
 

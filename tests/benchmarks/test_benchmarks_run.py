@@ -40,6 +40,8 @@ SMALL = {
     "tiny_selection": "--folder FOLDER --captions 8 --seeds 0",
     "tiny_choosing": "--captions 24 --candidates 2 --steps 3 --out FOLDER/choosing "
     "--sheet FOLDER/sheet.png",
+    "tiny_verifier": "--captions 4 --candidates 2 --seeds 900000 --cache FOLDER "
+    "--out FOLDER/verifier",
     "training_overhead": "--samples 32 --turns 1",
 }
 #: What the last lines of their output tell.
@@ -62,6 +64,7 @@ TELLS = {
     "scale": r"\| 40 \| curate \|",
     "tiny_selection": r"\| coverage, no near-duplicates \| \d+\.\d \|",
     "tiny_choosing": r"'ok'|s an image",
+    "tiny_verifier": r"questions written exactly: \d+\.\d % of captions",
     "training_overhead": r"bare loop \d+\.\d\d s, all of train\(\) \d+\.\d\d s",
 }
 #: A command as texts name it: up to its end, or the end of its line.

@@ -11,7 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from synthvlm.tiny import clip_path, pipeline_path
+from synthvlm.captions.writers.questions import TRAINED_PROMPT
+from synthvlm.models.vlm import VisionLanguageModel
+from synthvlm.scorers.vqa import DEFAULT_PROMPT
+from synthvlm.tiny import clip_path, pipeline_path, verifier_path
+from synthvlm.tiny.atomic_questions import atomic_questions
 from synthvlm.tiny.captions import phrase, sample_claim, sample_scene
 from synthvlm.tiny.checker import see
 from synthvlm.tiny.world import render
@@ -43,9 +47,10 @@ def pipeline() -> Any:
 def test_weights_are_small_and_whole() -> None:
     root = pipeline_path().parent
     files = [path for path in root.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 20_000_000
-    assert {path.suffix for path in files} <= {".json", ".txt", ".md", ".safetensors"}
-    for folder in (pipeline_path(), clip_path()):
+    assert sum(path.stat().st_size for path in files) < 24_000_000
+    assert {path.suffix for path in files} <= {".jinja", ".json", ".txt", ".md", ".safetensors"}
+    assert not any('_name_or_path": "/' in path.read_text() for path in root.rglob("*.json"))
+    for folder in (pipeline_path(), clip_path(), verifier_path()):
         card = (folder / "README.md").read_text()
         assert "license: apache-2.0" in card
         assert "python -m experiments.tiny_models" in card
@@ -94,6 +99,24 @@ def test_clip_tells_changed_captions(clip: tuple[Any, Any, Any]) -> None:
     assert (right > changed).float().mean() > 0.9
 
 
+def test_verifier_answers_and_writes_questions() -> None:
+    model = VisionLanguageModel(str(verifier_path()), device="cpu")
+    rng = Random(3)
+    claims = [sample_claim(rng) for _ in range(24)]
+    images = [Image.fromarray(x) for x in render([sample_scene(claim, rng) for claim in claims])]
+    captions = [phrase(claim, rng) for claim in claims]
+    asked = [DEFAULT_PROMPT.format(caption=caption) for caption in captions]
+    own = [answer.likelihood for answer in model.say_yes(images, asked)]
+    others = [answer.likelihood for answer in model.say_yes(images, asked[1:] + asked[:1])]
+    assert np.mean(np.array(own)[:, None] > np.array(others)) > 0.8
+    written = model.answer(
+        [None] * 3,
+        [TRAINED_PROMPT.format(caption=caption) for caption in captions[:3]],
+        max_new_tokens=120,
+    )
+    assert [text.split("\n") for text in written] == [atomic_questions(c) for c in claims[:3]]
+
+
 def test_tokenizer_takes_any_text(clip: tuple[Any, Any, Any]) -> None:
     _, tokenizer, _ = clip
     assert tokenizer.model_max_length == 77
@@ -122,3 +145,4 @@ def test_paths_are_inside_the_package() -> None:
     package = Path(synthvlm.tiny.__file__).parent
     assert pipeline_path().is_relative_to(package)
     assert clip_path().is_relative_to(package)
+    assert verifier_path().is_relative_to(package)

@@ -22,6 +22,7 @@ from experiments.tiny_models import (
     restore,
     verifier,
 )
+from synthvlm.tiny import verifier_path
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +85,7 @@ def test_the_other_commands_run_in_small(
     language.main([*state, "--steps", "2", "--batch", "2"])
     language.main([*state, "--export", str(tmp_path / "language")])
     assert (tmp_path / "language" / "model.safetensors").is_file()
+    verifier.main(["--out", str(made / "verifier.pt"), "--export", str(tmp_path / "verifier")])
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"):
+        again = (tmp_path / "verifier" / name).read_bytes()
+        assert again == (verifier_path() / name).read_bytes()

@@ -119,8 +119,6 @@ def test_what_is_written_are_the_questions_of_the_caption() -> None:
 
 def test_pictures_told_in_words_are_asked_the_same() -> None:
     texts, asked = draw_told(12, 6, Random(5))
-    assert any(";" in text for text in texts)  # facts
-    assert any(len(text.split()) >= 64 for text in texts)  # grids
     for text, questions in zip(texts, asked, strict=True):
         background = next(b for b in BACKGROUNDS if set(b.split()) <= set(re.split(r"\W+", text)))
         for question, answer in questions:
