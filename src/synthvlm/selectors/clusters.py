@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["cluster_centers", "nearest_centers", "unit_blocks"]
+__all__ = ["cluster_centers", "nearest_centers", "unit_blocks", "unit_vectors"]
 
 #: Rows that are float32 at a time.
 _BLOCK = 8192
@@ -22,6 +22,12 @@ def unit_blocks(embeddings: Embeddings) -> Iterator[tuple[int, npt.NDArray[np.fl
     for start in range(0, len(embeddings), _BLOCK):
         block = embeddings[start : start + _BLOCK].astype(np.float32)
         yield start, _unit(block)
+
+
+def unit_vectors(embeddings: Embeddings) -> npt.NDArray[np.float32]:
+    """The unit vectors of all rows, in one array; a row of zeros stays one."""
+    empty = np.empty((0, embeddings.shape[1]), np.float32)
+    return np.concatenate([empty, *(block for _, block in unit_blocks(embeddings))])
 
 
 def cluster_centers(embeddings: Embeddings, count: int) -> npt.NDArray[np.float32]:

@@ -30,7 +30,7 @@ from pydantic import Field
 
 from synthvlm.components.settings import Settings
 from synthvlm.selectors.base import EMBEDDINGS, IMAGE_EMBEDDING, TEXT_EMBEDDING, Selector, matrix
-from synthvlm.selectors.clusters import cluster_centers, nearest_centers, unit_blocks
+from synthvlm.selectors.clusters import cluster_centers, nearest_centers, unit_vectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -152,7 +152,7 @@ def _similarity(embeddings: Sequence[npt.NDArray[np.float16]], rows: Rows) -> Fl
     """Mean cosine of some rows by each kind of embedding, not below 0; shape (n, n)."""
     total = np.zeros((len(rows), len(rows)), np.float32)
     for one in embeddings:
-        unit = np.concatenate([block for _, block in unit_blocks(one[rows])])
+        unit = unit_vectors(one[rows])
         total += unit @ unit.T
     total *= 1 / (len(embeddings) * _STEP)
     np.rint(total, out=total)

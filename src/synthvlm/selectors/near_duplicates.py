@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from synthvlm.selectors.clusters import cluster_centers, nearest_centers, unit_blocks
+from synthvlm.selectors.clusters import cluster_centers, nearest_centers, unit_vectors
 
 __all__ = ["Neighbours", "by_embedding", "by_hash", "twins"]
 
@@ -105,10 +105,10 @@ def by_embedding(
         for stored, asking in zip(
             _grouped(nearest[:, :1], len(centers)), _grouped(nearest, len(centers)), strict=True
         ):
-            vectors = _unit(embeddings[rows[stored]])
+            vectors = unit_vectors(embeddings[rows[stored]])
             for start in range(0, len(asking), _BLOCK):
                 part = asking[start : start + _BLOCK]
-                near = _unit(embeddings[rows[part]]) @ vectors.T > max_similarity
+                near = unit_vectors(embeddings[rows[part]]) @ vectors.T > max_similarity
                 worse, better = _first(near & (stored < part[:, None]))
                 yield rows[part[worse]], rows[stored[better]]
                 worse, better = _first((near & (stored > part[:, None])).T)
@@ -181,12 +181,6 @@ def _same(keys: npt.NDArray[np.uint64], rank: Rows) -> Rows:
     same = np.empty(len(keys), np.int64)
     same[order] = order[np.flatnonzero(is_first)[np.cumsum(is_first) - 1]]
     return same
-
-
-def _unit(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    return np.concatenate(
-        [np.empty((0, vectors.shape[1]), np.float32)] + [b for _, b in unit_blocks(vectors)]
-    )
 
 
 def _first(mask: npt.NDArray[np.bool_]) -> Edges:

@@ -8,7 +8,7 @@ by shard: never are all in memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from synthvlm.data import is_sampled
 from synthvlm.selectors.base import IMAGE_EMBEDDING, TEXT_EMBEDDING
-from synthvlm.selectors.clusters import unit_blocks
+from synthvlm.selectors.clusters import unit_vectors
 from synthvlm.stages.selection_columns import shard_rows
 
 if TYPE_CHECKING:
@@ -305,5 +305,4 @@ def _matrix(column: pa.ChunkedArray) -> Floats | None:
     if not len(column):
         return np.zeros((0, 0), np.float32)
     values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    blocks: Iterator[tuple[int, Floats]] = unit_blocks(values.reshape(len(column), -1))
-    return np.concatenate([block for _, block in blocks])
+    return unit_vectors(values.reshape(len(column), -1))
