@@ -85,7 +85,9 @@ def test_figures_are_those_of_all_captions_where_they_are_few(
         run, recipe, run.markers("curate"), run.markers("generate"), 30, table, table
     )
     assert 5 < sampled["captions"]["of"] < 30
-    assert sampled["captions"]["selected"] == sampled["captions"]["top"]
+    for name in ("score", "captions", "twins", "concepts_of"):
+        assert sampled[name]["selected"] == sampled[name]["top"]
+    assert all(line[2:] == [line[2]] * 2 for line in sampled["concepts"])
     assert abs(sampled["captions"]["selected"] - figures["captions"]["selected"]) < 0.1
 
 

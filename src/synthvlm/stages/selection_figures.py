@@ -109,9 +109,22 @@ def selection_figures(
     }
     if not len(selected):
         return figures
+    is_top = set(selected["caption_id"].to_pylist()) == set(top["caption_id"].to_pylist())
+    if is_top:
+        del sets["top"]
     figures |= _nearness(run, generated, pairs, sets)
     figures |= _concepts(run, recipe, captions, generated, sets)
+    if is_top:
+        _repeat_for_top(figures)
     return figures
+
+
+def _repeat_for_top(figures: dict[str, Any]) -> None:
+    """Where the best pairs by score are selected, their figures are those of the selection."""
+    for name in {"captions", "twins", "concepts_of"}.intersection(figures):
+        figures[name]["top"] = figures[name]["selected"]
+    for line in figures.get("concepts", ()):
+        line.append(line[-1])
 
 
 def _nearness(
