@@ -41,12 +41,14 @@ def _direction(*parts: object) -> np.ndarray:
 
 
 class FakeGenerator(Generator):
-    """Noise that depends on the prompt and the seed alone."""
+    """Noise that depends on the prompt and the seed alone; counts the images."""
 
     name = "fake"
     reproducible = True
+    generated = 0
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
+        self.generated += len(prompts)
         images = [
             _numbers(prompt, seed).integers(0, 256, (3, SIDE, SIDE), np.uint8)
             for prompt, seed in zip(prompts, seeds, strict=True)

@@ -31,7 +31,6 @@ from synthvlm.checks.images import image_problem
 from synthvlm.checks.snapshot import Snapshot
 from synthvlm.data import digest
 from synthvlm.errors import RunFolderError
-from synthvlm.generators.base import GeneratedImages
 from synthvlm.pipeline import open_run
 from synthvlm.run_folder.folder import RunFolder, table_bytes
 from synthvlm.run_folder.marker import Marker, StoredFile, marker_name
@@ -51,16 +50,6 @@ SETTINGS = [
 ]
 
 
-class Counting(FakeGenerator):
-    """Counts the images it generates."""
-
-    generated = 0
-
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> GeneratedImages:
-        self.generated += len(prompts)
-        return super().generate(prompts, seeds)
-
-
 class Perplexity:
     """A rule with a model that costs nothing."""
 
@@ -77,7 +66,7 @@ def _free_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def do(out: Path | str, captions: Path, *changes: str) -> int:
     """Do a run; how many images that took."""
-    generator = Counting()
+    generator = FakeGenerator()
     models = Models(generator, fake_scorers())
     recipe = Recipe.load("tiny", captions=[captions], overrides=[*SETTINGS, *changes])
     run_with(recipe, out, lambda _: models)

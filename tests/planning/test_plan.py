@@ -29,10 +29,9 @@ from synthvlm.planning.plan import Plan, plan
 
 
 class Generator(FakeGenerator):
-    """Counts images, takes its time with the first batch, and fails where it is told to."""
+    """Takes its time with the first batch, and fails where it is told to."""
 
     def __init__(self) -> None:
-        self.generated = 0
         self.first_s = 0.0
         self.fails = 0
 
@@ -41,7 +40,6 @@ class Generator(FakeGenerator):
             raise GenerationError("this seed fails")
         if self.first_s and not self.generated:
             time.sleep(self.first_s)
-        self.generated += len(prompts)
         return super().generate(prompts, seeds)
 
 
