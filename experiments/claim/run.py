@@ -19,7 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from experiments.claim.arms import ARMS, FAULTLESS, FAULTS, data_of
+from experiments.claim.arms import ARMS, FAULTLESS, FAULTS, LARGE, data_of
 from experiments.claim.captioner import DRAWINGS, Captioner
 from experiments.claim.questions import INSTRUCTIONS, make_questions
 
@@ -53,7 +53,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path(".claim"))
     parser.add_argument("--seeds", nargs="+", type=int, default=range(5))
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=["sdxl"])
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
+    usual = [arm for arm in ARMS if arm != LARGE]
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=usual, help="all but large")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     return parser
 
@@ -63,8 +64,11 @@ def main(argv: list[str] | None = None) -> None:
     out: Path = args.out.resolve()
     if not (out / "questions" / "world.json").exists():
         make_questions(out / "questions")
-    wanted = planned(args.arms, args.faults, args.seeds)
-    runs = [run for run in wanted if not (out / "results" / f"{run.name}.json").exists()]
+    runs = [
+        run
+        for run in planned(args.arms, args.faults, args.seeds)
+        if not (out / "results" / f"{run.name}.json").exists()
+    ]
     began = time.time()
     with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool:
         going = {pool.submit(carry_out, out, run): run for run in runs}
@@ -116,8 +120,8 @@ def carry_out(
         questions = out / "questions"
         asked = json.loads((questions / "instructions.json").read_bytes())[:instructions]
         (folder / "asked.json").write_text(json.dumps(asked))
-        wanted = (folder / "asked.json", questions / "images")
-        stage2 = trained("finetune.yaml", folder / "2", wanted, f"model.start={stage1.model}")
+        data = (folder / "asked.json", questions / "images")
+        stage2 = trained("finetune.yaml", folder / "2", data, f"model.start={stage1.model}")
         times.append(clock())
         groups = answered(questions, stage2.model)
         times.append(clock())

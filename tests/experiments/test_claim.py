@@ -199,6 +199,13 @@ def test_the_commands_in_small(questions: Path, pool: Path, tmp_path: Path) -> N
     assert any(row.startswith("| C: random captions, candidate 0 | 7 | 1 |") for row in rows)
 
 
+def test_what_is_made_only_when_asked_for_is_trained_on_only_when_asked_for() -> None:
+    from experiments.claim import arms, run
+
+    assert not arms.make_parser().parse_args([]).large
+    assert {*arms.ARMS} - {*run.make_parser().parse_args([]).arms} == {arms.LARGE}
+
+
 def test_every_arm_has_every_seed_once() -> None:
     from experiments.claim.arms import ARMS, FAULTLESS
     from experiments.claim.run import planned
