@@ -51,8 +51,8 @@ class ClipScorer(EmbeddingScorer):
     name: ClassVar[str] = "clip"
     label = "CLIPScore"
     about = "cosine of the CLIP embeddings of image and caption, clipped at 0"
-    Settings: ClassVar[type[ScorerSettings]] = ClipSettings
-    default: ClassVar[Any] = ClipSettings()
+    Settings = ClipSettings
+    default = ClipSettings()
 
     @classmethod
     def load(cls, settings: ClipSettings, context: LoadContext) -> ClipScorer:
@@ -89,13 +89,8 @@ class ClipScorer(EmbeddingScorer):
     def _text(self, caption: str) -> str:
         return self._prefix + caption
 
-    def _text_features(self, inputs: Any) -> Any:
-        return self._model.get_text_features(**inputs)
-
     def _values(self, cosines: np.ndarray) -> np.ndarray:
-        import numpy as np
-
-        return np.asarray(np.clip(cosines, 0.0, 1.0))
+        return cosines.clip(0.0, 1.0)
 
 
 def _classes(model: str, revision: str | None) -> tuple[list[Any], int | None]:

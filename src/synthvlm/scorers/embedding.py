@@ -20,8 +20,8 @@ _KEPT_TEXTS = 256
 class EmbeddingScorer(Scorer):
     """Scores by the cosine of the embeddings of image and caption.
 
-    A subclass says what its text tower reads (``_text``, ``_text_features``) and what a cosine is
-    worth (``_values``).
+    A subclass says what its text tower reads, if not the caption and its mask (``_text``,
+    ``_text_features``), and what a cosine is worth, if not itself (``_values``).
     """
 
     def __init__(
@@ -105,15 +105,15 @@ class EmbeddingScorer(Scorer):
 
     def _text(self, caption: str) -> str:
         """What the text tower reads for a caption."""
-        raise NotImplementedError
+        return caption
 
     def _text_features(self, inputs: Any) -> Any:
         """The output of the text tower for a batch of tokens."""
-        raise NotImplementedError
+        return self._model.get_text_features(**inputs)
 
     def _values(self, cosines: np.ndarray) -> np.ndarray:
         """The scores (float64, shape (n,)) of cosines."""
-        raise NotImplementedError
+        return cosines
 
 
 def _unit(features: torch.Tensor) -> np.ndarray:

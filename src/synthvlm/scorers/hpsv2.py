@@ -82,12 +82,6 @@ class HpsV2Scorer(EmbeddingScorer):
     def _text(self, caption: str) -> str:
         return open_clip_text(caption)
 
-    def _text_features(self, inputs: Any) -> Any:
-        return self._model.get_text_features(**inputs)
-
-    def _values(self, cosines: np.ndarray) -> np.ndarray:
-        return cosines
-
 
 def _settings(model: str, weights: Mapping[str, Any]) -> dict[str, Any]:
     """open_clip's settings of the model that some weights are of."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
 
@@ -10,8 +10,10 @@ from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import InHash, ModelName
 from synthvlm.models.open_clip import load_open_clip, open_clip_text
 from synthvlm.scorers.base import ScorerSettings
-from synthvlm.scorers.clip import ClipScorer
 from synthvlm.scorers.embedding import EmbeddingScorer
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["OpenClipScorer", "OpenClipSettings"]
 
@@ -40,7 +42,7 @@ class OpenClipSettings(ScorerSettings):
     )
 
 
-class OpenClipScorer(ClipScorer):
+class OpenClipScorer(EmbeddingScorer):
     """CLIPScore as of ``clip``, in 0 .. 1, by an open_clip model, read as open_clip reads it.
 
     For models with a ViT and a text transformer of CLIP's kind that are published for open_clip (of
@@ -52,10 +54,9 @@ class OpenClipScorer(ClipScorer):
     label = "CLIPScore (open_clip)"
     about = "cosine of the embeddings of image and caption by a model of open_clip, clipped at 0"
     Settings = OpenClipSettings
-    default = None
 
     @classmethod
-    def load(cls, settings: OpenClipSettings, context: LoadContext) -> OpenClipScorer:  # type: ignore[override]
+    def load(cls, settings: OpenClipSettings, context: LoadContext) -> OpenClipScorer:
         """Load the model.
 
         Raises:
@@ -84,8 +85,11 @@ class OpenClipScorer(ClipScorer):
             ModelError: The model cannot be found, is damaged, or is of another kind than CLIP's.
         """
         parts = load_open_clip(model, device, revision, tokenizer)
-        EmbeddingScorer.__init__(self, *parts, device=device)
+        super().__init__(*parts, device=device)
         self._prefix = prefix
 
     def _text(self, caption: str) -> str:
         return open_clip_text(self._prefix + caption)
+
+    def _values(self, cosines: np.ndarray) -> np.ndarray:
+        return cosines.clip(0.0, 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -76,12 +76,6 @@ class PickScoreScorer(EmbeddingScorer):
         others = load_processors([CLIPTokenizer, CLIPImageProcessorPil], "PickScore", processor)
         super().__init__(clip, *others, device=device)
         self._scale: float = self._model.logit_scale.detach().exp().item()
-
-    def _text(self, caption: str) -> str:
-        return caption
-
-    def _text_features(self, inputs: Any) -> Any:
-        return self._model.get_text_features(**inputs)
 
     def _values(self, cosines: np.ndarray) -> np.ndarray:
         return self._scale * cosines
