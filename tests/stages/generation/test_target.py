@@ -20,6 +20,7 @@ from synthvlm.checks.status import status
 from synthvlm.errors import RecipeError, TargetNotReachedError
 from synthvlm.generators.base import GeneratedImages
 from synthvlm.pipeline import open_run
+from synthvlm.stages.generation.prompts import TakenCaptions, place_of
 from synthvlm.stages.generation.target import Quota, next_round
 
 CAPTIONS = [f"A red kite number {n} flies over the green hill, near the sea." for n in range(60)]
@@ -286,3 +287,16 @@ def test_quotas_that_only_images_have_are_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         run_with_quotas(tmp_path / "run", "curation.rules.char_count={min: 1}", options=options)
+
+
+@given(st.integers(0, 99), st.integers(0, 99), st.integers(0, 30), st.text(max_size=3))
+def test_a_shard_is_reached_where_one_of_its_captions_may_be_taken(
+    shard: int, other: int, seed: int, id: str
+) -> None:
+    taken = TakenCaptions(seed, {"a": place_of(seed, other, id), "b": place_of(seed, 0, id)})
+    assert not TakenCaptions(seed, {}).reaches(shard)
+    assert taken.reaches(other)
+    for quota in ("a", "b"):
+        assert taken.reaches(shard) or not taken.includes(shard, id, quota)
+    first = {place_of(seed, one, "")[:24] for one in (other, 0)}
+    assert taken.reaches(shard) == (place_of(seed, shard, "")[:24] <= max(first))

@@ -136,6 +136,11 @@ class TakenCaptions:
         named = zip(captions["id"].to_pylist(), self.quotas.names(captions), strict=True)
         return [self.includes(shard, id, quota) for id, quota in named]
 
+    def reaches(self, shard: int) -> bool:
+        """Whether captions of a shard may be among them: whole shards lie beyond the last one."""
+        # The beginning of all places of the shard, which sorts before each of them.
+        return fingerprint("target", self.seed, shard) <= max(self.ends.values(), default="")
+
     def includes(self, shard: int, caption_id: str, quota: str) -> bool:
         """Whether a caption is among them."""
         return place_of(self.seed, shard, caption_id) <= self.ends.get(quota, "")
@@ -186,7 +191,7 @@ def read_prompts(
         taken: Of a run with a target, the captions that count; None: all do.
     """
     name = captions.file("captions")
-    if name is None:
+    if name is None or (taken is not None and not taken.reaches(shard)):
         return []
     columns = ["id", "text", "kept"] if taken is None else taken.quotas.columns
     return prompts_of(shard, run.read_table(name, columns), shared, taken)

@@ -184,6 +184,7 @@ class _Search:
         self._depends = images_and_captions_fingerprint(recipe, captions)
         self._fingerprint = target_fingerprint(recipe, self._depends)
         self._budget = _captions_within_budget(recipe)
+        self._scored: dict[str, pa.Table] = {}
         marker = run.marker(STAGE, 0)
         if marker is not None and marker.facts["depends"] == self._depends:
             self.earlier = replace(self.taken, ends=marker.facts["ends"])
@@ -217,7 +218,11 @@ class _Search:
     def _count_pairs(self) -> Counter[str]:
         """Pairs of each quota that have the minimum scores, near-duplicate images aside."""
         run, recipe, generated = self._run, self._recipe, self._run.markers("generate")
-        present = {n: generated[n] for n in sorted(self._captions) if n in generated}
+        present = {
+            n: generated[n]
+            for n in sorted(self._captions)
+            if n in generated and self.taken.reaches(n)
+        }
         tables = [self._pairs(n, name) for n, m in present.items() if (name := m.file(CANDIDATES))]
         if not tables:
             return Counter()
@@ -231,14 +236,22 @@ class _Search:
 
     def _pairs(self, shard: int, file: str) -> pa.Table:
         """The pairs of a shard that have the minimum scores, of the captions taken."""
+        if file not in self._scored:  # most shards are as the round before left them
+            self._scored[file] = self._read_pairs(shard, file)
+        rows = self._scored[file]
+        named = zip(rows["caption_id"].to_pylist(), rows["quota"].to_pylist(), strict=True)
+        taken = [self.taken.includes(shard, id, quota) for id, quota in named]
+        return rows.filter(pa.array(taken, pa.bool_()))
+
+    def _read_pairs(self, shard: int, file: str) -> pa.Table:
+        """The pairs of a shard that have the minimum scores, and the quota of each."""
         lowest, names = self._recipe.selection.min_scores, ["caption_id", "score"]
         rows = self._run.read_table(file, list(dict.fromkeys([*names, "chosen", *lowest])))
         rows = with_min_scores(rows.filter(rows["chosen"]), lowest).select(names)
         ids, quotas = rows["caption_id"].to_pylist(), self._order.quotas_of(shard)
-        taken = [id in quotas and self.taken.includes(shard, id, quotas[id]) for id in ids]
         rows = rows.append_column("quota", pa.array(map(quotas.get, ids), pa.string()))
         rows = rows.append_column("shard", pa.array([shard] * len(rows), pa.int32()))
-        return rows.filter(pa.array(taken, pa.bool_()))
+        return rows.filter(rows["quota"].is_valid())
 
     def line(self) -> str:
         """How far the search is, for people."""
