@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
+    from synthvlm.selectors import Selector
 
-__all__ = ["select"]
+__all__ = ["FIGURES", "NEAR_DUPLICATES", "NOTES", "STAGE", "select"]
 
 STAGE = "select"
 #: The fact of its marker that holds lines for people; not there where there are none.
@@ -60,45 +61,27 @@ def select(
         _show(old.facts.get(NOTES, ()), progress)
         return StageSummary(STAGE, 1, 1, counts, time.monotonic() - began)
     progress.start(STAGE, len(generated), "shards")
-    settings = recipe.selection
-    of_selector = settings.selector
-    if recipe.target is not None and isinstance(of_selector, QuotaSettings):
-        shares = quota_shares(run.marker(TARGET, 0))
-        of_selector = of_selector.model_copy(update={"shares": shares})
-    selector = SELECTORS.load(settings.method, of_selector, LoadContext())
-    columns = PairColumns(run, recipe, captions, generated)
-    usable: Any = None
-    twins = None
-
-    def prepare(pairs: pa.Table) -> pa.Table:
-        nonlocal usable, twins
-        usable = pairs
-        if settings.near_duplicate_images is not None:
-            pairs, twins = without_near_duplicates(
-                run, generated, pairs, settings.near_duplicate_images, columns, progress
-            )
-        return columns.joined(pairs, settings.selector_columns)
-
+    selector = _selector(run, recipe)
+    prepare = _Preparation(run, recipe, captions, generated, progress)
     total, unscored, selection = select_pairs(
         _candidates(run, recipe, generated, progress),
         selector=selector,
         scorers=list(recipe.scorers),
         top_n=recipe.most_selected,
-        top_fraction=settings.top_fraction,
-        min_scores=settings.min_scores,
+        top_fraction=recipe.selection.top_fraction,
+        min_scores=recipe.selection.min_scores,
         prepare=prepare,
     )
-    dropped = 0 if twins is None else len(twins)
-    notes = [*_missing(recipe, total, len(usable), dropped, len(selection)), *selector.notes]
-    if unscored:
-        notes.append(
-            f"{unscored} captions are left out: the score of their best candidate is no finite "
-            f"number, as early versions stored it"
-        )
+    usable, twins = prepare.usable, prepare.near_duplicates
     top = take_rows(usable, best_first(usable)[: len(selection)])
     figures = selection_figures(run, recipe, captions, generated, total, selection, top)
-    if shift := shift_note(figures):
-        notes.append(shift)
+    dropped = 0 if twins is None else len(twins)
+    notes = [
+        *_missing(recipe, total, len(usable), dropped, len(selection)),
+        *selector.notes,
+        *_unscored(unscored),
+        *([shift] if (shift := shift_note(figures)) else []),
+    ]
     _show(notes, progress)
     counts = {"pairs": total, "selected": selection.num_rows}
     facts: dict[str, Any] = {**counts, FIGURES: figures, **({NOTES: notes} if notes else {})}
@@ -112,6 +95,47 @@ def select(
     seconds = time.monotonic() - began
     run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=total)
     return StageSummary(STAGE, 1, 0, counts, seconds)
+
+
+def _selector(run: RunFolder, recipe: Recipe) -> Selector:
+    """The selector of the recipe; under a target, with the shares that its quotas had there."""
+    settings = recipe.selection.selector
+    if recipe.target is not None and isinstance(settings, QuotaSettings):
+        settings = settings.model_copy(update={"shares": quota_shares(run.marker(TARGET, 0))})
+    return SELECTORS.load(recipe.selection.method, settings, LoadContext())
+
+
+class _Preparation:
+    """Makes the pairs ready for the selector: near-duplicate images out, its columns in.
+
+    Attributes:
+        usable: The pairs that have the minimum scores.
+        near_duplicates: Those of them that are left out; None where they are not looked for.
+    """
+
+    usable: pa.Table
+    near_duplicates: pa.Table | None = None
+
+    def __init__(
+        self,
+        run: RunFolder,
+        recipe: Recipe,
+        captions: Mapping[int, Marker],
+        generated: Mapping[int, Marker],
+        progress: Progress,
+    ) -> None:
+        self._run, self._settings, self._generated = run, recipe.selection, generated
+        self._columns = PairColumns(run, recipe, captions, generated)
+        self._progress = progress
+
+    def __call__(self, pairs: pa.Table) -> pa.Table:
+        self.usable = pairs
+        twins = self._settings.near_duplicate_images
+        if twins is not None:
+            pairs, self.near_duplicates = without_near_duplicates(
+                self._run, self._generated, pairs, twins, self._columns, self._progress
+            )
+        return self._columns.joined(pairs, self._settings.selector_columns)
 
 
 def _show(notes: Sequence[str], progress: Progress) -> None:
@@ -136,6 +160,16 @@ def _missing(recipe: Recipe, total: int, usable: int, dropped: int, selected: in
     return [
         f"selection.{by} asks for {asked:,} pairs and {selected:,} are selected: "
         f"{', '.join(reasons)}"
+    ]
+
+
+def _unscored(count: int) -> list[str]:
+    """That chosen candidates are no pairs for want of a score."""
+    if not count:
+        return []
+    return [
+        f"{count} captions are left out: the score of their best candidate is no finite number, "
+        f"as early versions stored it"
     ]
 
 
