@@ -26,6 +26,8 @@ from synthvlm.scorers import SCORERS, scorer_label
 from synthvlm.selectors.selection import by_shard
 from synthvlm.stages.curation.curate import reasons_in_order, totals
 from synthvlm.stages.curation.rules import rules_on
+from synthvlm.stages.select import FIGURES, NEAR_DUPLICATES, NOTES
+from synthvlm.stages.select import STAGE as SELECT
 from synthvlm.stages.selected_pairs import SELECTION_FILE
 from synthvlm.stages.selection_figures import figure_tables
 
@@ -110,9 +112,9 @@ def card_facts(
     shown = recipe.published()
     curated = totals(captions)
     selection = run.read_table(SELECTION_FILE)
-    marker = run.marker("select", 0)
+    marker = run.marker(SELECT, 0)
     selected = {} if marker is None else marker.facts
-    figures = selected.get("figures")
+    figures = selected.get(FIGURES)
     sums, pairs = _sums(run, generated, recipe.score_columns)
     labels = {score_column(n): scorer_label(n, scorer) for n, scorer in recipe.scorers.items()}
     labels["score"] = "Weighted score"
@@ -120,8 +122,8 @@ def card_facts(
         *card_counts(captions, generated),
         ("pairs", pairs),
         *(
-            [("pairs left out as near-duplicate images", selected["near_duplicates"])]
-            if "near_duplicates" in selected
+            [("pairs left out as near-duplicate images", selected[NEAR_DUPLICATES])]
+            if NEAR_DUPLICATES in selected
             else []
         ),
         ("pairs selected", selection.num_rows),
@@ -152,7 +154,7 @@ def card_facts(
         identity=identity,
         method="score" if recipe.selection.method == "top" else recipe.selection.method,
         coverage=figure_tables(figures) or [],
-        selection_notes=selected.get("notes", ()),
+        selection_notes=selected.get(NOTES, ()),
     )
 
 
