@@ -124,16 +124,16 @@ def component(kind: str, name: str) -> Any:
         return known.registered[name].component
     point = known.entry_points(f"synthvlm.{kind}s")[name]
     try:
-        found = point.load()
+        component = point.load()
     except Exception as error:
         raise PluginError(
             f"{kind} {name!r} of {' '.join(_package(point))} cannot be imported: "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
-    _check(kind, found)
-    if found.name != name:
-        raise PluginError(f"{kind} {name!r}: the entry point leads to one named {found.name!r}")
-    return found
+    _check(kind, component)
+    if component.name != name:
+        raise PluginError(f"{kind} {name!r}: the entry point leads to one named {component.name!r}")
+    return component
 
 
 def release(kind: str, name: str) -> tuple[str, str] | None:
@@ -217,14 +217,14 @@ def _load(file: PluginFile) -> None:
             ) from error
     own = list(_components_of(module))
     # One without a name may be what others have in common.
-    components = [found for found in own if hasattr(found, "name")] or own
+    components = [one for one in own if hasattr(one, "name")] or own
     if not components:
         raise PluginError(
             f"--plugin {file.path}: defines no component: no class in it is a subclass of "
             f"{', '.join(sorted(known.base.__name__ for known in _kinds.values()))}"
         )
-    for found in components:
-        _add(_kind_of(found), found, ("file", found.version or content), file)
+    for one in components:
+        _add(_kind_of(one), one, ("file", one.version or content), file)
 
 
 def _components_of(module: ModuleType) -> Iterator[type[Component]]:

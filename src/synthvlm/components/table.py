@@ -71,8 +71,8 @@ class Table(Generic[C]):
         place = self._builtin.get(name)
         if place is not None:
             module, _, attribute = place.partition(":")
-            found: type[C] = getattr(import_module(module), attribute)
-            return found
+            builtin: type[C] = getattr(import_module(module), attribute)
+            return builtin
         if name not in plugins.names(self.kind):
             raise RecipeError(self._unknown(name))
         plugin: type[C] = plugins.component(self.kind, name)

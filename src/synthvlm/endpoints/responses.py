@@ -242,10 +242,10 @@ def _first_tokens(logprobs: Any) -> tuple[tuple[str, float], ...]:
     try:
         first = logprobs["content"][0]
         entries = [first, *(first.get("top_logprobs") or ())]
-        found = {str(entry["token"]): float(entry["logprob"]) for entry in entries}
+        by_token = {str(entry["token"]): float(entry["logprob"]) for entry in entries}
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return ()
-    return tuple((token, value) for token, value in found.items() if value <= 0)
+    return tuple((token, value) for token, value in by_token.items() if value <= 0)
 
 
 def _tokens(usage: Any) -> int | None:

@@ -154,8 +154,8 @@ def _loading(kind: str, model: str, device: str) -> Iterator[None]:
 def _check_complete(info: Mapping[str, Any]) -> None:
     if info["missing_keys"]:
         raise ModelError(f"it has no weights {min(info['missing_keys'])}")
-    for name, found, expected in sorted(info["mismatched_keys"]):
-        raise ModelError(f"its weights {name} are of shape {[*found]}, not {[*expected]}")
+    for name, actual, expected in sorted(info["mismatched_keys"]):
+        raise ModelError(f"its weights {name} are of shape {[*actual]}, not {[*expected]}")
 
 
 def model_file(kind: str, model: str, name: str, revision: str | None = None) -> Path:

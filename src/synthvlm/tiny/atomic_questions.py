@@ -42,7 +42,7 @@ def _facts(claim: Claim) -> list[_Fact]:
     if claim.kind == "count":
         (colour, shape), count = nouns[0], claim.count
         asked = f"Are there {_NUMBERS[count]} {colour} {_plural(shape)}?"
-        facts.append((asked, lambda scene: len(_found(scene, shape, colour)) == count))
+        facts.append((asked, lambda scene: len(_things(scene, shape, colour)) == count))
     else:
         for colour, shape in nouns:
             facts += _one_thing(colour, shape)
@@ -50,11 +50,11 @@ def _facts(claim: Claim) -> list[_Fact]:
     if claim.size is not None:
         size = claim.size
         asked = f"Is the {shape} {size}?"
-        facts.append((asked, lambda s: any(size_of(t.radius) == size for t in _found(s, shape))))
+        facts.append((asked, lambda s: any(size_of(t.radius) == size for t in _things(s, shape))))
     if claim.place is not None:
         place = claim.place
         asked = f"Is the {shape} in the {place}?"
-        facts.append((asked, lambda s: any(place_of(t.x, t.y) == place for t in _found(s, shape))))
+        facts.append((asked, lambda s: any(place_of(t.x, t.y) == place for t in _things(s, shape))))
     if claim.relation is not None:
         facts.append(_relation(claim, claim.relation))
     if claim.background is not None:
@@ -66,13 +66,13 @@ def _facts(claim: Claim) -> list[_Fact]:
 
 
 def _one_thing(colour: str, shape: str) -> list[_Fact]:
-    def red(scene: Scene) -> bool:
-        found = _found(scene, shape)
-        return bool(found) and all(thing.colour == colour for thing in found)
+    def has_colour(scene: Scene) -> bool:
+        things = _things(scene, shape)
+        return bool(things) and all(thing.colour == colour for thing in things)
 
     return [
-        (f"Is there a {colour} {shape}?", lambda scene: bool(_found(scene, shape, colour))),
-        (f"Is the {shape} {colour}?", red),
+        (f"Is there a {colour} {shape}?", lambda scene: bool(_things(scene, shape, colour))),
+        (f"Is the {shape} {colour}?", has_colour),
     ]
 
 
@@ -82,8 +82,8 @@ def _relation(claim: Claim, relation: Relation) -> _Fact:
     def stands(scene: Scene) -> bool:
         return any(
             relation_of(a.x, a.y, b.x, b.y) == relation
-            for a in _found(scene, s0, c0)
-            for b in _found(scene, s1, c1)
+            for a in _things(scene, s0, c0)
+            for b in _things(scene, s1, c1)
         )
 
     return f"Is the {c0} {s0} {_RELATED[relation]} the {c1} {s1}?", stands
@@ -96,7 +96,7 @@ def _exactly(count: int) -> _Fact:
     return asked, lambda scene: len(scene.things) == count
 
 
-def _found(scene: Scene, shape: str, colour: str | None = None) -> list[Thing]:
+def _things(scene: Scene, shape: str, colour: str | None = None) -> list[Thing]:
     """The well-formed things of a shape, and of a colour."""
     return [
         thing

@@ -110,11 +110,11 @@ def see(image: npt.NDArray[np.uint8], *, looks: bool = True) -> Sighting:
     things: list[Thing] = []
     edges: list[float] = []
     for piece in pieces:
-        found = _identify(pixels, ground, labels == piece, looks)
-        if found is None:
+        identified = _identify(pixels, ground, labels == piece, looks)
+        if identified is None:
             return Sighting(None, "colour")
-        things.append(found[0])
-        edges.append(found[1])
+        things.append(identified[0])
+        edges.append(identified[1])
     fault = "shape" if any(t.malformed for t in things) else None
     return Sighting(Scene(tuple(things), background), fault, tuple(edges))
 

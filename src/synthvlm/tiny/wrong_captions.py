@@ -102,8 +102,8 @@ def noisy_caption(claim: Claim, scene: Scene, noise: Noise, rng: Random) -> str:
     if noise == "mixed":
         return f"{phrase(claim, rng)} {advertisement(rng)}"
     if noise == "missing" and claim.kind in ("pair", "relation"):
-        kept = rng.randrange(2)
-        left = Claim("one", (claim.shapes[kept],), (claim.colours[kept],), 1)
+        index = rng.randrange(2)
+        left = Claim("one", (claim.shapes[index],), (claim.colours[index],), 1)
         return phrase(replace(left, background=claim.background), rng)
     while True:
         other = sample_claim(rng) if noise == "unrelated" else _changed(claim, rng)

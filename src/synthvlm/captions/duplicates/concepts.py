@@ -151,7 +151,7 @@ def cap_per_concept(
     if not keys or any(key.shape != (len(mentions),) for key in keys):
         raise ValueError(f"order_keys must hold one key for each of the {len(mentions)} captions")
     counts = np.diff(mentions.starts)
-    kept: npt.NDArray[np.bool_] = (counts == 0) & keep_unmatched
+    is_kept: npt.NDArray[np.bool_] = (counts == 0) & keep_unmatched
     by_rank = np.lexsort(keys[::-1])  # lexsort's last key is the first to decide
     rank = np.empty(len(mentions), np.int64)
     rank[by_rank] = np.arange(len(mentions))
@@ -161,8 +161,8 @@ def cap_per_concept(
     concepts = picks >> 32
     firsts = np.flatnonzero(np.diff(concepts, prepend=-1))
     places = np.arange(len(picks)) - np.repeat(firsts, np.diff(firsts, append=len(picks)))
-    kept[by_rank[picks[places < cap] & 0xFFFFFFFF]] = True
-    return kept
+    is_kept[by_rank[picks[places < cap] & 0xFFFFFFFF]] = True
+    return is_kept
 
 
 def frequent_concepts(batches: Iterable[TextBatch], n: int) -> list[str]:

@@ -330,13 +330,13 @@ class CausalLm:
         for row, tokens in enumerate(batch):
             ids[row, : len(tokens)] = torch.tensor(tokens)
             mask[row, : len(tokens)] = 1
-        kept = torch.tensor(positions, device=self._device) if positions else None
+        index = torch.tensor(positions, device=self._device) if positions else None
         options: dict[str, Any] = {}
         if (
-            kept is not None
+            index is not None
             and "logits_to_keep" in inspect.signature(self._model.forward).parameters
         ):
-            options["logits_to_keep"] = kept
+            options["logits_to_keep"] = index
         try:
             with torch.inference_mode():
                 logits: torch.Tensor = self._model(
@@ -350,7 +350,7 @@ class CausalLm:
                 f"the language model {self._name} failed on a batch of {len(batch)}: "
                 f"{first_line(error)}; where memory is short, lower the batch size"
             ) from error
-        return logits if kept is None or options else logits[:, kept]
+        return logits if index is None or options else logits[:, index]
 
 
 def _by_length(encoded: dict[int, list[int]], batch_size: int) -> Iterator[list[int]]:

@@ -296,8 +296,8 @@ def _joined_runs(classes: npt.NDArray[np.uint8], ordinary: npt.NDArray[np.bool_]
     parted = (classes[gaps[:, 0]] & SEPARATOR) != 0
     unsure = ~parted
     if unsure.any():
-        found = np.bitwise_or.reduceat(classes, gaps[unsure].ravel())[::2]
-        parted[unsure] = (found & SEPARATOR) != 0
+        gap_classes = np.bitwise_or.reduceat(classes, gaps[unsure].ravel())[::2]
+        parted[unsure] = (gap_classes & SEPARATOR) != 0
     return begins[np.append(True, parted)], ends[np.append(parted, True)]
 
 

@@ -303,8 +303,8 @@ def _unlisted(batch: TextBatch) -> npt.NDArray[np.int64]:
     points = (near(1) == ord(".")) | ((near(1) == ord(" ")) & (near(2) == ord(".")))
     lower = near(-2) | 0x20
     joined = (near(-1) == ord("-")) & (lower >= ord("a")) & (lower <= ord("z"))
-    found: npt.NDArray[np.int64] = places[(starts_word & points) | joined]
-    return found
+    unlisted: npt.NDArray[np.int64] = places[(starts_word & points) | joined]
+    return unlisted
 
 
 def _rows(starts: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

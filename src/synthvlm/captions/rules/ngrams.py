@@ -44,8 +44,8 @@ def rows_with_repeats(
     hashes |= np.repeat(rows << np.uint32(32 - bits), np.diff(starts))[: len(hashes)]
     hashes.sort()
     repeated = hashes[1:][hashes[1:] == hashes[:-1]] >> np.uint32(32 - bits)
-    rows_found: list[int] = np.unique(repeated).tolist()
-    return rows_found
+    row_numbers: list[int] = np.unique(repeated).tolist()
+    return row_numbers
 
 
 def _ngram_hashes(symbols: npt.NDArray[np.integer], n: int) -> npt.NDArray[np.uint32]:

@@ -307,8 +307,8 @@ def _at_marks(batch: TextBatch) -> Iterator[npt.NDArray[np.int64]]:
     """Where ``_EMAIL_MARK`` and ``_SPOKEN_MARK`` lie in a batch, and a few places besides."""
     if not batch.joined.isascii():
         for mark in (_EMAIL_MARK, _SPOKEN_MARK):
-            found = [match.start() for match in mark.finditer(batch.joined)]
-            yield np.array(found, np.int64)
+            places = [match.start() for match in mark.finditer(batch.joined)]
+            yield np.array(places, np.int64)
         return
     symbols, words = batch.code_points, batch.words
     dots = [n for n in _dots().suspects(words).tolist() if words.word(n) in _ASCII_DOTS]

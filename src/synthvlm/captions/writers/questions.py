@@ -179,12 +179,12 @@ def parse_questions(text: str, is_cut: bool = False) -> list[str]:
     """
     thought = _THOUGHT.match(text)
     lines = text[thought.end() if thought else 0 :].splitlines()
-    found: dict[str, str] = {}
+    questions: dict[str, str] = {}
     for line in lines[:-1] if is_cut else lines:
         question = _question(line)
         if question is not None:
-            found.setdefault(question.casefold(), question)
-    return list(found.values())
+            questions.setdefault(question.casefold(), question)
+    return list(questions.values())
 
 
 def _question(line: str) -> str | None:
