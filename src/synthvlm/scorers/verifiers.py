@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import Field
 
+from synthvlm.captions.writers.chat import about_image, data_url, deterministic
 from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import TINY, Identify, InHash, ModelName
 from synthvlm.endpoints.connection import EndpointSettings
@@ -128,20 +128,14 @@ class _EndpointVerifier:
 
     def __init__(self, client: EndpointClient, model: str, where: str, seed: int | None) -> None:
         self._client, self._model, self._where = client, model, where
-        self._sampling: dict[str, Any] = {
-            "temperature": 0,
-            "max_tokens": 1,
-            "logprobs": True,
-            "top_logprobs": _ALTERNATIVES,
-        }
-        if seed is not None:
-            self._sampling["seed"] = seed
+        alternatives = {"logprobs": True, "top_logprobs": _ALTERNATIVES}
+        self._sampling = {**deterministic(1, seed), **alternatives}
 
     def say_yes(self, images: Sequence[Image], questions: Sequence[str]) -> list[YesAnswer]:
         urls = {id(image): _data_url(image) for image in images}
         replies = dict(
             self._client.ask_all(
-                (number, _messages(urls[id(image)], question), self._sampling)
+                (number, about_image(urls[id(image)], question), self._sampling)
                 for number, (image, question) in enumerate(zip(images, questions, strict=True))
             )
         )
@@ -170,12 +164,7 @@ class _EndpointVerifier:
         return YesAnswer(min(1.0, yes), yes / (yes + no))
 
 
-def _messages(url: str, question: str) -> list[dict[str, Any]]:
-    image = {"type": "image_url", "image_url": {"url": url}}
-    return [{"role": "user", "content": [image, {"type": "text", "text": question}]}]
-
-
 def _data_url(image: Image) -> str:
     sink = io.BytesIO()
     image.save(sink, "png")
-    return f"data:image/png;base64,{base64.b64encode(sink.getvalue()).decode('ascii')}"
+    return data_url(sink.getvalue(), "png")

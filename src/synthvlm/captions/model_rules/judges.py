@@ -13,7 +13,14 @@ import numpy as np
 
 from synthvlm.captions.model_rules.perplexity import CausalLm
 from synthvlm.captions.rules.base import Measured, ModelRule, Subject
-from synthvlm.captions.writers.chat import ChatModel, ChatReply, ask_in_order, delimited
+from synthvlm.captions.writers.chat import (
+    ChatModel,
+    ChatReply,
+    ask_in_order,
+    delimited,
+    deterministic,
+    without_thoughts,
+)
 from synthvlm.errors import ModelError, RecipeError, first_line
 from synthvlm.models.yes_no import tokens_reading_as
 
@@ -59,7 +66,6 @@ list of keywords or any other text that describes no image.
 
 Is this caption good enough to generate an image from? Answer Yes or No."""
 
-_THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 _VERDICT = re.compile(
     r"""[\W_]*(?:(?:my\ |final\ |the\ )*(?:answer|verdict)(?:\ is\b|[\W_]*:)[\W_]*)?
     (yes|no)(?![^\W_]|['\u2019-]\w)   # a whole word: not "none", "no-one"
@@ -111,9 +117,9 @@ def read_verdict(reply: str) -> bool | None:
     stand before it, an explanation ("Yes, because ...") after it. "Yes and no", "Yes/No" and
     "No doubt ..." are no verdicts.
     """
-    thought = _THOUGHT.match(reply)
-    match = _VERDICT.match(reply, thought.end() if thought else 0)
-    if match is None or _BOTH.match(reply, match.end()):
+    answer = without_thoughts(reply)
+    match = _VERDICT.match(answer)
+    if match is None or _BOTH.match(answer, match.end()):
         return None
     return match.group(1).lower() == "yes"
 
@@ -155,9 +161,7 @@ class EndpointJudge(ModelRule):
         """
         self._model = model
         self._prompt = prompt if prompt is None else check_prompt(prompt)
-        self._sampling: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens}
-        if seed is not None:
-            self._sampling["seed"] = seed
+        self._sampling = deterministic(max_tokens, seed)
 
     def measure(self, subjects: Sequence[Subject]) -> Measured:
         """Judge captions; many at a time (some hundreds), so that the endpoint is kept busy.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -17,13 +18,18 @@ __all__ = [
     "ChatRequest",
     "LocalChatModel",
     "TextModel",
+    "about_image",
     "ask_in_order",
+    "data_url",
     "delimited",
+    "deterministic",
+    "without_thoughts",
 ]
 
 # "<" and ">" make tags and most chat markers (<|im_start|>, </s>), "[" and "]" the others ([INST]).
 # Lone surrogates cannot be sent as UTF-8.
 _ESCAPED = re.compile("[<>\\[\\]\ud800-\udfff]")
+_THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 
 #: A key of the caller's, the conversation in OpenAI's form, and sampling settings
 #: (``temperature``, ``max_tokens``, ``seed`` ...).
@@ -83,6 +89,34 @@ def delimited(caption: str) -> str:
     literal = json.dumps(caption, ensure_ascii=False)
     literal = _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", literal)
     return f"<caption>{literal}</caption>"
+
+
+def about_image(url: str, text: str) -> list[dict[str, Any]]:
+    """A conversation in OpenAI's form: one message of a user, an image and a text below it."""
+    image = {"type": "image_url", "image_url": {"url": url}}
+    return [{"role": "user", "content": [image, {"type": "text", "text": text}]}]
+
+
+def data_url(image: bytes, format: str) -> str:
+    """An encoded image as a URL that holds it; ``format`` is what PIL calls its format."""
+    return f"data:image/{format.lower()};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def deterministic(max_tokens: int, seed: int | None) -> dict[str, Any]:
+    """Sampling settings with which replies are the same every time, as far as a server goes.
+
+    Args:
+        max_tokens: Longest reply.
+        seed: Sent along; None for servers that refuse one.
+    """
+    settings = {"temperature": 0, "max_tokens": max_tokens}
+    return settings if seed is None else {**settings, "seed": seed}
+
+
+def without_thoughts(reply: str) -> str:
+    """A reply without what a reasoning model thought aloud before it."""
+    thought = _THOUGHT.match(reply)
+    return reply[thought.end() if thought else 0 :]
 
 
 class TextModel(Protocol):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synthvlm.captions.readers.images import decode_image
-from synthvlm.captions.writers.chat import ChatModel, ChatReply, ask_in_order
+from synthvlm.captions.writers.chat import (
+    ChatModel,
+    ChatReply,
+    about_image,
+    ask_in_order,
+    data_url,
+    deterministic,
+)
 from synthvlm.models.pretrained import PilImageProcessor, load_pretrained
 
 if TYPE_CHECKING:
@@ -137,9 +143,7 @@ class EndpointCaptioner:
         """
         self._model = model
         self._prompt = DEFAULT_IMAGE_PROMPT if prompt is None else prompt
-        self._sampling: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens}
-        if seed is not None:
-            self._sampling["seed"] = seed
+        self._sampling = deterministic(max_tokens, seed)
 
     def write(self, images: Sequence[bytes]) -> list[Written]:
         """Caption n encoded images; a broken one is not sent.
@@ -153,9 +157,7 @@ class EndpointCaptioner:
         return [self._written(next(replies)) if isinstance(url, str) else url for url in urls]
 
     def _messages(self, url: str) -> list[dict[str, Any]]:
-        image = {"type": "image_url", "image_url": {"url": url}}
-        text = {"type": "text", "text": self._prompt}
-        return [{"role": "user", "content": [image, text]}]
+        return about_image(url, self._prompt)
 
     def _written(self, reply: ChatReply) -> Written:
         if reply.problem is not None:
@@ -192,7 +194,7 @@ def _data_url(image: bytes) -> str | Written:
         stream = io.BytesIO()
         picture.save(stream, "PNG")
         image, format = stream.getvalue(), "PNG"
-    return f"data:image/{format.lower()};base64,{base64.b64encode(image).decode('ascii')}"
+    return data_url(image, format)
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> set[int]:

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synthvlm.captions.writers.chat import ChatModel, ChatReply, ask_in_order, delimited
+from synthvlm.captions.writers.chat import (
+    ChatModel,
+    ChatReply,
+    ask_in_order,
+    delimited,
+    deterministic,
+    without_thoughts,
+)
 
 __all__ = [
     "DEFAULT_QUESTION_PROMPT",
@@ -64,7 +71,6 @@ _TO_THE_READER = re.compile(
 )
 #: Of control tokens, tags and code; and what no line of text holds.
 _NO_TEXT = re.compile("[<>\\[\\]{}|\\\\\x00-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
-_THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +115,7 @@ class QuestionWriter:
                 ``TRAINED_PROMPT``, with the caption as it is, and nothing else.
         """
         self._model, self._prompt, self._is_trained = model, prompt, is_trained
-        self._sampling: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens}
-        if seed is not None:
-            self._sampling["seed"] = seed
+        self._sampling = deterministic(max_tokens, seed)
 
     def write(self, captions: Sequence[str]) -> list[CaptionQuestions]:
         """The questions of n captions, in their order.
@@ -177,8 +181,7 @@ def parse_questions(text: str, is_cut: bool = False) -> list[str]:
         text: The reply.
         is_cut: Whether it ended at its longest length, so that the last line is no whole one.
     """
-    thought = _THOUGHT.match(text)
-    lines = text[thought.end() if thought else 0 :].splitlines()
+    lines = without_thoughts(text).splitlines()
     questions: dict[str, str] = {}
     for line in lines[:-1] if is_cut else lines:
         question = _question(line)
