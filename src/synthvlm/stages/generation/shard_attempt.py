@@ -39,8 +39,6 @@ from synthvlm.stages.generation.shard_images import ShardImages
 from synthvlm.stages.generation.stored_images import CANDIDATE_FOLDERS, PAIR_FOLDERS, PreviousShard
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from synthvlm.engines.base import Reporter
     from synthvlm.stages.generation.batch_scorer import ScorerWork
     from synthvlm.stages.generation.models import GenerationContext
@@ -176,12 +174,16 @@ class ShardAttempt:
         self.counts["pending"] += self._pending_winners
         self.counts["captions_rejected"] = sum(map(self._is_rejected, self._prompts))
         pairs, previews = self._images.finished_pairs(self._prompts), self._images.previews
+        unused_rows, unused_pairs = self._previous.unused(
+            self._captions, self._prompts, self._context.image_dependencies, self._images.encoding
+        )
         tables = {
             "candidates": table_of_rows(rows, self._recipe),
             "pairs": table_of(pairs, pair_schema()),
             "previews": table_of([previews[key] for key in sorted(previews)], preview_schema()),
+            CANDIDATE_FOLDERS[1]: table_of_rows(unused_rows, self._recipe),
+            PAIR_FOLDERS[1]: table_of(unused_pairs, pair_schema()),
         }
-        tables |= self._unused_tables()
         files = [
             run.write_table(name, shard, table) for name, table in tables.items() if len(table)
         ]
@@ -214,32 +216,6 @@ class ShardAttempt:
             "irreproducible": sum(row.score is not None and not row.reproducible for row in rows),
             "encoding": self._images.encoding,
             "depends": dict(self._context.image_dependencies),
-        }
-
-    def _unused_tables(self) -> dict[str, pa.Table]:
-        """Earlier candidates and images of captions that the rules reject or the limit leaves out.
-
-        They are kept for when the captions come back.
-        """
-        previous, context = self._previous, self._context
-        is_same = previous.depends == context.image_dependencies
-        rows = [
-            row
-            for row in previous.candidates.values()
-            if is_same
-            and row.caption_id not in self._prompts
-            and self._captions.has(row.caption_id, row.fingerprint, context.image_fingerprint)
-        ]
-        keys = {(row.caption_id, row.index) for row in rows}
-        pairs = [
-            pair
-            for key, pair in previous.pairs.items()
-            if key in keys and previous.encoding == self._images.encoding
-        ]
-        candidates, images = CANDIDATE_FOLDERS[1], PAIR_FOLDERS[1]
-        return {
-            candidates: table_of_rows(rows, self._recipe),
-            images: table_of(pairs, pair_schema()),
         }
 
     def _known_rows(self) -> dict[Key, Candidate]:

@@ -7,7 +7,7 @@ or where the caption lies beyond ``limit``: then it is kept for later.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,35 @@ class PreviousShard:
             marker.facts.get("encoding"),
             marker.facts.get("depends"),
         )
+
+    def unused(
+        self,
+        captions: ShardCaptions,
+        used: Container[str],
+        now: Mapping[str, str],
+        encoding: object,
+    ) -> tuple[list[Candidate], list[Pair]]:
+        """Candidates and images of captions that the rules reject or the limit leaves out.
+
+        They are kept for when the captions come back.
+
+        Args:
+            captions: All of the shard.
+            used: Ids of those of which images are generated.
+            now: What every image depends on, as ``image_dependencies`` gives it.
+            encoding: How winners are encoded now.
+        """
+        if self.depends != now:
+            return [], []
+        shared = combined_fingerprint(now)
+        rows = {
+            key: row
+            for key, row in self.candidates.items()
+            if row.caption_id not in used and captions.has(row.caption_id, row.fingerprint, shared)
+        }
+        is_same = self.encoding == encoding
+        pairs = [pair for key, pair in self.pairs.items() if is_same and key in rows]
+        return list(rows.values()), pairs
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
