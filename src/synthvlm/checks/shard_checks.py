@@ -27,6 +27,7 @@ from synthvlm.data import (
 )
 from synthvlm.run_folder.marker import Marker
 from synthvlm.stages.data_set_fingerprints import selection_fingerprint
+from synthvlm.stages.generation.candidate_plan import captions_rejected
 from synthvlm.stages.generation.pixels import encoding_fact
 from synthvlm.stages.generation.prompts import prompts_of, taken_captions
 from synthvlm.stages.generation.stopping import choose_stopping
@@ -156,7 +157,7 @@ class CandidateChecks:
         for name, count in (
             ("rejected", states["rejected"]),
             ("outranked", states["outranked"]),
-            ("captions_rejected", _captions_rejected(rows)),
+            ("captions_rejected", captions_rejected((r["caption_id"], r["status"]) for r in rows)),
         ):
             if count or name in marker.facts:
                 expected[name] = count
@@ -248,14 +249,6 @@ class CandidateChecks:
                     return None
                 winners |= {(number, *key) for key in _keys(rows.filter(rows["chosen"]))}
         return winners
-
-
-def _captions_rejected(rows: Sequence[Row]) -> int:
-    """Captions without a pair because all that is usable is below a minimum."""
-    states: dict[str, set[str]] = {}
-    for row in rows:
-        states.setdefault(row["caption_id"], set()).add(row["status"])
-    return sum("rejected" in of and not of & {"ok", "failed", "pending"} for of in states.values())
 
 
 def row_problems(rows: Sequence[Row]) -> Iterator[str]:

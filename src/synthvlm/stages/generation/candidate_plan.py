@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CandidatePlan",
     "Key",
+    "captions_rejected",
     "judged",
     "rank",
     "reusable_row",
@@ -171,6 +172,18 @@ def rank(row: Candidate) -> tuple[float, int]:
     """Sort key of usable candidates: best score first, ties to the lower index."""
     assert row.score is not None
     return (-row.score, row.index)
+
+
+def captions_rejected(candidates: Iterable[tuple[str, str]]) -> int:
+    """How many captions have no pair because all that is usable of them is below a minimum.
+
+    Args:
+        candidates: Caption id and status of each.
+    """
+    statuses: dict[str, set[str]] = {}
+    for id, status in candidates:
+        statuses.setdefault(id, set()).add(status)
+    return sum("rejected" in s and not s & {"ok", "failed", "pending"} for s in statuses.values())
 
 
 def table_of_rows(rows: Sequence[Candidate], recipe: Recipe) -> pa.Table:

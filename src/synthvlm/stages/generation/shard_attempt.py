@@ -27,6 +27,7 @@ from synthvlm.stages.generation.calibrate import Calibration
 from synthvlm.stages.generation.candidate_plan import (
     CandidatePlan,
     Key,
+    captions_rejected,
     judged,
     reusable_row,
     row_of,
@@ -172,7 +173,9 @@ class ShardAttempt:
         for status in _STATUSES:
             self.counts[status] = sum(row.status == status for row in rows)
         self.counts["pending"] += self._pending_winners
-        self.counts["captions_rejected"] = sum(map(self._is_rejected, self._prompts))
+        self.counts["captions_rejected"] = captions_rejected(
+            (row.caption_id, row.status) for row in rows
+        )
         pairs, previews = self._images.finished_pairs(self._prompts), self._images.previews
         unused_rows, unused_pairs = self._previous.unused(
             self._captions, self._prompts, self._context.image_dependencies, self._images.encoding
@@ -335,11 +338,6 @@ class ShardAttempt:
                 continue
             rows = self._plan.rows[id]
             rows[winner] = replace(rows[winner], chosen=True)
-
-    def _is_rejected(self, id: str) -> bool:
-        """Whether a caption has no pair because all that is usable is below a minimum."""
-        states = {row.status for row in self._plan.rows[id].values()}
-        return "rejected" in states and not states & {"ok", "failed", "pending"}
 
     def _final_rows(self, id: str) -> list[Candidate]:
         """All rows of a caption; candidates that were not needed and are not there, ``skipped``."""
