@@ -22,8 +22,8 @@ from synthvlm.models.vlm import VisionLanguageModel
 from synthvlm.models.yes_no import YesAnswer
 from synthvlm.recipe import Recipe
 from synthvlm.scorers import SCORERS
+from synthvlm.scorers.pixels import pictures
 from synthvlm.scorers.questions import QuestionVerification
-from synthvlm.scorers.verifiers import pictures
 
 ASKED = "{question} Please answer yes or no."
 

@@ -18,7 +18,7 @@ from synthvlm.models.vlm import VisionLanguageModel
 from synthvlm.recipe import Recipe
 from synthvlm.scorers import SCORERS
 from synthvlm.scorers.base import Scores
-from synthvlm.scorers.verifiers import pictures
+from synthvlm.scorers.pixels import pictures
 from synthvlm.scorers.vqa import VqaScorer
 
 CAPTIONS = ["a red barn", "two boats", 'a sign "{}"']

@@ -13,6 +13,7 @@ from synthvlm.errors import ModelError
 from synthvlm.models.pretrained import load_pretrained, model_file, read_safetensors
 from synthvlm.models.regression_head import regression_head
 from synthvlm.scorers.base import Scorer, ScorerSettings, Scores
+from synthvlm.scorers.pixels import model_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -118,10 +119,7 @@ class AestheticScorer(Scorer):
         import torch
         from torch.nn.functional import normalize
 
-        pixels = list(images.permute(0, 2, 3, 1).cpu().numpy())
-        inputs = self._processor(
-            images=pixels, return_tensors="pt", input_data_format="channels_last"
-        ).to(self._device)
+        inputs = model_inputs(self._processor, images, self._device)
         with torch.inference_mode():
             embeddings = normalize(self._model(**inputs).image_embeds.float(), dim=-1)
             values = self._head(embeddings)[:, 0].cpu().numpy()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.models.recent import RecentValues
 from synthvlm.scorers.base import Scorer, Scores
+from synthvlm.scorers.pixels import model_inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,11 +68,7 @@ class EmbeddingScorer(Scorer):
         """Embeddings (float32, shape (n, d), unit length) of n images as in ``score``."""
         import torch
 
-        pixels = list(images.permute(0, 2, 3, 1).cpu().numpy())
-        # Said, for an image of 1, 3 or 4 rows could be one with its channels first.
-        inputs = self._processor(
-            images=pixels, return_tensors="pt", input_data_format="channels_last"
-        ).to(self._device)
+        inputs = model_inputs(self._processor, images, self._device)
         with torch.inference_mode():
             return _unit(self._model.get_image_features(**inputs).pooler_output)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from synthvlm.errors import ModelError
 from synthvlm.models.pretrained import PilImageProcessor, architectures, load_pretrained
+from synthvlm.scorers.pixels import model_inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,10 +119,7 @@ class ImageClassifierCheck:
         """For n images (uint8, shape (n, 3, height, width), RGB) a reason to reject, or None."""
         import torch
 
-        pixels = list(images.permute(0, 2, 3, 1).cpu().numpy())
-        inputs = self._processor(
-            images=pixels, return_tensors="pt", input_data_format="channels_last"
-        ).to(self._model.device)
+        inputs = model_inputs(self._processor, images, self._model.device)
         with torch.inference_mode():
             logits = self._model(**inputs).logits
         rows = logits.softmax(-1) if self._exclusive else logits.sigmoid()
@@ -174,10 +172,7 @@ class StableDiffusionCheck:
         import torch
 
         model = self._model
-        pixels = list(images.permute(0, 2, 3, 1).cpu().numpy())
-        inputs = self._processor(
-            images=pixels, return_tensors="pt", input_data_format="channels_last"
-        ).to(model.device)
+        inputs = model_inputs(self._processor, images, model.device)
         with torch.inference_mode():
             embeddings = model.visual_projection(model.vision_model(inputs["pixel_values"])[1])
             special = _beyond(

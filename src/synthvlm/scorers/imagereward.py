@@ -16,6 +16,7 @@ from synthvlm.models.image_transform import ImageTransform
 from synthvlm.models.pretrained import load_processors, load_weights, read_safetensors
 from synthvlm.models.regression_head import regression_head
 from synthvlm.scorers.base import Scorer, ScorerSettings, Scores
+from synthvlm.scorers.pixels import model_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +118,6 @@ class ImageRewardScorer(Scorer):
         import numpy as np
         import torch
 
-        pixels = list(images.permute(0, 2, 3, 1).cpu().numpy())
         # A caption is text: a "[SEP]" in it must not end what is scored.
         lengths = [len(ids) for ids in self._tokens(captions, verbose=False)["input_ids"]]
         tokens = self._tokens(
@@ -127,8 +127,9 @@ class ImageRewardScorer(Scorer):
             max_length=_MAX_TOKENS,
             return_tensors="pt",
         ).to(self._device)
+        inputs = model_inputs(self._transform, images, self._device)
         with torch.inference_mode():
-            seen = self._vision(**self._transform(pixels).to(self._device)).last_hidden_state
+            seen = self._vision(**inputs).last_hidden_state
             read = self._text(
                 input_ids=tokens["input_ids"],
                 attention_mask=tokens["attention_mask"],

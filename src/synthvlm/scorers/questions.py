@@ -15,11 +15,11 @@ from synthvlm.components.settings import TINY, Identify, InHash, ModelName, Sett
 from synthvlm.endpoints.connection import EndpointSettings
 from synthvlm.models.model_files import verifier_path
 from synthvlm.scorers.base import QuestionScorer, Scores
+from synthvlm.scorers.pixels import pictures
 from synthvlm.scorers.verifiers import (
     Verifier,
     VerifierSettings,
     load_verifier,
-    pictures,
     verifier_identity,
 )
 

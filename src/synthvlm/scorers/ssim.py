@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from synthvlm.components.settings import InHash
 from synthvlm.scorers.base import Scorer, ScorerSettings, Scores
+from synthvlm.scorers.pixels import arrays
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,8 +69,8 @@ class SsimScorer(Scorer):
         """Score n images (uint8, shape (n, 3, height, width), RGB); values lie in -1 .. 1."""
         import numpy as np
 
-        pixels = images.permute(0, 2, 3, 1).cpu().numpy()
-        values = [ssim_score(image, self._side, self._model_input_side) for image in pixels]
+        sides = self._side, self._model_input_side
+        values = [ssim_score(image, *sides) for image in arrays(images)]
         return Scores(np.asarray(values, dtype=np.float64))
 
 

@@ -19,13 +19,12 @@ from synthvlm.models.yes_no import YesAnswer
 from synthvlm.scorers.base import ScorerSettings
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
 
     from synthvlm.endpoints.client import EndpointClient, Reply
     from synthvlm.models.vlm import VisionLanguageModel
 
-__all__ = ["Verifier", "VerifierSettings", "load_verifier", "pictures", "verifier_identity"]
+__all__ = ["Verifier", "VerifierSettings", "load_verifier", "verifier_identity"]
 
 #: Of the first token of a reply so many alternatives are asked for: the most that servers give.
 _ALTERNATIVES = 20
@@ -90,13 +89,6 @@ def verifier_identity(settings: VerifierSettings, identify: Identify) -> object:
     if settings.endpoint is None:
         return identify(settings.model, ModelName("verifier")), settings.revision
     return "endpoint", settings.model
-
-
-def pictures(images: torch.Tensor) -> list[Image]:
-    """Images (uint8, shape (n, 3, height, width), RGB) as PIL has them."""
-    from PIL import Image
-
-    return [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
 
 
 class _LocalVerifier:

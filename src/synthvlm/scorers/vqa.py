@@ -10,11 +10,11 @@ from pydantic import Field, model_validator
 from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import Identify
 from synthvlm.scorers.base import Scorer, Scores
+from synthvlm.scorers.pixels import pictures
 from synthvlm.scorers.verifiers import (
     Verifier,
     VerifierSettings,
     load_verifier,
-    pictures,
     verifier_identity,
 )
 
