@@ -13,9 +13,10 @@ from typing import Any
 
 from synthvlm.errors import ModelError, first_line
 from synthvlm.models.model_files import loaded_files
+from synthvlm.models.pretrained import read_safetensors
 from synthvlm.models.unpickling import __file__ as _SCRIPT
 
-__all__ = ["convert_weights", "converted_file"]
+__all__ = ["convert_weights", "read_converted"]
 
 #: Names of weights without their endings, of transformers, diffusers and open_clip, and the new
 #: ones.
@@ -75,8 +76,8 @@ def convert_weights(source: str, target: str, note: Callable[[str], object] = pr
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def converted_file(kind: str, model: str, pickle: str, setting: str) -> Path:
-    """A file of safetensors that a recipe names, where a model is published as a pickle alone.
+def read_converted(kind: str, model: str, pickle: str, setting: str) -> dict[str, Any]:
+    """The weights in the file that a recipe names, where a model is published as a pickle alone.
 
     Args:
         kind: What the model is called.
@@ -85,11 +86,10 @@ def converted_file(kind: str, model: str, pickle: str, setting: str) -> Path:
         setting: Where the recipe names it.
 
     Raises:
-        ModelError: It is no such file; the message says how it is made.
+        ModelError: It is no file of safetensors (the message says how it is made), or damaged.
     """
-    path = Path(model)
-    if path.is_file() and model.endswith(_SAFETENSORS):
-        return path
+    if Path(model).is_file() and model.endswith(_SAFETENSORS):
+        return read_safetensors(kind, model)
     name = pickle.rpartition(" ")[2].removesuffix(".pt")
     raise ModelError(
         f"{model} is no file of safetensors: {kind} is published as a pickle, which is not opened: "

@@ -10,10 +10,9 @@ from pydantic import Field
 from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import InHash, ModelName
 from synthvlm.errors import ModelError
-from synthvlm.models.convert_weights import converted_file
+from synthvlm.models.convert_weights import read_converted
 from synthvlm.models.image_transform import CLIP_MEAN, CLIP_STD, normalized
 from synthvlm.models.open_clip import clip_of_open_clip, load_tokenizer, open_clip_text
-from synthvlm.models.pretrained import read_safetensors
 from synthvlm.scorers.base import ScorerSettings
 from synthvlm.scorers.embedding import EmbeddingScorer
 
@@ -71,9 +70,7 @@ class HpsV2Scorer(EmbeddingScorer):
             ModelError: One of them cannot be found, or is damaged.
         """
         published = "xswu/HPSv2 HPS_v2.1_compressed.pt"
-        weights = read_safetensors(
-            "HPS v2", converted_file("HPS v2", model, published, "scoring.hpsv2.model")
-        )
+        weights = read_converted("HPS v2", model, published, "scoring.hpsv2.model")
         settings = _settings(model, weights)
         clip = clip_of_open_clip(model, weights, settings, device)
         words = load_tokenizer(tokenizer, settings["text_cfg"]["vocab_size"])

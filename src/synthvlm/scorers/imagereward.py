@@ -11,9 +11,9 @@ from pydantic import Field
 from synthvlm.components.component import LoadContext
 from synthvlm.components.settings import InHash, ModelName
 from synthvlm.errors import ModelError
-from synthvlm.models.convert_weights import converted_file
+from synthvlm.models.convert_weights import read_converted
 from synthvlm.models.image_transform import ImageTransform
-from synthvlm.models.pretrained import load_processors, load_weights, read_safetensors
+from synthvlm.models.pretrained import load_processors, load_weights
 from synthvlm.models.regression_head import regression_head
 from synthvlm.scorers.base import Scorer, ScorerSettings, Scores
 from synthvlm.scorers.pixels import model_inputs
@@ -93,9 +93,7 @@ class ImageRewardScorer(Scorer):
         from transformers import BertTokenizer
 
         published = "THUDM/ImageReward ImageReward.pt"
-        weights = read_safetensors(
-            _KIND, converted_file(_KIND, model, published, "scoring.imagereward.model")
-        )
+        weights = read_converted(_KIND, model, published, "scoring.imagereward.model")
         self._device = device
         try:
             self._vision, self._text = _towers(model, weights, device)
