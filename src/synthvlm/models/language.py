@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from synthvlm.errors import ModelError, OutOfMemoryError, first_line, is_out_of_memory
 from synthvlm.models.pretrained import load_pretrained
 
-__all__ = ["LanguageModel", "carefully", "check_room", "generated", "greedy", "room_of"]
+__all__ = ["LanguageModel", "carefully", "check_length", "generated", "greedy", "pad_in_front"]
 
 _T = TypeVar("_T")
 
@@ -43,9 +43,7 @@ class LanguageModel:
                 f"the language model {model} has no chat template: take one that is tuned to "
                 f"follow instructions"
             )
-        self._tokenizer.padding_side = "left"  # replies begin where their prompts end
-        if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
+        pad_in_front(self._tokenizer)
 
     def write(self, texts: Sequence[str], *, max_new_tokens: int) -> list[tuple[str, bool]]:
         """What the model replies to n texts, and whether that was cut off.
@@ -66,7 +64,7 @@ class LanguageModel:
                 return_tensors="pt",
                 enable_thinking=False,  # templates that do not know it ignore it
             ).to(self._model.device)
-            check_room(batch, room_of(self._model), self._name)
+            check_length(batch, self._model, self._name)
             return generated(self._model, self._tokenizer, batch, max_new_tokens)
 
         return carefully(work, self._name, self._device, len(texts))
@@ -101,23 +99,25 @@ def carefully(work: Callable[[], _T], name: str, device: str, count: int) -> _T:
     )
 
 
-def room_of(model: Any) -> int | None:
-    """How many tokens a model holds; None where no number is known."""
-    if model.config.is_encoder_decoder:
-        return None
-    room: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return room
+def pad_in_front(tokenizer: Any) -> None:
+    """Have a tokenizer pad conversations so that replies begin where their prompts end."""
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
 
 
-def check_room(batch: Any, room: int | None, name: str) -> None:
-    """Check that the conversations of a batch are not too long for a model.
+def check_length(batch: Any, model: Any, name: str) -> None:
+    """Check that the conversations of a batch are not too long for a model, where that is known.
 
     Raises:
         ValueError: One is.
     """
+    if model.config.is_encoder_decoder:
+        return
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     longest = batch["input_ids"].shape[1]
-    if room is not None and longest >= room:
-        raise ValueError(f"it has {longest:,} tokens, and {name} holds {room:,}")
+    if limit is not None and longest >= limit:
+        raise ValueError(f"it has {longest:,} tokens, and {name} holds {limit:,}")
 
 
 def greedy(tokenizer: Any) -> dict[str, Any]:

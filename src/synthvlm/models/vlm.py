@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from synthvlm.errors import ModelError, first_line
 from synthvlm.models.devices import resolve_device
-from synthvlm.models.language import carefully, check_room, generated, greedy, room_of
+from synthvlm.models.language import carefully, check_length, generated, greedy, pad_in_front
 from synthvlm.models.pretrained import load_pretrained, model_config
 from synthvlm.models.yes_no import YesAnswer, YesTokens
 
@@ -57,9 +57,7 @@ class VisionLanguageModel:
         self._name = model
         self.device, self.dtype = device, dtype
         self._check_processor()
-        self._processor.tokenizer.padding_side = "left"  # answers begin where their prompts end
-        if self._processor.tokenizer.pad_token is None:
-            self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token
+        pad_in_front(self._processor.tokenizer)
         # Longer questions are an error of ours; the tokenizer's own warning goes by other numbers.
         self._processor.tokenizer.model_max_length = int(1e30)
 
@@ -197,7 +195,7 @@ class VisionLanguageModel:
             return_dict=True,
             processor_kwargs={"padding": True, "return_tensors": "pt"},
         ).to(self._model.device, self._model.dtype)
-        check_room(batch, room_of(self._model), self._name)
+        check_length(batch, self._model, self._name)
         return batch
 
     def _check_processor(self) -> None:
