@@ -205,6 +205,24 @@ def kill_everywhere(
         assert in_fork([*command, "--out", out], use_fake_models) == 0, number
 
 
+def killed_everywhere(
+    tmp_path: Path,
+    command: list[str | Path],
+    earlier: Path | None = None,
+    *,
+    step: int = 1,
+    more_than: int,
+) -> list[Path]:
+    """The folders that `kill_everywhere` leaves, in a process of its own: more than so many."""
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    done = call(partial(kill_everywhere, command, earlier, folder, step), tmp_path)
+    assert done.code == 0, done.err
+    folders = sorted(folder.glob("killed-*"))
+    assert len(folders) > more_than, "the run folder changes more often than that"
+    return folders
+
+
 @pytest.mark.parametrize("start_from", ["nothing", "other settings", "fewer captions"])
 def test_killed_at_every_change_of_the_run_folder(tmp_path: Path, start_from: str) -> None:
     captions = write_captions(tmp_path / "captions.txt", 8)
@@ -218,13 +236,7 @@ def test_killed_at_every_change_of_the_run_folder(tmp_path: Path, start_from: st
         arguments = [*command, *changes, "--out", earlier]
         assert run(arguments, tmp_path, use_fake_models).code == 0
 
-    folder = tmp_path / "killed"
-    folder.mkdir()
-    done = call(partial(kill_everywhere, command, earlier, folder), tmp_path)
-    assert done.code == 0, done.err
-    folders = sorted(folder.glob("killed-*"))
-    assert len(folders) > 30, "the run folder changes more often than that"
-    for out in folders:
+    for out in killed_everywhere(tmp_path, command, earlier, more_than=30):
         assert_same_run(out, undisturbed)
 
 
@@ -237,13 +249,7 @@ def test_killed_at_every_change_while_best_of_k_adapts(tmp_path: Path) -> None:
     assert run([*command, "--out", undisturbed], tmp_path, use_fake_models).code == 0
     statuses = {row["status"] for row in content(undisturbed)["candidates"]}
     assert statuses >= {"ok", "skipped"}
-    folder = tmp_path / "killed"
-    folder.mkdir()
-    done = call(partial(kill_everywhere, command, None, folder), tmp_path)
-    assert done.code == 0, done.err
-    folders = sorted(folder.glob("killed-*"))
-    assert len(folders) > 30
-    for out in folders:
+    for out in killed_everywhere(tmp_path, command, more_than=30):
         assert_same_run(out, undisturbed)
 
 
@@ -252,9 +258,7 @@ def test_killed_while_finalists_are_scored_again(tmp_path: Path) -> None:
     captions = write_captions(tmp_path / "captions.txt", 8)
     command: list[str | Path] = ["generate", "tiny", "--captions", captions, *FAKE_MODELS]
     command += setting("generation.candidates=4", "scoring.ssim.minimum=0.1")
-    earlier, undisturbed, folder = (
-        tmp_path / name for name in ("earlier", "undisturbed", "killed")
-    )
+    earlier, undisturbed = tmp_path / "earlier", tmp_path / "undisturbed"
     arguments = [*command, *setting("scoring.ssim.only_best=1"), "--out", earlier]
     assert run(arguments, tmp_path, use_fake_models).code == 0
     command += setting("scoring.ssim.only_best=3")
@@ -262,12 +266,7 @@ def test_killed_while_finalists_are_scored_again(tmp_path: Path) -> None:
     assert run([*command, "--out", undisturbed], tmp_path, use_fake_models).code == 0
     expected = generated(undisturbed)
     assert {row["status"] for row in expected[0]} == {"ok", "outranked", "rejected"}
-    folder.mkdir()
-    done = call(partial(kill_everywhere, command, earlier, folder, 7), tmp_path)
-    assert done.code == 0, done.err
-    folders = sorted(folder.glob("killed-*"))
-    assert len(folders) > 2
-    for out in folders:
+    for out in killed_everywhere(tmp_path, command, earlier, step=7, more_than=2):
         assert generated(out) == expected
 
 
@@ -294,15 +293,9 @@ def test_killed_at_every_change_while_another_selection_is_made(tmp_path: Path) 
     shutil.copytree(earlier, undisturbed)
     assert run([*command, "--out", undisturbed], tmp_path, use_fake_models).code == 0
     files = ("selection.parquet", "near-duplicates.parquet")
-    wanted = [(undisturbed / name).read_bytes() for name in files]
-    folder = tmp_path / "killed"
-    folder.mkdir()
-    done = call(partial(kill_everywhere, command, earlier, folder), tmp_path)
-    assert done.code == 0, done.err
-    folders = sorted(folder.glob("killed-*"))
-    assert len(folders) > 5
-    for out in folders:
-        assert [(out / name).read_bytes() for name in files] == wanted
+    expected = [(undisturbed / name).read_bytes() for name in files]
+    for out in killed_everywhere(tmp_path, command, earlier, more_than=5):
+        assert [(out / name).read_bytes() for name in files] == expected
         assert strays(out) == set()
 
 
@@ -325,16 +318,11 @@ def test_killed_at_every_change_while_captions_are_judged(tmp_path: Path) -> Non
         command += setting(f"curation.rules.judge={json.dumps(settings)}")
         undisturbed = tmp_path / "undisturbed"
         assert run([*command, "--out", undisturbed], tmp_path).code == 0
-        folder = tmp_path / "killed"
-        folder.mkdir()
-        done = call(partial(kill_everywhere, command, None, folder), tmp_path)
-        assert done.code == 0, done.err
-    folders = sorted(folder.glob("killed-*"))
-    assert len(folders) > 10
-    wanted = curated(undisturbed)
-    assert {row["rejected_by"] for row in wanted} >= {"judge", None}
+        folders = killed_everywhere(tmp_path, command, more_than=10)
+    expected = curated(undisturbed)
+    assert {row["rejected_by"] for row in expected} >= {"judge", None}
     for out in folders:
-        assert curated(out) == wanted
+        assert curated(out) == expected
         parts = {f.name for f in (out / "measures-judge").iterdir()}
         assert len(parts) == len(RunFolder(out).markers("measures-judge")), "a part is left over"
 
