@@ -90,11 +90,16 @@ def augment(pixels: torch.Tensor, codec: AutoencoderTiny | None) -> torch.Tensor
             latents = codec.encoder(pixels[:k])
             level = torch.rand(k, 1, 1, 1) * 0.3
             pixels[:k] = codec.decoder(latents + level * torch.randn_like(latents)).clamp(-1, 1)
-    order = torch.randperm(n)
-    m = n // 4
+    return blur_and_shift(pixels, 0.7)
+
+
+def blur_and_shift(pixels: torch.Tensor, most: float) -> torch.Tensor:
+    """Blur a quarter, by at most so much; shift the colours of another quarter, and add noise."""
+    order = torch.randperm(len(pixels))
+    m = len(pixels) // 4
     some = pixels[order[:m]]
     blurred = F.avg_pool2d(F.pad(some, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    pixels[order[:m]] = torch.lerp(some, blurred, torch.rand(m, 1, 1, 1) * 0.7)
+    pixels[order[:m]] = torch.lerp(some, blurred, torch.rand(m, 1, 1, 1) * most)
     some = order[m : 2 * m]
     pixels[some] += 0.02 * torch.randn(m, 3, 1, 1) + 0.03 * torch.randn_like(pixels[some])
     return pixels.clamp_(-1, 1)

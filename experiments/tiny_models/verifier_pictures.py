@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from experiments.tiny_models.autoencoder_model import to_tensor
+from experiments.tiny_models.clip_batches import blur_and_shift
 from experiments.tiny_models.clip_claims import opened, trainable_claim, wrong_claims
 from experiments.tiny_models.diffusion_model import token_ids
 from synthvlm.tiny import pipeline_path
@@ -151,7 +152,7 @@ def _drawn(count: int, makers: Makers | None, rng: Random) -> Pictures:
         shown.append(malformed(scene, rng) if rng.random() < 0.4 else scene)
     pixels = to_tensor(render(shown))
     if makers is None:
-        pixels = _augment(pixels)
+        pixels = blur_and_shift(pixels, 0.5)
         seen: list[Scene | None] = list(shown)
         faulty: list[bool | None] = [_is_faulty(scene) for scene in shown]
     else:
@@ -349,15 +350,3 @@ def _fragment(scene: Scene, rng: Random) -> Thing:
         x, y = rng.uniform(4, 60), rng.uniform(4, 60)
         if all(max(abs(x - t.x), abs(y - t.y)) > 0.7 * t.radius + radius for t in scene.things):
             return Thing(rng.choice(SHAPES), colour, x, y, radius, wobble=0.2 * radius)
-
-
-def _augment(pixels: torch.Tensor) -> torch.Tensor:
-    """A quarter slightly blurred, a quarter with shifted colours and noise."""
-    order = torch.randperm(len(pixels))
-    m = len(pixels) // 4
-    some = pixels[order[:m]]
-    blurred = F.avg_pool2d(F.pad(some, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    pixels[order[:m]] = torch.lerp(some, blurred, torch.rand(m, 1, 1, 1) * 0.5)
-    some = order[m : 2 * m]
-    pixels[some] += 0.02 * torch.randn(m, 3, 1, 1) + 0.03 * torch.randn_like(pixels[some])
-    return pixels.clamp_(-1, 1)
