@@ -1,116 +1,29 @@
-"""Components that break their contract are named in one line; what they made is never another's."""
+"""Components that break their contract are named in one line."""
 
 from __future__ import annotations
 
 import io
-import textwrap
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from outside_package import write_modules
 from PIL import Image
-from typer.testing import CliRunner, Result
+from plugin_runs import Runs
 
 import synthvlm
 from synthvlm.captions.rules import RULES
 from synthvlm.captions.rules.base import Measured, ModelRule, RuleSettings, Subject, TextRule
 from synthvlm.captions.rules.batch import TextBatch
 from synthvlm.captions.rules.method import measure
-from synthvlm.cli import app
-from synthvlm.components.plugins import forget
 from synthvlm.errors import PluginError
-from synthvlm.recipe import Recipe
 from synthvlm.scorers.base import Scores, check_scores
-from synthvlm.stages.fingerprints import image_fingerprint
-
-CAPTIONS = [f"a small wooden barn number {n} on a hill" for n in range(9)]
-
-
-@pytest.fixture(autouse=True)
-def no_plugins() -> Iterator[None]:
-    forget()
-    yield
-    forget()
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python files of docs/extending.md."""
-    folder = tmp_path_factory.mktemp("files")
-    write_modules(folder)
-    return folder
 
 
 def png(width: int, height: int) -> bytes:
     sink = io.BytesIO()
     Image.new("RGB", (width, height), "red").save(sink, "png")
     return sink.getvalue()
-
-
-class Runs:
-    """Runs of small recipes whose generator is a plug-in, with a file of further ones."""
-
-    def __init__(self, folder: Path, files: Path) -> None:
-        self.folder, self._files = folder, files
-        self.out = folder / "run"
-
-    def __call__(self, code: str = "", *changes: str, options: Sequence[str] = ()) -> Result:
-        captions, mine = self.folder / "captions.txt", self.folder / "mine.py"
-        captions.write_text("\n".join(CAPTIONS) + "\n")
-        words = ["run", "tiny", "--captions", str(captions), "--out", str(self.out), *options]
-        for name in ("stripes", "colourfulness"):
-            words += ["--plugin", str(self._files / f"{name}.py")]
-        if code:
-            mine.write_text(HEAD + textwrap.dedent(code))
-            words += ["--plugin", str(mine)]
-        settings = {
-            "generation": "{generator: stripes, candidates: 2}",
-            "scoring": "{clip: null, ssim: null, colourfulness: {}}",
-            "export.formats": "[llava]",
-            "run.shard_size": "4",
-            "run.threads": "1",
-            "run.device": "cpu",
-        }
-        settings |= dict(change.split("=", 1) for change in changes)
-        for key, value in settings.items():
-            words += ["--set", f"{key}={value}"]
-        try:
-            return CliRunner().invoke(app, words)
-        finally:
-            forget()
-
-    def line(self, code: str, *changes: str) -> str:
-        """The one line with which a run ends."""
-        result = self(code, *changes)
-        assert result.exit_code == 1, result.output
-        assert "Traceback" not in result.output
-        (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-        return line.removeprefix("error: ")
-
-    def rows(self) -> list[dict[str, Any]]:
-        files = sorted((self.out / "candidates").glob("*.parquet"))
-        return [row for file in files for row in pq.read_table(file).to_pylist()]
-
-
-HEAD = """
-import numpy as np
-import torch
-from synthvlm.captions.rules.base import Measured, ModelRule, TextRule
-from synthvlm.components.settings import Settings
-from synthvlm.exporters import Exporter
-from synthvlm.generators import GeneratedImages, Generator
-from synthvlm.scorers import Scorer, Scores
-from synthvlm.selectors import Selector
-"""
-
-
-@pytest.fixture
-def run(tmp_path: Path, files: Path) -> Runs:
-    return Runs(tmp_path, files)
 
 
 SCORING = "scoring={clip: null, ssim: null, mine: {}}"
@@ -125,6 +38,11 @@ class Mine({base}):
     def {signature}:
         {body}
 """
+
+
+def scorer(body: str) -> str:
+    """A plug-in of a scorer."""
+    return method("Scorer", "score(self, images, captions)", body)
 
 
 @pytest.mark.parametrize(
@@ -151,14 +69,12 @@ class Mine({base}):
     ],
 )
 def test_a_scorer(run: Runs, body: str, line: str) -> None:
-    code = method("Scorer", "score(self, images, captions)", body)
+    code = scorer(body)
     assert run.line(code, SCORING, "run.batch_size=4") == line
 
 
 def test_the_first_problem_is_told_where_too_many_failed(run: Runs) -> None:
-    code = method(
-        "Scorer",
-        "score(self, images, captions)",
+    code = scorer(
         "return Scores(np.array([0.5 if 'apple' in c else np.nan for c in captions]))",
     )
     line = run.line(code, SCORING)
@@ -170,9 +86,7 @@ def test_the_first_problem_is_told_where_too_many_failed(run: Runs) -> None:
 
 
 def test_a_scorer_that_always_fails_is_asked_no_more(run: Runs) -> None:
-    code = method(
-        "Scorer",
-        "score(self, images, captions)",
+    code = scorer(
         "return Scores(np.full(len(captions), np.inf))",
     )
     line = run.line(code, SCORING)
@@ -181,9 +95,7 @@ def test_a_scorer_that_always_fails_is_asked_no_more(run: Runs) -> None:
 
 
 def test_one_failed_candidate_stops_nothing(run: Runs) -> None:
-    code = method(
-        "Scorer",
-        "score(self, images, captions)",
+    code = scorer(
         "return Scores(np.array([np.nan if '3' in c else float(i) for i, c in "
         "enumerate(captions)]))",
     )
@@ -343,131 +255,3 @@ def test_what_rules_measure_goes_in_one_piece() -> None:
 def test_embeddings_of_images_without_a_score_do_not_count() -> None:
     vectors = np.array([[1.0, 0.0], [np.nan, np.nan]], np.float32)
     check_scores("mine", Scores(np.array([0.5, np.nan]), vectors, vectors), 2)
-
-
-GENERATOR = """
-class Mine(Generator):
-    name = "{name}"
-    version = "{version}"
-    def generate(self, prompts, seeds):
-        noise = np.random.default_rng([*seeds, {salt}])
-        pixels = noise.integers(0, 256, (len(seeds), 3, 16, 16), np.uint8)
-        return GeneratedImages(torch.from_numpy(pixels), (None,) * len(seeds))
-"""
-
-
-def test_no_generator_keeps_the_images_of_another(run: Runs) -> None:
-    def generated(name: str, version: str, salt: int) -> str:
-        code = GENERATOR.format(name=name, version=version, salt=salt)
-        change = f"generation={{generator: {name}, candidates: 2}}"
-        result = run(code, change, "run.batch_size=1", options=["--replace-images"])
-        assert result.exit_code == 0, result.output
-        return next(line for line in result.output.splitlines() if line.startswith("generate: "))
-
-    assert generated("one", "1", 1).startswith("generate: 18 candidates generated")
-    assert generated("one", "1", 1).startswith("generate: 0 candidates generated")
-    first = {row["score"] for row in run.rows()}
-    assert generated("two", "1", 2).startswith("generate: 18 candidates generated")
-    assert not first & {row["score"] for row in run.rows()}
-    assert generated("two", "2", 2).startswith("generate: 18 candidates generated")
-    # What a version does not tell of, no one can know.
-    assert generated("two", "2", 3).startswith("generate: 0 candidates generated")
-    assert generated("one", "1", 1).startswith("generate: 18 candidates generated")
-    assert {row["score"] for row in run.rows()} == first
-    card = (run.out / "dataset" / "README.md").read_text()
-    assert "| image generation | plug-in one | file 1 |" in card
-
-
-def test_a_generator_of_a_plugin_depends_on_its_own_settings_alone(files: Path) -> None:
-    synthvlm.load_plugin(files / "stripes.py")
-
-    def identity(generation: dict[str, Any]) -> str:
-        values = {"sources": [{"path": "x.txt"}], "generation": generation}
-        return image_fingerprint(Recipe.from_values(values))
-
-    stripes = {"generator": "stripes", "dtype": "float32"}
-    assert identity(stripes) == identity({**stripes, "options": {"side": 64}})
-    assert identity(stripes) != identity({**stripes, "options": {"side": 32}})
-    # Not on the built-in generator's model, which a later release may replace.
-    built_in = {"dtype": "float32", "model": "org/other"}
-    assert identity(built_in) != identity({**built_in, "model": "org/another"})
-    default = Recipe.from_values({"sources": [{"path": "x.txt"}], "generation": stripes})
-    other = default.generation.model_copy(update={"model": "org/other", "steps": 99})
-    assert image_fingerprint(default) == image_fingerprint(
-        default.model_copy(update={"generation": other})
-    )
-
-
-def test_models_that_a_plugins_settings_name_are_on_the_card(run: Runs, tmp_path: Path) -> None:
-    model = tmp_path / "weights"
-    model.mkdir()
-    (model / "README.md").write_text("---\nlicense: mit\n---\n")
-    (model / "config.json").write_text("{}")
-    code = """
-from typing import Annotated
-from synthvlm.components.settings import ModelName
-
-class MineSettings(Settings):
-    model: Annotated[str, ModelName()]
-
-class Mine(Generator):
-    name = "mine"
-    label = "My generator"
-    Settings = MineSettings
-    def __init__(self, model):
-        pass
-    def generate(self, prompts, seeds):
-        pixels = np.random.default_rng(seeds).integers(0, 256, (len(seeds), 3, 16, 16), np.uint8)
-        return GeneratedImages(torch.from_numpy(pixels), (None,) * len(seeds))
-"""
-    change = f"generation={{generator: mine, candidates: 2, options: {{model: {model}}}}}"
-    result = run(code, change)
-    assert result.exit_code == 0, result.output
-    card = (run.out / "dataset" / "README.md").read_text()
-    assert "| image generation | plug-in mine | file " in card
-    assert "| image generation | weights | default | mit |" in card
-    page = (run.out / "report" / "index.html").read_text()
-    assert "Generator <b>My generator</b> (plug-in mine, file " in page
-    assert ", weights)" in page
-    assert str(tmp_path) not in card
-    # Its content counts, not its name.
-    assert "generate: 0 candidates generated" in run(code, change).output
-    (model / "config.json").write_text("[]")
-    again = run(code, change, options=["--replace-images"])
-    assert "generate: 18 candidates generated" in again.output
-
-
-def test_a_run_without_clip(run: Runs) -> None:
-    """The built-in generator, scored by SSIMScore alone."""
-    changes = [
-        "scoring={clip: null, ssim: {side: 32, model_input_side: 16}}",
-        "generation={candidates: 2, steps: 1}",
-    ]
-    result = run("", *changes)
-    assert result.exit_code == 0, result.output
-    verified = CliRunner().invoke(app, ["verify", str(run.out)])
-    assert verified.exit_code == 0, verified.output
-    page = (run.out / "report" / "index.html").read_text()
-    assert "Generator <b>tiny</b>, 1 steps" in page
-    assert "Scored by <b>SSIMScore</b>." in page
-    assert "CLIP" not in page
-    files = sorted((run.out / "pairs").glob("*.parquet"))
-    rows = [row for file in files for row in pq.read_table(file).to_pylist()]
-    assert len(rows) == len(CAPTIONS)
-    assert {(row["image_embedding"], row["text_embedding"]) for row in rows} == {(None, None)}
-    assert "CLIPScore" not in (run.out / "dataset" / "README.md").read_text()
-
-
-def test_the_score_of_a_plugin_is_a_field_of_quotas(run: Runs) -> None:
-    """Nine pairs, of which the less colourful half and the others get the same number."""
-    result = run(
-        "",
-        "selection={method: quotas, top_n: 4, "
-        "options: {field: colourfulness_score, bins: 2, shares: equal}}",
-    )
-    assert result.exit_code == 0, result.output
-    every = sorted(row["colourfulness_score"] for row in run.rows() if row["chosen"])
-    table = pq.read_table(run.out / "selection.parquet")
-    values = table["colourfulness_score"].to_pylist()
-    # The score is this number alone: the best two of the upper half, and of the lower one.
-    assert values == [every[8], every[7], every[3], every[2]]

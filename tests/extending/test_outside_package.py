@@ -9,12 +9,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from outside_package import Done, Environment, modules, write_modules
+from outside_package import Done, Environment, modules
+from plugin_runs import CAPTIONS
 
 from synthvlm.components.plugins import forget, load_plugin
 from synthvlm.components.table import listed
 
-CAPTIONS = [f"a small wooden barn number {n} on a hill" for n in range(9)]
 ENGINE = "from synthvlm.engines import make_engine\n"
 FILES = ("colourfulness", "digits", "stripes", "csv_format", "random_pairs")
 
@@ -49,14 +49,6 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Environment:
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """An environment without it."""
     return Environment(tmp_path_factory.mktemp("plain") / "env")
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page's Python files."""
-    folder = tmp_path_factory.mktemp("files")
-    write_modules(folder)
-    return folder
 
 
 def plugins(folder: Path) -> list[str]:
