@@ -168,7 +168,9 @@ def check_sequence_length(pipeline: Any, length: int) -> None:
     if "max_sequence_length" not in call_parameters(pipeline):
         raise ModelError(f"{kind} has no generation.max_sequence_length: remove it")
     check = getattr(pipeline, "check_inputs", None)
-    accepted = {} if check is None else inspect.signature(check).parameters
+    if check is None:
+        return
+    accepted = inspect.signature(check).parameters
     if "max_sequence_length" not in accepted:
         return
     # The pipeline's own check, which else would speak after all has been loaded.
@@ -179,7 +181,6 @@ def check_sequence_length(pipeline: Any, length: int) -> None:
         if name in known or one.default is one.empty
     }
     try:
-        assert check is not None
         check(**arguments)
     except ValueError as error:
         if "max_sequence_length" not in str(error):

@@ -28,16 +28,14 @@ _CHUNK_BYTES = 1 << 18
 _TOO_LONG = f"the line is longer than {MAX_ITEM_BYTES >> 20} MiB"
 #: A line of Flickr8k.token.txt: the image, the number of its caption, the caption.
 _TOKEN = re.compile(rb"([^\t\n]+\.\w{1,5})#(\d+)\t(.*)", re.DOTALL)
+#: The same, with blanks in the place of the tab.
+_SPACED_TOKEN = re.compile(rb"(\S+\.\w{1,5})#(\d+)[ \t]+(.*)", re.DOTALL)
 #: The columns of Flickr8k's captions.txt and Flickr30k's results.csv.
 _FLICKR_NAMES = re.compile(
     rb"image(_name)?[,|] ?(comment_number[,|] ?)?(caption|comment)", re.IGNORECASE
 )
 #: What begins a line below such a header.
 _IMAGE_NAME = re.compile(rb'"?[^\s,|"]+\.(jpe?g|png)"?\s*[,|]', re.IGNORECASE)
-
-
-#: The same, with blanks in the place of the tab.
-_SPACED_TOKEN = re.compile(rb"(\S+\.\w{1,5})#(\d+)[ \t]+(.*)", re.DOTALL)
 
 
 class LineForm(NamedTuple):
