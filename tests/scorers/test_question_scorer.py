@@ -118,6 +118,28 @@ def test_one_endpoint_writes_and_answers(images: torch.Tensor) -> None:
     assert scores.remarks == ("Is it red?",)
 
 
+def test_an_endpoint_is_asked_about_an_image_that_was_encoded_once(
+    images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    save = Image.save
+
+    def counting(image: Image, sink: Any, format: str) -> None:
+        encoded.append(format)
+        save(image, sink, format)
+
+    monkeypatch.setattr(Image, "save", counting)
+    with FakeEndpoint(lambda messages: Say("", first_tokens={"yes": 0.9, "no": 0.1})) as server:
+        settings = SCORERS.settings(
+            "questions", {"model": "fake", "endpoint": {"url": server.base_url}}
+        )
+        scorer = QuestionVerification.load(settings, LoadContext(endpoint_client=clients))
+        questions = [["Is there a dog?", "Is it red?", "Is it big?"], ["Is it old?"]]
+        scores = scorer.score_answers(images[:2], questions)
+    assert scores.values.tolist() == [1.0, 1.0]
+    assert len(encoded) == 2
+
+
 def test_what_it_depends_on() -> None:
     def identities(**values: Any) -> tuple[str, str]:
         settings = SCORERS.settings("questions", {"model": "org/model", **values})

@@ -124,7 +124,9 @@ class _EndpointVerifier:
         self._sampling = {**deterministic(1, seed), **alternatives}
 
     def say_yes(self, images: Sequence[Image], questions: Sequence[str]) -> list[YesAnswer]:
-        urls = {id(image): _data_url(image) for image in images}
+        # An image with many questions is encoded once.
+        different = {id(image): image for image in images}
+        urls = {key: _data_url(image) for key, image in different.items()}
         replies = dict(
             self._client.ask_all(
                 (number, about_image(urls[id(image)], question), self._sampling)
