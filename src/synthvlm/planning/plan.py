@@ -255,8 +255,8 @@ def _captions_like(trial: Trial, count: int) -> Estimate:
 def _taken(trial: Trial, target: TargetSettings, kept_captions: Estimate) -> Estimate:
     """Captions that are taken until the target or its budget is reached."""
     most = target.max_images // trial.recipe.generation.candidates
-    wanted = combine(lambda each: target.pairs * each, inverse(_giving_share(trial)))
-    return combine(lambda n, kept: min(n, kept, most), wanted, kept_captions)
+    needed = combine(lambda each: target.pairs * each, inverse(_giving_share(trial)))
+    return combine(lambda n, kept: min(n, kept, most), needed, kept_captions)
 
 
 def _giving_share(trial: Trial) -> Estimate:

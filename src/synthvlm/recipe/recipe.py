@@ -187,9 +187,9 @@ class Recipe(Settings):
     def _check_only_best(self) -> None:
         limits = {name: n for name in self.scorers if (n := self.scorers[name].only_best)}
         if len(set(limits.values())) > 1:
-            wanted = ", ".join(f"scoring.{name}.only_best is {n}" for name, n in limits.items())
+            settings = ", ".join(f"scoring.{name}.only_best is {n}" for name, n in limits.items())
             raise ValueError(
-                f"{wanted}: scorers with only_best see the same candidates: set one number"
+                f"{settings}: scorers with only_best see the same candidates: set one number"
             )
         if limits and not any(scorer.weight for scorer in self.first_scorers.values()):
             raise ValueError(

@@ -318,13 +318,13 @@ def stage_times(events: Iterable[Event], done: Mapping[str, int]) -> list[StageT
 def scorer_times(events: Iterable[Event]) -> Iterator[ScorerTime]:
     """What each scorer did, of the events of shards that say so."""
     busy = 0.0
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    work_by_scorer: dict[str, list[Mapping[str, Any]]] = {}
     for event in events:
         if event.get("event") == "shard" and "scorers" in event:
             busy += float(event.get("generation_seconds", 0))
             for name, work in event["scorers"].items():
-                found.setdefault(name, []).append(work)
-    for name, parts in found.items():
+                work_by_scorer.setdefault(name, []).append(work)
+    for name, parts in work_by_scorer.items():
         devices = ", ".join(sorted({str(part["device"]) for part in parts}))
         batches, images = (sum(int(part[key]) for part in parts) for key in ("batches", "images"))
         seconds = sum(float(part["seconds"]) for part in parts)

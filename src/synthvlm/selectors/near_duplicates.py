@@ -78,9 +78,11 @@ def twins(rank: Rows, measures: Iterable[Neighbours]) -> Rows:
         has_any |= measure.has_any()
     rows = np.flatnonzero(has_any)
     for row in rows[np.argsort(rank[rows])].tolist():
-        kept = [twin for measure in measures for twin in measure.of(row) if kept_instead[twin] < 0]
-        if kept:
-            kept_instead[row] = min(kept, key=rank.__getitem__)
+        staying = [
+            twin for measure in measures for twin in measure.of(row) if kept_instead[twin] < 0
+        ]
+        if staying:
+            kept_instead[row] = min(staying, key=rank.__getitem__)
     return kept_instead
 
 

@@ -32,8 +32,8 @@ __all__ = [
 NAMED = ("source", "concept")
 #: Group of the pairs whose field has no value.
 NONE = "(none)"
-#: Quotas that are told one by one when there are too few pairs for them.
-_TOLD = 3
+#: Quotas that are named one by one where there are too few pairs for them.
+_SHOWN = 3
 
 
 class QuotaSettings(Settings):
@@ -132,9 +132,9 @@ class QuotaSelector(Selector):
         order = np.argsort(group[ranked], kind="stable")
         starts = np.cumsum(available) - available
         place = np.arange(len(pairs)) - np.repeat(starts, available)
-        kept = np.zeros(len(pairs), bool)
-        kept[order] = place < np.repeat(taken, available)
-        return ranked[kept]
+        is_kept = np.zeros(len(pairs), bool)
+        is_kept[order] = place < np.repeat(taken, available)
+        return ranked[is_kept]
 
     def sizes(self, available: Mapping[str, int], count: int) -> dict[str, int]:
         """How many of ``count`` pairs each group should have, given how many captions it has.
@@ -268,10 +268,10 @@ def _shortfall(
     if not len(thin):
         return []
     thin = thin[np.argsort(available[thin] - quotas[thin], kind="stable")]
-    told = [f"{labels[n]} {available[n]:,} of {quotas[n]:,}" for n in thin[:_TOLD].tolist()]
-    more = f" and {len(thin) - _TOLD:,} more" if len(thin) > _TOLD else ""
+    lacking = [f"{labels[n]} {available[n]:,} of {quotas[n]:,}" for n in thin[:_SHOWN].tolist()]
+    more = f" and {len(thin) - _SHOWN:,} more" if len(thin) > _SHOWN else ""
     missing = int((quotas - available)[thin].sum())
     return [
         f"quotas: {len(thin):,} of {len(labels):,} groups by {field} have too few pairs "
-        f"({', '.join(told)}{more}); {missing:,} pairs of other groups take their places"
+        f"({', '.join(lacking)}{more}); {missing:,} pairs of other groups take their places"
     ]

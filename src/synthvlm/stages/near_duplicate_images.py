@@ -76,18 +76,18 @@ def without_near_duplicates(
         measures.append(by_hash(hashes, rank, settings.max_hash_distance))
     instead = twins(rank, measures)
     dropped = np.flatnonzero(instead >= 0)
-    kept = instead[dropped]
+    stays = instead[dropped]
     if settings.max_similarity is not None and len(pairs):
-        similarity = _cosines(embeddings, dropped, kept)
+        similarity = _cosines(embeddings, dropped, stays)
     if settings.max_hash_distance is not None and len(pairs):
-        distance = np.bitwise_count(hashes[dropped] ^ hashes[kept]).astype(np.int64)
+        distance = np.bitwise_count(hashes[dropped] ^ hashes[stays]).astype(np.int64)
     ids = pairs["caption_id"]
     count = len(dropped)
     table = pa.table(
         {
             "caption_id": ids.take(pa.array(dropped)),
             "score": pairs["score"].take(pa.array(dropped)),
-            "kept_caption_id": ids.take(pa.array(kept)),
+            "kept_caption_id": ids.take(pa.array(stays)),
             "similarity": pa.nulls(count, pa.float64()) if similarity is None else similarity,
             "distance": pa.nulls(count, pa.int64()) if distance is None else distance,
         }

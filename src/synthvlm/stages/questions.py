@@ -123,11 +123,11 @@ def with_questions(
                     f"the questions of caption {prompt.id!r} are no longer in {run.url}: something "
                     f"removed them; run again, what is finished is kept"
                 )
-            found = written[prompt.id]
-            problem = found.problem and f"scorer {scorer!r}: {found.problem}"
+            own = written[prompt.id]
+            problem = own.problem and f"scorer {scorer!r}: {own.problem}"
             asked[place] = replace(
                 prompt,
-                questions={**prompt.questions, scorer: found.questions},
+                questions={**prompt.questions, scorer: own.questions},
                 problem=prompt.problem or problem,
             )
     return asked

@@ -159,8 +159,8 @@ def concepts_of(texts: pa.ChunkedArray, concepts: Sequence[str]) -> pa.Array:
 
     matcher = ConceptMatcher(concepts)
     mentions = matcher.match(TextBatch(texts.to_pylist()))
-    found = (mentions.of(row) for row in range(len(mentions)))
-    return pa.array([matcher.concepts[own[0]] if own else None for own in found], pa.string())
+    mentioned = (mentions.of(row) for row in range(len(mentions)))
+    return pa.array([matcher.concepts[own[0]] if own else None for own in mentioned], pa.string())
 
 
 def _without_embeddings(name: str) -> str:

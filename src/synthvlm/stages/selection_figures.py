@@ -42,7 +42,8 @@ _TWINS = 0.98
 _CONCEPTS, _SHOWN = 50, 12
 #: A share has shifted if it changed by this factor, this much, and by so many standard errors.
 _FACTOR, _CHANGE, _ERRORS = 1.5, 0.05, 3.0
-_TOLD = 3
+#: Concepts that a note on it names.
+_NAMED = 3
 
 Floats = npt.NDArray[np.float32]
 
@@ -164,13 +165,13 @@ def _nearness(
             twins[name].compare(present, images[rows], with_itself=False)
     if not covered["selected"].ids:
         return {}
-    found: dict[str, Any] = {"captions": {"of": len(covered["selected"].ids)}}
-    found["twins"] = {"of": len(twins["selected"].ids)}
+    figures: dict[str, Any] = {"captions": {"of": len(covered["selected"].ids)}}
+    figures["twins"] = {"of": len(twins["selected"].ids)}
     for name in sets:
-        found["captions"][name] = _mean(covered[name].nearest)
+        figures["captions"][name] = _mean(covered[name].nearest)
         nearest = twins[name].nearest
-        found["twins"][name] = None if nearest is None else _mean(nearest > _TWINS)
-    return found
+        figures["twins"][name] = None if nearest is None else _mean(nearest > _TWINS)
+    return figures
 
 
 def _concepts(
@@ -235,11 +236,11 @@ def shift_note(figures: Mapping[str, Any]) -> str | None:
     if not shifted:
         return None
     shifted.sort(key=lambda one: -abs(one[2] - one[1]))
-    told = [f"{name!r} {before:.0%} and {after:.0%}" for name, before, after in shifted[:_TOLD]]
-    more = f", and {len(shifted) - _TOLD:,} more" if len(shifted) > _TOLD else ""
+    changes = [f"{name!r} {before:.0%} and {after:.0%}" for name, before, after in shifted[:_NAMED]]
+    more = f", and {len(shifted) - _NAMED:,} more" if len(shifted) > _NAMED else ""
     return (
         f"it shifts what captions name, in % of the curated and of the selected ones: "
-        f"{', '.join(told)}{more}; selection.method=coverage or quotas keeps more of it"
+        f"{', '.join(changes)}{more}; selection.method=coverage or quotas keeps more of it"
     )
 
 

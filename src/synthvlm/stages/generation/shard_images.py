@@ -96,9 +96,9 @@ class ShardImages:
             self.encode(held[winner])
             return
         # An image that cannot be made again is kept: its caption may yet need it.
-        kept = {index: image for index, image in held.items() if not image.reproducible}
-        if kept:
-            self._held[id] = kept
+        irreproducible = {index: image for index, image in held.items() if not image.reproducible}
+        if irreproducible:
+            self._held[id] = irreproducible
 
     def encode(self, image: ScoredImage) -> None:
         """Encode a winner."""

@@ -93,8 +93,10 @@ def held_out_gain(scores: np.ndarray, keep_gain: float) -> Estimate:
     gains = np.zeros(len(filled))
     fold = np.arange(len(filled)) % folds
     for held_out in range(folds):
-        found = choose_stopping(filled[fold != held_out], keep_gain)
-        winners, _ = _winners(_rotations(filled[fold == held_out]), found.threshold, found.decay)
+        stopping = choose_stopping(filled[fold != held_out], keep_gain)
+        winners, _ = _winners(
+            _rotations(filled[fold == held_out]), stopping.threshold, stopping.decay
+        )
         gains[fold == held_out] = winners.reshape(filled.shape[1], -1).mean(axis=0)
     first = filled.mean(axis=1)
     return ratio_interval(gains - first, filled.max(axis=1) - first)
