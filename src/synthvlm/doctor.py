@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from synthvlm.components.settings import named_models
 from synthvlm.errors import first_line
+from synthvlm.models.devices import usable_cores
 from synthvlm.recipe import RECIPES, TINY, Recipe
 from synthvlm.safe_text import printable
 from synthvlm.training.recipe import TRAINING_RECIPES, TrainingRecipe
@@ -113,9 +114,10 @@ def _device() -> Finding:
         )
     if torch.backends.mps.is_available():
         return Finding("ok", "device", "Apple GPU (mps)")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Finding(
-        "ok", "device", f"CPU, {cores} cores: enough for the recipe tiny; SDXL and SD3 need a GPU"
+        "ok",
+        "device",
+        f"CPU, {usable_cores()} cores: enough for the recipe tiny; SDXL and SD3 need a GPU",
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 
 from synthvlm.errors import ModelError, first_line
 
-__all__ = ["empty_caches", "resolve_device", "resolve_dtype"]
+__all__ = ["empty_caches", "resolve_device", "resolve_dtype", "usable_cores"]
 
 
 def resolve_device(device: str) -> str:
@@ -40,6 +41,13 @@ def resolve_dtype(dtype: str, device: str) -> str:
     if dtype != "auto":
         return dtype
     return "float16" if resolve_device(device).startswith("cuda") else "float32"
+
+
+def usable_cores() -> int:
+    """The number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # macOS has none
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def empty_caches() -> None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import orjson
 
 from synthvlm.errors import CaptionSourceError, RunFolderError, TooManyFailuresError
+from synthvlm.models.devices import usable_cores
 from synthvlm.training.conversations import BadRecord, Conversation, read_conversations
 from synthvlm.training.prompts import plain_prompt, v1_prompt
 from synthvlm.training.sources import MASKED, TRUNCATED, DataFacts, ImageFiles, Source, digests
@@ -80,7 +81,7 @@ def write_samples(
         open(Path(folder) / BAD_RECORDS_FILE, "wb") as bad_file,
         pa.OSFile(str(partial), "wb") as file,
         pa.ipc.new_stream(file, schema) as writer,
-        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads,
+        ThreadPoolExecutor(usable_cores()) as threads,
     ):
         records = (
             (record, source) for source in sources for record in read_conversations(source.path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import CaptionSourceError
+from synthvlm.models.devices import usable_cores
 from synthvlm.models.file_hashes import SETTLED_NS, file_hash, file_state
 from synthvlm.training.conversations import BadRecord
 
@@ -106,7 +107,7 @@ class ImageFiles:
         Raises:
             OSError: One cannot be read.
         """
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        with ThreadPoolExecutor(usable_cores()) as threads:
             return cls.of(dict(zip(paths, threads.map(file_hash, paths), strict=True)))
 
     def is_of(self, paths: Sequence[str]) -> bool:
