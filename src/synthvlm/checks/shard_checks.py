@@ -29,7 +29,7 @@ from synthvlm.run_folder.marker import Marker
 from synthvlm.stages.data_set_fingerprints import selection_fingerprint
 from synthvlm.stages.generation.candidate_plan import captions_rejected
 from synthvlm.stages.generation.pixels import encoding_fact
-from synthvlm.stages.generation.prompts import prompts_of, taken_captions
+from synthvlm.stages.generation.prompts import rows_taken, taken_captions
 from synthvlm.stages.generation.stopping import choose_stopping
 from synthvlm.stages.selected_pairs import SELECTION_FILE
 
@@ -95,7 +95,7 @@ class CandidateChecks:
         is_current, ids = False, list[str]()
         if captions is not None:
             taken = taken_captions(run.recipe, run.snapshot.marker("target", 0))
-            ids = [prompt.id for prompt in prompts_of(shard.number, captions, "", taken)]
+            ids = rows_taken(shard.number, captions, taken)["id"].to_pylist()
             is_current = self._is_current(shard, captions, taken)
         table = shard.table("candidates", candidate_schema(list(self._run.recipe.scorers)))
         rows = None if table is None else table.to_pylist()

@@ -28,6 +28,7 @@ __all__ = [
     "place_of",
     "prompts_of",
     "read_prompts",
+    "rows_taken",
     "taken_captions",
 ]
 
@@ -201,10 +202,15 @@ def prompts_of(
     shard: int, captions: pa.Table, shared: str, taken: TakenCaptions | None = None
 ) -> list[Prompt]:
     """As ``read_prompts``, of the rows of ``captions/``."""
-    captions = captions.filter(captions["kept"])
-    if taken is not None:
-        captions = captions.filter(pa.array(taken.of(shard, captions), pa.bool_()))
     return [
         Prompt(row["id"], row["text"], candidate_fingerprint(shared, row["id"], row["text"]))
-        for row in captions.select(["id", "text"]).to_pylist()
+        for row in rows_taken(shard, captions, taken).select(["id", "text"]).to_pylist()
     ]
+
+
+def rows_taken(shard: int, captions: pa.Table, taken: TakenCaptions | None) -> pa.Table:
+    """The rows of ``captions/`` that are kept and, where not all count, taken."""
+    captions = captions.filter(captions["kept"])
+    if taken is None:
+        return captions
+    return captions.filter(pa.array(taken.of(shard, captions), pa.bool_()))
