@@ -56,6 +56,10 @@ def test_memory_that_does_not_suffice_is_one_line(
     with pytest.raises(OutOfMemoryError, match=line) as found:
         model.answer(IMAGES, QUESTIONS, max_new_tokens=8)
     assert "\n" not in str(found.value)
+    with pytest.raises(OutOfMemoryError, match="with 2 questions at a time: lower its batch_size,"):
+        model.say_yes([Image.new("RGB", (40, 60))] * 2, QUESTIONS[:2])
+    with pytest.raises(OutOfMemoryError, match="lower its batch_size or reply_tokens, or take"):
+        model.write(QUESTIONS, max_new_tokens=8)
     monkeypatch.setattr(LlavaForConditionalGeneration, "from_pretrained", hungry)
     with pytest.raises(ModelError, match="does not fit into the memory of cpu"):
         VisionLanguageModel(str(llava), device="cpu")

@@ -8,9 +8,20 @@ from typing import Any, TypeVar
 from synthvlm.errors import ModelError, OutOfMemoryError, first_line, is_out_of_memory
 from synthvlm.models.pretrained import load_pretrained
 
-__all__ = ["LanguageModel", "carefully", "check_length", "generated", "greedy", "pad_in_front"]
+__all__ = [
+    "WRITER_SETTINGS",
+    "LanguageModel",
+    "carefully",
+    "check_length",
+    "generated",
+    "greedy",
+    "pad_in_front",
+]
 
 _T = TypeVar("_T")
+
+#: What a recipe has for a model that writes, and that makes it need less memory.
+WRITER_SETTINGS = "its batch_size or reply_tokens"
 
 
 class LanguageModel:
@@ -67,10 +78,10 @@ class LanguageModel:
             check_length(batch, self._model, self._name)
             return generated(self._model, self._tokenizer, batch, max_new_tokens)
 
-        return carefully(work, self._name, self._device, len(texts))
+        return carefully(work, self._name, self._device, len(texts), WRITER_SETTINGS)
 
 
-def carefully(work: Callable[[], _T], name: str, device: str, count: int) -> _T:
+def carefully(work: Callable[[], _T], name: str, device: str, count: int, lower: str) -> _T:
     """Do work with a model; what a user can mend is told in one line.
 
     Args:
@@ -78,6 +89,7 @@ def carefully(work: Callable[[], _T], name: str, device: str, count: int) -> _T:
         name: The model.
         device: Where it runs.
         count: Questions, or texts, at a time.
+        lower: What makes it need less memory: settings or options.
 
     Raises:
         OutOfMemoryError: There is no memory for it.
@@ -94,8 +106,8 @@ def carefully(work: Callable[[], _T], name: str, device: str, count: int) -> _T:
         if not is_out_of_memory(error):
             raise
     raise OutOfMemoryError(
-        f"{name} ran out of memory on {device} with {count} questions at a time: lower "
-        f"--batch-size or --max-new-tokens, or take a smaller model ({problem})"
+        f"{name} ran out of memory on {device} with {count} questions at a time: lower {lower}, "
+        f"or take a smaller model ({problem})"
     )
 
 

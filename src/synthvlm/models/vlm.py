@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from synthvlm.errors import ModelError, first_line
 from synthvlm.models.devices import resolve_device
-from synthvlm.models.language import carefully, check_length, generated, greedy, pad_in_front
+from synthvlm.models.language import (
+    WRITER_SETTINGS,
+    carefully,
+    check_length,
+    generated,
+    greedy,
+    pad_in_front,
+)
 from synthvlm.models.pretrained import load_pretrained, model_config
 from synthvlm.models.yes_no import YesAnswer, YesTokens
 
@@ -18,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["VisionLanguageModel", "answers_about_images", "check_model", "resolved"]
 
 _T = TypeVar("_T")
+
+#: What commands have for a model that answers, and that makes it need less memory.
+_OPTIONS = "--batch-size or --max-new-tokens"
 
 
 class VisionLanguageModel:
@@ -92,7 +102,7 @@ class VisionLanguageModel:
         ):
             if rows:
                 turns = [_turn(images[row], questions[row]) for row in rows]
-                replies = self._generated(turns, max_new_tokens)
+                replies = self._generated(turns, max_new_tokens, _OPTIONS)
                 for row, (text, _) in zip(rows, replies, strict=True):
                     answers[row] = text
         return answers
@@ -104,7 +114,8 @@ class VisionLanguageModel:
             OutOfMemoryError: So many texts at a time do not fit into the device's memory.
             ValueError: A text is longer than what the model can hold.
         """
-        return self._generated([_turn(None, text) for text in texts], max_new_tokens)
+        turns = [_turn(None, text) for text in texts]
+        return self._generated(turns, max_new_tokens, WRITER_SETTINGS)
 
     def say_yes(self, images: Sequence[Image], questions: Sequence[str]) -> list[YesAnswer]:
         """How sure the model is that the answer to each question about an image is Yes.
@@ -139,7 +150,7 @@ class VisionLanguageModel:
             return []
         turns = [_turn(images[row], questions[row]) for row in rows]
         try:
-            return self._carefully(lambda: self._scored(turns), turns)
+            return self._carefully(lambda: self._scored(turns), turns, "its batch_size")
         except ValueError as error:
             if len(rows) == 1:
                 return [YesAnswer.failed(first_line(error))]
@@ -171,16 +182,18 @@ class VisionLanguageModel:
         return YesTokens.of(self._processor, self._model.config.model_type)
 
     def _generated(
-        self, turns: list[list[dict[str, Any]]], max_new_tokens: int
+        self, turns: list[list[dict[str, Any]]], max_new_tokens: int, lower: str
     ) -> list[tuple[str, bool]]:
         """The reply to each turn, and whether it was cut off."""
         tokenizer = self._processor.tokenizer
         return self._carefully(
-            lambda: generated(self._model, tokenizer, self._inputs(turns), max_new_tokens), turns
+            lambda: generated(self._model, tokenizer, self._inputs(turns), max_new_tokens),
+            turns,
+            lower,
         )
 
-    def _carefully(self, work: Callable[[], _T], turns: Sequence[object]) -> _T:
-        return carefully(work, self._name, self.device, len(turns))
+    def _carefully(self, work: Callable[[], _T], turns: Sequence[object], lower: str) -> _T:
+        return carefully(work, self._name, self.device, len(turns), lower)
 
     def _inputs(self, turns: list[list[dict[str, Any]]]) -> Any:
         """The tokens and pixels of a batch, on the model's device.
