@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from synthvlm.captions.duplicates.concepts import ConceptMatcher
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
@@ -154,13 +156,19 @@ def concepts_of(texts: pa.ChunkedArray, concepts: Sequence[str]) -> pa.Array:
     """Of each text the first of some concepts that it mentions, null where it mentions none."""
     import pyarrow as pa
 
-    from synthvlm.captions.duplicates.concepts import ConceptMatcher
     from synthvlm.captions.rules.batch import TextBatch
 
-    matcher = ConceptMatcher(concepts)
+    matcher = _matcher(tuple(concepts))
     mentions = matcher.match(TextBatch(texts.to_pylist()))
     mentioned = (mentions.of(row) for row in range(len(mentions)))
     return pa.array([matcher.concepts[own[0]] if own else None for own in mentioned], pa.string())
+
+
+@lru_cache(maxsize=1)  # of many concepts it takes longer to build than the captions of a shard
+def _matcher(concepts: tuple[str, ...]) -> ConceptMatcher:
+    from synthvlm.captions.duplicates.concepts import ConceptMatcher
+
+    return ConceptMatcher(concepts)
 
 
 def _without_embeddings(name: str) -> str:
