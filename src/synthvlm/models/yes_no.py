@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["YesAnswer", "YesTokens", "tokens_reading_as"]
+__all__ = ["YesAnswer", "YesTokens", "shares_of_yes", "tokens_reading_as"]
 
 #: Models whose answers VQAScore's authors score with the end of the text, as LLaVA-1.5's.
 _SCORED_TO_THE_END = {"llava", "llava_next"}
@@ -108,10 +108,22 @@ class YesTokens:
             for step, token in zip(steps, self.answer, strict=True)
         ]
         means = torch.stack(likelihoods).mean(0).exp().tolist()
-        yes, no = (steps[self.place][:, tokens].logsumexp(-1) for tokens in (self.yes, self.no))
-        # A ratio of sums of softmax values: what it is divided by cancels.
-        shares = torch.sigmoid(yes - no).tolist()
+        shares = shares_of_yes(steps[self.place], self.yes, self.no)
         return [YesAnswer(mean, share) for mean, share in zip(means, shares, strict=True)]
+
+
+def shares_of_yes(logits: torch.Tensor, yes: Sequence[int], no: Sequence[int]) -> list[float]:
+    """p(Yes) / (p(Yes) + p(No)) of n texts.
+
+    Args:
+        logits: Of the next token, float64, of shape (n, vocabulary).
+        yes: Tokens that read as Yes, at least one.
+        no: Tokens that read as No, at least one.
+    """
+    # A ratio of sums of softmax values: what it is divided by cancels.
+    difference = logits[:, yes].logsumexp(-1) - logits[:, no].logsumexp(-1)
+    shares: list[float] = difference.sigmoid().tolist()
+    return shares
 
 
 def _answer_tokens(processor: Any, answer: str) -> list[int]:

@@ -22,7 +22,7 @@ from synthvlm.captions.writers.chat import (
     without_thoughts,
 )
 from synthvlm.errors import ModelError, RecipeError, first_line
-from synthvlm.models.yes_no import tokens_reading_as
+from synthvlm.models.yes_no import shares_of_yes, tokens_reading_as
 
 __all__ = [
     "DEFAULT_PROMPT",
@@ -286,11 +286,7 @@ class LocalJudge(ModelRule):
         logits = self._lm.logits(batch, positions)
         last = [positions.index(end) for end in ends]
         next_token = logits[torch.arange(len(batch)), last].double().cpu()
-        # A ratio of sums of softmax values: what it is divided by cancels.
-        yes = next_token[:, self._yes].logsumexp(dim=-1)
-        no = next_token[:, self._no].logsumexp(dim=-1)
-        shares: list[float] = torch.sigmoid(yes - no).tolist()
-        return shares
+        return shares_of_yes(next_token, self._yes, self._no)
 
     def _tokens(self, caption: str) -> list[int]:
         messages = judge_messages(caption, self._prompt)

@@ -191,9 +191,9 @@ def parse_questions(text: str, is_cut: bool = False) -> list[str]:
 
 
 def _question(line: str) -> str | None:
-    text = " ".join(line.strip().split(" "))
-    text = _BULLET.sub("", text, count=1) if _BULLET.match(text) else text
-    text = " ".join(text.strip(_QUOTES).split())
+    text = line.strip()
+    bullet = _BULLET.match(text)
+    text = " ".join(text[bullet.end() if bullet else 0 :].strip(_QUOTES).split())
     if not text.endswith(("?", "\uff1f")) or len(text) > _MOST_CHARS or _NO_TEXT.search(text):
         return None
     if not text[0].isalpha() or _OPEN.match(text) or _TO_THE_READER.match(text):
