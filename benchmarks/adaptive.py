@@ -162,14 +162,14 @@ def main(argv: list[str] | None = None) -> None:
             score, matches = chosen(scores, right, generated)
             table.line(FIXED, f"best of {k}", k, score, matches, (score - low) / (high - low))
         for keep in (0.5, 0.7, 0.8, 0.85, 0.9, 0.95):
-            found = choose_stopping(scores, keep)
+            stopping = choose_stopping(scores, keep)
             so_far = np.maximum.accumulate(scores, axis=1)
-            reached = so_far >= found.threshold - found.decay * np.arange(count)
+            reached = so_far >= stopping.threshold - stopping.decay * np.arange(count)
             stops = np.where(reached.any(axis=1), reached.argmax(axis=1), count - 1)
             generated = np.arange(count) <= stops[:, None]
             score, matches = chosen(scores, right, generated)
             gain = (score - low) / (high - low)
-            name = f"adaptive, {found.threshold:.3f} falling by {found.decay:.3f}"
+            name = f"adaptive, {stopping.threshold:.3f} falling by {stopping.decay:.3f}"
             table.line(ADAPTIVE, name, stops.mean() + 1, score, matches, gain)
         settings = f"{{sample: {args.sample}, keep_gain: {args.keep_gain}}}"
         adaptive = [*changes, f"generation.adaptive={settings}"]

@@ -147,17 +147,17 @@ def main(argv: list[str] | None = None) -> None:
     print("| captions per shard | hours, calm | efficiency | hours | efficiency | workers lost |")
     print("|---|---|---|---|---|---|")
     for size in SIZES:
-        found = []
+        simulated = []
         for seed in range(20):
             random = np.random.default_rng(seed)
             count = -(-arguments.captions // size)
             shards = random.choice(spread, count) * size * arguments.seconds_per_caption
-            found.append([simulate(shards, cluster, random) for cluster in (calm, real)])
+            simulated.append([simulate(shards, cluster, random) for cluster in (calm, real)])
         columns = [
-            np.mean([getattr(pair[n], name) for pair in found])
+            np.mean([getattr(pair[n], name) for pair in simulated])
             for n, name in ((0, "hours"), (0, "efficiency"), (1, "hours"), (1, "efficiency"))
         ]
-        deaths = np.mean([pair[1].deaths for pair in found])
+        deaths = np.mean([pair[1].deaths for pair in simulated])
         print(
             f"| {size:,} | {columns[0]:.1f} | {columns[1]:.1%} | {columns[2]:.1f} | "
             f"{columns[3]:.1%} | {deaths:.1f} |",

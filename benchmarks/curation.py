@@ -88,11 +88,11 @@ def compare(arguments: argparse.Namespace) -> int:
     raw = [row.text_raw for row in rows if row.problem is None]
     texts = [normalize(text) for text in raw]
     words = load_flagged_words(arguments.flagged_words)
-    made = [
+    method_rules = [
         FlaggedWordsRatio(words) if name.startswith("flagged") else RULES[name]()
         for name in METHOD_RULES
     ]
-    rules = [rule for rule in made if isinstance(rule, TextRule)]
+    rules = [rule for rule in method_rules if isinstance(rule, TextRule)]
     result: dict[str, Any] = {}
 
     def ours() -> None:

@@ -54,11 +54,11 @@ def main(argv: list[str] | None = None) -> None:
             Pipeline(Recipe.load(args.recipe, overrides=changes, limit=args.limit), out).run(
                 "select"
             )
-            found = facts(out)
+            present = facts(out)
             if not first:
-                first = found
+                first = present
                 continue
-            print(f"| {batch}, {shard} | {compare(first, found)} |")
+            print(f"| {batch}, {shard} | {compare(first, present)} |")
 
 
 def facts(out: Path) -> dict[str, Any]:

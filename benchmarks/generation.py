@@ -156,9 +156,9 @@ class Bench:
             for id, caption in zip(ids(count), self.captions[:count], strict=True)
             for k in range(settings.candidates)
         ]
-        found: list[Any] = []
-        times = timed(lambda: found.extend(load().run(entries, self.folder / name)))
-        scores, winners, selected = found
+        results: list[Any] = []
+        times = timed(lambda: results.extend(load().run(entries, self.folder / name)))
+        scores, winners, selected = results
         return Turn(
             times,
             {(s.caption_id, s.index): (s.clip_score, s.ssim_score) for s in scores},

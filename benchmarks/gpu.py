@@ -66,23 +66,23 @@ class Measurements:
         """Do a part, unless it would not end in time; what it found, or None."""
         left = self._seconds - (time.monotonic() - self._began)
         print(f"\n## {name}", flush=True)
-        found: Any = None
+        result: Any = None
         if left < needs:
             self.figures[name] = f"not measured: {left:.0f} s are left, {needs:.0f} are needed"
         else:
             try:
-                found = self.figures[name] = work()
+                result = self.figures[name] = work()
             except (Exception, SystemExit) as error:  # the other parts are measured all the same
                 lines = str(error).splitlines() or [""]
                 self.figures[name] = f"failed: {type(error).__name__}: {lines[0]}"
             free()
-        if found is None:
+        if result is None:
             print(self.figures[name], flush=True)
         took = time.monotonic() - self._began
         print(f"({took:.0f} of {self._seconds:.0f} s are over)", flush=True)
         if self._file:
             self._file.write_text(json.dumps(self.figures, indent=2) + "\n", encoding="utf-8")
-        return found
+        return result
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -294,11 +294,11 @@ def report(card: Card, arguments: argparse.Namespace, figures: dict[str, Any]) -
     side = 64 if arguments.small else 1024
     print(f"\n## For the docs: {card.name}, {arguments.steps} steps, {side}x{side}\n\n{HEADER}")
     for name in ("generator", "compiled", "sd3", "flux"):
-        found = figures.get(name, "not measured")
-        for row in found if isinstance(found, list) else []:
+        figure = figures.get(name, "not measured")
+        for row in figure if isinstance(figure, list) else []:
             print(as_row(row))
-        if not isinstance(found, list):
-            print(f"| {name} | {found} | | | | |")
+        if not isinstance(figure, list):
+            print(f"| {name} | {figure} | | | | |")
     print()
     sides, waiting = (figures.get(name, "not measured") for name in ("sides", "waiting"))
     for side, ratios in sides["ratios"].items() if isinstance(sides, dict) else [(sides, None)]:

@@ -44,9 +44,9 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "captions.txt"
-        write_captions(args.source, args.captions, made)
-        speed(made.read_text(encoding="utf-8").splitlines())
+        captions = Path(folder) / "captions.txt"
+        write_captions(args.source, args.captions, captions)
+        speed(captions.read_text(encoding="utf-8").splitlines())
     lines = args.source.read_text(encoding="utf-8").splitlines()
     recall(lines, args.originals)
     dropped(sorted({line.strip() for line in lines}))
@@ -64,15 +64,15 @@ def speed(texts: list[str]) -> None:
         seconds["words"] += read - began
         seconds["minhash"] += time.perf_counter() - read
     began = time.perf_counter()
-    found = near_duplicates([texts])
+    result = near_duplicates([texts])
     whole = time.perf_counter() - began
     seconds |= {"buckets, comparing": whole - sum(seconds.values()), "the whole pass": whole}
     for step, spent in seconds.items():
         print(f"{step:<18}  {spent:6.1f} s  {len(texts) / spent:>9,.0f} captions/s")
     print(f"peak memory {peak():.0f} MB, {before:.0f} MB of it before (all texts and the imports)")
     print(
-        f"{len(texts):,} captions: {len(found.twins):,} near-duplicates, "
-        f"{found.refused:,} kept captions not in all of their buckets"
+        f"{len(texts):,} captions: {len(result.twins):,} near-duplicates, "
+        f"{result.refused:,} kept captions not in all of their buckets"
     )
 
 
@@ -92,13 +92,11 @@ def recall(lines: Sequence[str], count: int) -> None:
     texts = [" ".join(words) for words in originals]
     for kind in KINDS[1:]:
         texts += [" ".join(edited(words, kind, rng, vocabulary, originals)) for words in originals]
-    wanted, found = brute_force(texts), near_duplicates([texts]).twins
-    print(
-        f"recall {len(wanted & found.keys()) / len(wanted):.2%} of {len(wanted):,} by brute force"
-    )
+    exact, twins = brute_force(texts), near_duplicates([texts]).twins
+    print(f"recall {len(exact & twins.keys()) / len(exact):.2%} of {len(exact):,} by brute force")
     for number, kind in enumerate(KINDS):
         places = range(count * number, count * (number + 1))
-        shares = [sum(place in which for place in places) / count for which in (found, wanted)]
+        shares = [sum(place in which for place in places) / count for which in (twins, exact)]
         print(f"{kind:<10}  {shares[0]:6.1%} are near-duplicates, {shares[1]:6.1%} by brute force")
 
 

@@ -156,7 +156,7 @@ class OfficialLoop:
 
     @torch.inference_mode()
     def _embed_captions(self, texts: Sequence[str]) -> np.ndarray:
-        found = []
+        embeddings = []
         for start in range(0, len(texts), CAPTIONS_AT_A_TIME):
             inputs = self._tokenizer(
                 list(texts[start : start + CAPTIONS_AT_A_TIME]),
@@ -165,17 +165,19 @@ class OfficialLoop:
                 max_length=self._clip.config.text_config.max_position_embeddings,
                 return_tensors="pt",
             ).to(self._device)
-            found.append(unit(self._clip.get_text_features(**inputs).pooler_output))
-        return np.vstack(found)
+            embeddings.append(unit(self._clip.get_text_features(**inputs).pooler_output))
+        return np.vstack(embeddings)
 
     @torch.inference_mode()
     def _embed_images(self, files: _ImageFiles) -> tuple[np.ndarray, np.ndarray]:
-        found, ssim_scores = [], []
+        embeddings, ssim_scores = [], []
         for pixels, ssim in DataLoader(files, IMAGES_AT_A_TIME, num_workers=self._loaders):
             inputs = pixels.to(self._device, self._clip.dtype)
-            found.append(unit(self._clip.get_image_features(pixel_values=inputs).pooler_output))
+            embeddings.append(
+                unit(self._clip.get_image_features(pixel_values=inputs).pooler_output)
+            )
             ssim_scores.append(ssim.numpy())
-        return np.vstack(found), np.concatenate(ssim_scores)
+        return np.vstack(embeddings), np.concatenate(ssim_scores)
 
     def _best(self, scores: Sequence[Score], images: Path, best: Path) -> list[Score]:
         best.mkdir()

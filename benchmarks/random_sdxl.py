@@ -213,14 +213,14 @@ def check(folder: Path) -> dict[str, int]:
     Raises:
         ValueError: A model is not of the real one's size.
     """
-    found = {
+    counts = {
         name: sum(weight.numel() for weight in model.parameters())
         for name, model in models(tokenizer(folder), "meta").items()
     }
-    wrong = {name: count for name, count in found.items() if count != PARAMETERS[name]}
+    wrong = {name: count for name, count in counts.items() if count != PARAMETERS[name]}
     if wrong:
         raise ValueError(f"not of the size of the real models: {wrong}, wanted {PARAMETERS}")
-    return found
+    return counts
 
 
 @torch.no_grad()

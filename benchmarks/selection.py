@@ -193,11 +193,11 @@ def main(argv: list[str] | None = None) -> None:
         for name in args.methods:
             command = [sys.executable, __file__, "--one", run.url, name]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found = json.loads(done.stdout.splitlines()[-1])
-            share = f"{recall(run, count):.1%}" if "near_duplicates" in found else ""
+            figures = json.loads(done.stdout.splitlines()[-1])
+            share = f"{recall(run, count):.1%}" if "near_duplicates" in figures else ""
             print(
-                f"| {count:,} | {name} | {found['seconds']:.1f} | {found['cpu']:.1f} "
-                f"| {found['gb']:.2f} | {found['selected']:,} | {share} |",
+                f"| {count:,} | {name} | {figures['seconds']:.1f} | {figures['cpu']:.1f} "
+                f"| {figures['gb']:.2f} | {figures['selected']:,} | {share} |",
                 flush=True,
             )
 

@@ -95,16 +95,16 @@ def held_out_captions(
     lines = captions_path().read_text(encoding="utf-8").splitlines()
     bundled = {json.loads(line)["caption"] for line in lines}
     rng = Random(seed)
-    found: dict[str, Claim] = {}
-    while len(found) < count:
-        claim = sample_claim(rng, KINDS[len(found) % len(KINDS)])
+    claims: dict[str, Claim] = {}
+    while len(claims) < count:
+        claim = sample_claim(rng, KINDS[len(claims) % len(KINDS)])
         if is_held_out(claim) != held_out:
             continue
         caption = phrase(claim, rng)
         special = sum(not c.isalpha() for c in caption) / len(caption)
         if caption not in bundled and 0.16534802 <= special <= 0.42023757:
-            found[caption] = claim
-    return list(found), list(found.values())
+            claims[caption] = claim
+    return list(claims), list(claims.values())
 
 
 def generate(

@@ -117,7 +117,7 @@ def measured(folder: Path, seed: int, count: int) -> dict[str, Floats]:
     background = np.array([claim.background is not None for claim in claims])
     place = np.array([claim.place is not None or claim.relation is not None for claim in claims])
     near_texts, near_images = texts @ texts.T, images @ images.T - 2 * np.eye(len(images))
-    kept = max(1, len(pairs) // 5)
+    size = max(1, len(pairs) // 5)
 
     def figures(rows: npt.NDArray[np.int64]) -> Floats:
         twin = near_images[np.ix_(rows, rows)].max(axis=1) > 0.98
@@ -128,13 +128,13 @@ def measured(folder: Path, seed: int, count: int) -> dict[str, Floats]:
     vectors = np.asarray(images, np.float16)
     alone = np.flatnonzero(twins(rank, [by_embedding(vectors, rank, 0.98)]) < 0)
     rng = np.random.default_rng(seed)
-    draws = [figures(rng.choice(len(pairs), kept, replace=False)) for _ in range(20)]
-    found = {"all winners": figures(np.arange(len(pairs))), "random": np.mean(draws, axis=0)}
+    draws = [figures(rng.choice(len(pairs), size, replace=False)) for _ in range(20)]
+    results = {"all winners": figures(np.arange(len(pairs))), "random": np.mean(draws, axis=0)}
     for name, (method, options, is_pruned) in METHODS.items():
         selector = SELECTORS.load(method, SELECTORS.settings(method, options), LoadContext())
         rows = alone if is_pruned else np.arange(len(pairs))
-        found[name] = figures(rows[selector.select(pairs.take(pa.array(rows)), kept)])
-    return found
+        results[name] = figures(rows[selector.select(pairs.take(pa.array(rows)), size)])
+    return results
 
 
 def interval(values: Floats, digits: int) -> str:

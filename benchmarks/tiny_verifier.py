@@ -80,9 +80,9 @@ class Verifier:
             for rows, c in zip(images, captions, strict=True)
             for row in rows
         ]
-        said = self._ask(pairs, "likelihood")
+        scores = self._ask(pairs, "likelihood")
         self._count("vqa", began, len(pairs))
-        return said.reshape(images.shape[:2])
+        return scores.reshape(images.shape[:2])
 
     def questions(self, images: npt.NDArray[np.uint8], claims: list[Claim]) -> Floats:
         """Shares of the atomic questions that are answered with yes, (captions, candidates)."""
@@ -92,20 +92,20 @@ class Verifier:
             for rows, claim in zip(images, claims, strict=True)
             for row in rows
         ]
-        said = self._ask([(row, question) for row, all_ in asked for question in all_], "share")
+        answers = self._ask([(row, question) for row, all_ in asked for question in all_], "share")
         ends = np.cumsum([len(all_) for _, all_ in asked])
-        shares = [(part > 0.5).mean() for part in np.split(said, ends[:-1])]
+        shares = [(part > 0.5).mean() for part in np.split(answers, ends[:-1])]
         self._count("questions", began, len(asked))
         return np.array(shares).reshape(images.shape[:2])
 
     def _ask(self, pairs: list[tuple[npt.NDArray[np.uint8], str]], which: str) -> Floats:
-        said: list[float] = []
+        values: list[float] = []
         for start in range(0, len(pairs), self._batch):
             part = pairs[start : start + self._batch]
             images = [Image.fromarray(image) for image, _ in part]
             answers = self._model.say_yes(images, [question for _, question in part])
-            said += [getattr(answer, which) for answer in answers]
-        return np.array(said)
+            values += [getattr(answer, which) for answer in answers]
+        return np.array(values)
 
     def _count(self, name: str, began: float, images: int) -> None:
         self.seconds[name] += time.process_time() - began
@@ -132,26 +132,26 @@ def candidates(args: argparse.Namespace, seed: int, clip: Clip, *, held_out: boo
     size = f"{args.captions}x{args.candidates}-{args.steps}-{args.guidance:g}"
     file = None if args.cache is None else args.cache / f"{name}-{size}.npz"
     if file is None or not file.exists():
-        made = generate(captions, args.candidates, args.steps, args.guidance, args.batch)
-        found = _judged(captions, claims, made, clip)
+        pictures = generate(captions, args.candidates, args.steps, args.guidance, args.batch)
+        arrays = _judged(captions, claims, pictures, clip)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(file, **found)
+            np.savez_compressed(file, **arrays)
     else:
-        with np.load(file) as kept:
-            found = dict(kept)
-    return Candidates(captions, claims, **found, values={})
+        with np.load(file) as stored:
+            arrays = dict(stored)
+    return Candidates(captions, claims, **arrays, values={})
 
 
 def _judged(
-    captions: list[str], claims: list[Claim], made: list[list[Image.Image]], clip: Clip
+    captions: list[str], claims: list[Claim], pictures: list[list[Image.Image]], clip: Clip
 ) -> dict[str, Any]:
-    images = np.array([[np.array(image) for image in row] for row in made])
+    images = np.array([[np.array(image) for image in row] for row in pictures])
     pairs = list(zip(images, claims, strict=True))
     cosines = np.stack(
-        [clip.images(row) @ text for row, text in zip(made, clip.texts(captions), strict=True)]
+        [clip.images(row) @ text for row, text in zip(pictures, clip.texts(captions), strict=True)]
     )
-    ssim = np.array([[ssim_score(image) for image in row] for row in made])
+    ssim = np.array([[ssim_score(image) for image in row] for row in pictures])
     return {
         "images": images,
         "right": np.array([[check(i, claim) for i in row] for row, claim in pairs], float),
@@ -162,19 +162,19 @@ def _judged(
     }
 
 
-def only_best(found: Candidates, score: Floats, count: int) -> Floats:
+def only_best(pool: Candidates, score: Floats, count: int) -> Floats:
     """The score of the candidates that `cheap` ranks highest; the others cannot win."""
-    order = np.argsort(-found.cheap, axis=1, kind="stable")[:, count:]
+    order = np.argsort(-pool.cheap, axis=1, kind="stable")[:, count:]
     out = score.copy()
     np.put_along_axis(out, order, -np.inf, axis=1)
     return out
 
 
-def best_weight(found: Candidates, name: str) -> float:
+def best_weight(pool: Candidates, name: str) -> float:
     """The weight by which most chosen candidates are right; of equal ones the smallest."""
     shares = [
-        found.right[
-            np.arange(len(found.captions)), (found.cheap + w * found.values[name]).argmax(1)
+        pool.right[
+            np.arange(len(pool.captions)), (pool.cheap + w * pool.values[name]).argmax(1)
         ].mean()
         for w in WEIGHTS
     ]
@@ -196,9 +196,9 @@ def measure(sets: list[Candidates], weights: dict[str, float]) -> dict[str, Any]
     }
     for name, scores in methods.items():
         rows = []
-        for found, score in zip(sets, scores, strict=True):
+        for pool, score in zip(sets, scores, strict=True):
             at = (np.arange(len(score)), score.argmax(1))
-            rows.append((found.right[at], found.content[at]))
+            rows.append((pool.right[at], pool.content[at]))
         out[name] = _row(rows, rng)
     out["any of the candidates"] = _row([(s.right.max(1), s.content.max(1)) for s in sets], rng)
     return out
@@ -271,10 +271,10 @@ def main(argv: list[str] | None = None) -> None:
     clip, verifier = Clip.load(), Verifier(args.model, args.batch)
     known = candidates(args, args.weights_seed, clip, held_out=False)
     sets = [candidates(args, seed, clip, held_out=True) for seed in args.seeds]
-    for found in (known, *sets):
-        found.values["vqa"] = verifier.vqa(found.images, found.captions)
+    for pool in (known, *sets):
+        pool.values["vqa"] = verifier.vqa(pool.images, pool.captions)
         if args.questions:
-            found.values["questions"] = verifier.questions(found.images, found.claims)
+            pool.values["questions"] = verifier.questions(pool.images, pool.claims)
     weights = {name: best_weight(known, name) for name in known.values}
     result = {
         "settings": {key: str(value) for key, value in vars(args).items()},

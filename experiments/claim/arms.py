@@ -136,7 +136,7 @@ def make_pool(out: Path, faults: str) -> None:
     images = folder / "images"
     images.mkdir(exist_ok=True)
     erring, faultless = FaultyRenderer(**FAULTS[faults]), FaultyRenderer()
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_caption: dict[str, list[dict[str, Any]]] = {}
     for row in pq.read_table(run / "candidates").to_pylist():
         id, index, caption = row["caption_id"], row["index"], captions[row["caption_id"]]
         scene, claim = erring.scene(caption, row["seed"]), parse(caption)
@@ -146,8 +146,8 @@ def make_pool(out: Path, faults: str) -> None:
             Image.fromarray(render([real])[0]).save(images / f"{id}-real.png")
         right = claim is not None and holds(claim, scene)
         entry = {"caption": caption, "right": right, "score": row["score"]}
-        found.setdefault(id, []).append(entry)
-    (folder / "candidates.json").write_text(json.dumps(found, indent=0))
+        by_caption.setdefault(id, []).append(entry)
+    (folder / "candidates.json").write_text(json.dumps(by_caption, indent=0))
 
 
 def select(out: Path, faults: str, name: str) -> None:
@@ -186,12 +186,14 @@ def data_of(out: Path, faults: str, arm: str, seed: int, to: Path) -> tuple[Path
         shutil.copyfile(data / "llava.json", to)
         return to, data / "images"
     pool = out / "pools" / (faults or next(iter(FAULTS)))
-    found: dict[str, list[dict[str, Any]]] = json.loads((pool / "candidates.json").read_bytes())
+    by_caption: dict[str, list[dict[str, Any]]] = json.loads(
+        (pool / "candidates.json").read_bytes()
+    )
     to.write_text(
         json.dumps(
             [
-                record(f"{id}-{index}", f"{id}-{index}.png", found[id][0]["caption"])
-                for id, index in _taken(pool, found, arm, rng, size(out))
+                record(f"{id}-{index}", f"{id}-{index}.png", by_caption[id][0]["caption"])
+                for id, index in _taken(pool, by_caption, arm, rng, size(out))
             ]
         )
     )
@@ -199,24 +201,24 @@ def data_of(out: Path, faults: str, arm: str, seed: int, to: Path) -> tuple[Path
 
 
 def _taken(
-    pool: Path, found: Mapping[str, list[dict[str, Any]]], arm: str, rng: Random, count: int
+    pool: Path, by_caption: Mapping[str, list[dict[str, Any]]], arm: str, rng: Random, count: int
 ) -> list[tuple[str, int | str]]:
     """Caption ids and the candidates that an arm takes of them."""
     if arm in SELECTIONS:
         return [tuple(pair) for pair in json.loads((pool / f"selected-{arm}.json").read_bytes())]
 
     def candidates(id: str, *, right: bool) -> list[int]:
-        return [index for index, row in enumerate(found[id]) if row["right"] is right]
+        return [index for index, row in enumerate(by_caption[id]) if row["right"] is right]
 
     if arm == "right":
-        possible = [id for id in sorted(found) if candidates(id, right=True)]
+        possible = [id for id in sorted(by_caption) if candidates(id, right=True)]
         ids = rng.sample(possible, count)
         return [(id, rng.choice(candidates(id, right=True))) for id in ids]
-    ids = rng.sample(sorted(found), count)
+    ids = rng.sample(sorted(by_caption), count)
     if arm == "wrong":
         return [(id, rng.choice(candidates(id, right=False) or [0])) for id in ids]
     if arm == "best":
-        scores = {id: [row["score"] for row in found[id]] for id in ids}
+        scores = {id: [row["score"] for row in by_caption[id]] for id in ids}
         return [(id, scores[id].index(max(scores[id]))) for id in ids]
     return [(id, "real" if arm == "real" else 0) for id in ids]
 

@@ -46,12 +46,12 @@ _BATCH = 200
 def held_out(count: int, seed: int = 77) -> list[tuple[Claim, Scene]]:
     """Claims that no model was trained on, and scenes of them."""
     rng = Random(seed)
-    found: list[tuple[Claim, Scene]] = []
-    while len(found) < count:
+    pairs: list[tuple[Claim, Scene]] = []
+    while len(pairs) < count:
         claim = sample_claim(rng)
         if is_held_out(claim):
-            found.append((claim, sample_scene(claim, rng)))
-    return found
+            pairs.append((claim, sample_scene(claim, rng)))
+    return pairs
 
 
 class Captioner:
@@ -83,8 +83,8 @@ class Captioner:
                     eos_token_id=newline,
                     pad_token_id=newline,
                 )
-            said = rows[:, inputs["input_ids"].shape[1] :]
-            texts += tokenizer.batch_decode(said, skip_special_tokens=True)
+            written = rows[:, inputs["input_ids"].shape[1] :]
+            texts += tokenizer.batch_decode(written, skip_special_tokens=True)
         return [text.split("\n")[0].strip() for text in texts]
 
     def right_share(self, count: int) -> float:
@@ -96,11 +96,11 @@ class Captioner:
 
     def losses(self, scenes: Sequence[Scene], texts: Sequence[str]) -> list[tuple[float, int]]:
         """How unlikely captions of drawings are: loss (sum, nats) and tokens of each."""
-        found: list[tuple[float, int]] = []
+        losses: list[tuple[float, int]] = []
         for start in range(0, len(texts), _BATCH):
             rows = slice(start, start + _BATCH)
-            found += self._losses(scenes[rows], texts[rows])
-        return found
+            losses += self._losses(scenes[rows], texts[rows])
+        return losses
 
     def _losses(self, scenes: Sequence[Scene], texts: Sequence[str]) -> list[tuple[float, int]]:
         import torch
@@ -114,13 +114,13 @@ class Captioner:
         )
         ids = inputs["input_ids"]
         shown = int((ids[0] == self._llava.config.image_token_id).nonzero()[-1]) + 1
-        said = inputs["attention_mask"][:, shown:]
+        is_caption = inputs["attention_mask"][:, shown:]
         with torch.inference_mode():
             logits = self._llava(**inputs).logits[:, shown - 1 : -1].float()
         losses = torch.nn.functional.cross_entropy(
             logits.transpose(1, 2), ids[:, shown:], reduction="none"
         )
-        sums, counts = (losses * said).sum(1).tolist(), said.sum(1).tolist()
+        sums, counts = (losses * is_caption).sum(1).tolist(), is_caption.sum(1).tolist()
         return list(zip(sums, counts, strict=True))
 
     def told_apart(self, count: int) -> tuple[float, dict[str, list[int]]]:

@@ -59,10 +59,10 @@ def _forward(
     words = [(PREFIX if rng.random() < 0.8 else "") + phrase(c, rng) for c in batch.claims]
     tokens = tokenizer(words, padding=True, return_tensors="pt")
     pixels = augment(to_tensor(render(batch.scenes)), codec)
-    found: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = trainer(
+    outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = trainer(
         pixels.contiguous(), tokens["input_ids"], tokens["attention_mask"].sum(1)
     )
-    return found
+    return outputs
 
 
 def _pair_losses(cosines: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
@@ -116,8 +116,8 @@ def main(argv: list[str] | None = None) -> None:
         images_seen += args.batch
         if run.due(100):
             parts = " ".join(f"{name}={loss.item():.3f}" for name, loss in losses.items())
-            told = f"{parts} facts={facts.item():.4f} cos={_mean_cosines(cosines, batch)}"
-            run.say(f"{told} codec={codec is not None}")
+            line = f"{parts} facts={facts.item():.4f} cos={_mean_cosines(cosines, batch)}"
+            run.say(f"{line} codec={codec is not None}")
         if run.due(500) or run.done:
             averaged = run.averaged()
             model = {name: averaged[f"model.{name}"] for name in trainer.model.state_dict()}

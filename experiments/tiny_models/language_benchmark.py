@@ -40,8 +40,8 @@ def main(argv: list[str] | None = None) -> None:
             batch = tokenizer(prompts[start : start + 50], padding=True, return_tensors="pt")
             batch.pop("token_type_ids", None)
             rows = model.generate(**batch, max_new_tokens=tokens, do_sample=False)
-            made = rows[:, batch["input_ids"].shape[1] :]
-            texts += tokenizer.batch_decode(made, skip_special_tokens=True)
+            written = rows[:, batch["input_ids"].shape[1] :]
+            texts += tokenizer.batch_decode(written, skip_special_tokens=True)
         return texts
 
     print("| topic | told as a grid, % | told as facts, % |\n| --- | --- | --- |")

@@ -84,11 +84,11 @@ def context(claim: Claim, scene: Scene, rng: Random) -> str:
     how = rng.choices(("grid", "facts", "wording"), (0.6, 0.25, 0.15))[0]
     if how == "grid":
         return grid(scene, rng)
-    told = facts(scene, rng)
+    listed = facts(scene, rng)
     if how == "facts":
-        return told
+        return listed
     # The wording alone may leave open what is asked.
-    return f"{phrase(claim, rng)} {told}"
+    return f"{phrase(claim, rng)} {listed}"
 
 
 def grid(scene: Scene, rng: Random) -> str:
@@ -109,10 +109,10 @@ def grid(scene: Scene, rng: Random) -> str:
 
 def facts(scene: Scene, rng: Random) -> str:
     """A list of what is in a scene, in random order."""
-    told = [rng.choice((f"on {scene.background}", f"background {scene.background}"))]
+    parts = [rng.choice((f"on {scene.background}", f"background {scene.background}"))]
     for thing in scene.things:
         words = [thing.colour, thing.shape, place_of(thing.x, thing.y), size_of(thing.radius)]
         rng.shuffle(words)
-        told.append(" ".join(words))
-    rng.shuffle(told)
-    return "; ".join(told)
+        parts.append(" ".join(words))
+    rng.shuffle(parts)
+    return "; ".join(parts)

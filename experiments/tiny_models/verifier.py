@@ -117,17 +117,17 @@ def main(argv: list[str] | None = None) -> None:
     rates = options.schedule(args, warmup=100)
     run = Run(trainer, optimiser, rates, args.out, state, ema_decay=0.99)
     makers = Makers()
-    told: list[dict[str, float]] = []
+    recent: list[dict[str, float]] = []
     for step in run.steps():
         rng = seed_step(args.seed, step)
         loss, losses, count = _step(trainer, makers, args, step, rng)
         run.descend(loss)
         images_seen += count
-        told.append({name: value.item() for name, value in losses.items()})
+        recent.append({name: value.item() for name, value in losses.items()})
         if run.due(50):
-            means = {name: sum(row[name] for row in told) / len(told) for name in told[0]}
+            means = {name: sum(row[name] for row in recent) / len(recent) for name in recent[0]}
             run.say(" ".join(f"{name}={value:.4f}" for name, value in means.items()))
-            told.clear()
+            recent.clear()
         if run.due(100) or run.done:
             run.save(images=images_seen)
 

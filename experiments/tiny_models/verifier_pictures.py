@@ -245,8 +245,10 @@ def compare(
         for picture, scene, before in zip(pictures, drawn, render(drawn), strict=True)
     ]
     apart = np.linalg.norm(pictures - render(moved), axis=3)
-    found = [_compare(differences, scene) for differences, scene in zip(apart, moved, strict=True)]
-    return [scene for scene, _ in found], [faulty for _, faulty in found]
+    compared = [
+        _compare(differences, scene) for differences, scene in zip(apart, moved, strict=True)
+    ]
+    return [scene for scene, _ in compared], [faulty for _, faulty in compared]
 
 
 def _box(thing: Thing) -> tuple[slice, slice]:
