@@ -21,10 +21,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
-from official_loop import CAPTIONS_AT_A_TIME, Entry, Score, ssim_score, unit
+from official_loop import CAPTIONS_AT_A_TIME, Clip, Entry, Score, load, ssim_score
 from PIL import Image
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from synthvlm import Recipe
 from synthvlm.generators.prompt_encoding import PROMPT_FACTS
@@ -49,12 +47,8 @@ class HandWrittenLoop:
             device: ``cpu`` or ``cuda``.
             batch_size: Images generated at a time.
         """
-        self._recipe, self._device, self._batch_size = recipe, device, batch_size
-        self._pipeline = load(recipe, pipeline, device)
-        precision = torch.float32 if device == "cpu" else torch.float16
-        self._clip: Any = CLIPModel.from_pretrained(clip, dtype=precision).to(device).eval()
-        self._tokenizer: Any = CLIPTokenizer.from_pretrained(clip)
-        self._processor: Any = CLIPImageProcessorPil.from_pretrained(clip)
+        self._recipe, self._batch_size = recipe, batch_size
+        self._pipeline, self._clip = load(recipe, pipeline, device), Clip(clip, device)
 
     @torch.inference_mode()
     def run(
@@ -68,7 +62,10 @@ class HandWrittenLoop:
         """
         captions = list(dict.fromkeys(entry.caption for entry in entries))
         prompts = encode_prompts(self._pipeline, captions)
-        texts = dict(zip(captions, self._embed_captions(captions), strict=True))
+        settings = self._recipe.scorers["clip"]
+        assert isinstance(settings, ClipSettings)
+        vectors = self._clip.embed_captions([settings.prefix + caption for caption in captions])
+        texts = dict(zip(captions, vectors, strict=True))
         (out / "best").mkdir(parents=True)
         scores: list[Score] = []
         best: dict[str, tuple[Score, Image.Image]] = {}
@@ -112,9 +109,8 @@ class HandWrittenLoop:
         clip_settings, ssim_settings = scorers["clip"], scorers["ssim"]
         assert isinstance(clip_settings, ClipSettings)
         assert isinstance(ssim_settings, SsimSettings)
-        inputs = self._processor(images=images, return_tensors="pt")["pixel_values"]
-        inputs = inputs.to(self._device, self._clip.dtype)
-        pixels = unit(self._clip.get_image_features(pixel_values=inputs).pooler_output)
+        inputs = self._clip.processor(images=images, return_tensors="pt")["pixel_values"]
+        pixels = self._clip.embed_images(inputs)
         captions = np.stack([texts[entry.caption] for entry in batch])
         sides = ssim_settings.side, ssim_settings.model_input_side
         scored = []
@@ -125,21 +121,6 @@ class HandWrittenLoop:
             total = clip_settings.weight * clip + ssim_settings.weight * ssim
             scored.append(Score(entry.caption_id, entry.index, entry.image, clip, ssim, total))
         return scored
-
-    def _embed_captions(self, captions: Sequence[str]) -> np.ndarray:
-        settings = self._recipe.scorers["clip"]
-        assert isinstance(settings, ClipSettings)
-        found = []
-        for start in range(0, len(captions), CAPTIONS_AT_A_TIME):
-            inputs = self._tokenizer(
-                [settings.prefix + text for text in captions[start : start + CAPTIONS_AT_A_TIME]],
-                padding="max_length",
-                truncation=True,
-                max_length=self._clip.config.text_config.max_position_embeddings,
-                return_tensors="pt",
-            ).to(self._device)
-            found.append(unit(self._clip.get_text_features(**inputs).pooler_output))
-        return np.vstack(found)
 
 
 class DenoiserAlone:
@@ -162,15 +143,6 @@ class DenoiserAlone:
         for count in self._counts:
             for positional, named in self._calls[count]:
                 self._denoiser(*positional, **named)
-
-
-def load(recipe: Recipe, pipeline: Path, device: str) -> Any:
-    """A pipeline in the recipe's dtype on a device."""
-    loaded = DiffusionPipeline.from_pretrained(
-        pipeline, dtype=getattr(torch, recipe.generation.dtype), use_safetensors=True
-    ).to(device)
-    loaded.set_progress_bar_config(disable=True)
-    return loaded
 
 
 def denoiser(pipeline: Any) -> Any:

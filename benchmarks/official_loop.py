@@ -64,6 +64,47 @@ class Score:
     score: float
 
 
+class Clip:
+    """A CLIP model as both loops have it: in half precision on a GPU."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        """Load it from its folder."""
+        precision = torch.float32 if device == "cpu" else torch.float16
+        self._model: Any = CLIPModel.from_pretrained(folder, dtype=precision).to(device).eval()
+        self._tokenizer: Any = CLIPTokenizer.from_pretrained(folder)
+        self.processor: Any = CLIPImageProcessorPil.from_pretrained(folder)
+
+    @torch.inference_mode()
+    def embed_captions(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit embeddings, a row each."""
+        embeddings = []
+        for start in range(0, len(texts), CAPTIONS_AT_A_TIME):
+            inputs = self._tokenizer(
+                list(texts[start : start + CAPTIONS_AT_A_TIME]),
+                padding="max_length",
+                truncation=True,
+                max_length=self._model.config.text_config.max_position_embeddings,
+                return_tensors="pt",
+            ).to(self._model.device)
+            embeddings.append(unit(self._model.get_text_features(**inputs).pooler_output))
+        return np.vstack(embeddings)
+
+    @torch.inference_mode()
+    def embed_images(self, pixels: torch.Tensor) -> np.ndarray:
+        """Unit embeddings of what the processor made of images, a row each."""
+        inputs = pixels.to(self._model.device, self._model.dtype)
+        return unit(self._model.get_image_features(pixel_values=inputs).pooler_output)
+
+
+def load(recipe: Recipe, pipeline: Path, device: str) -> Any:
+    """A pipeline in the recipe's dtype on a device."""
+    loaded = DiffusionPipeline.from_pretrained(
+        pipeline, dtype=getattr(torch, recipe.generation.dtype), use_safetensors=True
+    ).to(device)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
 class OfficialLoop:
     """The models; ``run`` goes through generation, scoring and selection."""
 
@@ -79,16 +120,8 @@ class OfficialLoop:
             device: ``cpu`` or ``cuda``.
             loaders: Processes that read images; 0: this one.
         """
-        self._recipe, self._device, self._loaders = recipe, device, loaders
-        dtype = getattr(torch, recipe.generation.dtype)
-        self._pipeline = DiffusionPipeline.from_pretrained(
-            pipeline, dtype=dtype, use_safetensors=True
-        ).to(device)
-        self._pipeline.set_progress_bar_config(disable=True)
-        half = torch.float32 if device == "cpu" else torch.float16
-        self._clip: Any = CLIPModel.from_pretrained(clip, dtype=half).to(device).eval()
-        self._tokenizer: Any = CLIPTokenizer.from_pretrained(clip)
-        self._processor: Any = CLIPImageProcessorPil.from_pretrained(clip)
+        self._recipe, self._loaders = recipe, loaders
+        self._pipeline, self._clip = load(recipe, pipeline, device), Clip(clip, device)
 
     def run(
         self, entries: Sequence[Entry], out: Path
@@ -132,10 +165,12 @@ class OfficialLoop:
         clip_settings, ssim_settings = scorers["clip"], scorers["ssim"]
         assert isinstance(clip_settings, ClipSettings)
         assert isinstance(ssim_settings, SsimSettings)
-        texts = self._embed_captions([clip_settings.prefix + entry.caption for entry in entries])
+        texts = self._clip.embed_captions(
+            [clip_settings.prefix + entry.caption for entry in entries]
+        )
         files = _ImageFiles(
             [images / entry.image for entry in entries],
-            self._processor,
+            self._clip.processor,
             ssim_settings.side,
             ssim_settings.model_input_side,
         )
@@ -154,28 +189,10 @@ class OfficialLoop:
             for entry, clip, ssim in zip(entries, clip_scores, ssim_scores, strict=True)
         ]
 
-    @torch.inference_mode()
-    def _embed_captions(self, texts: Sequence[str]) -> np.ndarray:
-        embeddings = []
-        for start in range(0, len(texts), CAPTIONS_AT_A_TIME):
-            inputs = self._tokenizer(
-                list(texts[start : start + CAPTIONS_AT_A_TIME]),
-                padding="max_length",
-                truncation=True,
-                max_length=self._clip.config.text_config.max_position_embeddings,
-                return_tensors="pt",
-            ).to(self._device)
-            embeddings.append(unit(self._clip.get_text_features(**inputs).pooler_output))
-        return np.vstack(embeddings)
-
-    @torch.inference_mode()
     def _embed_images(self, files: _ImageFiles) -> tuple[np.ndarray, np.ndarray]:
         embeddings, ssim_scores = [], []
         for pixels, ssim in DataLoader(files, IMAGES_AT_A_TIME, num_workers=self._loaders):
-            inputs = pixels.to(self._device, self._clip.dtype)
-            embeddings.append(
-                unit(self._clip.get_image_features(pixel_values=inputs).pooler_output)
-            )
+            embeddings.append(self._clip.embed_images(pixels))
             ssim_scores.append(ssim.numpy())
         return np.vstack(embeddings), np.concatenate(ssim_scores)
 
