@@ -81,10 +81,10 @@ def strays(folder: Path) -> set[str]:
 
 
 def assert_same_run(folder: Path, undisturbed: Path) -> None:
-    found, wanted = content(folder), content(undisturbed)
-    assert found.keys() == wanted.keys()
-    for name in wanted:
-        assert found[name] == wanted[name], name
+    found, expected = content(folder), content(undisturbed)
+    assert found.keys() == expected.keys()
+    for name in expected:
+        assert found[name] == expected[name], name
     assert strays(folder) == set()
     assert (folder / "report" / "index.html").read_text().rstrip().endswith("</html>")
 

@@ -114,9 +114,9 @@ def test_a_target_is_planned_as_it_runs(tmp_path: Path, generator: Generator) ->
     assert plan(too_much, sample=100)["images"].value == 90
     assert "of 30 pairs will be reached" in plan(too_much, sample=100).text()
     more = ["selection={method: quotas, options: {field: source}, near_duplicate_images: {}}"]
-    told = plan(recipe(captions(tmp_path, 60), *changes, *more), sample=4).text()
-    assert "9 pairs can be reached, if each quota has captions enough" in told
-    assert "near_duplicate_images (more captions for the target)" in told
+    text = plan(recipe(captions(tmp_path, 60), *changes, *more), sample=4).text()
+    assert "9 pairs can be reached, if each quota has captions enough" in text
+    assert "near_duplicate_images (more captions for the target)" in text
 
 
 def test_the_kept_share_of_a_sample_has_a_range(tmp_path: Path, generator: Generator) -> None:

@@ -73,10 +73,10 @@ def saved(
     torch.manual_seed(0)
     settings = config(text_config=text, vision_config=vision, projection_dim=24)
     settings.initializer_factor = settings.initializer_range = 1.0
-    made = model(settings)
-    for parameter in made.parameters():
+    built = model(settings)
+    for parameter in built.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    made.save_pretrained(folder)
+    built.save_pretrained(folder)
     processor = ChineseCLIPImageProcessorPil if kind == "chinese_clip" else CLIPImageProcessorPil
     side = {"height": 32, "width": 32}
     size = side if kind == "chinese_clip" else {"shortest_edge": 32}

@@ -74,11 +74,11 @@ def test_it_is_brute_force_where_every_pair_is_compared(threshold: float) -> Non
     # Three blocks of captions, so that a twin may be in the own block or an earlier one.
     texts = made_up(Random(int(10 * threshold)), 700, 900)
     found = near_duplicates([texts], threshold=threshold, recall=EXHAUSTIVE)
-    wanted = brute_force(texts, threshold)
+    expected = brute_force(texts, threshold)
     assert found.refused == 0
-    assert len(wanted) > 30
-    assert {twin // 256 == position // 256 for position, twin in wanted.items()} == {True, False}
-    assert found.twins == wanted
+    assert len(expected) > 30
+    assert {twin // 256 == position // 256 for position, twin in expected.items()} == {True, False}
+    assert found.twins == expected
 
 
 @given(
@@ -110,10 +110,10 @@ def test_twins_are_kept_earlier_and_similar_whatever_the_texts(parts: list[list[
 
 def test_the_default_bands_find_nearly_all() -> None:
     texts = made_up(Random(5), 3000, 2000)
-    found, wanted = near_duplicates([texts], threshold=LOOSE).twins, brute_force(texts, LOOSE)
-    assert len(wanted) > 500
+    found, expected = near_duplicates([texts], threshold=LOOSE).twins, brute_force(texts, LOOSE)
+    assert len(expected) > 500
     # The bands promise 0.868 at the threshold, and most pairs lie above it.
-    assert len(found.keys() & wanted.keys()) >= 0.95 * len(wanted)
+    assert len(found.keys() & expected.keys()) >= 0.95 * len(expected)
 
 
 def test_batches_do_not_matter() -> None:

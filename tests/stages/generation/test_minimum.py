@@ -72,8 +72,8 @@ def test_a_candidate_below_cannot_win_and_a_caption_of_such_has_no_pair(
 def assert_told(out: Path, rejected: int, captions: int) -> None:
     """Status, report, card and the summary of the stage say how many there are."""
     run, recipe = open_run(str(out))
-    told = f"{rejected} below a minimum ({captions} captions have no pair for that)"
-    assert told in status(run, recipe).text()
+    rejections = f"{rejected} below a minimum ({captions} captions have no pair for that)"
+    assert rejections in status(run, recipe).text()
     candidates, _ = read_candidates(run, recipe, run.markers("generate"))
     assert (candidates.statuses["rejected"], candidates.captions_rejected) == (rejected, captions)
     assert candidates.images == CAPTIONS * 4

@@ -169,9 +169,11 @@ def test_a_measure_of_an_earlier_recipe_rejects_no_outranked_candidate(
     generate(tmp_path / "run", ALL, captions=CAPTIONS)
     rows = generate(tmp_path / "run", BEST_2, minimum, captions=CAPTIONS)
     fresh = generate(tmp_path / "fresh", BEST_2, minimum, captions=CAPTIONS)
-    told = [{key: (row["status"], row["problem"]) for key, row in r.items()} for r in (rows, fresh)]
-    assert told[0] == told[1]
-    assert {status for status, _ in told[0].values()} == {"ok", "rejected", "outranked"}
+    statuses = [
+        {key: (row["status"], row["problem"]) for key, row in r.items()} for r in (rows, fresh)
+    ]
+    assert statuses[0] == statuses[1]
+    assert {status for status, _ in statuses[0].values()} == {"ok", "rejected", "outranked"}
 
 
 def test_a_finalist_without_a_number_fails_and_is_tried_again(

@@ -176,11 +176,11 @@ def test_too_few_captions_are_an_error_after_the_data_set(
     with pytest.raises(TargetNotReachedError, match=r"of 55 pairs; all 60 captions .* add"):
         run(tmp_path / "run", 55, 1000)
     assert generator.generated == 120
-    with pytest.raises(TargetNotReachedError) as told:  # the next run says so, too
+    with pytest.raises(TargetNotReachedError) as error:  # the next run says so, too
         run(tmp_path / "run", 55, 1000)
     assert generator.generated == 120
-    assert "lower the minimum scores" in str(told.value)
-    assert f"\n{told.value}\n" in status(*open_run(tmp_path / "run")).text()
+    assert "lower the minimum scores" in str(error.value)
+    assert f"\n{error.value}\n" in status(*open_run(tmp_path / "run")).text()
 
 
 def test_another_minimum_counts_again_and_generates_what_is_missing(
