@@ -269,16 +269,21 @@ def _shape(file: BinaryIO, fields: Fields) -> _Shape:
     is_by_id &= 2 * holding > len(keys) and (len(keys) > 1 or isinstance(value, dict))
     if not keys or (is_by_id and usual_name(keys) is None):
         return _Shape("id", "", fields)
-    problem = f"this JSON object holds no {asked!r}"
+    raise _no_captions(keys, texts, fields)
+
+
+def _no_captions(keys: list[str], texts: TextsOfMembers, fields: Fields) -> CaptionSourceError:
+    """The error of a JSON object without captions, by its first keys and what they hold."""
+    problem = f"this JSON object holds no {fields.text or DEFAULT_TEXT!r}"
     if keys[:3] == ["columns", "index", "data"]:
         problem += ": pandas wrote it with orient='split'; write it with orient='records'"
-        raise CaptionSourceError(f"{fields.path}: {problem}")
+        return CaptionSourceError(f"{fields.path}: {problem}")
     names, likely = texts.fields()
     if not names:
         problem += ": expected a list of objects, an object with such a list, or an object a line"
     elif likely is None:
         problem += f", only {names_of(names)}"
-    raise MissingColumnError(fields.path, problem, fields.advice_for(fields.text, names, likely))
+    return MissingColumnError(fields.path, problem, fields.advice_for(fields.text, names, likely))
 
 
 def _read_list_of_object(shape: _Shape, file: BinaryIO, fields: Fields) -> Iterator[Record]:
