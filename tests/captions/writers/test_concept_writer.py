@@ -195,6 +195,8 @@ def test_bad_arguments(concepts: list[str], settings: dict[str, Any], words: str
         ("Here are two:\n\n1. A dog.\n- A cat.", False, (["A dog."], 2)),
         ('1. "A dog."', False, (["A dog."], 0)),
         ("1. A dog.\n2. A ca", True, (["A dog."], 1)),
+        ("<think>\n1. I count.\n</think>\n1. A dog.", False, (["A dog."], 0)),
+        ("<think>\n1. I count.\n2. I ca", True, ([], 0)),
         ('{"caption": "A dog', True, ([], 1)),
         ('{"caption": 1}\n{"text": "A dog."}\n["A dog."]\n"A dog."', False, ([], 4)),
         ('1. ...\n{"caption": " "}', False, ([], 2)),

@@ -190,6 +190,7 @@ def test_formats_that_endpoints_do_not_take_are_sent_as_png(format: str, sent: s
         (Say("A red", finish_reason="length"), "the caption was cut off after 100 tokens"),
         (Say(" \n"), "the model wrote an empty caption"),
         (Say(None), "the model wrote an empty caption"),
+        (Say("<think>A red one?</think>\n"), "the model wrote an empty caption"),
     ],
 )
 def test_replies_that_are_no_captions(answer: Answer, problem: str) -> None:
@@ -197,6 +198,12 @@ def test_replies_that_are_no_captions(answer: Answer, problem: str) -> None:
         [written] = EndpointCaptioner(endpoint(server)).write([png("red")])
     assert written.text == ""
     assert str(written.problem).startswith(problem)
+
+
+def test_what_a_model_thinks_aloud_is_no_caption() -> None:
+    with FakeEndpoint(Say("<think>\nRed?\n</think>\n\nA red picture.")) as server:
+        [written] = EndpointCaptioner(endpoint(server)).write([png("red")])
+    assert (written.text, written.problem) == ("A red picture.", None)
 
 
 def test_a_rerun_asks_for_nothing(tmp_path: Path) -> None:

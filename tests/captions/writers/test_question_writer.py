@@ -93,6 +93,7 @@ def test_whatever_a_model_says_gives_only_plain_lines(text: str, is_cut: bool) -
 def test_each_question_counts_once_and_thoughts_do_not() -> None:
     text = "<think>\nIs this a question?\n</think>\nIs there a dog?\nis there a DOG?\nIs it big?"
     assert parse_questions(text) == ["Is there a dog?", "Is it big?"]
+    assert parse_questions("<think>\nIs this a question?\nIs it", is_cut=True) == []
 
 
 def test_the_last_line_of_a_reply_that_was_cut_off_is_no_question() -> None:

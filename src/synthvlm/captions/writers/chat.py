@@ -29,7 +29,8 @@ __all__ = [
 # "<" and ">" make tags and most chat markers (<|im_start|>, </s>), "[" and "]" the others ([INST]).
 # Lone surrogates cannot be sent as UTF-8.
 _ESCAPED = re.compile("[<>\\[\\]\ud800-\udfff]")
-_THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+#: Also one that did not come to its end.
+_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 #: A key of the caller's, the conversation in OpenAI's form, and sampling settings
 #: (``temperature``, ``max_tokens``, ``seed`` ...).

@@ -9,7 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from synthvlm.captions.writers.chat import ChatModel, ChatReply, ask_in_order
+from synthvlm.captions.writers.chat import (
+    ChatModel,
+    ChatReply,
+    ask_in_order,
+    without_thoughts,
+)
 from synthvlm.errors import RecipeError
 
 __all__ = ["DEFAULT_CONCEPT_PROMPT", "ConceptCaption", "ConceptWriter", "parse_captions"]
@@ -190,13 +195,14 @@ def parse_captions(text: str, cut_off: bool = False) -> tuple[list[str], int]:
 
     A caption is a line ``{"caption": "..."}`` or ``1. ...``, and holds a letter or digit. Fences of
     code blocks and blank lines do not count. Nothing else is taken: a model's opening words are no
-    caption.
+    caption, nor is what a reasoning model thought aloud before.
 
     Args:
         text: The reply.
         cut_off: Whether it ended at its longest length, so that the last line is no whole caption.
     """
-    lines = [line for line in text.splitlines() if line.strip() and "```" not in line]
+    lines = without_thoughts(text).splitlines()
+    lines = [line for line in lines if line.strip() and "```" not in line]
     captions = [_caption_of(line) for line in lines]
     if cut_off and captions:
         captions[-1] = None

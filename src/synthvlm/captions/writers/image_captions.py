@@ -15,6 +15,7 @@ from synthvlm.captions.writers.chat import (
     ask_in_order,
     data_url,
     deterministic,
+    without_thoughts,
 )
 from synthvlm.models.pretrained import PilImageProcessor, load_pretrained
 
@@ -165,7 +166,7 @@ class EndpointCaptioner:
         if reply.finish_reason == "length":
             limit = self._sampling["max_tokens"]
             return Written("", f"the caption was cut off after {limit} tokens (max_tokens)")
-        return _caption(reply.text)
+        return _caption(without_thoughts(reply.text))
 
 
 def _caption(text: str) -> Written:
