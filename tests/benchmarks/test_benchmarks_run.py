@@ -63,7 +63,7 @@ TELLS = {
     "selection": r"\| 300 \| coverage, no near-duplicate images \| [\d.| ]+ \| 60 \| 100",
     "scale": r"\| 40 \| curate \|",
     "tiny_selection": r"\| coverage, no near-duplicates \| \d+\.\d \|",
-    "tiny_choosing": r"'ok'|s an image",
+    "tiny_choosing": r"(?s)\| all \(24\) \| \d+\.\d .+\| all \| \d\.\d{3} \|.+\d s an image",
     "tiny_verifier": r"questions written exactly: \d+\.\d % of captions",
     "training_overhead": r"bare loop \d+\.\d\d s, all of train\(\) \d+\.\d\d s",
 }
