@@ -74,6 +74,16 @@ def test_the_same_pairs_give_the_same_files(name: str, tmp_path: Path) -> None:
     assert first == files()
 
 
+def test_what_is_not_known_of_a_pair_is_null(tmp_path: Path, write: Write) -> None:
+    pair = ExportedPair("c", "a cat", picture(0), "png", 8, 8, source="web")
+    for name in EXPORTERS.names():
+        EXPORTERS[name]().finish([EXPORTERS[name]().write_part(0, [pair], write)], write)
+    (row,) = pq.read_table(tmp_path / "data" / "train-00000-000.parquet").to_pylist()
+    unknown = {name: row[name] for name in ("rank", "score", "seed", "index")}
+    assert unknown == dict.fromkeys(unknown)
+    assert not [name for name in row if name.endswith("_score")]
+
+
 @pytest.mark.parametrize("name", EXPORTERS.names())
 def test_no_pairs_at_all(name: str, tmp_path: Path, write: Write) -> None:
     EXPORTERS[name]().finish([], write)

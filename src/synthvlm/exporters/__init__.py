@@ -7,9 +7,9 @@ index of a format is written last, so that its existence means that the data set
 from __future__ import annotations
 
 from synthvlm.components.table import Table
-from synthvlm.exporters.base import ExportedPair, Exporter, Write
+from synthvlm.exporters.base import DataSetFacts, ExportedPair, Exporter, Split, Write
 
-__all__ = ["EXPORTERS", "ExportedPair", "Exporter", "Write"]
+__all__ = ["EXPORTERS", "DataSetFacts", "ExportedPair", "Exporter", "Split", "Write"]
 
 EXPORTERS = Table(
     "exporter",

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple
 
 from synthvlm.components.component import Component
 from synthvlm.data import file_stem
 from synthvlm.errors import PluginError
 
-__all__ = ["ExportedPair", "Exporter", "Write", "check_record"]
+__all__ = [
+    "DataSetFacts",
+    "ExportedPair",
+    "Exporter",
+    "FileFacts",
+    "Split",
+    "Write",
+    "check_record",
+]
+
+#: The part of a data set that a pair is for.
+Split = Literal["train", "validation"]
 
 
 @dataclass(frozen=True, slots=True)
 class ExportedPair:
-    """A selected pair, whole.
+    """A pair of a data set, whole. What is not known of a pair that no run made is None.
 
     Attributes:
         id: The caption's id.
@@ -25,11 +36,13 @@ class ExportedPair:
         width: In pixels.
         height: In pixels.
         source: Name of the caption's source.
-        rank: Place in the selection, 1 is best.
-        scores: The value of each scorer, by its name, in the order of the columns.
-        score: The weighted sum.
-        seed: Seed of the image.
-        index: The candidate's number.
+        rank: Place in the selection, 1 is best; or None.
+        scores: The value of each scorer, by its name, in the order of the columns; all pairs of a
+            data set have the same names.
+        score: The weighted sum, or None.
+        seed: Seed of the image, or None.
+        index: The candidate's number, or None.
+        split: Whether it is for training, or held out.
     """
 
     id: str
@@ -39,11 +52,12 @@ class ExportedPair:
     width: int
     height: int
     source: str
-    rank: int
-    scores: Mapping[str, float]
-    score: float
-    seed: int
-    index: int
+    rank: int | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    score: float | None = None
+    seed: int | None = None
+    index: int | None = None
+    split: Split = "train"
 
     @property
     def file_name(self) -> str:
@@ -55,6 +69,41 @@ class ExportedPair:
 #: Writes a whole file of the data set: its name relative to the data set, and its bytes, in chunks
 #: that need not be in memory together.
 Write = Callable[[str, Iterable[bytes]], None]
+
+
+class FileFacts(NamedTuple):
+    """A file's size in bytes and its SHA-256, in hexadecimal."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataSetFacts:
+    """A data set as a whole, for a format that describes the files of the others.
+
+    Attributes:
+        name: Of the data set: a title in words.
+        description: What it is, in a sentence or two of plain text.
+        license: As the recipe or the user states it, or None.
+        version: Of the data set, or None.
+        identity: A hash of its content.
+        splits: Number of pairs of each split that has any.
+        scores: Names of its scorers.
+        files: Its files by name, relative to the data set, but not the single images: there may be
+            millions of them.
+        image_folders: The folders that hold images as files, such as ``images``.
+    """
+
+    name: str
+    description: str
+    license: str | None
+    version: str | None
+    identity: str
+    splits: Mapping[str, int]
+    scores: tuple[str, ...]
+    files: Mapping[str, FileFacts]
+    image_folders: tuple[str, ...]
 
 
 class Exporter(Component):
@@ -69,6 +118,8 @@ class Exporter(Component):
     def write_part(self, part: int, pairs: Iterable[ExportedPair], write: Write) -> bytes:
         """Write a part: consecutive pairs, whose images are read as they come.
 
+        All pairs of a part are of one split; parts of ``train`` come before all others.
+
         Returns:
             What ``finish`` needs to know of the part; it is kept with the run.
         """
@@ -77,6 +128,9 @@ class Exporter(Component):
     def finish(self, parts: Iterable[bytes], write: Write) -> None:
         """Write what needs all parts, given what each returned, once they are all written."""
         raise NotImplementedError
+
+    def describe(self, facts: DataSetFacts, write: Write) -> None:
+        """Write what describes the files of all formats; called last. By default nothing."""
 
 
 def check_record(name: str, kept: object) -> None:
