@@ -43,10 +43,11 @@ ALLOWED = {
     "selectors stages",
     "planning": "captions components data errors estimates models pipeline progress recipe "
     "run_folder scorers stages",
-    "training": "captions checks components errors models progress recipe report",
+    "data_sets": "captions data errors",
+    "training": "captions checks components data_sets errors models progress recipe report",
     "evaluation": "captions errors estimates models progress",
-    "comparison": "captions checks components data errors estimates models progress recipe report "
-    "run_folder scorers training",
+    "comparison": "captions checks components data data_sets errors estimates models progress "
+    "recipe report run_folder scorers",
     "doctor": "components errors evaluation models recipe training",
     "cli": "checks comparison components doctor engines errors estimates evaluation models "
     "pipeline planning progress publishing recipe training",

@@ -31,7 +31,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from synthvlm import tiny
 from synthvlm.comparison import data_set_comparison
 from synthvlm.comparison.command import compare_command, open_inputs
-from synthvlm.comparison.data_sets import LlavaDataSet, LoadedPair, TableDataSet
+from synthvlm.data_sets.data_set import LlavaDataSet, LoadedPair, TableDataSet
 from synthvlm.errors import CaptionSourceError, RunFolderError
 from synthvlm.estimates import mean_interval
 from synthvlm.progress.display import SilentProgress

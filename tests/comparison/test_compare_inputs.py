@@ -16,8 +16,8 @@ from synthvlm.comparison.command import (
     open_inputs,
     parse_input,
 )
-from synthvlm.comparison.data_sets import BadPair, LoadedPair
 from synthvlm.comparison.settings import parse_sample
+from synthvlm.data_sets.data_set import BadPair, LoadedPair
 from synthvlm.errors import CaptionSourceError, RecipeError, SynthVLMError
 from synthvlm.progress.display import SilentProgress
 

@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoProcessor
 
 from random_llava import FEATURES, byte_tokenizer, save_language, save_tower
-from synthvlm.training.conversations import Conversation, Turn
+from synthvlm.data_sets.conversations import Conversation, Turn
 from synthvlm.training.model import Assembled, assemble
 from synthvlm.training.prompts import plain_prompt, v1_prompt
 from synthvlm.training.recipe import ModelSettings

@@ -15,7 +15,7 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from random_llava import save_sentencepiece
-from synthvlm.training.conversations import Conversation, read_conversations
+from synthvlm.data_sets.conversations import Conversation, read_conversations
 from synthvlm.training.prompts import SYSTEM_PROMPT, plain_prompt, v1_prompt
 from synthvlm.training.tokens import Encoder, chat_template, text_tokens
 

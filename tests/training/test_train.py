@@ -126,7 +126,7 @@ def test_processor_gives_what_was_trained_on(
     trained: dict[str, TrainingSummary], instructions: Path
 ) -> None:
     """Ids and pixels of training are those of the processor that is saved beside the model."""
-    from synthvlm.training.conversations import read_conversations
+    from synthvlm.data_sets.conversations import read_conversations
 
     processor = AutoProcessor.from_pretrained(trained["full"].model)
     talk = list(read_conversations(str(instructions / "llava.json")))[1]

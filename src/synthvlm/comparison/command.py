@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.checks.current import refuse_outdated_files
-from synthvlm.comparison.data_sets import DataSet, LlavaDataSet, TableDataSet
 from synthvlm.comparison.model_comparison import ModelResults, has_results, read_results
+from synthvlm.data_sets.data_set import DataSet, LlavaDataSet, TableDataSet
 from synthvlm.errors import CaptionSourceError, RecipeError, RunFolderError
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from synthvlm.data_sets.conversations import IMAGE_MARK
 from synthvlm.errors import ModelError
 from synthvlm.models.model_files import (
     clip_path,
@@ -13,7 +14,6 @@ from synthvlm.models.model_files import (
     vision_language_path,
 )
 from synthvlm.models.pretrained import PilImageProcessor, architectures, load_pretrained
-from synthvlm.training.conversations import IMAGE_MARK
 from synthvlm.training.tokens import chat_template
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from synthvlm.training.conversations import IMAGE_MARK, Conversation
+from synthvlm.data_sets.conversations import IMAGE_MARK, Conversation
 
 __all__ = ["CHAT_TEMPLATE", "SYSTEM_PROMPT", "Piece", "plain_prompt", "v1_prompt"]
 

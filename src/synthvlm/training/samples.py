@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from synthvlm.data_sets.conversations import BadRecord, Conversation, read_conversations
 from synthvlm.errors import CaptionSourceError, RunFolderError, TooManyFailuresError
 from synthvlm.models.devices import usable_cores
-from synthvlm.training.conversations import BadRecord, Conversation, read_conversations
 from synthvlm.training.prompts import plain_prompt, v1_prompt
 from synthvlm.training.sources import MASKED, TRUNCATED, DataFacts, ImageFiles, Source, digests
 from synthvlm.training.tokens import check_image

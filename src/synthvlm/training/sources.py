@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.data_sets.conversations import BadRecord
 from synthvlm.errors import CaptionSourceError
 from synthvlm.models.devices import usable_cores
 from synthvlm.models.file_hashes import SETTLED_NS, file_hash, file_state
-from synthvlm.training.conversations import BadRecord
 
 if TYPE_CHECKING:
     from synthvlm.training.recipe import DataSettings

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from synthvlm.captions.readers.images import ImageProblem, decode_image, read_image
+from synthvlm.data_sets.conversations import IMAGE_MARK
 from synthvlm.errors import CaptionSourceError, first_line
-from synthvlm.training.conversations import IMAGE_MARK
 from synthvlm.training.prompts import CHAT_TEMPLATE, Piece
 
 if TYPE_CHECKING:

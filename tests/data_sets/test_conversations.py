@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synthvlm.data_sets.conversations import BadRecord, Conversation, Turn, read_conversations
 from synthvlm.errors import CaptionSourceError
-from synthvlm.training.conversations import BadRecord, Conversation, Turn, read_conversations
 
 HUMAN = {"from": "human", "value": "What is it?\n<image>"}
 GPT = {"from": "gpt", "value": "A dog."}

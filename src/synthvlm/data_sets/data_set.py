@@ -102,7 +102,7 @@ class LlavaDataSet:
                 yield _loaded(entry, data)
 
     def _records(self) -> Iterator[tuple[Entry, str] | BadPair]:
-        from synthvlm.training.conversations import BadRecord, read_conversations
+        from synthvlm.data_sets.conversations import BadRecord, read_conversations
 
         for record in read_conversations(self.path):
             if isinstance(record, BadRecord):
