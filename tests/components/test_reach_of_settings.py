@@ -31,7 +31,7 @@ FILE = Path(__file__).with_name("reach_of_settings.txt")
 #: What it decides depends on the machine: which devices there are.
 OF_THE_MACHINE = "run.device"
 #: Work that is about no caption and no image.
-ABOUT_THE_RUN = ("run.", "report.", "export.license")
+ABOUT_THE_RUN = ("run.", "report.", "export.license", "export.version")
 
 
 def _table() -> dict[str, set[str]]:

@@ -16,7 +16,7 @@ from commands import run
 from fake_models import run_with, use_fake_models
 from synthvlm.data import digest
 from synthvlm.errors import RunFolderError
-from synthvlm.pipeline import open_run
+from synthvlm.pipeline import Pipeline, open_run, resumed_recipe
 from synthvlm.recipe import Recipe
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.stages.data_set_fingerprints import whole_fingerprint
@@ -106,6 +106,23 @@ def test_a_lost_card_costs_no_part(out: Path) -> None:
     (out / "dataset" / "README.md").unlink()
     again(out)
     assert changed(before, content(out)) == {"README.md", "llava.json"}
+
+
+def test_a_version_is_on_the_card_and_costs_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Path(__file__).parents[1] / "data"
+    monkeypatch.chdir(data)
+    out = Path(shutil.copytree(data / "kept_run", tmp_path / "run"))
+    Pipeline(resumed_recipe(out), out).run("export")
+    before = content(out)
+    Pipeline(resumed_recipe(out, overrides=["export.version=1.2.0"]), out).run("export")
+    after = content(out)
+    assert {name for name in before if before[name] != after[name]} <= {"README.md", "llava.json"}
+    card = (out / "dataset" / "README.md").read_text()
+    assert "\nversion: 1.2.0\n" in card.split("---")[1]
+    assert "\nVersion: 1.2.0\n" in card.split("---")[2]
+    assert before["llava.json"][0] == after["llava.json"][0]
 
 
 def test_a_folder_that_parts_share_is_listed_once(

@@ -61,6 +61,7 @@ class CardFacts:
             recall and precision by language and by kind, each with its header first.
         data_files: The Parquet files that ``datasets`` reads, relative to the data set.
         identity: A hash of the files of the data set.
+        version: As its maker numbers it, or None.
         method: By what pairs were selected.
         coverage: Tables of what the selection covers, each with its header first.
         selection_notes: What the selection could not do as it was asked to, and what it shifts.
@@ -84,6 +85,7 @@ class CardFacts:
     privacy_figures: Sequence[Sequence[Sequence[str]]] = ()
     data_files: Sequence[str] = ()
     identity: str = ""
+    version: str | None = None
     method: str = "score"
     coverage: Sequence[Sequence[Sequence[str]]] = ()
     selection_notes: Sequence[str] = ()
@@ -104,6 +106,7 @@ def data_set_card(facts: CardFacts) -> str:
         f"by {for_markdown(facts.method)} with [SynthVLM](https://arxiv.org/abs/2407.20756) "
         f"(synthvlm {version('synthvlm')}). Every image is synthetic: none is a photograph of a "
         f"real scene.",
+        *([] if facts.version is None else [f"Version: {for_markdown(facts.version)}"]),
         "## Counts",
         _table(("step", "number"), [(label, f"{count:,}") for label, count in facts.funnel]),
         "## Scores",
@@ -145,6 +148,8 @@ def _front_matter(facts: CardFacts) -> dict[str, object]:
     front: dict[str, object] = {"pretty_name": "Synthetic image-caption pairs"}
     if facts.license is not None:
         front["license"] = facts.license
+    if facts.version is not None:
+        front["version"] = facts.version
     front["task_categories"] = ["image-to-text", "text-to-image", "visual-question-answering"]
     front["tags"] = ["synthetic", "synthvlm", "image-caption"]
     front["size_categories"] = [_size_category(facts.selected)]

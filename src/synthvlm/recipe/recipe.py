@@ -52,6 +52,9 @@ class ExportSettings(Settings):
         {}, description="Settings of exporters, by name of the format."
     )
     license: str | None = Field(None, description="Licence of the data set, for its card.")
+    version: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+        None, description="Version of the data set, such as 1.2.0, for its card and metadata."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

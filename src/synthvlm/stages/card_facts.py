@@ -152,6 +152,7 @@ def card_facts(
         privacy_figures=privacy_figures(shown),
         data_files=data_files,
         identity=identity,
+        version=recipe.export.version,
         method="score" if recipe.selection.method == "top" else recipe.selection.method,
         coverage=figure_tables(figures) or [],
         selection_notes=selected.get(NOTES, ()),
