@@ -33,9 +33,10 @@ ALLOWED = {
     "scorers": "captions components endpoints errors models",
     "selectors": "components data errors",
     "exporters": "components data errors",
+    "provenance": "errors",
     "recipe": "captions components data endpoints errors exporters generators scorers selectors",
     "stages": "captions components data endpoints engines errors estimates exporters generators "
-    "models progress recipe run_folder scorers selectors tiny",
+    "models progress provenance recipe run_folder scorers selectors tiny",
     "report": "captions components data generators progress recipe run_folder scorers stages",
     "pipeline": "engines errors models progress recipe report run_folder stages",
     "publishing": "checks data errors estimates exporters models pipeline progress run_folder",

@@ -1,6 +1,7 @@
 """A finished run folder of a release: there is nothing to do in it, then and later.
 
-``tests/data/make_kept_run.py`` makes the folder.
+``tests/data/make_kept_run.py`` makes the folder. Its release did not mark images as synthetic: its
+data set alone is exported again, once.
 """
 
 from __future__ import annotations
@@ -11,14 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from later_release import NEW_SETTING, later_release, run_python
 from synthvlm import Recipe, load_plugin
+from synthvlm.checks.current import refuse_outdated
 from synthvlm.checks.status import status
 from synthvlm.checks.verify import verify
 from synthvlm.components import plugins
+from synthvlm.errors import RunFolderError
 from synthvlm.pipeline import Pipeline, open_run, resumed_recipe
+from synthvlm.progress.display import SilentProgress
+from synthvlm.provenance.marks import SOURCE_TYPE
 from synthvlm.stages.generation.models import Models
 
 DATA = Path(__file__).parent / "data"
@@ -44,11 +51,34 @@ class Dullness(Scorer):
 """
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the folder; its captions are named relative to the working directory."""
+@pytest.fixture(autouse=True)
+def _where_captions_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder's recipe names its captions relative to the working directory."""
     monkeypatch.chdir(DATA)
-    return Path(shutil.copytree(DATA / "kept_run", tmp_path / "run"))
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A copy of the folder as its release left it."""
+    return Path(shutil.copytree(DATA / "kept_run", tmp_path / "kept"))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder, with its data set exported by this version."""
+    folder = tmp_path_factory.mktemp("exported") / "run"
+    shutil.copytree(DATA / "kept_run", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(DATA)
+        _finish(folder)
+    shutil.rmtree(folder / "report")  # which is not kept
+    return folder
+
+
+@pytest.fixture
+def run(exported: Path, tmp_path: Path) -> Path:
+    """A copy of that."""
+    return Path(shutil.copytree(exported, tmp_path / "run"))
 
 
 @pytest.fixture
@@ -67,6 +97,16 @@ def _work(run: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
+class NotesKept(SilentProgress):
+    """Keeps the notes of a run."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 def _no_models(recipe: Recipe) -> Models:
     raise AssertionError(f"the models are loaded: {ADVICE}")
 
@@ -78,18 +118,64 @@ def _finish(run: Path, *overrides: str) -> list[Any]:
     return pipeline.run()
 
 
-def test_the_folder_holds_what_it_should(run: Path) -> None:
-    work = _work(run)
+def test_the_folder_holds_what_it_should(kept: Path) -> None:
+    work = _work(kept)
     folders = {name.split("/")[0] for name in work}
     assert folders >= {"measures", "measures-perplexity", "captions", "candidates", "pairs"}
-    _, recipe = open_run(str(run))
+    _, recipe = open_run(str(kept))
     assert recipe.sources[0].path == "kept_captions.jsonl"
     assert sum(len(data) for _, data in work.values()) < 400_000
-    counts = [json.loads((run / f"done/curate/{n:05d}.json").read_text())["facts"] for n in (0, 1)]
+    counts = [json.loads((kept / f"done/curate/{n:05d}.json").read_text())["facts"] for n in (0, 1)]
     assert counts == [
         {"captions": 3, "kept": 2, "duplicate": 1},
         {"captions": 3, "kept": 1, "char_rep_ratio": 1, "perplexity": 1},
     ]
+
+
+EXPORT = ("dataset/", "done/export/", "done/dataset/", "export-parts/")
+
+
+def test_its_data_set_alone_is_exported_again(kept: Path, exported: Path) -> None:
+    before, after = _work(kept), _work(exported)
+    work = [name for name in before if not name.startswith(EXPORT)]
+    assert len(work) > 20
+    assert {n: before[n][1] for n in work} == {
+        n: data for n, (_, data) in after.items() if not n.startswith(EXPORT)
+    }, ADVICE
+    in_data_set = {name for name in before if name.startswith("dataset/")}
+    assert in_data_set == {name for name in after if name.startswith("dataset/")}
+    assert before["dataset/llava.json"][1] == after["dataset/llava.json"][1]
+    images = [name for name in in_data_set if name.endswith(".png")]
+    assert len(images) == 3
+    for name in images:
+        old, new = (Image.open(folder / name) for folder in (kept, exported))
+        assert np.array_equal(np.asarray(old), np.asarray(new))
+        assert SOURCE_TYPE not in str(old.info)
+        assert SOURCE_TYPE in str(new.info)
+
+
+def test_it_is_said_why_its_data_set_is_exported_again(kept: Path) -> None:
+    folder, recipe = open_run(str(kept))
+    now = status(folder, recipe)
+    assert now.next == "export"
+    reason = "exported its images without the mark that says they are synthetic"
+    assert reason in now.text()
+    findings = verify(folder, recipe).findings
+    assert {(one.stage, one.kind) for one in findings} == {
+        ("export", "stale"),
+        ("dataset", "stale"),
+    }
+    assert reason in findings[0].problem
+    with pytest.raises(RunFolderError, match=f"{reason}; bring it up to date: synthvlm export"):
+        refuse_outdated(folder, recipe)
+    card = kept / "dataset" / "README.md"
+    card.write_text(f"{card.read_text()}\nWritten by a user.\n")
+    notes = NotesKept()
+    pipeline = Pipeline(recipe, kept, progress=notes)
+    pipeline._load_models = _no_models
+    pipeline.run(until="export")
+    assert [note for note in notes.notes if reason in note] == notes.notes[-1:]
+    assert card.read_text().endswith("\nWritten by a user.\n")
 
 
 def test_there_is_nothing_to_do_in_it(run: Path) -> None:
@@ -112,7 +198,6 @@ def test_it_is_sound_and_current(run: Path) -> None:
 
 def test_its_images_can_be_made_again(run: Path) -> None:
     from synthvlm.checks.regenerate import regenerate_command
-    from synthvlm.progress.display import SilentProgress
 
     text, is_same = regenerate_command(
         str(run), "third", index=None, every=True, to=None, as_json=False,

@@ -99,8 +99,8 @@ class ExpectedFingerprints:
         Raises:
             RunFolderError: The selection, or a file of pairs, cannot be read.
         """
-        size = self._recipe.export.images_per_folder
-        return part_fingerprints(self._recipe, SelectedPairs(self._run, captions, generated, size))
+        selected = SelectedPairs(self._run, self._recipe, captions, generated)
+        return part_fingerprints(self._recipe, selected)
 
 
 class CheckedRun:

@@ -17,6 +17,7 @@ from synthvlm.stages.data_set_folder import (
     present_card,
 )
 from synthvlm.stages.export import FILES, is_current_data_set, part_record_file
+from synthvlm.stages.image_marks import UNMARKED, is_unmarked
 
 __all__ = ["DataSetChecks", "is_read"]
 
@@ -52,7 +53,8 @@ class DataSetChecks:
         parts = self._run.parts
         if parts is not None and parts.get(shard.number) != shard.marker.fingerprint:
             # The next run writes the whole part anew, so its content does not matter.
-            shard.add_for_marker("stale", "its pairs, or the settings of export, have changed")
+            changed = "its pairs, or the settings of export, have changed"
+            shard.add_for_marker("stale", UNMARKED if is_unmarked(shard.marker) else changed)
             self._records = None
             return
         path = part_record_file(shard.marker, FILES)

@@ -55,6 +55,11 @@ class ExportSettings(Settings):
     version: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
         None, description="Version of the data set, such as 1.2.0, for its card and metadata."
     )
+    image_details: bool = Field(
+        True,
+        description="Write model, seed and run fingerprint into each image; that it is synthetic "
+        "is always written.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

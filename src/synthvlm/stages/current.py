@@ -38,6 +38,7 @@ from synthvlm.stages.fingerprints import (
 )
 from synthvlm.stages.generation.calibrate import calibrated_fingerprint
 from synthvlm.stages.generation.prompts import read_prompts, taken_captions
+from synthvlm.stages.image_marks import UNMARKED, is_unmarked
 from synthvlm.stages.selected_pairs import SelectedPairs
 
 if TYPE_CHECKING:
@@ -135,8 +136,7 @@ class CurrentWork:
     @cached_property
     def parts(self) -> dict[int, str]:
         """Expected fingerprints of the parts of the data set."""
-        size = self._recipe.export.images_per_folder
-        selected = SelectedPairs(self._run, self.captions, self.generated, size)
+        selected = SelectedPairs(self._run, self._recipe, self.captions, self.generated)
         return part_fingerprints(self._recipe, selected)
 
     @cached_property
@@ -267,6 +267,8 @@ class CurrentWork:
         final = self._run.marker("dataset", 0)
         if final is None:
             return "it is not exported"
+        if any(map(is_unmarked, self.exported.values())):
+            return UNMARKED
         if {n: m.fingerprint for n, m in self.exported.items()} != self.parts:
             return "another selection was made since, or other settings of export"
         if not is_current_data_set(

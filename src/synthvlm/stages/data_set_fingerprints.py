@@ -14,6 +14,7 @@ from synthvlm.exporters import EXPORTERS
 from synthvlm.models.model_files import identify
 from synthvlm.recipe.yaml_text import without_url_secrets
 from synthvlm.selectors import SELECTORS
+from synthvlm.stages.image_marks import what_marks_depend_on
 from synthvlm.stages.selection_columns import input_folders
 
 if TYPE_CHECKING:
@@ -72,13 +73,14 @@ def _checksums(markers: Mapping[int, Marker], folder: str) -> list[tuple[int, st
 
 
 def part_fingerprints(recipe: Recipe, selected: SelectedPairs) -> dict[int, str]:
-    """What each part depends on: its pairs, the files they come from, the settings."""
+    """What each part depends on: its pairs, the files they come from, their marks, the settings."""
     formats = [
         EXPORTERS.identity(name, settings, identify)
         for name, settings in recipe.export.exporters().items()
     ]
+    same = "export", _RECORDS, formats, what_marks_depend_on(recipe)
     return {
-        number: fingerprint("export", _RECORDS, formats, part.to_pydict(), selected.inputs(part))
+        number: fingerprint(*same, part.to_pydict(), selected.inputs(part))
         for number, part in enumerate(selected.parts())
     }
 

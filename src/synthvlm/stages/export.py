@@ -35,6 +35,7 @@ from synthvlm.stages.data_set_folder import (
     keep_card,
     present_card,
 )
+from synthvlm.stages.image_marks import MARKS, UNMARKED, is_unmarked
 from synthvlm.stages.selected_pairs import SelectedPairs
 from synthvlm.stages.summary import StageSummary
 
@@ -72,15 +73,16 @@ def export(
         RecipeError: A caption holds a control token, by which a trainer would go wrong.
     """
     began = time.monotonic()
-    selected = SelectedPairs(run, captions, generated, recipe.export.images_per_folder)
+    selected = SelectedPairs(run, recipe, captions, generated)
     folder = DataSetFolder(run)
     expected_parts = part_fingerprints(recipe, selected)
     licences = [model.license for model in model_facts(recipe)]
     present = FilesPresent(folder)
     card = present_card(run)
+    earlier = run.markers(STAGE)
     done = {
         number: marker
-        for number, marker in run.markers(STAGE).items()
+        for number, marker in earlier.items()
         if expected_parts.get(number) == marker.fingerprint and present.has(_files(run, marker))
     }
     final = run.marker(WHOLE, 0)
@@ -98,6 +100,8 @@ def export(
         seconds = time.monotonic() - began
         return StageSummary(STAGE, len(done), len(done), counts, seconds, removed=removed)
     selected.refuse_control_tokens()
+    if any(map(is_unmarked, earlier.values())):
+        progress.note(f"note: the data set is exported again: {UNMARKED}")
     edited = keep_card(run, card, final)
     progress.start(STAGE, len(selected), "pairs")
     folder.remove(CARD_FILE)
@@ -212,7 +216,7 @@ def _write_part(
         record(name, data)
     record(FILES, orjson.dumps(files))
     folder.sync()
-    return run.commit(STAGE, number, part_fingerprint, stored)
+    return run.commit(STAGE, number, part_fingerprint, stored, facts=MARKS)
 
 
 def _finish(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.captions.rules.control_tokens import control_tokens
 from synthvlm.data import score_column, scorer_of
-from synthvlm.errors import RecipeError
+from synthvlm.errors import RecipeError, RunFolderError
 from synthvlm.exporters import ExportedPair
 from synthvlm.selectors.selection import by_shard
+from synthvlm.stages.image_marks import ImageMarks
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
 __all__ = ["SELECTION_FILE", "SelectedPairs"]
@@ -30,13 +33,13 @@ class SelectedPairs:
     def __init__(
         self,
         run: RunFolder,
+        recipe: Recipe,
         captions: Mapping[int, Marker],
         generated: Mapping[int, Marker],
-        part_size: int,
     ) -> None:
-        """Order the selection as the input; ``part_size`` pairs are a part."""
+        """Order the selection as the input."""
         self._run, self._captions, self._generated = run, captions, generated
-        self._size = part_size
+        self._size, self._marks = recipe.export.images_per_folder, ImageMarks(recipe)
         self._rows = self._in_input_order(run.read_table(SELECTION_FILE))
 
     def __len__(self) -> int:
@@ -83,7 +86,11 @@ class SelectedPairs:
             )
 
     def pairs(self, part: pa.Table) -> Iterator[ExportedPair]:
-        """The pairs of a part, whole; an image is read as its pair is asked for."""
+        """The pairs of a part, whole; an image is read, and marked, as its pair is asked for.
+
+        Raises:
+            RunFolderError: An image is damaged; the message names its caption.
+        """
         scorers = [scorer for name in part.column_names if (scorer := scorer_of(name)) is not None]
         for shard, rows in by_shard(part):
             texts = self._table(self._captions[shard], "captions", ["id", "text", "source"])
@@ -103,6 +110,7 @@ class SelectedPairs:
                 strict=True,
             )
             for row, text, source, seed, image in records:
+                image["image"] = self._marked(image, row["caption_id"], seed, shard)
                 yield ExportedPair(
                     id=row["caption_id"],
                     caption=text,
@@ -114,6 +122,17 @@ class SelectedPairs:
                     index=row["index"],
                     **image,
                 )
+
+    def _marked(self, image: Mapping[str, Any], id: str, seed: int, shard: int) -> bytes:
+        try:
+            generated = self._generated[shard]
+            return self._marks.marked(image["image"], image["format"], seed, generated)
+        except ValueError as error:
+            raise RunFolderError(
+                f"{self._run.path('pairs')}, shard {shard}: the image of caption {id!r} cannot be "
+                f"exported: {error}; have it made again: synthvlm verify "
+                f"{shlex.quote(self._run.url)} --discard"
+            ) from None
 
     def _in_input_order(self, selection: pa.Table) -> pa.Table:
         import numpy as np

@@ -1,0 +1,1 @@
+"""What an image file says of itself: that a model made it, which one, and with which seed."""
