@@ -44,7 +44,7 @@ ALLOWED = {
     "selectors stages",
     "planning": "captions components data errors estimates models pipeline progress recipe "
     "run_folder scorers stages",
-    "data_sets": "captions data errors",
+    "data_sets": "captions data errors exporters run_folder",
     "training": "captions checks components data_sets errors models progress recipe report",
     "evaluation": "captions errors estimates models progress",
     "comparison": "captions checks components data data_sets errors estimates models progress "

@@ -14,6 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from skimage.metrics import structural_similarity
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
 from pair_files import (
     TINY_SETTINGS,
     Made,
@@ -24,14 +28,11 @@ from pair_files import (
     sample_pairs,
     webdataset,
 )
-from PIL import Image
-from skimage.metrics import structural_similarity
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
-
 from synthvlm import tiny
 from synthvlm.comparison import data_set_comparison
 from synthvlm.comparison.command import compare_command, open_inputs
-from synthvlm.data_sets.data_set import LlavaDataSet, LoadedPair, TableDataSet
+from synthvlm.data_sets.pairs import LoadedPair
+from synthvlm.data_sets.readers import ConversationDataSet, TableDataSet
 from synthvlm.errors import CaptionSourceError, RunFolderError
 from synthvlm.estimates import mean_interval
 from synthvlm.progress.display import SilentProgress
@@ -175,7 +176,7 @@ def test_images_are_never_all_in_memory(tmp_path: Path, format: str) -> None:
     write = llava if format == "llava" else webdataset
     path = write(tmp_path / ("x" if format == "llava" else "x.tar"), pairs)
     (opened,) = open_inputs([str(path)])
-    assert isinstance(opened, LlavaDataSet | TableDataSet)
+    assert isinstance(opened, ConversationDataSet | TableDataSet)
     next(opened.pairs())  # imports
     tracemalloc.start()
     assert sum(isinstance(pair, LoadedPair) for pair in opened.pairs()) == 60
@@ -284,7 +285,7 @@ def test_bad_samples_of_a_shard_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("no JSON", "x.json: expected LLaVA conversations"),
+        ("no JSON", "x.json: expected conversations or messages"),
         ("[", "x.json"),
         ("[]", "none of 0 records is a usable pair"),
         ('[{"id": "a"}]', r"none of 1 records is a usable pair; the first: .*no conversations"),

@@ -7,17 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pair_files import TINY_SETTINGS, llava, parquet, sample_pairs
 
-from synthvlm.comparison.command import (
-    Named,
-    braces,
-    compare_command,
-    open_inputs,
-    parse_input,
-)
+from pair_files import TINY_SETTINGS, llava, parquet, sample_pairs
+from synthvlm.comparison.command import compare_command, open_inputs
 from synthvlm.comparison.settings import parse_sample
-from synthvlm.data_sets.data_set import BadPair, LoadedPair
+from synthvlm.data_sets.inputs import Named, braces, parse_input
+from synthvlm.data_sets.pairs import BadPair, LoadedPair
 from synthvlm.errors import CaptionSourceError, RecipeError, SynthVLMError
 from synthvlm.progress.display import SilentProgress
 

@@ -32,7 +32,7 @@ def refused(values: dict[str, Any], out: Path) -> str:
 
 @pytest.mark.parametrize("name", sorted(TRAINING_RECIPES.lines()))
 def test_builtin_recipes_load_and_read_back(name: str) -> None:
-    with pytest.raises(SynthVLMError, match="--data RUN_OR_JSON"):
+    with pytest.raises(SynthVLMError, match="--data RUN_OR_DATASET"):
         TrainingRecipe.load(name)
     recipe = TrainingRecipe.load(name, data=["run"])
     assert recipe.optimisation.global_batch_size % recipe.optimisation.device_batch_size == 0
@@ -90,11 +90,11 @@ def test_bad_data(recipes: dict[str, dict[str, Any]], tmp_path: Path) -> None:
             path.write_text(text)
         return {**recipes["pretrain"], "data": [{"path": str(path)}]}
 
-    assert "does not exist" in refused(with_data("none.json", None), tmp_path / "out")
-    assert "expected LLaVA" in refused(with_data("text.json", "hello"), tmp_path / "out")
+    assert "none.json: no such file" in refused(with_data("none.json", None), tmp_path / "out")
+    assert "expected conversations" in refused(with_data("text.json", "hello"), tmp_path / "out")
     assert "no records" in refused(with_data("empty.json", "[]"), tmp_path / "out")
     (tmp_path / "folder").mkdir()
-    assert "no llava.json" in refused(with_data("folder", None), tmp_path / "out")
+    assert "no data set in this folder" in refused(with_data("folder", None), tmp_path / "out")
     images = {
         "path": with_data("empty.json", "[]")["data"][0]["path"],
         "images": str(tmp_path / "x"),

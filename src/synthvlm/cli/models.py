@@ -43,7 +43,10 @@ def train(
     out: Annotated[str, typer.Option(help="Training folder; an existing one is resumed.")],
     data: Annotated[
         list[str],
-        typer.Option(help="LLaVA JSON file or run folder; repeatable.", metavar="RUN_OR_JSON"),
+        typer.Option(
+            help="Run folder, LLaVA or messages JSON, .tar or .parquet; repeatable.",
+            metavar="RUN_OR_DATASET",
+        ),
     ] = [],  # noqa: B006
     overrides: SetOption = [],  # noqa: B006
     plugins: PluginOption = [],  # noqa: B006

@@ -34,7 +34,7 @@ from synthvlm.report.published import differences
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from synthvlm.data_sets.data_set import BadPair, DataSet
+    from synthvlm.data_sets.pairs import BadPair, DataSet
     from synthvlm.progress.display import Progress
     from synthvlm.scorers.clip import ClipSettings
 

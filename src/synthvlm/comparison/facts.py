@@ -15,14 +15,14 @@ import numpy.typing as npt
 from synthvlm.captions.duplicates.near_duplicates import near_duplicates
 from synthvlm.captions.readers.images import decode_image, image_size
 from synthvlm.captions.rules.batch import TextBatch
-from synthvlm.data_sets.data_set import BadPair, Entry
+from synthvlm.data_sets.pairs import BadPair, Entry
 from synthvlm.errors import CaptionSourceError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from synthvlm.comparison.settings import ComparisonSettings, LoadedScorers
-    from synthvlm.data_sets.data_set import DataSet
+    from synthvlm.data_sets.pairs import DataSet
     from synthvlm.progress.display import Progress
     from synthvlm.scorers import Scores
 

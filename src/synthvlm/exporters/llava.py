@@ -12,7 +12,7 @@ from synthvlm.components.settings import Identify, Settings
 from synthvlm.data import fingerprint
 from synthvlm.exporters.base import ExportedPair, Exporter, Write
 
-__all__ = ["INSTRUCTIONS", "LlavaExporter"]
+__all__ = ["INSTRUCTIONS", "LlavaExporter", "question_of"]
 
 #: What the human asks, in other words each; LLaVA's own list has eleven of this kind too.
 INSTRUCTIONS = (
@@ -70,15 +70,19 @@ class LlavaExporter(Exporter):
         write(INDEX_FILE, _joined(parts))
 
     def _entry(self, pair: ExportedPair, name: str) -> dict[str, object]:
-        number = int(fingerprint("instruction", pair.id)[:8], 16) % len(self._instructions)
         return {
             "id": pair.id,
             "image": name,
             "conversations": [
-                {"from": "human", "value": f"{self._instructions[number]}\n<image>"},
+                {"from": "human", "value": f"{question_of(pair.id, self._instructions)}\n<image>"},
                 {"from": "gpt", "value": pair.caption},
             ],
         }
+
+
+def question_of(id: str, instructions: Sequence[str] = INSTRUCTIONS) -> str:
+    """What the human asks of a pair: one of some questions, by a hash of its id."""
+    return instructions[int(fingerprint("instruction", id)[:8], 16) % len(instructions)]
 
 
 def _joined(parts: Iterable[bytes]) -> Iterator[bytes]:

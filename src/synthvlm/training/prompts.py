@@ -81,17 +81,18 @@ def v1_prompt(conversation: Conversation, eos: str) -> list[Piece]:
 
     ``SYSTEM USER: <image>\nQ ASSISTANT: A</s>USER: Q ASSISTANT: A</s>``
 
-    The mark of the image is moved to the front of its human turn, as LLaVA does. As there, an
-    empty text leaves the speaker's name alone, and nothing is trained where what stands between
-    two ends of text is not one question and one answer: the last question has no answer, the last
-    answer is empty, or a text holds words of the format.
+    A system turn of the conversation takes the place of ``SYSTEM``. The mark of the image is moved
+    to the front of its human turn, as LLaVA does. As there, an empty text leaves the speaker's name
+    alone, and nothing is trained where what stands between two ends of text is not one question and
+    one answer: the last question has no answer, the last answer is empty, or a text holds words of
+    the format.
 
     Args:
         conversation: At most one image.
         eos: The tokenizer's end of text, ``</s>`` for Vicuna.
     """
     pieces = []
-    before = f"{SYSTEM_PROMPT} "
+    before = f"{SYSTEM_PROMPT if conversation.system is None else conversation.system} "
     for turn in conversation.turns:
         if turn.speaker == "human":
             text = _image_first(turn.text)

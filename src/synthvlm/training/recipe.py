@@ -52,9 +52,9 @@ class ModelSettings(Settings):
 class DataSettings(Settings):
     """Conversations to train on."""
 
-    #: A LLaVA JSON file, or the folder of a run or of its data set.
+    #: A run folder, JSON of conversations or messages, WebDataset .tar, or Parquet with images.
     path: SourcePath
-    #: Folder of the images; None: `images/` beside the JSON.
+    #: Folder of the images of a JSON file; None: `images/` beside it, or its own of messages.
     images: SourcePath | None = None
 
 
@@ -146,7 +146,7 @@ class TrainingRecipe(Settings):
 
         Args:
             recipe: Name of a built-in recipe, or a YAML file.
-            data: LLaVA JSON files or run folders that replace the recipe's data.
+            data: Data sets or run folders that replace the recipe's data.
             overrides: Changes of the form ``KEY=VALUE``, e.g. ``optimisation.epochs=2``.
 
         Raises:
@@ -168,7 +168,7 @@ class TrainingRecipe(Settings):
             RecipeError: A line for each problem, with the key's path.
         """
         if not values.get("data"):
-            raise RecipeError(f"{label}: no data is named: add --data RUN_OR_JSON, or set data")
+            raise RecipeError(f"{label}: no data is named: add --data RUN_OR_DATASET, or set data")
         return validated(cls, values, label)
 
     def to_yaml(self) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from synthvlm.data_sets.conversations import BadRecord, Conversation, read_conversations
+from synthvlm.data_sets.conversations import BadRecord, Conversation
 from synthvlm.errors import CaptionSourceError, RunFolderError, TooManyFailuresError
 from synthvlm.models.devices import usable_cores
 from synthvlm.training.prompts import plain_prompt, v1_prompt
@@ -43,6 +43,8 @@ __all__ = [
 
 SAMPLES_FILE = "samples.arrow"
 BAD_RECORDS_FILE = "bad_records.jsonl"
+#: Images of data that are no files.
+_IMAGES_FOLDER = "images"
 _CHUNK = 512
 
 
@@ -62,8 +64,8 @@ def write_samples(
         encoder: Tokenises prompts.
         prompt: The format.
         eos: End of text of the tokenizer.
-        folder: Gets ``samples.arrow`` (``input_ids``, ``trained``, ``length``, ``image_file``) and
-            ``bad_records.jsonl``.
+        folder: Gets ``samples.arrow`` (``input_ids``, ``trained``, ``length``, ``image_file``),
+            ``bad_records.jsonl``, and ``images/`` of data that hold their images.
         max_failed_share: Of the records.
         progress: Shows it.
 
@@ -83,9 +85,8 @@ def write_samples(
         pa.ipc.new_stream(file, schema) as writer,
         ThreadPoolExecutor(usable_cores()) as threads,
     ):
-        records = (
-            (record, source) for source in sources for record in read_conversations(source.path)
-        )
+        unpacked = Path(folder) / _IMAGES_FOLDER
+        records = chain.from_iterable(source.records(unpacked) for source in sources)
         while chunk := list(islice(records, _CHUNK)):
             rows = []
             for record in _check_records(chunk, encoder, prompt, eos, threads):
@@ -194,18 +195,18 @@ class _CheckedRecord:
 
 
 def _check_records(
-    chunk: Sequence[tuple[Conversation | BadRecord, Source]],
+    chunk: Sequence[tuple[Conversation | BadRecord, str]],
     encoder: Encoder,
     prompt: str,
     eos: str,
     threads: ThreadPoolExecutor,
 ) -> Iterator[_CheckedRecord]:
-    folders = [source.images for _, source in chunk]
+    folders = [folder for _, folder in chunk]
     images = [
-        os.path.join(source.images, record.image)
+        os.path.join(folder, record.image)
         if isinstance(record, Conversation) and record.image is not None
         else None
-        for record, source in chunk
+        for record, folder in chunk
     ]
     checked = threads.map(_check_image, images, folders)
     for (record, _), image, (problem, hash) in zip(chunk, images, checked, strict=True):

@@ -6,39 +6,87 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.data_sets.conversations import BadRecord
+from synthvlm.captions.readers.files import find_files, suffix_of
+from synthvlm.data_sets.conversations import BadRecord, Conversation, read_conversations
+from synthvlm.data_sets.inputs import Named, images_of, open_data_set
+from synthvlm.data_sets.readers import ConversationDataSet
 from synthvlm.errors import CaptionSourceError
 from synthvlm.models.devices import usable_cores
 from synthvlm.models.file_hashes import SETTLED_NS, file_hash, file_state
 
 if TYPE_CHECKING:
+    from synthvlm.data_sets.conversation_tables import ConversationTables
+    from synthvlm.data_sets.readers import TableDataSet
     from synthvlm.training.recipe import DataSettings
 
 __all__ = ["MASKED", "TRUNCATED", "DataFacts", "ImageFiles", "Source", "digests", "find_source"]
 
 _INDEX_FILE = "llava.json"
-_IMAGES_FOLDER = "images"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A LLaVA JSON file, and the folder that its images are relative to."""
+    """A JSON file of conversations and the folder that its images are relative to, or other data.
+
+    Attributes:
+        path: As messages name it.
+        images: The folder of images; "" where they are in the files.
+        packed: A data set that holds its images itself; None of a JSON file.
+    """
 
     path: str
     images: str
+    packed: TableDataSet | ConversationTables | None = None
+
+    def files(self) -> list[str]:
+        """The files that hold the records.
+
+        Raises:
+            CaptionSourceError: One is not there.
+        """
+        if self.packed is None:
+            return [self.path]
+        return [str(file.path) for one in self.packed.files for file in find_files(one.path)]
+
+    def records(self, folder: Path) -> Iterator[tuple[Conversation | BadRecord, str]]:
+        """Each record, and the folder that its image is relative to; see ``read_conversations``.
+
+        Args:
+            folder: Gets the images of data that hold them: files named by their content.
+        """
+        if self.packed is None:
+            yield from ((record, self.images) for record in read_conversations(self.path))
+            return
+        for record, image in self.packed.conversations():
+            if isinstance(record, Conversation) and record.image is not None:
+                record = replace(record, image=_unpacked(folder, image))
+            yield record, str(folder)
+
+
+def _unpacked(folder: Path, image: bytes) -> str:
+    checksum = hashlib.sha256(image).hexdigest()
+    name = f"{checksum[:2]}/{checksum}"
+    path = folder / name
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{checksum}.partial")
+        partial.write_bytes(image)
+        partial.replace(path)
+    return name
 
 
 def find_source(settings: DataSettings) -> Source:
-    """The JSON file and the folder of images of some data.
+    """The files of some data, recognised as ``synthvlm compare`` recognises them.
 
     Raises:
-        CaptionSourceError: One of them is not there.
+        CaptionSourceError: They are not there, or no data set.
+        RecipeError: They hold their images, and a folder of images is named.
     """
     if "://" in settings.path:
         raise CaptionSourceError(
@@ -46,35 +94,32 @@ def find_source(settings: DataSettings) -> Source:
         )
     path = Path(settings.path)
     if path.is_dir():
-        folders = [
-            folder for folder in (path, path / "dataset") if (folder / _INDEX_FILE).is_file()
-        ]
-        if not folders:
-            raise CaptionSourceError(
-                f"{path} holds no {_INDEX_FILE}: name a LLaVA JSON file, or the folder of a "
-                f"finished run that exports the format llava"
-            )
-        path = folders[0] / _INDEX_FILE
-    elif not path.is_file():
-        raise CaptionSourceError(f"{path} does not exist")
-    images = Path(settings.images) if settings.images else path.parent / _IMAGES_FOLDER
+        # Of a run that is not finished, too: one that has begun knows its data by their content.
+        indexes = [folder / _INDEX_FILE for folder in (path, path / "dataset")]
+        path = next((index for index in indexes if index.is_file()), path)
+    if path.is_dir() or not path.is_file() or suffix_of(settings.path) in ("tar", "parquet"):
+        data_set = open_data_set(Named(path.name, settings.path, settings.images))
+        if not isinstance(data_set, ConversationDataSet):
+            return Source(settings.path, "", data_set.for_training())
+        path = Path(data_set.files[0].path)
+    images = Path(settings.images or images_of(path))
     if settings.images and not images.is_dir():
         raise CaptionSourceError(f"{images} is no folder: it should hold the images of {path}")
     return Source(str(path), str(images))
 
 
 def digests(sources: Sequence[Source]) -> list[str]:
-    """SHA-256 of each JSON file.
+    """SHA-256 of each file of records.
 
     Raises:
         CaptionSourceError: One cannot be read.
     """
     checksums = []
-    for source in sources:
+    for path in (path for source in sources for path in source.files()):
         try:
-            checksums.append(file_hash(source.path))
+            checksums.append(file_hash(path))
         except OSError as error:
-            raise CaptionSourceError(f"{source.path} cannot be read: {error.strerror}") from None
+            raise CaptionSourceError(f"{path} cannot be read: {error.strerror}") from None
     return checksums
 
 
@@ -150,7 +195,7 @@ class DataFacts:
         tokens: Of all samples; image tokens included.
         problems: Number of records with each problem.
         examples: Where the first ten of each problem are.
-        digests: SHA-256 of each JSON file.
+        digests: SHA-256 of each file of records.
         models: What each model of the recipe was when the data were checked, by its setting.
         images: What the images of the samples were; None in folders of early versions.
     """

@@ -35,6 +35,7 @@ __all__ = [
     "read_hub",
     "read_parquet",
     "records_of_batch",
+    "rows_at_a_time",
 ]
 
 #: A batch holds no more, where the rows of its row group are about equally large.
@@ -76,7 +77,7 @@ def _rows(file: BinaryIO, fields: Fields) -> Iterator[Record]:
         if fields.image is not None and not is_wanted:
             yield from map(Record, range(start + 1, end + 1))
         else:
-            size = _rows_at_a_time(table, group, columns, fields)
+            size = rows_at_a_time(table, group, columns, batch_rows(fields))
             for batch in table.iter_batches(size, row_groups=[group], columns=columns):
                 yield from records_of_batch(batch, start, asked)
                 start += len(batch)
@@ -100,7 +101,7 @@ def batch_rows(fields: Fields) -> int:
     return 1024 if fields.image is None else 32
 
 
-def _rows_at_a_time(table: pq.ParquetFile, group: int, columns: list[str], fields: Fields) -> int:
+def rows_at_a_time(table: pq.ParquetFile, group: int, columns: list[str], most: int) -> int:
     """Fewer rows where they are large: compressed, a long text repeated takes next to nothing."""
     metadata = table.metadata.row_group(group)
     chunks = [metadata.column(number) for number in range(metadata.num_columns)]
@@ -110,7 +111,7 @@ def _rows_at_a_time(table: pq.ParquetFile, group: int, columns: list[str], field
         if {chunk.path_in_schema, chunk.path_in_schema.split(".", 1)[0]} & {*columns}
     )
     average = size // max(1, metadata.num_rows)
-    return max(1, min(batch_rows(fields), _BATCH_BYTES // max(1, int(average))))
+    return max(1, min(most, _BATCH_BYTES // max(1, int(average))))
 
 
 def records_of_batch(batch: pa.RecordBatch, start: int, fields: Fields) -> Iterator[Record]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from synthvlm.captions.readers.images import MAX_IMAGE_BYTES
 from synthvlm.captions.readers.json_values import AmbiguousObject, parse_json
@@ -16,7 +16,7 @@ from synthvlm.captions.readers.objects import records_of_object
 from synthvlm.captions.readers.records import DEFAULT_TEXT, MAX_ITEM_BYTES, Fields, Record
 from synthvlm.errors import CaptionSourceError
 
-__all__ = ["IMAGE_EXTENSIONS", "read_webdataset"]
+__all__ = ["IMAGE_EXTENSIONS", "read_objects", "read_webdataset"]
 
 #: As WebDataset writes alternatives: the first that a sample has.
 IMAGE_EXTENSIONS = "jpg;jpeg;png;webp"
@@ -32,6 +32,7 @@ _MAX_EXTENDED_HEADER = 1 << 20
 
 # A sample is the run of members with one key: key, then extension, member.
 _Member = tuple[str, str, tarfile.TarInfo]
+_Row = TypeVar("_Row")
 
 
 def read_webdataset(file: BinaryIO, fields: Fields) -> Iterator[Record]:
@@ -42,22 +43,54 @@ def read_webdataset(file: BinaryIO, fields: Fields) -> Iterator[Record]:
     ``.json``, or the sample's key where the field is ``__key__``. ``fields.image`` are the
     extensions of the image. Files without a key or an extension belong to no sample.
     """
+
+    def read(archive: tarfile.TarFile, key: str, members: Iterable[_Member], row: int) -> Any:
+        return _read_sample(archive, key, members, row, fields)
+
+    return _read_samples(file, fields.path, read)
+
+
+def read_objects(file: BinaryIO, fields: Fields) -> Iterator[dict[str, Any]]:
+    """The object in the ``.json`` of each row that ``read_webdataset`` gives; {} without one."""
+
+    def read(archive: tarfile.TarFile, key: str, members: Iterable[_Member], row: int) -> Any:
+        text = _Files(archive, MAX_ITEM_BYTES)
+        for _, extension, header in members:
+            if extension in ("txt", "json"):
+                text.add(extension, header)
+        if text.problem is not None:
+            return [{}]
+        records = _caption_records(_where(key), key, text.content, fields)
+        try:
+            value = parse_json(text.content.get("json", b"{}"))
+        except json.JSONDecodeError:
+            value = {}
+        return [value if isinstance(value, dict) else {}] * len(records)
+
+    return _read_samples(file, fields.path, read)
+
+
+def _read_samples(
+    file: BinaryIO,
+    path: str,
+    read: Callable[[tarfile.TarFile, str, Iterable[_Member], int], Sequence[_Row]],
+) -> Iterator[_Row]:
+    """What a function reads of each sample, given its key, its members and the next row."""
     place = "at its start"
     try:
         # The name is no file's: it only keeps tarfile from looking for one.
         with tarfile.TarFile(
             "", "r", fileobj=file, tarinfo=_Header, encoding="utf-8", errors="replace"
         ) as archive:
-            samples = groupby(_members(archive), key=lambda member: member[0])
             row = 0
-            for key, members in samples:
-                records = _read_sample(archive, key, members, row, fields)
-                yield from records
-                row += len(records)
+            for key, members in groupby(_members(archive), key=lambda member: member[0]):
+                rows = read(archive, key, members, row)
+                yield from rows
+                row += len(rows)
                 place = f"after {_where(key)}"
     # RecursionError: a chain of extended headers. The others: damaged attributes.
     except (tarfile.TarError, ValueError, IndexError, OverflowError, RecursionError) as error:
-        raise CaptionSourceError(f"{fields.path}, {place}: damaged archive: {error}") from error
+        raise CaptionSourceError(f"{path}, {place}: damaged archive: {error}") from error
 
 
 class _Header(tarfile.TarInfo):
