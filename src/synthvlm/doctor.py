@@ -37,6 +37,7 @@ _EXTRAS = {
     "s3": ("s3fs", "run folders and captions on s3://"),
     "gcs": ("gcsfs", "run folders and captions on gs://"),
     "training": ("trl", "synthvlm train"),
+    "c2pa": ("c2pa", "signed C2PA manifests in exported images (export.c2pa)"),
     "easy-vqa": ("easy_vqa", "the benchmark easy-VQA of synthvlm eval"),
     "compare": ("openTSNE", "maps of embeddings in synthvlm compare"),
     "endpoint": ("httpx2", "an LLM judge behind an endpoint"),

@@ -89,6 +89,7 @@ class Pipeline:
                 the run.
         """
         from synthvlm.stages.curation.resources import content_digest
+        from synthvlm.stages.current import check_signing
         from synthvlm.stages.generation.stored_images import refuse_lost_images
 
         if until not in STAGES:
@@ -98,6 +99,8 @@ class Pipeline:
         with self.folder.held(state, self._progress.note):
             self._keep_piped()
             self._fix_settings()
+            if until in ("export", "report"):
+                check_signing(self.folder, self.recipe)
             digests = [content_digest(source) for source in self.recipe.sources]
             if until != "curate" and not replace_images:
                 refuse_lost_images(self.folder, self.recipe, digests)

@@ -19,8 +19,8 @@ from synthvlm.components import plugins
 from synthvlm.components.settings import TINY, Settings, Share
 from synthvlm.data import score_column
 from synthvlm.errors import RecipeError, nearest
-from synthvlm.exporters import EXPORTERS
 from synthvlm.recipe.curation import CurationSettings
+from synthvlm.recipe.export import ExportSettings
 from synthvlm.recipe.files import RecipeFiles
 from synthvlm.recipe.generation import GenerationSettings
 from synthvlm.recipe.problems import validated
@@ -36,49 +36,6 @@ __all__ = ["RECIPES", "TINY", "Recipe"]
 
 #: The built-in recipes.
 RECIPES = RecipeFiles("synthvlm.recipe", "recipe")
-
-
-class ExportSettings(Settings):
-    """What is written to ``dataset/``."""
-
-    formats: list[str] = Field(
-        ["llava", "huggingface"], min_length=1, description="Names of exporters."
-    )
-    images_per_folder: int = Field(10_000, ge=1, description="Pairs of a part, too.")
-    instructions: list[str] | None = Field(
-        None, min_length=1, description="Questions of the LLaVA format; default: the built-in ones."
-    )
-    options: dict[str, dict[str, Any]] = Field(
-        {}, description="Settings of exporters, by name of the format."
-    )
-    license: str | None = Field(None, description="Licence of the data set, for its card.")
-    version: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
-        None, description="Version of the data set, such as 1.2.0, for its card and metadata."
-    )
-    image_details: bool = Field(
-        True,
-        description="Write model, seed and run fingerprint into each image; that it is synthetic "
-        "is always written.",
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        self.exporters()
-        for name in self.options.keys() - {*self.formats}:
-            raise ValueError(f"options: {name!r} is not among the formats: remove it or add that")
-        return self
-
-    def exporters(self) -> dict[str, Settings]:
-        """The settings of each exporter, by name of its format."""
-        options = dict(self.options)
-        if self.instructions is not None and "llava" in self.formats:
-            options["llava"] = {"instructions": self.instructions, **options.get("llava", {})}
-        return {
-            name: EXPORTERS.settings(
-                name, options.get(name, {}), ("formats", place), ("options", name)
-            )
-            for place, name in enumerate(self.formats)
-        }
 
 
 class ReportSettings(Settings):

@@ -38,7 +38,7 @@ from synthvlm.stages.fingerprints import (
 )
 from synthvlm.stages.generation.calibrate import calibrated_fingerprint
 from synthvlm.stages.generation.prompts import read_prompts, taken_captions
-from synthvlm.stages.image_marks import UNMARKED, is_unmarked
+from synthvlm.stages.image_marks import UNMARKED, ImageMarks, is_unmarked
 from synthvlm.stages.selected_pairs import SelectedPairs
 
 if TYPE_CHECKING:
@@ -46,7 +46,14 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["CurrentWork", "Outdated", "check_none_gone", "lost_shards", "present_shards"]
+__all__ = [
+    "CurrentWork",
+    "Outdated",
+    "check_none_gone",
+    "check_signing",
+    "lost_shards",
+    "present_shards",
+]
 
 
 def present_shards(
@@ -276,6 +283,22 @@ class CurrentWork:
         ):
             return "its recipe, or what its card says, has changed since"
         return None
+
+
+def check_signing(run: RunFolder, recipe: Recipe) -> None:
+    """Check that images can be signed where the recipe asks for it, before any is generated.
+
+    A finished data set is signed: its certificate and key may be on another machine.
+
+    Raises:
+        MissingExtraError: The package that signs is not installed.
+        RecipeError: The certificate or its key cannot be used.
+    """
+    try:
+        _ = ImageMarks(recipe).signer
+    except SynthVLMError:
+        if CurrentWork(run, recipe).outdated is not None:
+            raise
 
 
 def _differs(is_equal: Callable[[], bool]) -> bool:

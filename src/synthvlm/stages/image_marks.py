@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from synthvlm.components.settings import named_models, published_name
 from synthvlm.generators import GENERATORS
+from synthvlm.provenance.c2pa_signing import Signer
 from synthvlm.provenance.marks import ImageDetails, marked
 from synthvlm.stages.fingerprints import recorded_fingerprint
 
@@ -39,8 +41,19 @@ class ImageMarks:
         self._recipe = recipe
         self._models = _models(recipe) if recipe.export.image_details else None
 
+    @cached_property
+    def signer(self) -> Signer | None:
+        """What signs the images; None if the recipe asks for none.
+
+        Raises:
+            MissingExtraError: The package that signs is not installed.
+            RecipeError: The certificate or its key cannot be used.
+        """
+        c2pa = self._recipe.export.c2pa
+        return None if c2pa is None else Signer(c2pa.certificate, c2pa.private_key)
+
     def marked(self, image: bytes, format: str, seed: int, generated: Marker) -> bytes:
-        """An encoded image with its mark, and the details that the recipe wants.
+        """An encoded image with its mark, the details and the signature that the recipe wants.
 
         Args:
             image: The encoded image.
@@ -54,12 +67,17 @@ class ImageMarks:
         details = None
         if self._models is not None:
             details = ImageDetails(self._models, seed, run_fingerprint(self._recipe, generated))
-        return marked(image, format, details)
+        result = marked(image, format, details)
+        return result if self.signer is None else self.signer.signed(result, format)
 
 
 def what_marks_depend_on(recipe: Recipe) -> object:
-    """What the marks depend on besides the pairs."""
-    return _VERSION, _models(recipe) if recipe.export.image_details else None
+    """What the marks depend on besides the pairs.
+
+    Not on the certificate: one that is renewed signs what is exported from then on.
+    """
+    models = _models(recipe) if recipe.export.image_details else None
+    return _VERSION, models, *(["c2pa"] if recipe.export.c2pa is not None else [])
 
 
 def run_fingerprint(recipe: Recipe, generated: Marker) -> str | None:

@@ -1,0 +1,67 @@
+"""The recipe's settings of the export: what is written to the data set."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from synthvlm.components.settings import InHash, Settings
+from synthvlm.exporters import EXPORTERS
+
+__all__ = ["C2paSettings", "ExportSettings"]
+
+
+class C2paSettings(Settings):
+    """A signed C2PA manifest in each exported image."""
+
+    certificate: Annotated[str, InHash.NEVER] = Field(
+        min_length=1, description="PEM file: the certificate, then those that it was issued by."
+    )
+    private_key: Annotated[str, InHash.NEVER] = Field(
+        min_length=1, description="PEM file of its key."
+    )
+
+
+class ExportSettings(Settings):
+    """What is written to ``dataset/``."""
+
+    formats: list[str] = Field(
+        ["llava", "huggingface"], min_length=1, description="Names of exporters."
+    )
+    images_per_folder: int = Field(10_000, ge=1, description="Pairs of a part, too.")
+    instructions: list[str] | None = Field(
+        None, min_length=1, description="Questions of the LLaVA format; default: the built-in ones."
+    )
+    options: dict[str, dict[str, Any]] = Field(
+        {}, description="Settings of exporters, by name of the format."
+    )
+    license: str | None = Field(None, description="Licence of the data set, for its card.")
+    version: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+        None, description="Version of the data set, such as 1.2.0, for its card and metadata."
+    )
+    image_details: bool = Field(
+        True,
+        description="Write model, seed and run fingerprint into each image; that it is synthetic "
+        "is always written.",
+    )
+    c2pa: C2paSettings | None = Field(None, description="Sign each image; null: not signed.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.exporters()
+        for name in self.options.keys() - {*self.formats}:
+            raise ValueError(f"options: {name!r} is not among the formats: remove it or add that")
+        return self
+
+    def exporters(self) -> dict[str, Settings]:
+        """The settings of each exporter, by name of its format."""
+        options = dict(self.options)
+        if self.instructions is not None and "llava" in self.formats:
+            options["llava"] = {"instructions": self.instructions, **options.get("llava", {})}
+        return {
+            name: EXPORTERS.settings(
+                name, options.get(name, {}), ("formats", place), ("options", name)
+            )
+            for place, name in enumerate(self.formats)
+        }
