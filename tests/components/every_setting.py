@@ -171,7 +171,11 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
         "adaptive": {"threshold": 0.5, "decay": 0.1},
     }
     other["selection"] = {"top_fraction": 0.5}
-    other["export"] = {"instructions": ["What is this?"], "formats": ["llava"]}
+    other["export"] = {
+        "instructions": ["What is this?"],
+        "formats": ["llava"],
+        "c2pa": {"certificate": "certificate.pem", "private_key": "key.pem"},
+    }
     plain = {
         "sources": [{"path": f"{a}/captions.txt"}],
         "generation": {"model": "name", "image": {"format": "webp"}},
@@ -330,6 +334,7 @@ def _others(value: Any) -> Iterator[Any]:
     yield from (None, 1, 2, 0.25, "another", True, {}, [], ["another"], endpoint, ";")
     yield from ({"model": "another"}, [{"model": "another"}], {"cap": 1, "concepts": ["dog"]})
     yield {"pairs": 1, "max_images": 10}
+    yield {"certificate": "another", "private_key": "another"}
     yield {"model": "another", "endpoint": endpoint, "captions_per_concept": 1}
 
 
