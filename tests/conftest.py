@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,3 +55,16 @@ def small_models(sd_folder: Path, clip_folder: Path) -> list[str]:
         "run.threads=1",
     ]
     return [part for setting in settings for part in ("--set", setting)]
+
+
+@pytest.fixture(scope="session")
+def exported_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kept run, exported by this version: three pairs. Not to be changed: copy it."""
+    from synthvlm.pipeline import Pipeline, resumed_recipe
+
+    data = Path(__file__).parent / "data"
+    run = Path(shutil.copytree(data / "kept_run", tmp_path_factory.mktemp("exported") / "run"))
+    shutil.copy(data / "kept_captions.jsonl", run)
+    change = f"sources.0.path={run}/kept_captions.jsonl"
+    Pipeline(resumed_recipe(run, overrides=[change]), run).run("export")
+    return run

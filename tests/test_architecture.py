@@ -44,11 +44,11 @@ ALLOWED = {
     "selectors stages",
     "planning": "captions components data errors estimates models pipeline progress recipe "
     "run_folder scorers stages",
-    "data_sets": "captions data errors exporters run_folder",
+    "data_sets": "captions checks data errors exporters pipeline recipe run_folder stages",
     "training": "captions checks components data_sets errors models progress recipe report",
     "evaluation": "captions errors estimates models progress",
     "comparison": "captions checks components data data_sets errors estimates models progress "
-    "recipe report run_folder scorers",
+    "provenance recipe report run_folder scorers",
     "doctor": "components errors evaluation models recipe training",
     "cli": "checks comparison components doctor engines errors estimates evaluation models "
     "pipeline planning progress publishing recipe training",

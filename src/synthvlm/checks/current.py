@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import RunFolder
 
-__all__ = ["refuse_outdated", "refuse_outdated_files"]
+__all__ = ["refuse_outdated", "refuse_outdated_files", "runs_of"]
 
 
 def refuse_outdated(run: RunFolder, recipe: Recipe) -> None:
@@ -44,11 +44,13 @@ def refuse_outdated_files(path: str) -> None:
         RunFolderError: The data set of the run is out of date.
         RecipeError: The recipe of the run cannot be read, or names a plug-in that is not loaded.
     """
-    for folder in _runs_of(Path(path)):
+    for folder in runs_of(path):
         refuse_outdated(*open_run(str(folder)))
 
 
-def _runs_of(path: Path) -> Iterator[Path]:
+def runs_of(name: str) -> Iterator[Path]:
+    """The run folders that a local folder or file belongs to; see ``refuse_outdated_files``."""
+    path = Path(name)
     if path.is_dir() and _is_run(path):
         yield path
     # By a link into `dataset/`, too: the parents of what it leads to are those that count.

@@ -20,12 +20,13 @@ RESUMES = "interrupted; run the same command again to resume"
 
 
 @contextmanager
-def explained(debug: bool, interrupted: str = RESUMES) -> Iterator[None]:
+def explained(debug: bool, interrupted: str = RESUMES, status: int = 1) -> Iterator[None]:
     """Turn errors into one line on standard error and an exit status.
 
     Args:
         debug: Show the traceback instead of the line.
         interrupted: Line to show after Ctrl-C or SIGTERM; none if empty.
+        status: Exit status of an error.
     """
     try:
         with _terminable():
@@ -43,7 +44,7 @@ def explained(debug: bool, interrupted: str = RESUMES) -> Iterator[None]:
             number = signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT
             raise typer.Exit(128 + number) from None
         print(printable(_message(error, debug=debug)), file=sys.stderr)
-        raise typer.Exit(1) from None
+        raise typer.Exit(status) from None
 
 
 class _Terminated(KeyboardInterrupt):

@@ -166,6 +166,31 @@ def evaluate(
 
 
 @app.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="Run folder or data set.", metavar="A")],
+    b: Annotated[str, typer.Argument(help="Run folder or data set.", metavar="B")],
+    out: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="New file for every difference, as JSON Lines.", metavar="FILE"),
+    ] = None,
+    as_json: JsonOption = False,
+    plugins: PluginOption = [],  # noqa: B006
+    debug: DebugOption = False,
+) -> None:
+    """Show what came, went and changed from A to B. Exit status 1 if anything did, 2 on errors."""
+    with explained(debug, "interrupted; nothing was written", status=2):
+        from synthvlm.comparison.difference import difference_command
+        from synthvlm.progress.display import terminal_progress
+
+        load_plugins(plugins)
+        with terminal_progress(silent=as_json) as progress:
+            text, is_same = difference_command(a, b, as_json=as_json, out=out, progress=progress)
+        print(printable(text))
+        if not is_same:
+            raise typer.Exit(1)
+
+
+@app.command()
 def compare(
     inputs: Annotated[
         list[str],
