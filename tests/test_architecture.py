@@ -35,14 +35,15 @@ ALLOWED = {
     "exporters": "components data errors",
     "provenance": "errors",
     "recipe": "captions components data endpoints errors exporters generators scorers selectors",
+    "rights": "captions components errors generators models recipe scorers",
     "stages": "captions components data endpoints engines errors estimates exporters generators "
-    "models progress provenance recipe run_folder scorers selectors tiny",
+    "models progress provenance recipe rights run_folder scorers selectors tiny",
     "report": "captions components data generators progress recipe run_folder scorers stages",
-    "pipeline": "engines errors models progress recipe report run_folder stages",
+    "pipeline": "engines errors models progress recipe report rights run_folder stages",
     "publishing": "checks data errors estimates exporters models pipeline progress run_folder",
     "checks": "components data errors estimates pipeline progress recipe run_folder scorers "
     "selectors stages",
-    "planning": "captions components data errors estimates models pipeline progress recipe "
+    "planning": "captions components data errors estimates models pipeline progress recipe rights "
     "run_folder scorers stages",
     "data_sets": "captions checks data errors exporters pipeline recipe run_folder stages",
     "training": "captions checks components data_sets errors models progress recipe report",
@@ -51,7 +52,7 @@ ALLOWED = {
     "provenance recipe report run_folder scorers",
     "doctor": "components errors evaluation models recipe training",
     "cli": "checks comparison components doctor engines errors estimates evaluation models "
-    "pipeline planning progress publishing recipe training",
+    "pipeline planning progress publishing recipe rights training",
     "__init__": "components errors pipeline recipe",
     "__main__": "cli",
 }

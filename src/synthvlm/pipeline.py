@@ -88,12 +88,15 @@ class Pipeline:
             SynthVLMError: Something went wrong. Finished work is kept, and the same call resumes
                 the run.
         """
+        from synthvlm.rights import check_terms
         from synthvlm.stages.curation.resources import content_digest
         from synthvlm.stages.current import check_signing
         from synthvlm.stages.generation.stored_images import refuse_lost_images
 
         if until not in STAGES:
             raise RecipeError(f"unknown stage {until!r} (valid: {', '.join(STAGES)})")
+        for note in check_terms(self.recipe):
+            self._progress.note(note)
         self.folder.prepare()
         state = self._progress.snapshot if isinstance(self._progress, Tracker) else None
         with self.folder.held(state, self._progress.note):

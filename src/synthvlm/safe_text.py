@@ -10,13 +10,22 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["REMOVED", "fenced", "for_html", "for_markdown", "printable", "without_secrets"]
+__all__ = [
+    "REMOVED",
+    "fenced",
+    "for_html",
+    "for_markdown",
+    "markdown_table",
+    "printable",
+    "without_secrets",
+]
 
 #: What stands in place of a secret.
 REMOVED = "REMOVED"
@@ -63,6 +72,14 @@ def for_markdown(text: str) -> str:
     line = " ".join(_markdown_word(_visible(word)) for word in words)
     block = _BLOCK.match(line)
     return line if block is None else f"{block[1]}\\{line[block.end(1) :]}"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts in Markdown, all of them inert."""
+    first, *others = (
+        "| " + " | ".join(for_markdown(cell) for cell in line) + " |" for line in (header, *rows)
+    )
+    return "\n".join([first, "| " + " | ".join("---" for _ in header) + " |", *others])
 
 
 def _markdown_word(word: str) -> str:

@@ -15,7 +15,8 @@ import yaml
 from PIL import Image
 
 from synthvlm.exporters import EXPORTERS, ExportedPair, Write, huggingface
-from synthvlm.exporters.card import CardFacts, ModelFacts, data_set_card
+from synthvlm.exporters.card import CardFacts, data_set_card
+from synthvlm.exporters.card_terms import TermsFacts
 from synthvlm.exporters.llava import INSTRUCTIONS, LlavaExporter
 
 
@@ -181,7 +182,7 @@ def card(
         CardFacts(
             license="cc-by-4.0",
             formats=formats,
-            models=[ModelFacts("image generation", "some|model", None, None)],
+            terms=[TermsFacts("image generation", "some|model", unknown="not read")],
             sources={"web": 5},
             funnel=[("captions read", 12_345)],
             usages=[EXPORTERS[name].usage for name in EXPORTERS.names()],
@@ -226,7 +227,7 @@ def test_the_card(tmp_path: Path) -> None:
     assert config["description"] == "synthvlm data set 1a2b"
     assert config["data_files"] == [{"split": "train", "path": DATA_FILES}]
     assert "configs" not in yaml.safe_load(card(["llava"]).split("---")[1])
-    for expected in ("12,345", "0.2500", "some\\|model", "not stated", "alnum_ratio", "seed: 0"):
+    for expected in ("12,345", "0.2500", "some\\|model", "not read", "alnum_ratio", "seed: 0"):
         assert expected in text
 
 

@@ -19,7 +19,8 @@ from commands import Result, run
 from fake_models import use_fake_models
 from fakes.endpoint import FakeEndpoint
 from rendered_markdown import inert_kinds
-from synthvlm.exporters.card import CardFacts, ModelFacts, data_set_card
+from synthvlm.exporters.card import CardFacts, data_set_card
+from synthvlm.exporters.card_terms import TermsFacts, UseFacts
 from synthvlm.exporters.edited_card import BEGIN, END
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -297,14 +298,15 @@ NAMES = [
 
 @pytest.mark.parametrize("name", [*NAMES, "\x1b[31m\u202e", "a` b `c", "\\", "&lt;script&gt;"])
 def test_every_text_of_a_card_is_inert(name: str) -> None:
-    model = ModelFacts(name, name, name, name)
+    terms = TermsFacts(name, name, name, stated_licence=name, unknown=name, note=name)
     recipe = f"model: '{name}'\nprompt: '````\n---\n````yaml'\n"
     facts = CardFacts(
         license="mit",
         formats=["huggingface"],
         usages=[],
         abouts={name: name},
-        models=[model],
+        terms=[terms],
+        use=UseFacts(name, [name]),
         sources={name: 3},
         funnel=[(name, 1)],
         scores={name: (0.0, 0.0)},

@@ -322,12 +322,16 @@ def _run(
     from synthvlm.engines import make_engine
     from synthvlm.pipeline import Pipeline
     from synthvlm.progress.display import Tracker, terminal_progress
+    from synthvlm.rights import unstated_use
 
     if workers is None and engine == "local" and recipe.run.device not in ("auto", "cuda"):
         workers = 1  # several would share the one device that the recipe names
     used = None if until == "curate" else make_engine(engine, workers)
     with terminal_progress() as shown:
         progress = Tracker(shown)
+        note = unstated_use(recipe)
+        if note is not None:
+            progress.note(note)
         pipeline = Pipeline(recipe, out, engine=used, progress=progress, piped=piped)
         with _serving(progress, metrics):
             pipeline.run(until, replace_images=replace_images)

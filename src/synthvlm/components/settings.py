@@ -185,5 +185,8 @@ def _published(value: Any) -> Any:
     if isinstance(value, list):
         return [_published(item) for item in value]
     if isinstance(value, dict):
-        return {key: item if key in _PROSE else _published(item) for key, item in value.items()}
+        return {
+            published_name(key): item if key in _PROSE else _published(item)
+            for key, item in value.items()
+        }
     return published_name(value) if isinstance(value, str) else value

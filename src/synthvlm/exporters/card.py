@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import pairwise
 
 import yaml
 
+from synthvlm.exporters.card_terms import TermsFacts, UseFacts, terms_section
 from synthvlm.exporters.edited_card import BEGIN, END
 from synthvlm.exporters.huggingface import TABLES
-from synthvlm.safe_text import fenced, for_markdown
+from synthvlm.safe_text import fenced, for_markdown, markdown_table
 
-__all__ = ["CardFacts", "ModelFacts", "data_set_card"]
+__all__ = ["CardFacts", "data_set_card"]
 
 #: More Parquet files than these, each of up to 400 MB, are named by a pattern.
 _MOST_NAMED = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """A model that took part.
-
-    Attributes:
-        part: What it did, e.g. ``image generation``.
-        name: Its hub id or folder.
-        revision: On the hub, or None.
-        license: As its model card states it, or None.
-    """
-
-    part: str
-    name: str
-    revision: str | None
-    license: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +27,7 @@ class CardFacts:
     Attributes:
         license: Licence of the data set, or None.
         formats: The exported formats.
-        models: The models that took part.
+        terms: The models that took part and the sources of captions, with their terms.
         sources: For each caption source, its selected pairs.
         funnel: What was counted on the way: label and number.
         scores: For each score by its label, its means over all pairs and over the selected ones.
@@ -65,13 +49,14 @@ class CardFacts:
         method: By what pairs were selected.
         coverage: Tables of what the selection covers, each with its header first.
         selection_notes: What the selection could not do as it was asked to, and what it shifts.
+        use: What the recipe says of the use of the data set.
     """
 
     license: str | None
     formats: Sequence[str]
     usages: Sequence[str]
     abouts: Mapping[str, str]
-    models: Sequence[ModelFacts]
+    terms: Sequence[TermsFacts]
     sources: Mapping[str, int]
     funnel: Sequence[tuple[str, int]]
     scores: Mapping[str, tuple[float, float]]
@@ -89,6 +74,7 @@ class CardFacts:
     method: str = "score"
     coverage: Sequence[Sequence[Sequence[str]]] = ()
     selection_notes: Sequence[str] = ()
+    use: UseFacts = field(default_factory=UseFacts)
 
     @property
     def selected(self) -> int:
@@ -108,28 +94,24 @@ def data_set_card(facts: CardFacts) -> str:
         f"real scene.",
         *([] if facts.version is None else [f"Version: {for_markdown(facts.version)}"]),
         "## Counts",
-        _table(("step", "number"), [(label, f"{count:,}") for label, count in facts.funnel]),
+        markdown_table(
+            ("step", "number"), [(label, f"{count:,}") for label, count in facts.funnel]
+        ),
         "## Scores",
         " ".join(
             f"{for_markdown(name)}: {for_markdown(about)}." for name, about in facts.abouts.items()
         )
         + " Means:",
-        _table(
+        markdown_table(
             ("score", "all pairs", "selected"),
             [(name, f"{a:.4f}", f"{b:.4f}") for name, (a, b) in facts.scores.items()],
         ),
         *_coverage(facts),
-        "## Models and licences",
-        _table(
-            ("part", "model", "revision", "licence"),
-            [
-                (m.part, m.name, m.revision or "default", m.license or "not stated: check it")
-                for m in facts.models
-            ],
-        ),
-        "The licences of the models and of the captions bind those who use the data set.",
+        *terms_section(facts.terms, facts.use),
         "## Captions",
-        _table(("source", "pairs"), [(name, f"{n:,}") for name, n in facts.sources.items()]),
+        markdown_table(
+            ("source", "pairs"), [(name, f"{n:,}") for name, n in facts.sources.items()]
+        ),
         "What was checked of each caption:\n\n"
         + "\n".join(f"- {check}" for check in facts.checks or ["nothing"]),
         _privacy(facts),
@@ -189,7 +171,7 @@ def _reproduction(reproducible: bool) -> str:
 
 
 def _coverage(facts: CardFacts) -> list[str]:
-    tables = [_table(header, rows) for header, *rows in facts.coverage if rows]
+    tables = [markdown_table(header, rows) for header, *rows in facts.coverage if rows]
     notes = [f"- Note: {for_markdown(note)}" for note in facts.selection_notes]
     if not tables and not notes:
         return []
@@ -221,7 +203,7 @@ def _privacy(facts: CardFacts) -> str:
         "found is such data (precision), on captions that the rules were not changed for. Other "
         "languages and kinds were not measured, and real captions may be harder:"
     )
-    tables = [_table(header, rows) for header, *rows in facts.privacy_figures]
+    tables = [markdown_table(header, rows) for header, *rows in facts.privacy_figures]
     return "\n\n".join([f"{data} {names}", measured, *tables])
 
 
@@ -233,10 +215,3 @@ def _contamination(facts: CardFacts) -> str:
         f"Captions were checked for n-grams of words that occur in evaluation benchmarks: {names}. "
         f"Rejected for it: {facts.overlapping:,}. Images were not compared with any benchmark's."
     )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    first, *others = (
-        "| " + " | ".join(for_markdown(cell) for cell in line) + " |" for line in (header, *rows)
-    )
-    return "\n".join([first, "| " + " | ".join("---" for _ in header) + " |", *others])

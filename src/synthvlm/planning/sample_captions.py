@@ -50,6 +50,8 @@ __all__ = [
 
 #: Captions between two updates of the progress.
 _PROGRESS_STEP = 1000
+#: A trial makes no data set, and its recipe lacks what it leaves out: terms are checked before it.
+_TERMS_CHECKED = {"intended_use": "unspecified", "acknowledge_terms": [], "model_terms": {}}
 #: The run folder of curation, inside the folder of the trial.
 CURATION = "curation"
 #: Captions of a shard: small, so that the first, which loads models, can be told apart.
@@ -208,7 +210,8 @@ def curate_sample(
         columns["image"] = list(_original_images(recipe, captions))
     source = _write_source(home, "sample.parquet", columns)
     run = recipe.run.model_copy(update={"shard_size": _SHARD_SIZE})
-    changed = rules.model_copy(update={"sources": [source], "limit": None, "run": run})
+    trial = {**_TERMS_CHECKED, "sources": [source], "limit": None, "run": run}
+    changed = rules.model_copy(update=trial)
     pipeline = Pipeline(changed, home.path(CURATION), progress=progress)
     pipeline.run("curate")
     markers = pipeline.folder.markers("curate")
@@ -249,6 +252,7 @@ def recipe_for(
     size = recipe.run.shard_size if shard_size is None else shard_size
     return recipe.model_copy(
         update={
+            **_TERMS_CHECKED,
             "sources": [_write_source(home, "kept.parquet", columns)],
             "limit": None,
             "curation": no_curation,

@@ -20,6 +20,7 @@ from synthvlm.planning.clock import StageClock, TimedBatch, full_batches
 from synthvlm.planning.disk import FileSizes, rows_of
 from synthvlm.planning.sample_captions import CURATION, curate_sample, read_pool, recipe_for
 from synthvlm.recipe.selection import SelectionSettings
+from synthvlm.rights import check_terms
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.run_folder.marker import question_stage
 from synthvlm.stages.curation.rules import model_rules_on
@@ -115,6 +116,8 @@ def run_trial(recipe: Recipe, sample: int, progress: Progress) -> Iterator[tuple
             captions.
         SynthVLMError: What a run would raise.
     """
+    for note in check_terms(recipe):
+        progress.note(note)
     clock = StageClock(progress)
     generation_clock = StageClock(progress, hidden=_HIDDEN)
     progress.note("all captions are counted first: about 100,000 a second from local files")

@@ -37,6 +37,7 @@ from synthvlm.planning.trial import candidate_rows
 from synthvlm.progress.display import SilentProgress
 from synthvlm.recipe.generation import GenerationSettings
 from synthvlm.recipe.yaml_text import parse_recipe
+from synthvlm.rights import check_terms
 from synthvlm.run_folder.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -135,6 +136,8 @@ def tune(
         raise RecipeError(f"there is no criterion {by!r}; there are {', '.join(CRITERIA)}")
     shown = progress or SilentProgress()
     settings = _settings_of(recipe, grid, candidates)
+    for note in dict.fromkeys(note for _, changed in settings for note in check_terms(changed)):
+        shown.note(note)
     home = RunFolder(out)
     _check_folder(home)
     kept_captions = _sample(recipe, sample, home, shown)

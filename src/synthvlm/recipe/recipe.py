@@ -16,7 +16,7 @@ from pydantic import Field, PlainValidator, SerializeAsAny, model_validator
 
 from synthvlm.captions.rules import RULES
 from synthvlm.components import plugins
-from synthvlm.components.settings import TINY, Settings, Share
+from synthvlm.components.settings import TINY, InHash, Settings, Share
 from synthvlm.data import score_column
 from synthvlm.errors import RecipeError, nearest
 from synthvlm.recipe.curation import CurationSettings
@@ -80,6 +80,18 @@ class Recipe(Settings):
 
     seed: int = Field(0, ge=0, lt=2**63, description="Of all images.")
     limit: int | None = Field(None, ge=1, description="Input captions to read; null: all.")
+    intended_use: Annotated[Literal["research", "commercial", "unspecified"], InHash.NEVER] = Field(
+        "unspecified",
+        description="What the data set is for: the terms of models and captions are held to it.",
+    )
+    acknowledge_terms: Annotated[list[str], InHash.NEVER] = Field(
+        [], description="Models and sources whose terms do not stop the run."
+    )
+    model_terms: Annotated[dict[str, str], InHash.NEVER] = Field(
+        {},
+        description="By name of a model here, a folder, say: the entry of the table of terms that "
+        "it is under.",
+    )
     sources: list[SourceSettings] = Field(min_length=1, description="Read in their order.")
     curation: CurationSettings = CurationSettings()
     generation: GenerationSettings = GenerationSettings()

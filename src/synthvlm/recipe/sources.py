@@ -119,6 +119,9 @@ class SourceSettings(Settings):
     split: Annotated[str, InHash.ALWAYS] = Field("train", description="Of a Hugging Face data set.")
     subset: str | None = Field(None, description="Of a Hugging Face data set.")
     revision: str | None = Field(None, description="Of a data set on the hub.")
+    terms: Annotated[str | None, InHash.NEVER] = Field(
+        None, description="Entry of the table of terms for its captions, such as coco-captions."
+    )
     image_captioner: Annotated[ImageCaptionerSettings | None, InHash.NEVER] = Field(
         None, description="Writes a caption of each image; those of the source are not read."
     )

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import yaml
 
 from synthvlm.captions.rules import RULES
 from synthvlm.captions.rules.benchmark_overlap import BenchmarkOverlapSettings
 from synthvlm.captions.rules.person_names import TaggedNamesSettings
 from synthvlm.captions.rules.privacy_figures import read_figures
-from synthvlm.components.settings import Settings, named_models, published_name
 from synthvlm.data import score_column
 from synthvlm.exporters import EXPORTERS
-from synthvlm.exporters.card import CardFacts, ModelFacts
-from synthvlm.generators import GENERATORS
-from synthvlm.models.model_files import located
+from synthvlm.exporters.card import CardFacts
+from synthvlm.exporters.card_terms import UseFacts
 from synthvlm.recipe import source_name
+from synthvlm.rights import terms_in_use
 from synthvlm.safe_text import for_markdown
 from synthvlm.scorers import SCORERS, scorer_label
 from synthvlm.selectors.selection import by_shard
@@ -30,6 +27,7 @@ from synthvlm.stages.select import FIGURES, NEAR_DUPLICATES, NOTES
 from synthvlm.stages.select import STAGE as SELECT
 from synthvlm.stages.selected_pairs import SELECTION_FILE
 from synthvlm.stages.selection_figures import figure_tables
+from synthvlm.stages.terms_facts import terms_facts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,14 +35,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["card_counts", "card_facts", "model_facts", "privacy_figures"]
-
-#: Licences of the built-in recipes' models, as their cards on the hub state them.
-_KNOWN_LICENSES = {
-    "stabilityai/stable-diffusion-xl-base-1.0": "openrail++",
-    "stabilityai/stable-diffusion-xl-refiner-1.0": "openrail++",
-    "stabilityai/stable-diffusion-3-medium-diffusers": "stabilityai-ai-community",
-}
+__all__ = ["card_counts", "card_facts", "privacy_figures"]
 
 #: What the markers of generated shards count.
 _COUNTED = (
@@ -135,7 +126,8 @@ def card_facts(
         abouts={
             labels[score_column(n)]: about for n in recipe.scorers if (about := SCORERS[n].about)
         },
-        models=model_facts(recipe),
+        terms=[terms_facts(one) for one in terms_in_use(recipe)],
+        use=UseFacts(recipe.intended_use, shown.acknowledge_terms),
         sources=_sources(run, recipe, captions, selection),
         funnel=funnel,
         scores={
@@ -266,45 +258,3 @@ def _benchmarks(recipe: Recipe) -> list[str]:
     rule = rules_on(recipe).get("benchmark_overlap")
     paths = rule.files if isinstance(rule, BenchmarkOverlapSettings) else []
     return [PurePath(urlsplit(p).path if "://" in p else p).name or "benchmark" for p in paths]
-
-
-def model_facts(recipe: Recipe) -> list[ModelFacts]:
-    """The models that took part, and the licences that their own cards state."""
-    generation = recipe.generation
-    generator = generation.generator_name
-    parts: list[tuple[str, Settings | None]] = [
-        ("image generation", generation.generator_settings),
-        ("refinement", generation.refiner),
-        *(("LoRA", lora) for lora in generation.loras),
-        ("image check", generation.safety),
-        *((SCORERS.label(name), scorer) for name, scorer in recipe.scorers.items()),
-    ]
-    plugins = [
-        ("image generation", generator, GENERATORS.release(generator)),
-        *((SCORERS.label(name), name, SCORERS.release(name)) for name in recipe.scorers),
-    ]
-    return [
-        ModelFacts(part, f"plug-in {name}", " ".join(release), None)
-        for part, name, release in plugins
-        if release is not None
-    ] + [
-        ModelFacts(part, published_name(name), revision, _license(name, Path(located(name, mark))))
-        for part, settings in parts
-        if settings is not None
-        for name, revision, mark in named_models(settings)
-    ]
-
-
-def _license(name: str, folder: Path) -> str | None:
-    """The licence that a model folder's card states, or the known one of a hub id."""
-    card = folder / "README.md"
-    if card.is_file():
-        parts = card.read_text(encoding="utf-8", errors="replace").split("---", 2)
-        if len(parts) == 3:
-            try:
-                front = yaml.safe_load(parts[1])
-            except yaml.YAMLError:
-                front = None
-            if isinstance(front, dict) and front.get("license"):
-                return str(front["license"])
-    return _KNOWN_LICENSES.get(name)

@@ -17,7 +17,8 @@ from synthvlm.exporters.base import check_record
 from synthvlm.exporters.card import data_set_card
 from synthvlm.exporters.edited_card import card_facts_of, merged_card
 from synthvlm.exporters.huggingface import is_table
-from synthvlm.stages.card_facts import card_counts, card_facts, model_facts
+from synthvlm.rights import terms_in_use
+from synthvlm.stages.card_facts import card_counts, card_facts
 from synthvlm.stages.curation.curate import totals
 from synthvlm.stages.data_set_fingerprints import (
     data_set_fingerprint,
@@ -76,7 +77,7 @@ def export(
     selected = SelectedPairs(run, recipe, captions, generated)
     folder = DataSetFolder(run)
     expected_parts = part_fingerprints(recipe, selected)
-    licences = [model.license for model in model_facts(recipe)]
+    terms = _terms(recipe)
     present = FilesPresent(folder)
     card = present_card(run)
     earlier = run.markers(STAGE)
@@ -90,7 +91,7 @@ def export(
     if (
         final is not None
         and is_current_data_set(run, recipe, expected_parts, captions, generated, final)
-        and final.facts.get("licences", licences) == licences
+        and final.facts.get("terms", terms) == terms
         and len(done) == len(expected_parts)
         and present.has(files_with_card(final, card))
     ):
@@ -124,7 +125,7 @@ def export(
         merged = merged_card(new_card, edited, None if final is None else final.facts.get("card"))
     files = _finish(run, folder, exporters, markers, merged)
     expected = data_set_fingerprint(recipe, expected_parts, totals(captions), captions, generated)
-    whole_facts = {"files": files, "licences": licences, "card": card_facts_of(new_card)}
+    whole_facts = {"files": files, "terms": terms, "card": card_facts_of(new_card)}
     run.commit(WHOLE, 0, expected, facts=whole_facts)
     run.remove(KEPT_CARD)
     seconds = time.monotonic() - began
@@ -162,6 +163,15 @@ def is_current_data_set(
     card = run.read(f"{FOLDER}/{CARD_FILE}").decode("utf-8", "replace")
     rows = {line.replace("\\", "") for line in card.splitlines()}  # as Markdown shows them
     return rows >= {f"| {label} | {n:,} |" for label, n in card_counts(captions, generated)}
+
+
+def _terms(recipe: Recipe) -> list[list[str | None]]:
+    """What the card says of whose terms; a model's own card may change in its folder."""
+    used = terms_in_use(recipe)
+    return [
+        [one.part, one.shown_name, one.licence.title if one.licence else one.stated_licence]
+        for one in used
+    ]
 
 
 def _card(
