@@ -48,11 +48,13 @@ ALLOWED = {
     "data_sets": "captions checks data errors exporters pipeline recipe run_folder stages",
     "training": "captions checks components data_sets errors models progress recipe report",
     "evaluation": "captions errors estimates models progress",
+    "conversion": "captions components data data_sets errors exporters progress recipe run_folder "
+    "stages",
     "comparison": "captions checks components data data_sets errors estimates models progress "
     "provenance recipe report run_folder scorers",
     "doctor": "components errors evaluation models recipe training",
-    "cli": "checks comparison components doctor engines errors estimates evaluation models "
-    "pipeline planning progress publishing recipe rights training",
+    "cli": "checks comparison components conversion doctor engines errors estimates evaluation "
+    "models pipeline planning progress publishing recipe rights training",
     "__init__": "components errors pipeline recipe",
     "__main__": "cli",
 }

@@ -15,7 +15,7 @@ import pytest
 from commands import run
 from fake_models import run_with, use_fake_models
 from synthvlm.data import digest
-from synthvlm.errors import RunFolderError
+from synthvlm.errors import RecipeError, RunFolderError
 from synthvlm.pipeline import Pipeline, open_run, resumed_recipe
 from synthvlm.recipe import Recipe
 from synthvlm.run_folder.folder import RunFolder
@@ -123,6 +123,8 @@ def test_a_version_is_on_the_card_and_costs_no_part(
     assert "\nversion: 1.2.0\n" in card.split("---")[1]
     assert "\nVersion: 1.2.0\n" in card.split("---")[2]
     assert before["llava.json"][0] == after["llava.json"][0]
+    with pytest.raises(RecipeError, match="a version is text: put it in quotes"):
+        Recipe.load(overrides=["export.version=1.10"])
 
 
 def test_a_folder_that_parts_share_is_listed_once(

@@ -308,6 +308,54 @@ def publish(
         print(printable(done.url))
 
 
+@app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="Run folder or data set.", metavar="RUN_OR_DATASET")
+    ],
+    formats: Annotated[
+        list[str],
+        typer.Option(
+            "--format", help="Name of a format (`synthvlm components`); repeatable.", metavar="NAME"
+        ),
+    ],
+    place: Annotated[
+        str, typer.Option("--to", help="New or empty folder, or fsspec URL.", metavar="PLACE")
+    ],
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            help="A setting of the export, e.g. export.version=1.2.0; repeatable.",
+            metavar="export.KEY=VALUE",
+        ),
+    ] = [],  # noqa: B006
+    max_failed_share: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of records that may be no usable pairs."),
+    ] = 0.01,
+    plugins: PluginOption = [],  # noqa: B006
+    debug: DebugOption = False,
+) -> None:
+    """Write a run's pairs, or any data set, in other formats to another place."""
+    with explained(debug, "interrupted; the same command writes the place anew"):
+        from synthvlm.conversion.convert import convert as write
+        from synthvlm.progress.display import terminal_progress
+
+        check_lasting(place)
+        load_plugins(plugins)
+        with terminal_progress() as progress:
+            where = write(
+                source,
+                formats,
+                place,
+                changes=overrides,
+                max_failed_share=max_failed_share,
+                progress=progress,
+            )
+        print(printable(where))
+
+
 def _run(
     recipe: Recipe,
     out: str,

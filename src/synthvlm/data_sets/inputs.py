@@ -167,7 +167,7 @@ def _talks_in(named: Named, folder: Path) -> KnownDataSet | None:
         ]
         if files:
             there = named.images or str(folder / images)
-            return ConversationDataSet(named.label, files[0].path, there, files)
+            return ConversationDataSet(named.label, named.path, there, files)
     return None
 
 

@@ -14,7 +14,7 @@ from synthvlm.exporters.edited_card import BEGIN, END
 from synthvlm.exporters.huggingface import TABLES
 from synthvlm.safe_text import fenced, for_markdown, markdown_table
 
-__all__ = ["CardFacts", "data_set_card"]
+__all__ = ["CardFacts", "data_set_card", "reading_header"]
 
 #: More Parquet files than these, each of up to 400 MB, are named by a pattern.
 _MOST_NAMED = 1000
@@ -134,20 +134,31 @@ def _front_matter(facts: CardFacts) -> dict[str, object]:
         front["version"] = facts.version
     front["task_categories"] = ["image-to-text", "text-to-image", "visual-question-answering"]
     front["tags"] = ["synthetic", "synthvlm", "image-caption"]
-    front["size_categories"] = [_size_category(facts.selected)]
-    if facts.data_files:
+    return front | reading_header(facts.selected, facts.data_files, facts.identity)
+
+
+def reading_header(count: int, data_files: Sequence[str], identity: str) -> dict[str, object]:
+    """What of a card's header says how the data set is read.
+
+    Args:
+        count: Pairs.
+        data_files: The Parquet files that ``datasets`` reads.
+        identity: A hash of the files of the data set.
+    """
+    header: dict[str, object] = {"size_categories": [_size_category(count)]}
+    if data_files:
         # By name: a file that was put beside them is no part of the data set.
-        are_few = len(facts.data_files) <= _MOST_NAMED
-        path = list(facts.data_files) if are_few else TABLES
-        front["configs"] = [
+        are_few = len(data_files) <= _MOST_NAMED
+        path = list(data_files) if are_few else TABLES
+        header["configs"] = [
             {
                 "config_name": "default",
                 # `datasets` takes data sets with the same configuration for the same data set.
-                "description": f"synthvlm data set {facts.identity}",
+                "description": f"synthvlm data set {identity}",
                 "data_files": [{"split": "train", "path": path}],
             }
         ]
-    return front
+    return header
 
 
 def _size_category(count: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from synthvlm.components.settings import InHash, Settings
 from synthvlm.exporters import EXPORTERS
@@ -46,6 +46,13 @@ class ExportSettings(Settings):
         "is always written.",
     )
     c2pa: C2paSettings | None = Field(None, description="Sign each image; null: not signed.")
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        if isinstance(value, int | float):  # YAML reads 1.10 as 1.1
+            raise ValueError("a version is text: put it in quotes, as in export.version='\"1.10\"'")
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -52,13 +52,14 @@ class Listing(NamedTuple):
 class DataSetFolder:
     """Names are relative to ``dataset/``; hidden files do not count."""
 
-    def __init__(self, run: RunFolder) -> None:
-        """Take the run folder; ``dataset/`` need not be there yet."""
+    def __init__(self, run: RunFolder, folder: str = FOLDER) -> None:
+        """Take the run folder; ``dataset/``, or another one in it, need not be there yet."""
         import fsspec
 
-        self._run = run
-        self._fs, self._root = fsspec.core.url_to_fs(run.path(FOLDER))
-        self._is_local = run.local_path(FOLDER) is not None
+        self._run, self._folder = run, folder
+        self._fs, root = fsspec.core.url_to_fs(run.path(folder))
+        self._root = str(root).rstrip("/")
+        self._is_local = run.local_path(folder) is not None
         self._checked: set[str] = set()
 
     def contents(self) -> Iterator[tuple[str, dict[str, int]]]:
@@ -86,7 +87,7 @@ class DataSetFolder:
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
-        self._run.remove(f"{FOLDER}/{name}")
+        self._run.remove(posixpath.join(self._folder, name))
 
     def write(self, name: str, chunks: Iterable[bytes]) -> tuple[int, str]:
         """Write a file of a part, return its bytes and checksum; ``sync`` makes it last.
@@ -123,7 +124,7 @@ class DataSetFolder:
 
     def _write_remote(self, name: str, chunks: Iterable[bytes]) -> tuple[int, str]:
         """In one piece, which can be sent again where the store fails."""
-        stored = self._run.write(f"{FOLDER}/{name}", b"".join(chunks))
+        stored = self._run.write(posixpath.join(self._folder, name), b"".join(chunks))
         return stored.size, stored.checksum
 
     def _write(
@@ -150,9 +151,9 @@ class DataSetFolder:
     def _at(self, name: str) -> str:
         folder = posixpath.dirname(name)
         if folder not in self._checked:
-            self._run.check_within(posixpath.join(FOLDER, folder).rstrip("/"))
+            self._run.check_within(posixpath.join(self._folder, folder).rstrip("/"))
             self._checked.add(folder)
-        return posixpath.join(self._root, name) if name else str(self._root)
+        return posixpath.join(self._root, name) if name else self._root
 
     def _relative(self, path: str) -> str:
         return path.removeprefix(self._root).strip("/")
@@ -167,7 +168,7 @@ class DataSetFolder:
 
     def failures_explained(self, name: str) -> Any:
         """See ``RunFolder.failures_explained``; the name is one of this folder."""
-        return self._run.failures_explained("write", f"{FOLDER}/{name}")
+        return self._run.failures_explained("write", posixpath.join(self._folder, name))
 
 
 class FilesPresent:

@@ -1,0 +1,1 @@
+"""Writes a run's pairs, or any data set, in other formats to another place."""
