@@ -22,6 +22,7 @@ from synthvlm.exporters import EXPORTERS
 from synthvlm.generators import Generator
 from synthvlm.models.model_files import identify
 from synthvlm.recipe import Recipe
+from synthvlm.recipe.export import ExportSettings
 from synthvlm.run_folder.marker import Marker, StoredFile
 from synthvlm.scorers import SCORERS
 from synthvlm.selectors import Selector
@@ -341,11 +342,13 @@ def _others(value: Any) -> Iterator[Any]:
 class _Selected:
     """Stands for the selected pairs of a run."""
 
-    def __init__(self, size: int) -> None:
-        self._size = min(size, 4)
+    def __init__(self, settings: ExportSettings) -> None:
+        self._size, self._share = min(settings.images_per_folder, 4), settings.validation_share
 
     def parts(self) -> Iterator[pa.Table]:
         rows = pa.table({"rank": list(range(4))})
+        if self._share:
+            rows = rows.append_column("split", pa.array(["train"] * 4))
         for start in range(0, 4, self._size):
             yield rows.slice(start, self._size)
 
@@ -375,7 +378,7 @@ def fingerprints(recipe: Recipe) -> dict[str, str]:
             recipe, {}, {0: Marker("x", (StoredFile("candidates/x", 1, "checksum"),))}
         ),
         "export": fingerprint(
-            sorted(part_fingerprints(recipe, _Selected(recipe.export.images_per_folder)).items())  # type: ignore[arg-type]
+            sorted(part_fingerprints(recipe, _Selected(recipe.export)).items())  # type: ignore[arg-type]
         ),
         "formats": fingerprint(
             [

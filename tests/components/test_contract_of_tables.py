@@ -245,6 +245,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             curation={"rules": rules},
             generation={"candidates": 2},
             scoring={name: own.get(name, {}) for name in SCORERS.names()},
+            export={"formats": EXPORTERS.names()},
         )
         run_with(recipe, folder / "run", lambda recipe: Models(FakeGenerator(), scorers))
     return folder / "run"

@@ -56,8 +56,8 @@ def test_all_arrives_once_and_what_is_lost_again(out: Path, target: str) -> None
     notes = Notes()
     done = send(out, target, progress=notes)
     assert stored(target) == there
-    assert (done.files, done.sent, done.removed, done.url) == (12, 12, 0, target)
-    assert (done.sent_bytes, notes.counted) == (sum(map(len, there.values())), 12)
+    assert (done.files, done.sent, done.removed, done.url) == (13, 13, 0, target)
+    assert (done.sent_bytes, notes.counted) == (sum(map(len, there.values())), 13)
     assert send(out, target).sent == 0
     lost = next(name for name in there if name.startswith("images/00001/"))
     fs, root = fsspec.core.url_to_fs(target)
@@ -77,7 +77,7 @@ def test_another_data_set_replaces_all_of_an_older_one(
     export(out, "export.images_per_folder=5", "export.formats=[huggingface]")
     done = send(out, target)
     assert stored(target) == {**content(out / "dataset"), "LICENSE": b"mine"}
-    assert (done.files, done.sent, done.removed) == (3, 3, 9)
+    assert (done.files, done.sent, done.removed) == (3, 3, 10)
 
 
 def test_a_run_on_an_object_store_is_published_from_there(exported: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_an_interrupted_copy_has_no_card_and_goes_on(
     with pytest.raises(KeyboardInterrupt):
         send(out, to, progress=Interrupted())
     assert len(content(to)) == 4
-    assert send(out, to).sent == 8
+    assert send(out, to).sent == 9
     with_card = content(to)
     # Published again over itself: the card is away while anything is sent.
     (to / "llava.json").unlink()

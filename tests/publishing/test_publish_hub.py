@@ -55,7 +55,7 @@ def test_all_files_arrive_and_the_card_last(out: Path, hub: FakeHub) -> None:
     assert done.url == f"{hub.endpoint}/datasets/org/pairs"
     assert not repository.private
     assert {commit.title for commit in repository.commits} == {"seven horses"}
-    assert [len(commit.paths) for commit in repository.commits] == [4, 8, 11, 12]
+    assert [len(commit.paths) for commit in repository.commits] == [4, 8, 12, 13]
     assert ["README.md" in c.paths for c in repository.commits] == [False, False, False, True]
 
 
@@ -63,7 +63,7 @@ def test_a_second_call_sends_nothing(out: Path, hub: FakeHub) -> None:
     send(out, TARGET)
     uploaded, commits = len(hub.uploaded), len(hub.repositories["org/pairs"].commits)
     done = send(out, TARGET)
-    assert (done.files, done.sent, done.sent_bytes) == (12, 0, 0)
+    assert (done.files, done.sent, done.sent_bytes) == (13, 0, 0)
     assert len(hub.uploaded) == uploaded
     assert len(hub.repositories["org/pairs"].commits) == commits
     assert hub.count("POST", "/commit/") == commits
@@ -93,7 +93,7 @@ def test_an_interrupted_upload_goes_on(out: Path, hub: FakeHub) -> None:
     with pytest.raises(KeyboardInterrupt):
         send(out, TARGET, progress=Interrupted())
     assert len(hub.repositories["org/pairs"].files) == 4
-    assert send(out, TARGET).sent == 8
+    assert send(out, TARGET).sent == 9
     assert hub.repositories["org/pairs"].files == content(out / "dataset")
 
 
@@ -171,13 +171,13 @@ def test_a_revision_is_a_branch(out: Path, hub: FakeHub) -> None:
 
 def test_a_dry_run_changes_nothing(out: Path, hub: FakeHub) -> None:
     done = send(out, f"{TARGET}@v1", dry_run=True)
-    assert (done.files, done.sent, hub.repositories) == (12, 12, {})
-    assert done.text().startswith("12 of 12 files would be sent (")
+    assert (done.files, done.sent, hub.repositories) == (13, 13, {})
+    assert done.text().startswith("13 of 13 files would be sent (")
     send(out, TARGET)
     del hub.repositories["org/pairs"].files["llava.json"]
     before = dict(hub.repositories["org/pairs"].files)
     assert send(out, TARGET, dry_run=True).sent == 2  # the card goes and comes again
-    assert send(out, f"{TARGET}@v1", dry_run=True).sent == 12
+    assert send(out, f"{TARGET}@v1", dry_run=True).sent == 13
     assert hub.repositories["org/pairs"].files == before
     assert set(hub.repositories["org/pairs"].branches) == {"main"}
 
@@ -207,8 +207,12 @@ def test_a_repository_that_goes_away(out: Path, hub: FakeHub) -> None:
 def test_no_pairs_are_a_data_set_too(out: Path, hub: FakeHub) -> None:
     export(out, "selection.min_scores.clip_score=1.0")
     done = send(out, TARGET)
-    assert set(hub.repositories["org/pairs"].files) == {"README.md", "llava.json"}
-    assert done.files == 2
+    assert set(hub.repositories["org/pairs"].files) == {
+        "README.md",
+        "dataset_info.json",
+        "llava.json",
+    }
+    assert done.files == 3
 
 
 def test_what_the_hub_leaves_out_is_noticed(out: Path, hub: FakeHub) -> None:
@@ -224,7 +228,7 @@ def test_too_many_files_are_said(out: Path, hub: FakeHub, monkeypatch: pytest.Mo
     send(out, TARGET, progress=notes)
     (line,) = notes.lines
     assert "3 files in images/00000/ (recommended: at most 2)" in line or "in data/" in line
-    assert "12 files in all (recommended: at most 11)" in line
+    assert "13 files in all (recommended: at most 11)" in line
     assert "export.formats=[huggingface]" in line
     assert hub.repositories["org/pairs"].files == content(out / "dataset")
 

@@ -98,14 +98,14 @@ def test_a_part_without_one_of_its_images_is_written_again(out: Path, harm: str)
     again_written = changed(before, content(out))
     parts = {name for name in before if "/00001/" in name or "-00001-" in name}
     assert len(parts) == 4
-    assert again_written == parts | {"README.md", "llava.json"}
+    assert again_written == parts | {"README.md", "dataset_info.json", "llava.json"}
 
 
 def test_a_lost_card_costs_no_part(out: Path) -> None:
     before = content(out)
     (out / "dataset" / "README.md").unlink()
     again(out)
-    assert changed(before, content(out)) == {"README.md", "llava.json"}
+    assert changed(before, content(out)) == {"README.md", "dataset_info.json", "llava.json"}
 
 
 def test_a_version_is_on_the_card_and_costs_no_part(
@@ -118,7 +118,11 @@ def test_a_version_is_on_the_card_and_costs_no_part(
     before = content(out)
     Pipeline(resumed_recipe(out, overrides=["export.version=1.2.0"]), out).run("export")
     after = content(out)
-    assert {name for name in before if before[name] != after[name]} <= {"README.md", "llava.json"}
+    assert {name for name in before if before[name] != after[name]} <= {
+        "README.md",
+        "dataset_info.json",
+        "llava.json",
+    }
     card = (out / "dataset" / "README.md").read_text()
     assert "\nversion: 1.2.0\n" in card.split("---")[1]
     assert "\nVersion: 1.2.0\n" in card.split("---")[2]
@@ -222,14 +226,16 @@ def test_an_export_with_nothing_to_do_writes_nothing_and_says_so(out: Path) -> N
 def test_the_card_counts_captions_that_are_rejected_later(out: Path) -> None:
     assert counts(out)["captions read"] == "7"
     add_captions(out, "a red horse beside a small wooden barn")
-    assert again(out).startswith("export: 7 pairs exported, README.md and llava.json written (")
+    assert again(out).startswith(
+        "export: 7 pairs exported, README.md, dataset_info.json and llava.json written ("
+    )
     assert counts(out)["captions read"] == "8"
     assert counts(out)["rejected: duplicate"] == "1"
     before = content(out)
     captions = out.parent / "captions.txt"
     lines = captions.read_text().splitlines(keepends=True)
     captions.write_text("".join([*lines[:-1], "1\n"]))  # rejected for another reason
-    assert "README.md and llava.json written" in again(out)
+    assert "README.md, dataset_info.json and llava.json written" in again(out)
     assert counts(out)["captions read"] == "8"
     assert "rejected: duplicate" not in counts(out)
     assert content(out)["data/train-00000-000.parquet"] == before["data/train-00000-000.parquet"]
@@ -247,7 +253,7 @@ def test_the_card_of_an_earlier_version_is_held_against_its_own_counts(out: Path
     )
     assert "nothing to do" in again(out)
     add_captions(out, "a red horse beside a small wooden barn")
-    assert "README.md and llava.json written" in again(out)
+    assert "README.md, dataset_info.json and llava.json written" in again(out)
     assert counts(out)["captions read"] == "8"
 
 
@@ -259,7 +265,7 @@ def test_the_card_follows_the_licence_that_a_model_states(tmp_path: Path) -> Non
     for licence in ("mit", "apache-2.0"):
         (model / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
         line = again(out, f"generation.model={model}")
-        assert "README.md and llava.json written" in line
+        assert "README.md, dataset_info.json and llava.json written" in line
         assert f"| {licence} |" in card(out)
     assert "nothing to do" in again(out, f"generation.model={model}")
 

@@ -10,7 +10,7 @@ import pytest
 
 from pair_files import llava, parquet, sample_pairs, webdataset
 from random_llava import FEATURES, byte_tokenizer
-from synthvlm.exporters.llava import question_of
+from synthvlm.exporters.questions import question_of
 from synthvlm.progress.display import SilentProgress
 from synthvlm.training.recipe import DataSettings
 from synthvlm.training.samples import mapped_samples, write_samples

@@ -12,8 +12,8 @@ import yaml
 from synthvlm.components.settings import published_name
 from synthvlm.exporters import EXPORTERS
 from synthvlm.exporters.card import data_set_card, reading_header
+from synthvlm.exporters.configurations import configurations
 from synthvlm.exporters.edited_card import BEGIN, END
-from synthvlm.exporters.huggingface import is_table
 from synthvlm.safe_text import fenced, for_markdown
 from synthvlm.stages.card_facts import card_facts
 
@@ -41,7 +41,7 @@ def run_card(source: SelectedRun, files: Sequence[str], identity: str) -> str:
         source.recipe,
         work.captions,
         work.generated,
-        data_files=list(filter(is_table, files)),
+        data_files=configurations(source.recipe.export.formats, files),
         identity=identity,
     )
     return data_set_card(facts)
@@ -68,7 +68,7 @@ def foreign_card(
     if settings.version is not None:
         front["version"] = settings.version
     front["tags"] = ["image-caption"]
-    front |= reading_header(count, list(filter(is_table, files)), identity)
+    front |= reading_header(count, configurations(settings.formats, files), identity)
     name = for_markdown(published_name(source.path))
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",

@@ -151,7 +151,7 @@ class TableDataSet:
 
     def conversations(self) -> Iterator[tuple[Conversation | BadRecord, bytes]]:
         """Every pair as a conversation of one question and the caption, with its image."""
-        from synthvlm.exporters.llava import question_of
+        from synthvlm.exporters.questions import question_of
 
         for one in self.captions():
             if isinstance(one, BadPair):

@@ -17,5 +17,8 @@ EXPORTERS = Table(
     {
         "llava": "synthvlm.exporters.llava:LlavaExporter",
         "huggingface": "synthvlm.exporters.huggingface:HuggingFaceExporter",
+        "messages": "synthvlm.exporters.messages:MessagesExporter",
+        "webdataset": "synthvlm.exporters.webdataset:WebDatasetExporter",
+        "croissant": "synthvlm.exporters.croissant:CroissantExporter",
     },
 )

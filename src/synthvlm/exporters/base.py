@@ -18,6 +18,7 @@ __all__ = [
     "Split",
     "Write",
     "check_record",
+    "write_image",
 ]
 
 #: The part of a data set that a pair is for.
@@ -60,14 +61,19 @@ class ExportedPair:
     split: Split = "train"
 
     @property
+    def suffix(self) -> str:
+        """The end of the name of its image file, such as ``png``."""
+        return "jpg" if self.format == "jpeg" else self.format
+
+    @property
     def file_name(self) -> str:
         """A safe file name, made from a hash of the id."""
-        extension = "jpg" if self.format == "jpeg" else self.format
-        return f"{file_stem(self.id)}.{extension}"
+        return f"{file_stem(self.id)}.{self.suffix}"
 
 
 #: Writes a whole file of the data set: its name relative to the data set, and its bytes, in chunks
-#: that need not be in memory together.
+#: that need not be in memory together. Formats may write the same file, with the same bytes: it is
+#: written once.
 Write = Callable[[str, Iterable[bytes]], None]
 
 
@@ -111,9 +117,11 @@ class Exporter(Component):
 
     Attributes:
         usage: One line of Markdown for the data-set card: how the format is read.
+        tables: Pattern of the files that ``datasets`` reads, with ``{split}`` in it; or none.
     """
 
     usage: ClassVar[str] = ""
+    tables: ClassVar[str] = ""
 
     def write_part(self, part: int, pairs: Iterable[ExportedPair], write: Write) -> bytes:
         """Write a part: consecutive pairs, whose images are read as they come.
@@ -131,6 +139,13 @@ class Exporter(Component):
 
     def describe(self, facts: DataSetFacts, write: Write) -> None:
         """Write what describes the files of all formats; called last. By default nothing."""
+
+
+def write_image(part: int, pair: ExportedPair, write: Write) -> str:
+    """Write the image of a pair as a file, and return its name in the data set."""
+    name = f"images/{part:05d}/{pair.file_name}"
+    write(name, [pair.image])
+    return name
 
 
 def check_record(name: str, kept: object) -> None:

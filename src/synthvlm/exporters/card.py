@@ -10,14 +10,13 @@ from itertools import pairwise
 import yaml
 
 from synthvlm.exporters.card_terms import TermsFacts, UseFacts, terms_section
+from synthvlm.exporters.configurations import Configurations
 from synthvlm.exporters.edited_card import BEGIN, END
-from synthvlm.exporters.huggingface import TABLES
 from synthvlm.safe_text import fenced, for_markdown, markdown_table
 
-__all__ = ["CardFacts", "data_set_card", "reading_header"]
+__all__ = ["TITLE", "CardFacts", "about", "data_set_card", "reading_header"]
 
-#: More Parquet files than these, each of up to 400 MB, are named by a pattern.
-_MOST_NAMED = 1000
+TITLE = "Synthetic image-caption pairs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class CardFacts:
         overlapping: Captions that were rejected because they overlap.
         privacy_figures: Tables of how well the rules on personal data and names that were on do:
             recall and precision by language and by kind, each with its header first.
-        data_files: The Parquet files that ``datasets`` reads, relative to the data set.
+        data_files: The files that ``datasets`` reads, relative to the data set.
         identity: A hash of the files of the data set.
         version: As its maker numbers it, or None.
         method: By what pairs were selected.
@@ -68,7 +67,7 @@ class CardFacts:
     benchmarks: Sequence[str] = ()
     overlapping: int = 0
     privacy_figures: Sequence[Sequence[Sequence[str]]] = ()
-    data_files: Sequence[str] = ()
+    data_files: Configurations = field(default_factory=dict)
     identity: str = ""
     version: str | None = None
     method: str = "score"
@@ -82,16 +81,26 @@ class CardFacts:
         return sum(self.sources.values())
 
 
+def about(pairs: int, method: str, project: str = "SynthVLM") -> str:
+    """What the data set is, in two sentences."""
+    return (
+        f"{pairs:,} pairs of a caption and an image that was generated from it, chosen by {method} "
+        f"with {project} (synthvlm {version('synthvlm')}). Every image is synthetic: none is a "
+        f"photograph of a real scene."
+    )
+
+
 def data_set_card(facts: CardFacts) -> str:
     """The card as Markdown, with the front matter that the hub and ``datasets`` read."""
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---",
         BEGIN,
-        "# Synthetic image-caption pairs",
-        f"{facts.selected:,} pairs of a caption and an image that was generated from it, chosen "
-        f"by {for_markdown(facts.method)} with [SynthVLM](https://arxiv.org/abs/2407.20756) "
-        f"(synthvlm {version('synthvlm')}). Every image is synthetic: none is a photograph of a "
-        f"real scene.",
+        f"# {TITLE}",
+        about(
+            facts.selected,
+            for_markdown(facts.method),
+            "[SynthVLM](https://arxiv.org/abs/2407.20756)",
+        ),
         *([] if facts.version is None else [f"Version: {for_markdown(facts.version)}"]),
         "## Counts",
         markdown_table(
@@ -127,7 +136,7 @@ def data_set_card(facts: CardFacts) -> str:
 
 
 def _front_matter(facts: CardFacts) -> dict[str, object]:
-    front: dict[str, object] = {"pretty_name": "Synthetic image-caption pairs"}
+    front: dict[str, object] = {"pretty_name": TITLE}
     if facts.license is not None:
         front["license"] = facts.license
     if facts.version is not None:
@@ -137,28 +146,27 @@ def _front_matter(facts: CardFacts) -> dict[str, object]:
     return front | reading_header(facts.selected, facts.data_files, facts.identity)
 
 
-def reading_header(count: int, data_files: Sequence[str], identity: str) -> dict[str, object]:
+def reading_header(count: int, data_files: Configurations, identity: str) -> dict[str, object]:
     """What of a card's header says how the data set is read.
 
     Args:
         count: Pairs.
-        data_files: The Parquet files that ``datasets`` reads.
+        data_files: The files that ``datasets`` reads.
         identity: A hash of the files of the data set.
     """
     header: dict[str, object] = {"size_categories": [_size_category(count)]}
-    if data_files:
-        # By name: a file that was put beside them is no part of the data set.
-        are_few = len(data_files) <= _MOST_NAMED
-        path = list(data_files) if are_few else TABLES
-        header["configs"] = [
-            {
-                "config_name": "default",
-                # `datasets` takes data sets with the same configuration for the same data set.
-                "description": f"synthvlm data set {identity}",
-                "data_files": [{"split": "train", "path": path}],
-            }
-        ]
-    return header
+    configs = [
+        {
+            "config_name": name,
+            # `datasets` takes data sets with the same configuration for the same data set.
+            "description": f"synthvlm data set {identity}",
+            "data_files": [
+                {"split": split, "path": list(files)} for split, files in splits.items()
+            ],
+        }
+        for name, splits in data_files.items()
+    ]
+    return header | ({"configs": configs} if configs else {})
 
 
 def _size_category(count: int) -> str:

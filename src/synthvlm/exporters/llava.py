@@ -6,38 +6,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 import orjson
-from pydantic import Field
 
-from synthvlm.components.settings import Identify, Settings
-from synthvlm.data import fingerprint
-from synthvlm.exporters.base import ExportedPair, Exporter, Write
+from synthvlm.components.settings import Identify
+from synthvlm.exporters.base import ExportedPair, Exporter, Split, Write, write_image
+from synthvlm.exporters.questions import INSTRUCTIONS, ConversationSettings, question_of
+from synthvlm.exporters.splits import by_split, peeked, record_of
 
-__all__ = ["INSTRUCTIONS", "LlavaExporter", "question_of"]
+__all__ = ["LlavaExporter"]
 
-#: What the human asks, in other words each; LLaVA's own list has eleven of this kind too.
-INSTRUCTIONS = (
-    "Describe this picture in a few words.",
-    "What does this image show? Answer briefly.",
-    "Give a short and clear account of the picture.",
-    "Sum up what can be seen here.",
-    "Write a brief caption for this image.",
-    "In one sentence, what is in the picture?",
-    "Say shortly what this image contains.",
-    "Tell me concisely what you see.",
-    "Provide a compact description of the scene shown.",
-    "Which content does this picture present? Keep it short.",
-    "Put the visible content of the image into plain, short words.",
-)
-
-INDEX_FILE = "llava.json"
+#: The conversations of each split.
+_INDEX_FILES: dict[Split, str] = {"train": "llava.json", "validation": "llava-validation.json"}
+#: By it LLaMA-Factory reads them, under these names.
+_LLAMA_FACTORY_FILE = "dataset_info.json"
+_LLAMA_FACTORY_NAMES: dict[Split, str] = {
+    "train": "synthvlm",
+    "validation": "synthvlm_validation",
+}
 
 
-class LlavaSettings(Settings):
+class LlavaSettings(ConversationSettings):
     """LLaVA's JSON."""
-
-    instructions: list[str] | None = Field(
-        None, min_length=1, description="What the human asks; default: the built-in questions."
-    )
 
 
 class LlavaExporter(Exporter):
@@ -45,7 +33,10 @@ class LlavaExporter(Exporter):
 
     name: ClassVar[str] = "llava"
     Settings = LlavaSettings
-    usage = "LLaVA's trainer: `--data_path llava.json --image_folder images`."
+    usage = (
+        "LLaVA's trainer: `--data_path llava.json --image_folder images`. LLaMA-Factory: "
+        "`dataset: synthvlm`, `dataset_dir` this folder, `media_dir` its `images`."
+    )
 
     @classmethod
     def identity(cls, settings: LlavaSettings, identify: Identify) -> object:
@@ -58,16 +49,24 @@ class LlavaExporter(Exporter):
 
     def write_part(self, part: int, pairs: Iterable[ExportedPair], write: Write) -> bytes:
         """Write the images of a part; returns its conversations."""
-        entries = []
-        for pair in pairs:
-            name = f"{part:05d}/{pair.file_name}"
-            write(f"images/{name}", [pair.image])
-            entries.append(orjson.dumps(self._entry(pair, name)))
-        return b",\n".join(entries)
+        split, pairs = peeked(pairs)
+        entries = [
+            orjson.dumps(self._entry(pair, write_image(part, pair, write).removeprefix("images/")))
+            for pair in pairs
+        ]
+        return record_of(split, b",\n".join(entries))
 
     def finish(self, parts: Iterable[bytes], write: Write) -> None:
-        """Join the conversations of all parts."""
-        write(INDEX_FILE, _joined(parts))
+        """Join the conversations of all parts, a file for each split."""
+        names: list[Split] = []
+        for split, records in by_split(parts):
+            write(_INDEX_FILES[split], _joined(records))
+            names.append(split)
+        if "train" not in names:
+            write(_INDEX_FILES["train"], [b"[]\n"])
+            names.insert(0, "train")
+        entries = {_LLAMA_FACTORY_NAMES[split]: _llama_factory(split) for split in names}
+        write(_LLAMA_FACTORY_FILE, [orjson.dumps(entries, option=orjson.OPT_INDENT_2), b"\n"])
 
     def _entry(self, pair: ExportedPair, name: str) -> dict[str, object]:
         return {
@@ -80,16 +79,19 @@ class LlavaExporter(Exporter):
         }
 
 
-def question_of(id: str, instructions: Sequence[str] = INSTRUCTIONS) -> str:
-    """What the human asks of a pair: one of some questions, by a hash of its id."""
-    return instructions[int(fingerprint("instruction", id)[:8], 16) % len(instructions)]
+def _llama_factory(split: Split) -> dict[str, object]:
+    return {
+        "file_name": _INDEX_FILES[split],
+        "formatting": "sharegpt",
+        "columns": {"messages": "conversations", "images": "image"},
+    }
 
 
 def _joined(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """A JSON list of the entries of all parts, one part in memory at a time."""
+    """A JSON list of the entries of some parts, one part in memory at a time."""
     before = b"[\n"
-    for part in filter(None, parts):
+    for part in parts:
         yield before
         yield part
         before = b",\n"
-    yield b"\n]\n" if before == b",\n" else b"[]\n"
+    yield b"\n]\n"

@@ -169,7 +169,8 @@ def rows_of(run: RunFolder, stage: str, folder: str) -> pa.Table:
 
 
 def _without_image(table: pa.Table) -> pa.Table:
-    return table.drop_columns(["image"]) if "image" in table.column_names else table
+    images = [name for name in ("image", "images") if name in table.column_names]
+    return table.drop_columns(images)
 
 
 def _weight(run: RunFolder, folder: str) -> int:

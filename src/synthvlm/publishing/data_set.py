@@ -24,7 +24,15 @@ from synthvlm.exporters.edited_card import is_intact
 if TYPE_CHECKING:
     from synthvlm.run_folder.folder import RunFolder
 
-__all__ = ["CARD", "DataSetFile", "FinishedDataSet", "PublishingError", "StagedFile"]
+__all__ = [
+    "CARD",
+    "FOLDERS",
+    "INDEXES",
+    "DataSetFile",
+    "FinishedDataSet",
+    "PublishingError",
+    "StagedFile",
+]
 
 
 class PublishingError(SynthVLMError):
@@ -32,11 +40,26 @@ class PublishingError(SynthVLMError):
 
 
 CARD = "README.md"
+#: Where exporters write: files beside the card, and folders.
+INDEXES = (
+    "llava.json",
+    "llava-validation.json",
+    "dataset_info.json",
+    "train.jsonl",
+    "validation.jsonl",
+    "croissant.json",
+)
+FOLDERS = ("data", "messages", "webdataset", "images")
 _FOLDER = "dataset"
 #: Names that exporters give to files; the groups are the number of the part.
-_EXPORTED = re.compile(r"data/train-(\d+)-\d+\.parquet|images/(\d+)/[^/]+|llava\.json")
+_EXPORTED = re.compile(
+    r"(?:data|messages|webdataset)/(?:train|validation)-(\d+)-\d+\.(?:parquet|tar|tar\.idx)"
+    r"|images/(\d+)/[^/]+"
+    r"|webdataset/sizes\.json|webdataset/\.nv-meta/(?:\.info\.json|split\.yaml|dataset\.yaml)"
+    rf"|{'|'.join(map(re.escape, INDEXES))}"
+)
 #: Readers take every file with such a name for a part of the data set.
-_READ_AS_PART = re.compile(r"(data|images)/.*|llava\.json")
+_READ_AS_PART = re.compile(rf"({'|'.join(FOLDERS)})/.*|{'|'.join(map(re.escape, INDEXES))}")
 _READERS = 8
 #: Larger files (in bytes) are read one at a time, because each is in memory as a whole.
 _LARGE = 64 * 2**20

@@ -16,7 +16,14 @@ import orjson
 from synthvlm.data import digest
 from synthvlm.errors import RunFolderError
 from synthvlm.models.remote_errors import missing_file_system
-from synthvlm.publishing.data_set import CARD, DataSetFile, PublishingError, StagedFile
+from synthvlm.publishing.data_set import (
+    CARD,
+    FOLDERS,
+    INDEXES,
+    DataSetFile,
+    PublishingError,
+    StagedFile,
+)
 from synthvlm.run_folder.storage import DRAFT, Clock, Storage
 
 __all__ = ["FolderTarget"]
@@ -89,9 +96,10 @@ class FolderTarget:
 
     def names(self) -> Iterator[str]:
         """Names of the files in the places where exporters write, one folder at a time."""
-        if self._storage.kind("llava.json") == "file":
-            yield "llava.json"
-        yield from self._storage.listing("data")
+        yield from (name for name in INDEXES if self._storage.kind(name) == "file")
+        for folder in FOLDERS:
+            if folder != "images":  # may have a million files
+                yield from self._storage.listing(folder)
         for info in self._storage.attempt("list", "images", self._images):
             name = f"images/{posixpath.basename(info['name'].rstrip('/'))}"
             if info["type"] == "directory":
@@ -106,7 +114,8 @@ class FolderTarget:
         sizes: dict[str, int | None] = {}
         for folder in {posixpath.dirname(file.name) for file in files} - {""}:
             sizes |= {name: e.size for name, e in self._storage.listing(folder).items()}
-        sizes |= {f.name: self._storage.size(f.name) for f in files if "/" not in f.name}
+        alone = [f.name for f in files if "/" not in f.name or posixpath.basename(f.name)[0] == "."]
+        sizes |= {name: self._storage.size(name) for name in alone}
         return [f for f in files if sizes.get(f.name) != f.size or self._is_other_card(f)]
 
     def _is_other_card(self, file: DataSetFile) -> bool:

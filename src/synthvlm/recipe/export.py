@@ -31,7 +31,12 @@ class ExportSettings(Settings):
     )
     images_per_folder: int = Field(10_000, ge=1, description="Pairs of a part, too.")
     instructions: list[str] | None = Field(
-        None, min_length=1, description="Questions of the LLaVA format; default: the built-in ones."
+        None,
+        min_length=1,
+        description="Questions of the formats llava and messages; default: the built-in ones.",
+    )
+    validation_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.0, description="Share of pairs (by captions) held out as the split validation."
     )
     options: dict[str, dict[str, Any]] = Field(
         {}, description="Settings of exporters, by name of the format."
@@ -64,8 +69,9 @@ class ExportSettings(Settings):
     def exporters(self) -> dict[str, Settings]:
         """The settings of each exporter, by name of its format."""
         options = dict(self.options)
-        if self.instructions is not None and "llava" in self.formats:
-            options["llava"] = {"instructions": self.instructions, **options.get("llava", {})}
+        for name in {"llava", "messages"}.intersection(self.formats):
+            if self.instructions is not None:
+                options[name] = {"instructions": self.instructions, **options.get(name, {})}
         return {
             name: EXPORTERS.settings(
                 name, options.get(name, {}), ("formats", place), ("options", name)

@@ -16,6 +16,7 @@ from synthvlm.data import score_column
 from synthvlm.exporters import EXPORTERS
 from synthvlm.exporters.card import CardFacts
 from synthvlm.exporters.card_terms import UseFacts
+from synthvlm.exporters.configurations import Configurations
 from synthvlm.recipe import source_name
 from synthvlm.rights import terms_in_use
 from synthvlm.safe_text import for_markdown
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["card_counts", "card_facts", "privacy_figures"]
+__all__ = ["card_counts", "card_facts", "privacy_figures", "selected_by"]
 
 #: What the markers of generated shards count.
 _COUNTED = (
@@ -94,7 +95,7 @@ def card_facts(
     captions: dict[int, Marker],
     generated: dict[int, Marker],
     *,
-    data_files: Sequence[str] = (),
+    data_files: Configurations | None = None,
     identity: str = "",
 ) -> CardFacts:
     """Count, average and look up what the card needs; of the files, see ``CardFacts``."""
@@ -142,13 +143,18 @@ def card_facts(
         benchmarks=_benchmarks(recipe),
         overlapping=curated.get("benchmark_overlap", 0),
         privacy_figures=privacy_figures(shown),
-        data_files=data_files,
+        data_files=data_files or {},
         identity=identity,
         version=recipe.export.version,
-        method="score" if recipe.selection.method == "top" else recipe.selection.method,
+        method=selected_by(recipe),
         coverage=figure_tables(figures) or [],
         selection_notes=selected.get(NOTES, ()),
     )
+
+
+def selected_by(recipe: Recipe) -> str:
+    """By what pairs are selected, in a word."""
+    return "score" if recipe.selection.method == "top" else recipe.selection.method
 
 
 def _sums(

@@ -50,7 +50,7 @@ class Listing(NamedTuple):
 
 
 class DataSetFolder:
-    """Names are relative to ``dataset/``; hidden files do not count."""
+    """Names are relative to ``dataset/``."""
 
     def __init__(self, run: RunFolder, folder: str = FOLDER) -> None:
         """Take the run folder; ``dataset/``, or another one in it, need not be there yet."""
@@ -63,9 +63,13 @@ class DataSetFolder:
         self._checked: set[str] = set()
 
     def contents(self) -> Iterator[tuple[str, dict[str, int]]]:
-        """Each folder, and the names and sizes of the files that lie directly in it."""
+        """Each folder, and the names and sizes of the files that lie directly in it.
+
+        Hidden files are left out: unless a record names one, it is none of ours.
+        """
         for path, _, files in self._fs.walk(self._at(""), detail=True):
-            yield self._relative(path), self._sizes(path, files)
+            sizes = self._sizes(path, files)
+            yield self._relative(path), {n: size for n, size in sizes.items() if not _is_hidden(n)}
 
     def listing(self, folder: str) -> Listing:
         """The files and folders that lie directly in one folder."""
@@ -163,7 +167,7 @@ class DataSetFolder:
         return {
             posixpath.join(within, name): int(info["size"] or 0)
             for name, info in files.items()
-            if not name.startswith(".")
+            if not name.endswith(_DRAFT)
         }
 
     def failures_explained(self, name: str) -> Any:
@@ -186,7 +190,7 @@ class FilesPresent:
         """Whether files are all there at full size; each is asked for once."""
         present = {within: self._sizes(within) for within in folders_of(files)}
         for name in files:
-            self._left[posixpath.dirname(name)] -= 1
+            self._left[posixpath.dirname(name)] -= not _is_hidden(name)
         return all(present[posixpath.dirname(n)].get(n) == size for n, (size, _) in files.items())
 
     def has_others(self) -> bool:
@@ -201,7 +205,7 @@ class FilesPresent:
 
     def _list(self, within: str) -> dict[str, int]:
         listing = self._folder.listing(within)
-        self._left.setdefault(within, len(listing.sizes))
+        self._left.setdefault(within, sum(not _is_hidden(name) for name in listing.sizes))
         self._folders[within] = listing.folders
         return listing.sizes
 
@@ -251,6 +255,10 @@ def files_with_card(final: Marker, card: bytes | None) -> dict[str, tuple[int, s
 def folders_of(files: Iterable[str]) -> set[str]:
     """The folders in which files lie directly."""
     return {posixpath.dirname(name) for name in files}
+
+
+def _is_hidden(name: str) -> bool:
+    return posixpath.basename(name).startswith(".")
 
 
 def _open_no_link(path: str, flags: int) -> int:

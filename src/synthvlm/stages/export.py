@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import orjson
@@ -12,13 +13,14 @@ import orjson
 from synthvlm.components.component import LoadContext
 from synthvlm.components.contract import contract
 from synthvlm.data import fingerprint
-from synthvlm.exporters import EXPORTERS, Exporter
+from synthvlm.exporters import EXPORTERS, DataSetFacts, Exporter
 from synthvlm.exporters.base import check_record
-from synthvlm.exporters.card import data_set_card
+from synthvlm.exporters.card import TITLE, about, data_set_card
+from synthvlm.exporters.configurations import configurations
 from synthvlm.exporters.edited_card import card_facts_of, merged_card
-from synthvlm.exporters.huggingface import is_table
+from synthvlm.exporters.written_files import DescribedFiles, WrittenFiles, describes
 from synthvlm.rights import terms_in_use
-from synthvlm.stages.card_facts import card_counts, card_facts
+from synthvlm.stages.card_facts import card_counts, card_facts, selected_by
 from synthvlm.stages.curation.curate import totals
 from synthvlm.stages.data_set_fingerprints import (
     data_set_fingerprint,
@@ -57,6 +59,8 @@ PARTS_FOLDER = "export-parts"
 #: Names, sizes and checksums of a part's files in ``dataset/``. Not in the marker: together they
 #: are millions.
 FILES = "files"
+#: Where a format describes the files of others, what it needs of those of a part.
+DESCRIBED = "described"
 
 
 def export(
@@ -101,6 +105,7 @@ def export(
         seconds = time.monotonic() - began
         return StageSummary(STAGE, len(done), len(done), counts, seconds, removed=removed)
     selected.refuse_control_tokens()
+    selected.refuse_empty_split()
     if any(map(is_unmarked, earlier.values())):
         progress.note(f"note: the data set is exported again: {UNMARKED}")
     edited = keep_card(run, card, final)
@@ -119,11 +124,13 @@ def export(
     # Swept first: a data set with a card has no file that belongs to no part.
     run.sweep(STAGE, [PARTS_FOLDER], markers)
     removed = _sweep(run, folder, markers)
-    new_card = _card(run, recipe, captions, generated, markers)
+    identity = _identity(markers)
+    new_card = _card(run, recipe, captions, generated, markers, identity)
     merged = new_card
     if edited is not None:
         merged = merged_card(new_card, edited, None if final is None else final.facts.get("card"))
-    files = _finish(run, folder, exporters, markers, merged)
+    facts = partial(_facts, recipe, selected, identity)
+    files = _finish(run, folder, exporters, markers, facts, merged)
     expected = data_set_fingerprint(recipe, expected_parts, totals(captions), captions, generated)
     whole_facts = {"files": files, "terms": terms, "card": card_facts_of(new_card)}
     run.commit(WHOLE, 0, expected, facts=whole_facts)
@@ -180,19 +187,38 @@ def _card(
     captions: dict[int, Marker],
     generated: dict[int, Marker],
     markers: Mapping[int, Marker],
+    identity: str,
 ) -> str:
     """The card of the data set that the markers of its parts name, as no user has edited it."""
-    parts = [marker for _, marker in sorted(markers.items())]
-    records = [file.checksum for part in parts for file in part.files if _is_record(file, FILES)]
-    facts = card_facts(
-        run,
-        recipe,
-        captions,
-        generated,
-        data_files=[name for part in parts for name in _files(run, part) if is_table(name)],
-        identity=fingerprint(records),
-    )
+    names = (name for _, part in sorted(markers.items()) for name in _files(run, part))
+    data_files = configurations(recipe.export.formats, names)
+    facts = card_facts(run, recipe, captions, generated, data_files=data_files, identity=identity)
     return data_set_card(facts)
+
+
+def _identity(markers: Mapping[int, Marker]) -> str:
+    """A hash of the files of all parts."""
+    parts = [marker for _, marker in sorted(markers.items())]
+    return fingerprint(
+        [file.checksum for part in parts for file in part.files if _is_record(file, FILES)]
+    )
+
+
+def _facts(
+    recipe: Recipe, selected: SelectedPairs, identity: str, described: DescribedFiles
+) -> DataSetFacts:
+    """What a format that describes the others says of the data set."""
+    return DataSetFacts(
+        name=TITLE,
+        description=about(len(selected), selected_by(recipe)),
+        license=recipe.export.license,
+        version=recipe.export.version,
+        identity=identity,
+        splits={split: count for split, count in selected.splits.items() if count},
+        scores=tuple(recipe.scorers),
+        files=described.files,
+        image_folders=tuple(sorted(described.image_folders)),
+    )
 
 
 def _exporters(recipe: Recipe) -> dict[str, Exporter]:
@@ -209,11 +235,9 @@ def _write_part(
     part: pa.Table,
     part_fingerprint: str,
 ) -> Marker:
-    files: dict[str, tuple[int, str]] = {}
+    described = any(map(describes, exporters.values()))
+    write = WrittenFiles(folder.write, described=described)
     stored = []
-
-    def write(name: str, chunks: Iterable[bytes]) -> None:
-        files[name] = folder.write(name, chunks)
 
     def record(kind: str, data: bytes) -> None:
         unique = uuid.uuid4().hex[:8]
@@ -224,7 +248,9 @@ def _write_part(
             data = exporter.write_part(number, selected.pairs(part), write)
         check_record(name, data)
         record(name, data)
-    record(FILES, orjson.dumps(files))
+    record(FILES, orjson.dumps(write.files))
+    if write.described is not None:
+        record(DESCRIBED, write.described.record())
     folder.sync()
     return run.commit(STAGE, number, part_fingerprint, stored, facts=MARKS)
 
@@ -234,20 +260,28 @@ def _finish(
     folder: DataSetFolder,
     exporters: Mapping[str, Exporter],
     markers: Mapping[int, Marker],
+    facts: Callable[[DescribedFiles], DataSetFacts],
     card: str,
 ) -> dict[str, tuple[int, str]]:
-    """Write the files on all parts: the indexes, and last the card."""
-    files: dict[str, tuple[int, str]] = {}
+    """Write the files on all parts: the indexes, what describes them, and last the card."""
+    describing = {name: exporter for name, exporter in exporters.items() if describes(exporter)}
+    write = WrittenFiles(folder.write_whole, described=bool(describing))
 
-    def write(name: str, chunks: Iterable[bytes]) -> None:
-        files[name] = folder.write_whole(name, chunks)
+    def records(kind: str) -> Iterator[bytes]:
+        return (_read_record(run, marker, kind) for _, marker in sorted(markers.items()))
 
     for name, exporter in exporters.items():
-        records = (_read_record(run, marker, name) for _, marker in sorted(markers.items()))
         with contract("exporter", name):
-            exporter.finish(records, write)
+            exporter.finish(records(name), write)
+    if write.described is not None:
+        for record in records(DESCRIBED):
+            write.described.add(record)
+        whole = facts(write.described)
+        for name, exporter in describing.items():
+            with contract("exporter", name):
+                exporter.describe(whole, write)
     write(CARD_FILE, [card.encode("utf-8")])
-    return files
+    return write.files
 
 
 def part_record_file(marker: Marker, kind: str) -> str | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from synthvlm.captions.rules.control_tokens import control_tokens
 from synthvlm.data import score_column, scorer_of
 from synthvlm.errors import RecipeError, RunFolderError
-from synthvlm.exporters import ExportedPair
+from synthvlm.exporters import ExportedPair, Split
+from synthvlm.exporters.splits import split_of
 from synthvlm.selectors.selection import by_shard
 from synthvlm.stages.image_marks import ImageMarks
 
@@ -37,19 +38,28 @@ class SelectedPairs:
         captions: Mapping[int, Marker],
         generated: Mapping[int, Marker],
     ) -> None:
-        """Order the selection as the input."""
+        """Order the selection as the input, and what is held out after all else."""
         self._run, self._captions, self._generated = run, captions, generated
-        self._size, self._marks = recipe.export.images_per_folder, ImageMarks(recipe)
-        self._rows = self._in_input_order(run.read_table(SELECTION_FILE))
+        self._size, self._share = recipe.export.images_per_folder, recipe.export.validation_share
+        self._marks = ImageMarks(recipe)
+        rows = self._in_input_order(run.read_table(SELECTION_FILE))
+        self._splits = self._split(rows) if self._share else [rows]
 
     def __len__(self) -> int:
         """How many pairs are selected."""
-        return int(self._rows.num_rows)
+        return sum(rows.num_rows for rows in self._splits)
+
+    @property
+    def splits(self) -> dict[Split, int]:
+        """How many pairs each split has."""
+        train, *others = (rows.num_rows for rows in self._splits)
+        return {"train": train} | ({"validation": others[0]} if others else {})
 
     def parts(self) -> Iterator[pa.Table]:
-        """The rows of the selection of each part."""
-        for start in range(0, len(self), self._size):
-            yield self._rows.slice(start, self._size)
+        """The rows of the selection of each part, all of one split."""
+        for rows in self._splits:
+            for start in range(0, rows.num_rows, self._size):
+                yield rows.slice(start, self._size)
 
     def inputs(self, part: pa.Table) -> list[str]:
         """Checksums of the files that a part is made of."""
@@ -71,18 +81,31 @@ class SelectedPairs:
             RecipeError: Some do; the message names the first, and the setting that rejects them.
         """
         problems = []
-        for shard, rows in by_shard(self._rows):
-            texts = self._table(self._captions[shard], "captions", ["id", "text"])
-            places = _places(rows["caption_id"], texts["id"])
-            for row in texts.take(places).to_pylist():
-                if tokens := control_tokens(row["text"]):
-                    problems.append((row["id"], tokens[0]))
+        for split in self._splits:
+            for shard, rows in by_shard(split):
+                for id, text in self._texts(shard, rows).items():
+                    if tokens := control_tokens(text):
+                        problems.append((id, tokens[0]))
         if problems:
             (id, token), count = problems[0], len(problems)
             raise RecipeError(
                 f"{count} selected caption{'s hold' if count > 1 else ' holds'} control tokens of "
                 f"tokenizers, the first {id!r}: {token!r}; trainers would read them as such: "
                 f"--set curation.rules.control_tokens.max=0 rejects them"
+            )
+
+    def refuse_empty_split(self) -> None:
+        """Check that pairs are held out where some should be, and that not all are.
+
+        Raises:
+            RecipeError: Too few, or too similar, captions for that share.
+        """
+        if len(self) and not all(self.splits.values()):
+            (empty,) = (split for split, count in self.splits.items() if not count)
+            raise RecipeError(
+                f"export.validation_share={self._share} leaves no pair of {len(self):,} for "
+                f"{empty}: captions with the same longest word stay together: set another share, "
+                f"or none: --set export.validation_share=0"
             )
 
     def pairs(self, part: pa.Table) -> Iterator[ExportedPair]:
@@ -120,6 +143,7 @@ class SelectedPairs:
                     score=row["score"],
                     seed=seed,
                     index=row["index"],
+                    split=row.get("split", "train"),
                     **image,
                 )
 
@@ -145,6 +169,25 @@ class SelectedPairs:
             places = pc.index_in(rows["caption_id"], ids.combine_chunks()).to_numpy()
             parts.append(rows.take(np.argsort(places, kind="stable")))
         return pa.concat_tables(parts or [selection]).combine_chunks()
+
+    def _split(self, rows: pa.Table) -> list[pa.Table]:
+        """The rows for training and those held out; a column says so."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        splits = [
+            split_of(text, self._share)
+            for shard, those in by_shard(rows)
+            for text in self._texts(shard, those).values()
+        ]
+        rows = rows.append_column("split", pa.array(splits, pa.string()))
+        return [rows.filter(pc.equal(rows["split"], name)) for name in get_args(Split)]
+
+    def _texts(self, shard: int, rows: pa.Table) -> dict[str, str]:
+        """The captions of some rows of a shard by their ids, in their order."""
+        texts = self._table(self._captions[shard], "captions", ["id", "text"])
+        texts = texts.take(_places(rows["caption_id"], texts["id"]))
+        return dict(zip(texts["id"].to_pylist(), texts["text"].to_pylist(), strict=True))
 
     def _table(self, marker: Marker, folder: str, columns: list[str]) -> pa.Table:
         name = marker.file(folder)

@@ -73,7 +73,8 @@ def describe(summary: StageSummary) -> str:
     else:
         parts = [f"{counts['exported']:,} pairs exported"]
         if summary.written:
-            parts.append(f"{' and '.join(summary.written)} written")
+            *others, last = summary.written
+            parts.append(f"{', '.join(others)} and {last} written" if others else f"{last} written")
         if summary.removed:
             first, number = summary.removed[0], len(summary.removed)
             which = first if number == 1 else f"{number:,} files, {first} ..."
