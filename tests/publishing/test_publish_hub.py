@@ -143,7 +143,7 @@ def test_an_older_data_set_is_replaced(out: Path, hub: FakeHub, tmp_path: Path) 
         "data/train-00001-000.parquet",
     }
     assert hub.repositories["org/pairs"].files == {**there, "LICENSE": b"mine"}
-    assert (done.files, done.sent, done.removed) == (3, 3, len(WORDS) + 2)
+    assert (done.files, done.sent, done.removed) == (3, 3, len(WORDS) + 3)
 
 
 def test_what_is_of_nobody_is_left_alone_and_said(out: Path, hub: FakeHub) -> None:
