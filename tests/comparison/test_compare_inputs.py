@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pair_files import TINY_SETTINGS, llava, parquet, sample_pairs
+from pair_files import TINY_SETTINGS, llava, parquet, sample_pairs, webdataset
 from synthvlm.comparison.command import compare_command, open_inputs
 from synthvlm.comparison.settings import parse_sample
 from synthvlm.data_sets.inputs import Named, braces, parse_input
-from synthvlm.data_sets.pairs import BadPair, LoadedPair
+from synthvlm.data_sets.pairs import BadPair, Entry, LoadedPair
 from synthvlm.errors import CaptionSourceError, RecipeError, SynthVLMError
 from synthvlm.progress.display import SilentProgress
 
@@ -108,8 +109,33 @@ def test_of_an_exported_data_set_the_files_are_read_that_its_card_names(tmp_path
     for path, count in (("[data/train-00000-000.parquet]", 3), ("data/*.parquet", 6)):
         (tmp_path / "README.md").write_text(f"---\n{front.replace('PATH', path)}\n---\n# Pairs\n")
         assert len(images_of(str(tmp_path))) == count
+    outside = parquet(tmp_path.parent / f"{tmp_path.name}.parquet", sample_pairs(1))
+    (tmp_path / "README.md").write_text(
+        f"---\n{front.replace('PATH', f'[../{outside.name}]')}\n---\n"
+    )
+    assert len(images_of(str(tmp_path))) == 6, "a card names no file outside of its data set"
     (tmp_path / "README.md").write_text("---\nconfigs: 3\n---\n")
     assert len(images_of(str(tmp_path))) == 6
+
+
+@pytest.mark.parametrize(
+    "names", [("data/train-0.parquet", "data/validation-0.parquet"), ("webdataset/train-0.tar",)]
+)
+def test_of_several_configurations_the_first_is_read(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (parquet if name.endswith("parquet") else webdataset)(tmp_path / name, sample_pairs(3))
+    first = [
+        {"split": split, "path": [name]}
+        for split, name in zip(("train", "validation"), names, strict=False)
+    ]
+    configs = [{"data_files": first}, {"data_files": [{"split": "train", "path": ["x.parquet"]}]}]
+    (tmp_path / "README.md").write_text(f"---\n{yaml.safe_dump({'configs': configs})}---\n")
+    (opened,) = open_inputs([str(tmp_path)])
+    splits = [one.split for one in opened.captions() if isinstance(one, Entry)]  # type: ignore[union-attr]
+    assert splits == ["train"] * 3 + ["validation"] * 3 * (len(names) - 1)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_a_run_in_another_format_has_its_own_pairs_and_card(
         progress=SilentProgress(),
     )
     card = (only / "README.md").read_text()
-    assert "Models and licences" in card
+    assert "# Synthetic image-caption pairs" in card
     assert "llava.json" not in card.split("## Use")[1].split("## ")[0]
     header = yaml.safe_load(card.split("---")[1])
     assert header["version"] == "2.0"
@@ -135,7 +135,7 @@ def test_what_a_run_recorded_is_taken_along(exported_run: Path, tmp_path: Path) 
     assert old == new
     card = (tmp_path / "out/README.md").read_text()
     assert "It was made by a run of SynthVLM." in card
-    assert "Models and licences" in card.split("````")[-2] or "Models and licences" in card
+    assert "# Synthetic image-caption pairs" in card.split("## Origin")[1]
 
 
 def test_bad_records_are_counted_and_bounded(tmp_path: Path) -> None:

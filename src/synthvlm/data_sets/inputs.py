@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from synthvlm.data_sets.conversation_tables import ConversationTables, text_column
 from synthvlm.data_sets.conversations import holds_messages
@@ -22,11 +22,11 @@ _LABEL = re.compile(r"([^=/\\:*?\[{]+)=(.+)", re.DOTALL)
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _COMPRESSION = r"(\.(gz|bz2|xz|zst))?$"
-#: Files of a folder that make it a data set, and their format.
-_TABLES: tuple[tuple[str, Literal["parquet", "webdataset"]], ...] = (
-    ("data/*.parquet", "parquet"),
-    ("*.parquet", "parquet"),
-    ("*.tar", "webdataset"),
+Format = Literal["parquet", "webdataset"]
+#: Files of a folder that make it a data set.
+_TABLES = (
+    *("data/*.parquet", "*.parquet", "messages/*.parquet"),
+    *("webdataset/*.tar", "*.tar"),
 )
 #: JSON files of a folder that make it one: those of each split, and the folder of their images.
 _TALKS: tuple[tuple[dict[str, Split], str], ...] = (
@@ -117,7 +117,7 @@ def _open(named: Named, with_facts: bool) -> KnownDataSet:
             raise CaptionSourceError(f"{named.path}: no such file")
         images = named.images or images_of(path)
         return ConversationDataSet(named.label, named.path, images)
-    formats: tuple[tuple[str, Literal["parquet", "webdataset"]], ...] = (
+    formats: tuple[tuple[str, Format], ...] = (
         (".tar", "webdataset"),
         (".parquet", "parquet"),
     )
@@ -172,21 +172,23 @@ def _talks_in(named: Named, folder: Path) -> KnownDataSet | None:
 
 
 def _tables_in(named: Named, folder: Path, with_facts: bool) -> KnownDataSet | None:
-    if tables := _tables_on_card(folder):
-        return _of_tables(named, "parquet", tables, with_facts)
-    for pattern, kind in _TABLES:
-        names = sorted(str(path) for path in folder.glob(pattern))
-        held_out = [name for name in names if _VALIDATION.match(os.path.basename(name))]
-        files = [SplitFile(name) for name in names if name not in held_out]
-        if files or held_out:
-            files += [SplitFile(name, "validation") for name in held_out]
-            return _of_tables(named, kind, files, with_facts)
-    return None
+    names = _named_on_card(folder)
+    patterns = ((pattern, sorted(folder.glob(pattern))) for pattern in _TABLES)
+    there = next(((pattern, paths) for pattern, paths in patterns if paths), None)
+    if not names and there is not None:
+        for path in there[1]:
+            held_out = _VALIDATION.match(path.name)
+            names.append(SplitFile(str(path), "validation" if held_out else "train"))
+        names.sort(key=lambda file: file.split)  # "train" comes first
+    if not names:
+        return None
+    kind: Format = "webdataset" if names[0].path.endswith(".tar") else "parquet"
+    return _of_tables(named, kind, names, with_facts)
 
 
 def _of_tables(
     named: Named,
-    kind: Literal["parquet", "webdataset"],
+    kind: Format,
     files: Sequence[SplitFile],
     with_facts: bool,
 ) -> KnownDataSet:
@@ -195,8 +197,8 @@ def _of_tables(
     return TableDataSet(named.label, named.path, kind, files, with_facts=with_facts)
 
 
-def _tables_on_card(folder: Path) -> list[SplitFile]:
-    """The Parquet files that the card of an exported data set names; none where it names none."""
+def _named_on_card(folder: Path) -> list[SplitFile]:
+    """The files that the card of an exported data set names; none where it names none."""
     import yaml
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
@@ -204,17 +206,24 @@ def _tables_on_card(folder: Path) -> list[SplitFile]:
     text = card.read_text("utf-8-sig", "replace") if card.is_file() else ""
     header = REGEX_YAML_BLOCK.search(text)
     try:
-        (config,) = yaml.safe_load(header[2] if header else "")["configs"]
+        # The first of several is the one that `datasets` reads by default.
+        config = yaml.safe_load(header[2] if header else "")["configs"][0]
         splits = {one["split"]: one["path"] for one in config["data_files"]}
     except (yaml.YAMLError, LookupError, TypeError, ValueError):
         return []  # no card of ours
     files: list[SplitFile] = []
-    for split in ("train", "validation"):
+    for split in get_args(Split):
         names = splits.pop(split, [])
-        if not isinstance(names, list) or not all((folder / str(n)).is_file() for n in names):
+        if not isinstance(names, list) or not all(_is_inside(folder, str(n)) for n in names):
             return []
         files += [SplitFile(str(folder / str(name)), split) for name in names]
     return [] if splits else files
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    """Whether a card names a file of its data set: it is untrusted."""
+    path = Path(name)
+    return not path.is_absolute() and ".." not in path.parts and (folder / path).is_file()
 
 
 def braces(path: str) -> list[str]:
