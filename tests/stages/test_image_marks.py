@@ -68,6 +68,9 @@ def test_every_format_has_the_marked_images_with_their_details(finished: Path) -
             "Seed": str(seed),
             "Run fingerprint": image_fingerprint(recipe),
         }
+    card = (finished / "dataset" / "README.md").read_text()
+    section = card[card.index("## Summary of training content") :]
+    assert f"run fingerprint ({image_fingerprint(recipe)})" in section
     # The images of the run itself are as they were generated.
     (pairs,) = (finished / "pairs").iterdir()
     for pair in pq.read_table(pairs).to_pylist():

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import yaml
 
+from synthvlm.exporters.card_summary import SummaryFacts, training_summary
 from synthvlm.exporters.card_terms import TermsFacts, UseFacts, terms_section
 from synthvlm.exporters.configurations import Configurations
 from synthvlm.exporters.edited_card import BEGIN, END
@@ -49,6 +50,7 @@ class CardFacts:
         coverage: Tables of what the selection covers, each with its header first.
         selection_notes: What the selection could not do as it was asked to, and what it shifts.
         use: What the recipe says of the use of the data set.
+        summary: What the summary of training content needs besides; None leaves it out.
     """
 
     license: str | None
@@ -74,6 +76,7 @@ class CardFacts:
     coverage: Sequence[Sequence[Sequence[str]]] = ()
     selection_notes: Sequence[str] = ()
     use: UseFacts = field(default_factory=UseFacts)
+    summary: SummaryFacts | None = None
 
     @property
     def selected(self) -> int:
@@ -125,6 +128,7 @@ def data_set_card(facts: CardFacts) -> str:
         + "\n".join(f"- {check}" for check in facts.checks or ["nothing"]),
         _privacy(facts),
         _contamination(facts),
+        *training_summary(facts.summary),
         "## Use",
         *facts.usages,
         "## Making it again",

@@ -28,6 +28,7 @@ from synthvlm.stages.select import FIGURES, NEAR_DUPLICATES, NOTES
 from synthvlm.stages.select import STAGE as SELECT
 from synthvlm.stages.selected_pairs import SELECTION_FILE
 from synthvlm.stages.selection_figures import figure_tables
+from synthvlm.stages.summary_facts import summary_facts
 from synthvlm.stages.terms_facts import terms_facts
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def card_facts(
         ),
         ("pairs selected", selection.num_rows),
     ]
+    sources = _sources(run, recipe, captions, selection)
     return CardFacts(
         license=recipe.export.license,
         formats=recipe.export.formats,
@@ -129,7 +131,7 @@ def card_facts(
         },
         terms=[terms_facts(one) for one in terms_in_use(recipe)],
         use=UseFacts(recipe.intended_use, shown.acknowledge_terms),
-        sources=_sources(run, recipe, captions, selection),
+        sources=sources,
         funnel=funnel,
         scores={
             labels[name]: (sums[name] / max(1, pairs), pc.mean(selection[name]).as_py() or 0.0)
@@ -149,6 +151,7 @@ def card_facts(
         method=selected_by(recipe),
         coverage=figure_tables(figures) or [],
         selection_notes=selected.get(NOTES, ()),
+        summary=summary_facts(recipe, generated, sources),
     )
 
 

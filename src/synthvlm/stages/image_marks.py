@@ -20,6 +20,7 @@ __all__ = [
     "MARKS",
     "UNMARKED",
     "ImageMarks",
+    "image_models",
     "is_unmarked",
     "run_fingerprint",
     "what_marks_depend_on",
@@ -39,7 +40,7 @@ class ImageMarks:
     def __init__(self, recipe: Recipe) -> None:
         """Look up what the recipe says of its images."""
         self._recipe = recipe
-        self._models = _models(recipe) if recipe.export.image_details else None
+        self._models = image_models(recipe) if recipe.export.image_details else None
 
     @cached_property
     def signer(self) -> Signer | None:
@@ -76,7 +77,7 @@ def what_marks_depend_on(recipe: Recipe) -> object:
 
     Not on the certificate: one that is renewed signs what is exported from then on.
     """
-    models = _models(recipe) if recipe.export.image_details else None
+    models = image_models(recipe) if recipe.export.image_details else None
     return _VERSION, models, *(["c2pa"] if recipe.export.c2pa is not None else [])
 
 
@@ -97,7 +98,7 @@ def is_unmarked(exported: Marker) -> bool:
     return not MARKS.keys() <= exported.facts.keys()
 
 
-def _models(recipe: Recipe) -> str:
+def image_models(recipe: Recipe) -> str:
     """Names of the models that make the images, with their revisions where they are set."""
     generation = recipe.generation
     name = generation.generator_name
