@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from synthvlm.components.settings import published_name
+from synthvlm.conversion.sources import ForeignPairs
 from synthvlm.exporters import EXPORTERS
-from synthvlm.exporters.card import data_set_card, reading_header
+from synthvlm.exporters.card import TITLE, about, data_set_card, reading_header
 from synthvlm.exporters.configurations import configurations
 from synthvlm.exporters.edited_card import BEGIN, END
 from synthvlm.safe_text import fenced, for_markdown
-from synthvlm.stages.card_facts import card_facts
+from synthvlm.stages.card_facts import card_facts, selected_by
 
 if TYPE_CHECKING:
-    from synthvlm.conversion.sources import ForeignPairs, SelectedRun
+    from synthvlm.conversion.sources import SelectedRun
     from synthvlm.recipe.export import ExportSettings
 
 __all__ = ["foreign_card", "run_card"]
@@ -47,6 +48,31 @@ def run_card(source: SelectedRun, files: Sequence[str], identity: str) -> str:
     return data_set_card(facts)
 
 
+def titles(
+    source: SelectedRun | ForeignPairs, settings: ExportSettings, count: int
+) -> tuple[str, str, str | None]:
+    """Title, description in plain text, and licence of a converted data set.
+
+    Args:
+        source: The run, or the data set.
+        settings: Of the formats.
+        count: Pairs that were written.
+    """
+    if not isinstance(source, ForeignPairs):
+        return TITLE, about(count, selected_by(source.recipe)), settings.license
+    license = settings.license or _header_of(_card_of(Path(source.path))).get("license")
+    return (
+        _title(source),
+        f"{count:,} pairs of a caption and an image, converted from {published_name(source.path)} "
+        f"by synthvlm {version('synthvlm')}, which did not make them.",
+        license if isinstance(license, str) else None,
+    )
+
+
+def _title(source: ForeignPairs) -> str:
+    return f"{source.data_set.label}, converted"
+
+
 def foreign_card(
     source: ForeignPairs, settings: ExportSettings, files: Sequence[str], identity: str, count: int
 ) -> str:
@@ -61,7 +87,7 @@ def foreign_card(
     """
     quoted = _card_of(Path(source.path))
     header = _header_of(quoted)
-    front: dict[str, Any] = {"pretty_name": f"{source.data_set.label}, converted"}
+    front: dict[str, Any] = {"pretty_name": _title(source)}
     license = settings.license or header.get("license")
     if isinstance(license, str):
         front["license"] = license
@@ -72,7 +98,7 @@ def foreign_card(
     name = for_markdown(published_name(source.path))
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
-        f"# {for_markdown(source.data_set.label)}, converted",
+        f"# {for_markdown(_title(source))}",
         f"{count:,} pairs of a caption and an image, converted from {name} by synthvlm "
         f"{version('synthvlm')}. They were **not made by this conversion**: captions and images "
         f"are copied as they were, and no image is marked. Where they come from, whether images "

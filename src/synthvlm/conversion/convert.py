@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.components.component import LoadContext
 from synthvlm.components.contract import contract
 from synthvlm.components.settings import Settings
-from synthvlm.conversion.cards import foreign_card, run_card
+from synthvlm.conversion.cards import foreign_card, run_card, titles
 from synthvlm.conversion.place import Place
 from synthvlm.conversion.sources import ForeignPairs, PairSource, SelectedRun
 from synthvlm.data import fingerprint
 from synthvlm.data_sets.run_pairs import RunPairs, open_pairs
 from synthvlm.errors import CaptionSourceError, RecipeError, RunFolderError
-from synthvlm.exporters import EXPORTERS, ExportedPair, Exporter
+from synthvlm.exporters import EXPORTERS, DataSetFacts, ExportedPair, Exporter, Split
 from synthvlm.exporters.base import check_record
+from synthvlm.exporters.written_files import describes
 from synthvlm.recipe.export import ExportSettings
 from synthvlm.recipe.problems import validated
 from synthvlm.recipe.yaml_text import apply_change
@@ -78,13 +79,14 @@ def convert(
     identity = fingerprint(pairs.identity, settings.model_dump_json())
     with destination.claimed(pairs.path, identity, progress):
         progress.start(STAGE, pairs.count * len(settings.formats), "pairs")
-        counts = Counter(
-            {
-                name: _write(name, exporter, pairs, destination, progress)
-                for name, exporter in _exporters(settings).items()
-            }
-        )
-        count = _agreed(counts, pairs.path)
+        exporters = _exporters(settings)
+        counts = {
+            name: _write(name, exporter, pairs, destination, progress)
+            for name, exporter in exporters.items()
+        }
+        splits = _agreed(counts, pairs.path)
+        count = splits.total()
+        _describe(exporters, pairs, settings, splits, destination)
         files, content = destination.files, destination.identity
         if isinstance(pairs, SelectedRun):
             card = run_card(pairs, files, content)
@@ -112,7 +114,13 @@ def _settings(opened: object, formats: Sequence[str], changes: Sequence[str]) ->
                 f"export.version=1.2.0"
             )
         apply_change(values, change)
-    return validated(_Conversion, values, "convert").export
+    settings = validated(_Conversion, values, "convert").export
+    if settings.validation_share and not isinstance(opened, RunPairs):
+        raise RecipeError(
+            "export.validation_share: the splits of a data set that no run made stay as they are: "
+            "leave it out"
+        )
+    return settings
 
 
 def _refuse_inside(place: str, source: str) -> None:
@@ -133,19 +141,18 @@ def _exporters(settings: ExportSettings) -> dict[str, Exporter]:
 
 def _write(
     name: str, exporter: Exporter, pairs: PairSource, place: Place, progress: Progress
-) -> int:
-    """Write one format; returns its number of pairs.
+) -> Counter[Split]:
+    """Write one format; returns its number of pairs of each split.
 
     What the exporter needs of each part until all are written waits in files: together they may be
     larger than the memory.
     """
-    count = 0
+    counts: Counter[Split] = Counter()
 
     def counted(part: Iterable[ExportedPair]) -> Iterator[ExportedPair]:
-        nonlocal count
         for pair in part:
             yield pair
-            count += 1
+            counts[pair.split] += 1
             progress.advance(1)
 
     with tempfile.TemporaryDirectory(prefix="synthvlm-convert-") as folder:
@@ -158,22 +165,50 @@ def _write(
             deque(stream, maxlen=0)  # what it did not ask for
             records.append(Path(folder, str(number)))
             records[-1].write_bytes(kept)
-        if not count:
+        if not counts:
             raise CaptionSourceError(f"{pairs.path}: no usable pair: nothing is converted")
         with contract("exporter", name):
             exporter.finish((record.read_bytes() for record in records), place.write_whole)
-    return count
+    return counts
 
 
-def _agreed(counts: Counter[str], path: str) -> int:
-    numbers = set(counts.values())
-    if len(numbers) > 1:
+def _agreed(counts: Mapping[str, Counter[Split]], path: str) -> Counter[Split]:
+    first, *others = counts.values()
+    if any(other != first for other in others):
         raise CaptionSourceError(
             f"{path} changed while it was converted ("
-            + ", ".join(f"{name}: {number:,} pairs" for name, number in counts.items())
+            + ", ".join(f"{name}: {splits.total():,} pairs" for name, splits in counts.items())
             + "): run the same command again"
         )
-    return numbers.pop()
+    return first
+
+
+def _describe(
+    exporters: Mapping[str, Exporter],
+    pairs: SelectedRun | ForeignPairs,
+    settings: ExportSettings,
+    splits: Counter[Split],
+    place: Place,
+) -> None:
+    """Write the formats that describe the files of the others."""
+    describing = {name: exporter for name, exporter in exporters.items() if describes(exporter)}
+    if not describing:
+        return
+    title, description, license = titles(pairs, settings, splits.total())
+    facts = DataSetFacts(
+        name=title,
+        description=description,
+        license=license,
+        version=settings.version,
+        identity=place.identity,
+        splits=dict(splits.items()),
+        scores=pairs.scorers,
+        files=dict(place.described.files),
+        image_folders=tuple(sorted(place.described.image_folders)),
+    )
+    for name, exporter in describing.items():
+        with contract("exporter", name):
+            exporter.describe(facts, place.write_whole)
 
 
 def _details(pairs: ForeignPairs) -> Iterator[str]:

@@ -11,6 +11,7 @@ import orjson
 
 from synthvlm.data import fingerprint
 from synthvlm.errors import RunFolderError
+from synthvlm.exporters.written_files import DescribedFiles
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.run_folder.storage import Storage
 from synthvlm.stages.data_set_folder import CARD_FILE, DataSetFolder
@@ -33,6 +34,7 @@ class Place:
         url: The folder.
         files: Names of the files that were written, but for images.
         removed: Names of files that a killed attempt left and this one did not write.
+        described: What a format that describes the others needs of the files.
     """
 
     def __init__(self, url: str) -> None:
@@ -48,6 +50,7 @@ class Place:
         self._is_left = False
         self.url = url
         self.files: list[str] = []
+        self.described = DescribedFiles()
         self.removed: list[str] = []
 
     @contextmanager
@@ -77,11 +80,11 @@ class Place:
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
         """Write a file of a part."""
-        self._note(name, self._data_set.write(name, chunks))
+        self._note(name, self._data_set.write(name, self.described.passed(name, chunks)))
 
     def write_whole(self, name: str, chunks: Iterable[bytes]) -> None:
         """Write a file on all parts."""
-        self._note(name, self._data_set.write_whole(name, chunks))
+        self._note(name, self._data_set.write_whole(name, self.described.passed(name, chunks)))
 
     def write_card(self, card: str) -> None:
         """Write the last file, after what an attempt left that was killed is removed."""

@@ -50,6 +50,11 @@ class PairSource(Protocol):
     count: int
     identity: str
 
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        """Names of the scorers whose values the pairs have."""
+        ...
+
     def parts(self) -> Iterator[Iterable[ExportedPair]]:
         """The pairs, cut into parts of one split; a part is read before the next one."""
         ...
@@ -71,9 +76,15 @@ class SelectedRun:
         self.run, self.recipe = run, recipe
         self._selected = run.selected(recipe)
         self._selected.refuse_control_tokens()
+        self._selected.refuse_empty_split()
         self.path, self.count = run.path, len(self._selected)
         parts = sorted(part_fingerprints(recipe, self._selected).items())
         self.identity = fingerprint("run", parts)
+
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        """See ``PairSource``."""
+        return tuple(self.recipe.scorers)
 
     def parts(self) -> Iterator[Iterable[ExportedPair]]:
         """See ``PairSource``."""
@@ -171,6 +182,11 @@ class ForeignPairs:
         if not self.count:
             lines = "; ".join(islice(self.losses.lines(), 2))
             raise CaptionSourceError(f"{self.path}: no usable pair{lines and f': {lines}'}")
+
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        """See ``PairSource``."""
+        return self._scorers or ()
 
     def parts(self) -> Iterator[Iterable[ExportedPair]]:
         """See ``PairSource``."""
