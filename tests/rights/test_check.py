@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from synthvlm.cli import app
 from synthvlm.errors import RecipeError
 from synthvlm.pipeline import Pipeline
 from synthvlm.planning.plan import plan
@@ -78,6 +80,21 @@ def test_nothing_is_made_or_written_where_terms_clash(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="intended_use is commercial"):
         tune(clashing, {"generation.steps": [2, 3]}, str(out))
     assert not out.exists()
+
+
+def test_the_commands_refuse_a_clash_and_name_terms_that_limit_an_unstated_use(
+    tmp_path: Path,
+) -> None:
+    captions = tmp_path / "captions.txt"
+    captions.write_text("a lighthouse on a cliff at dusk, seen from the sea\n")
+    command = ["curate", "flux-dev", "--captions", str(captions), "--out", str(tmp_path / "run")]
+    refused = CliRunner().invoke(app, [*command, "--set", "intended_use=commercial"])
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("error: intended_use is commercial")
+    assert not (tmp_path / "run").exists()
+    unstated = CliRunner().invoke(app, command)
+    assert unstated.exit_code == 0
+    assert f"note: terms limit what the data set may be used for ({FLUX})" in unstated.output
 
 
 def test_what_is_acknowledged_runs(tmp_path: Path) -> None:

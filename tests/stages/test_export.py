@@ -270,6 +270,18 @@ def test_the_card_follows_the_licence_that_a_model_states(tmp_path: Path) -> Non
     assert "nothing to do" in again(out, f"generation.model={model}")
 
 
+def test_a_stated_use_is_on_the_card_and_changes_nothing_else(out: Path) -> None:
+    before = content(out)
+    assert "| captions | captions | default | none | not in the table of terms: name" in card(out)
+    again(out, "intended_use=research", "sources.0.terms=tiny-captions")
+    assert "Intended use, by the recipe: research." in card(out)
+    unknown, known = card(out).split("**Known terms.**")
+    assert "| image generation, CLIPScore | org/fake | default | none | not in the" in unknown
+    assert "| captions | captions | default | Apache License 2.0 | allowed by 2 |" in known
+    after = content(out)
+    assert {name for name in after if after[name][0] != before[name][0]} == {"README.md"}
+
+
 @pytest.mark.parametrize("name", ["data/extra.parquet", "images/00009/old.png", "more.jsonl"])
 def test_a_file_that_is_no_part_is_removed_and_named(out: Path, name: str) -> None:
     before = content(out)
