@@ -98,6 +98,7 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
         (folder / name / "captions.txt").write_text(f"a caption of {name}\n")
         (folder / name / "names.txt").write_text(f"Ada {name.upper()}\n")
         (folder / name / "words.txt").write_text(f"word{name}\n")
+        (folder / name / "image.png").write_bytes(f"an image of {name}".encode())
     a = f"{folder}/a"
     chat = {"url": "http://localhost:1/v1"}
     bounds = {"min": 0.1, "max": 0.9}
@@ -206,7 +207,10 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
         **plain,
         "curation": {"rules": rules},
         "scoring": scorers,
-        "selection": {"near_duplicate_images": {"max_hash_distance": 2}},
+        "selection": {
+            "near_duplicate_images": {"max_hash_distance": 2},
+            "image_overlap": {"images": [f"{a}/image.png"]},
+        },
     }
     target = {**plain, "target": {"pairs": 2, "max_images": 20}}
     named = {"whole": whole, "other": other, "plain": plain, "parts": parts, "target": target}
@@ -335,6 +339,7 @@ def _others(value: Any) -> Iterator[Any]:
     yield from (None, 1, 2, 0.25, "another", True, {}, [], ["another"], endpoint, ";")
     yield from ({"model": "another"}, [{"model": "another"}], {"cap": 1, "concepts": ["dog"]})
     yield {"pairs": 1, "max_images": 10}
+    yield {"images": [str(Path(__file__).parents[2] / "docs/images/pairs.png")]}
     yield {"certificate": "another", "private_key": "another"}
     yield {"model": "another", "endpoint": endpoint, "captions_per_concept": 1}
 

@@ -17,10 +17,14 @@ from PIL import Image
 
 from fake_models import run_with
 from synthvlm.checks import verify
-from synthvlm.errors import RecipeError
+from synthvlm.errors import CaptionSourceError, RecipeError
+from synthvlm.exporters.card_image_overlap import ImageOverlapFacts
 from synthvlm.pipeline import Pipeline, open_run, resumed_recipe
 from synthvlm.progress.display import SilentProgress
 from synthvlm.recipe import Recipe
+from synthvlm.report.collect import SelectionFacts
+from synthvlm.stages.card_facts import card_facts
+from synthvlm.stages.current import CurrentWork
 from synthvlm.stages.near_duplicate_images import difference_hash
 
 COLOURS = ("red", "blue", "green")
@@ -250,6 +254,130 @@ def test_equal_images_are_found_by_their_hash_which_is_computed_once(
     run, recipe = open_run(str(out))
     assert stored == sorted((p.name, p.stat().st_mtime_ns) for p in out.glob("image-hashes/*"))
     assert "image-hashes" not in {finding.stage for finding in verify(run, recipe).findings}
+
+
+def picture(seed: int) -> Image.Image:
+    """Soft blotches of colour."""
+    rng = np.random.default_rng(seed)
+    blotches = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8))
+    return blotches.resize((64, 64), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, format: str) -> bytes:
+    sink = io.BytesIO()
+    image.save(sink, format)
+    return sink.getvalue()
+
+
+@pytest.fixture
+def with_pictures(select: Select, tmp_path: Path, shards_of_five: Path, one_shard: Path) -> Path:
+    """Runs whose images are pictures: that of row n of the captions `web` has seed n."""
+
+    def pictures(table: pa.Table) -> list[bytes]:
+        ids = [id.split("-") for id in table["caption_id"].to_pylist()]
+        return [encoded(picture(int(n) + 100 * (s == "books")), "png") for s, n in ids]
+
+    for of in (shards_of_five, one_shard):
+        select("top", of=of)
+        change_pairs(tmp_path / of.name, "image", pictures)
+    return tmp_path
+
+
+OVERLAP = "selection.image_overlap={{images: [{}]}}"
+
+
+@pytest.mark.usefixtures("with_pictures")
+def test_near_copies_of_reference_images_are_left_out_and_name_them(
+    select: Select, tmp_path: Path, one_shard: Path
+) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "run-5"
+    folder.mkdir()
+    for seed in (2, 300, 301):
+        picture(seed).save(folder / f"{seed}.png")
+    picture(7).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / "flipped.jpg", quality=60)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8 no image")
+    everything = select("top").to_pylist()
+    progress = Notes()
+    change = OVERLAP.format(folder)
+    table = select("top", "{}", change, "selection.top_n=24", progress=progress)
+    copies = {
+        row["caption_id"]: row for row in pq.read_table(out / "image-overlap.parquet").to_pylist()
+    }
+    reasons = {id: (row["reference"], row["flipped"], row["share"]) for id, row in copies.items()}
+    assert reasons == {
+        "web-2": (f"{folder}/2.png", False, 1.0),
+        "web-7": (f"{folder}/flipped.jpg", True, pytest.approx(1.0, abs=0.02)),
+    }
+    scores = {row["caption_id"]: row["score"] for row in everything}
+    assert all(row["score"] == scores[id] and row["similarity"] > 0.9 for id, row in copies.items())
+    kept = [row["caption_id"] for row in everything if row["caption_id"] not in copies]
+    assert table["caption_id"].to_pylist() == kept
+    broken = f"{folder}/broken.jpg: the original image cannot be used: it is of no known format"
+    assert progress.lines[-2:] == [
+        "warning: selection: selection.top_n asks for 24 pairs and 22 are selected: there are 24 "
+        "pairs, 2 are left out as copies of reference images",
+        "warning: selection: 1 of 5 reference images cannot be read, so nothing was compared with "
+        f"them; the first: {broken}",
+    ]
+    run, recipe = open_run(str(out))
+    captions, images = run.markers("curate"), run.markers("generate")
+    facts = card_facts(run, recipe, captions, images)
+    assert ("pairs left out as near copies of reference images", 2) in facts.funnel
+    assert facts.image_overlap == ImageOverlapFacts(["photos"], 4, 1, 0.9, 2)
+    assert SelectionFacts.of(run.markers("select")[0]).near_copies == 2
+    stages = {finding.stage for finding in verify(run, recipe).findings}
+    assert not stages & {"image-overlap", "select"}
+    # Whatever the shards, and before any method.
+    other = select("coverage", "{}", change, "selection.top_n=6", of=one_shard)
+    assert set(other["caption_id"].to_pylist()) <= set(kept)
+    again = pq.read_table(tmp_path / "run-100/image-overlap.parquet").to_pylist()
+    assert {row["caption_id"]: row for row in again} == copies
+    select("top", "{}", "selection.image_overlap=null")
+    assert not (out / "image-overlap.parquet").exists()
+
+
+@pytest.mark.usefixtures("with_pictures")
+def test_images_are_compared_again_only_where_references_have_changed(
+    select: Select, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "run-5"
+    folder.mkdir()
+    picture(2).save(folder / "2.png")
+    change = OVERLAP.format(folder)
+    assert select("top", "{}", change, "selection.top_n=null").num_rows == 23
+
+    def stored() -> list[tuple[str, int]]:
+        return sorted((path.name, path.stat().st_mtime_ns) for path in out.glob("image-overlap/*"))
+
+    def outdated() -> str | None:
+        run, recipe = open_run(str(out))
+        found = CurrentWork(run, recipe).outdated
+        return found and found.stage
+
+    before = stored()
+    assert len(before) == 5
+    more = "selection.image_overlap.max_similarity=0.95"
+    assert select("top", "{}", change, more, "selection.top_n=3").num_rows == 3
+    assert stored() == before
+    # One shard that was lost, as if the run had been killed before its marker.
+    (out / "done/image-overlap/00003.json").unlink()
+    assert select("top", "{}", change, "selection.top_n=null").num_rows == 23
+    assert [old == new for old, new in zip(before, stored(), strict=True)].count(False) == 1
+    before = stored()
+    folder.rename(tmp_path / "away")
+    assert outdated() == "export", "references that are not here count as they were"
+    with pytest.raises(CaptionSourceError, match=r"^selection.image_overlap.images: .*no such"):
+        select("top", "{}", change)
+    (tmp_path / "away").rename(folder)
+    picture(3).save(folder / "2.png")
+    assert outdated() == "select"
+    assert select("top", "{}", change).num_rows == 23
+    copies = pq.read_table(out / "image-overlap.parquet")
+    assert copies["caption_id"].to_pylist() == ["web-3"]
+    assert not {name for name, _ in before} & {name for name, _ in stored()}
+    (folder / "2.png").write_bytes(b"broken")
+    with pytest.raises(RecipeError, match=r"no image can be read: .*2.png: .*no known format$"):
+        select("top", "{}", change)
 
 
 def test_the_difference_hash_compares_neighbours_from_left_to_right() -> None:

@@ -34,6 +34,7 @@ from synthvlm.stages.current import lost_shards, present_shards
 from synthvlm.stages.data_set_fingerprints import selection_fingerprint
 from synthvlm.stages.export import PARTS_FOLDER
 from synthvlm.stages.generation.generate import FOLDERS as GENERATE_FOLDERS
+from synthvlm.stages.image_overlap import COMPARED
 from synthvlm.stages.near_duplicate_images import HASHES
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ _FOLDERS = {
     "curate": ["captions"],
     "calibrate": ["calibrate", "calibrate-pairs"],
     "generate": GENERATE_FOLDERS,
+    COMPARED: [COMPARED],
     HASHES: [HASHES],
     _EXPORT: [PARTS_FOLDER],
 }
@@ -163,6 +165,7 @@ class _Verifier:
             **dict.fromkeys(questions, captions.questions),
             "calibrate": candidates.calibrate,
             "generate": candidates.generate,
+            COMPARED: lambda shard: None,
             HASHES: lambda shard: None,
             _SELECT: candidates.select,
             _EXPORT: data_set.part,

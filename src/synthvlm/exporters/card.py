@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import yaml
 
+from synthvlm.exporters.card_image_overlap import ImageOverlapFacts, image_overlap_text
 from synthvlm.exporters.card_summary import SummaryFacts, training_summary
 from synthvlm.exporters.card_terms import TermsFacts, UseFacts, terms_section
 from synthvlm.exporters.configurations import Configurations
@@ -51,6 +52,7 @@ class CardFacts:
         selection_notes: What the selection could not do as it was asked to, and what it shifts.
         use: What the recipe says of the use of the data set.
         summary: What the summary of training content needs besides; None leaves it out.
+        image_overlap: What images were compared with, or None.
     """
 
     license: str | None
@@ -77,6 +79,7 @@ class CardFacts:
     selection_notes: Sequence[str] = ()
     use: UseFacts = field(default_factory=UseFacts)
     summary: SummaryFacts | None = None
+    image_overlap: ImageOverlapFacts | None = None
 
     @property
     def selected(self) -> int:
@@ -128,6 +131,7 @@ def data_set_card(facts: CardFacts) -> str:
         + "\n".join(f"- {check}" for check in facts.checks or ["nothing"]),
         _privacy(facts),
         _contamination(facts),
+        image_overlap_text(facts.image_overlap),
         *training_summary(facts.summary),
         "## Use",
         *facts.usages,
@@ -236,5 +240,5 @@ def _contamination(facts: CardFacts) -> str:
     names = ", ".join(for_markdown(name) for name in facts.benchmarks)
     return (
         f"Captions were checked for n-grams of words that occur in evaluation benchmarks: {names}. "
-        f"Rejected for it: {facts.overlapping:,}. Images were not compared with any benchmark's."
+        f"Rejected for it: {facts.overlapping:,}."
     )

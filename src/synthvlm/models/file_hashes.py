@@ -7,9 +7,10 @@ import hashlib
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["SETTLED_NS", "cache_folder", "file_hash", "file_state"]
+__all__ = ["SETTLED_NS", "cache_folder", "file_hash", "file_state", "hash_of_files"]
 
 #: Smaller files are read every time: that takes as long as looking them up.
 _SMALL_BYTES = 2**20
@@ -51,7 +52,7 @@ def file_hash(path: str | os.PathLike[str]) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     state = file_state(info)
-    known = _remembered.get(state) or _read_entry(info)
+    known = _remembered.get(state) or _read_entry(_name(info), state)
     if known is not None:
         _remembered[state] = known
         return known
@@ -60,7 +61,31 @@ def file_hash(path: str | os.PathLike[str]) -> str:
         is_same = file_state(os.fstat(file.fileno())) == state
     if is_same and began - max(info.st_mtime_ns, info.st_ctime_ns) >= SETTLED_NS:
         _remembered[state] = result
-        _write_entry(info, result)
+        _write_entry(_name(info), state, result)
+    return result
+
+
+def hash_of_files(paths: Sequence[str]) -> str:
+    """The SHA-256 of the contents of many files, one behind the other.
+
+    All are read once as long as all stay, small ones too.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    began = time.time_ns()
+    infos = [os.stat(path) for path in paths]
+    state = hashlib.sha256("\n".join(map(file_state, infos)).encode()).hexdigest()
+    known = _remembered.get(state) or _read_entry(state, state)
+    if known is not None:
+        _remembered[state] = known
+        return known
+    result = hashlib.sha256("\n".join(map(file_hash, paths)).encode()).hexdigest()
+    newest = max((max(info.st_mtime_ns, info.st_ctime_ns) for info in infos), default=0)
+    is_same = [file_state(os.stat(path)) for path in paths] == list(map(file_state, infos))
+    if is_same and began - newest >= SETTLED_NS:
+        _remembered[state] = result
+        _write_entry(state, state, result)
     return result
 
 
@@ -69,34 +94,38 @@ def file_state(info: os.stat_result) -> str:
     return f"{info.st_dev} {info.st_ino} {info.st_size} {info.st_mtime_ns} {info.st_ctime_ns}"
 
 
-def _entry(info: os.stat_result) -> Path | None:
-    """Where a file's hash is kept: an entry of its own, so that no process waits for a lock."""
+def _name(info: os.stat_result) -> str:
+    """The name of a file's entry: its own, so that no process waits for a lock."""
+    return hashlib.blake2b(f"{info.st_dev} {info.st_ino}".encode(), digest_size=16).hexdigest()
+
+
+def _entry(name: str) -> Path | None:
+    """Where a hash is kept."""
     folder = cache_folder()
-    name = hashlib.blake2b(f"{info.st_dev} {info.st_ino}".encode(), digest_size=16).hexdigest()
     return None if folder is None else folder / name
 
 
-def _line(info: os.stat_result, result: str) -> bytes:
+def _line(state: str, result: str) -> bytes:
     """An entry: state, hash, and a checksum of both, by which damage is found."""
-    text = f"{file_state(info)} {result}".encode()
+    text = f"{state} {result}".encode()
     return b"%s %s\n" % (text, hashlib.blake2b(text, digest_size=16).hexdigest().encode())
 
 
-def _read_entry(info: os.stat_result) -> str | None:
-    entry = _entry(info)
+def _read_entry(name: str, state: str) -> str | None:
+    entry = _entry(name)
     if entry is None:
         return None
     try:
         line = entry.read_bytes()
-        result = line.split()[5].decode()
+        result = line.split()[-2].decode()
     except (OSError, ValueError, IndexError):
         return None
-    return result if line == _line(info, result) else None
+    return result if line == _line(state, result) else None
 
 
-def _write_entry(info: os.stat_result, result: str) -> None:
+def _write_entry(name: str, state: str, result: str) -> None:
     """Write an entry whole or not at all; whatever goes wrong is no matter."""
-    entry = _entry(info)
+    entry = _entry(name)
     if entry is None:
         return
     with contextlib.suppress(OSError):
@@ -104,7 +133,7 @@ def _write_entry(info: os.stat_result, result: str) -> None:
         handle, partial = tempfile.mkstemp(dir=entry.parent)
         try:
             with open(handle, "wb") as file:
-                file.write(_line(info, result))
+                file.write(_line(state, result))
             os.replace(partial, entry)
         except BaseException:
             os.unlink(partial)

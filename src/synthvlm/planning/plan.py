@@ -236,10 +236,11 @@ def _not_included(recipe: Recipe) -> Iterator[str]:
         )
     has_target = recipe.target is not None  # whose estimate has the lowest scores in it
     smaller = ["selection.min_scores"] if recipe.selection.min_scores and not has_target else []
-    if recipe.selection.near_duplicate_images is not None:
-        smaller.append("selection.near_duplicate_images")
+    for name in ("image_overlap", "near_duplicate_images"):
+        if getattr(recipe.selection, name) is not None:
+            smaller.append(f"selection.{name}")
     if smaller:
-        named = " and ".join(smaller)
+        named = ", ".join(smaller)
         effect = "more captions for the target" if has_target else "a smaller data set"
         yield f"not included, for a sample does not show: {named} ({effect})"
     yield "not included: loading models, reading captions, rules without models, select, export"

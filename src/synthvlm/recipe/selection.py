@@ -8,11 +8,16 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from synthvlm.components.contract import contract
-from synthvlm.components.settings import InHash, Settings
+from synthvlm.components.settings import InHash, Settings, SourcePath
 from synthvlm.selectors import SELECTORS
 from synthvlm.selectors.base import EMBEDDINGS
 
-__all__ = ["NearDuplicateImageSettings", "SelectionSettings", "TargetSettings"]
+__all__ = [
+    "ImageOverlapSettings",
+    "NearDuplicateImageSettings",
+    "SelectionSettings",
+    "TargetSettings",
+]
 
 
 def _without_null(value: Any) -> Any:
@@ -45,6 +50,22 @@ class NearDuplicateImageSettings(Settings):
         return self
 
 
+class ImageOverlapSettings(Settings):
+    """Images that are near copies of reference images, or of a part of one, are left out."""
+
+    # Their content is hashed, where they are compared.
+    images: Annotated[list[SourcePath], InHash.NEVER] = Field(
+        min_length=1,
+        description="Pictures, .tar shards, Parquet files, or folders of them; globs, fsspec URLs.",
+    )
+    image_field: str = Field(
+        "image", min_length=1, description="Column of the images in Parquet files."
+    )
+    max_similarity: Annotated[float, InHash.ALWAYS] = Field(
+        0.9, ge=0.5, lt=1.0, description="Above it, an image is a near copy."
+    )
+
+
 class SelectionSettings(Settings):
     """Which pairs are kept, and how many; neither number keeps all."""
 
@@ -64,6 +85,7 @@ class SelectionSettings(Settings):
     )
 
     near_duplicate_images: NearDuplicateImageSettings | None = None
+    image_overlap: ImageOverlapSettings | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -78,7 +100,8 @@ class SelectionSettings(Settings):
     @property
     def is_by_score(self) -> bool:
         """Whether the best pairs by score are selected, without exception."""
-        return self.method == "top" and self.near_duplicate_images is None
+        has_exceptions = self.near_duplicate_images is not None or self.image_overlap is not None
+        return self.method == "top" and not has_exceptions
 
     @property
     def selector(self) -> Settings:

@@ -24,7 +24,7 @@ from synthvlm.stages.curation.curate import NEAR_DUPLICATE
 from synthvlm.stages.current import lost_shards, present_shards
 from synthvlm.stages.generation.target import STAGE as TARGET
 from synthvlm.stages.generation.target import shortfall
-from synthvlm.stages.select import FIGURES, NEAR_DUPLICATES, NOTES
+from synthvlm.stages.select import FIGURES, NEAR_COPIES, NEAR_DUPLICATES, NOTES
 from synthvlm.stages.selection_figures import figure_tables
 
 if TYPE_CHECKING:
@@ -96,13 +96,15 @@ class SelectionFacts:
 
     Attributes:
         notes: What could not be done as it was asked for, and what has shifted.
-        near_duplicates: Pairs that were left out because of a better twin image; None if those
-            were not looked for.
+        near_copies: Pairs that were left out as copies of reference images; None if those were
+            not looked for.
+        near_duplicates: Those that were left out because of a better twin image; None likewise.
         figures: What the selection covers, beside the best by score: a table, its header first.
         concepts: Shares of captions that name a concept: a table.
     """
 
     notes: tuple[str, ...]
+    near_copies: int | None
     near_duplicates: int | None
     figures: list[list[str]]
     concepts: list[list[str]]
@@ -115,7 +117,13 @@ class SelectionFacts:
         if tables is None:
             notes = (*notes, _DAMAGED)
         figures, concepts = tables or ([], [])
-        return cls(notes, marker.facts.get(NEAR_DUPLICATES), figures, concepts)
+        return cls(
+            notes,
+            marker.facts.get(NEAR_COPIES),
+            marker.facts.get(NEAR_DUPLICATES),
+            figures,
+            concepts,
+        )
 
 
 @dataclass(frozen=True, slots=True)

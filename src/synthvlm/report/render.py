@@ -253,6 +253,8 @@ def _selection(recipe: Recipe) -> str:
         parts = [f"the best {settings.top_fraction * 100:.6g}% of the pairs {by}"]
     elif settings.method != "top":
         parts = [f"all pairs {by}"]
+    if settings.image_overlap is not None:
+        parts.append("no near copies of reference images")
     if settings.near_duplicate_images is not None:
         parts.append("no near-duplicate images")
     for name, lowest in settings.min_scores.items():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from synthvlm.captions.rules import RULES
@@ -15,6 +15,7 @@ from synthvlm.captions.rules.privacy_figures import read_figures
 from synthvlm.data import score_column
 from synthvlm.exporters import EXPORTERS
 from synthvlm.exporters.card import CardFacts
+from synthvlm.exporters.card_image_overlap import ImageOverlapFacts
 from synthvlm.exporters.card_terms import UseFacts
 from synthvlm.exporters.configurations import Configurations
 from synthvlm.recipe import source_name
@@ -24,7 +25,7 @@ from synthvlm.scorers import SCORERS, scorer_label
 from synthvlm.selectors.selection import by_shard
 from synthvlm.stages.curation.curate import reasons_in_order, totals
 from synthvlm.stages.curation.rules import rules_on
-from synthvlm.stages.select import FIGURES, NEAR_DUPLICATES, NOTES
+from synthvlm.stages.select import FIGURES, NEAR_COPIES, NEAR_DUPLICATES, NOTES, REFERENCES
 from synthvlm.stages.select import STAGE as SELECT
 from synthvlm.stages.selected_pairs import SELECTION_FILE
 from synthvlm.stages.selection_figures import figure_tables
@@ -115,9 +116,12 @@ def card_facts(
         *card_counts(captions, generated),
         ("pairs", pairs),
         *(
-            [("pairs left out as near-duplicate images", selected[NEAR_DUPLICATES])]
-            if NEAR_DUPLICATES in selected
-            else []
+            (f"pairs left out as {what}", selected[name])
+            for name, what in (
+                (NEAR_COPIES, "near copies of reference images"),
+                (NEAR_DUPLICATES, "near-duplicate images"),
+            )
+            if name in selected
         ),
         ("pairs selected", selection.num_rows),
     ]
@@ -152,6 +156,7 @@ def card_facts(
         coverage=figure_tables(figures) or [],
         selection_notes=selected.get(NOTES, ()),
         summary=summary_facts(recipe, generated, sources),
+        image_overlap=_image_overlap(recipe, selected),
     )
 
 
@@ -262,8 +267,25 @@ def privacy_figures(recipe: Recipe) -> list[list[list[str]]]:
     return [by_language, by_kind]
 
 
+def _image_overlap(recipe: Recipe, selected: Mapping[str, Any]) -> ImageOverlapFacts | None:
+    settings, references = recipe.selection.image_overlap, selected.get(REFERENCES)
+    if settings is None or references is None:
+        return None
+    return ImageOverlapFacts(
+        names=list(map(_file_name, settings.images)),
+        references=references.get("references", 0),
+        unreadable=references.get("unreadable", 0),
+        max_similarity=settings.max_similarity,
+        left_out=selected[NEAR_COPIES],
+    )
+
+
 def _benchmarks(recipe: Recipe) -> list[str]:
     """Names of the benchmark files: no folder, and of a URL no query, which may hold a secret."""
     rule = rules_on(recipe).get("benchmark_overlap")
     paths = rule.files if isinstance(rule, BenchmarkOverlapSettings) else []
-    return [PurePath(urlsplit(p).path if "://" in p else p).name or "benchmark" for p in paths]
+    return list(map(_file_name, paths))
+
+
+def _file_name(path: str) -> str:
+    return PurePath(urlsplit(path).path if "://" in path else path).name or "benchmark"

@@ -266,9 +266,18 @@ class CurrentWork:
         marker = self._run.marker("select", 0)
         if marker is None:
             return "no pairs are selected"
-        if marker.fingerprint != selection_fingerprint(self._recipe, self.captions, self.generated):
+        # Reference images may lie on another machine.
+        if _differs(lambda: marker.fingerprint == self._selection_fingerprint()):
             return "its candidates, or the settings of selection, have changed since"
         return None
+
+    def _selection_fingerprint(self) -> str:
+        return selection_fingerprint(self._recipe, self.captions, self.generated)
+
+    def _is_current_data_set(self, final: Marker) -> bool:
+        return is_current_data_set(
+            self._run, self._recipe, self.parts, self.captions, self.generated, final
+        )
 
     def _export(self) -> str | None:
         final = self._run.marker("dataset", 0)
@@ -278,9 +287,7 @@ class CurrentWork:
             return UNMARKED
         if {n: m.fingerprint for n, m in self.exported.items()} != self.parts:
             return "another selection was made since, or other settings of export"
-        if not is_current_data_set(
-            self._run, self._recipe, self.parts, self.captions, self.generated, final
-        ):
+        if _differs(lambda: self._is_current_data_set(final)):
             return "its recipe, or what its card says, has changed since"
         return None
 

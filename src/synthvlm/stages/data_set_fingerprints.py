@@ -15,6 +15,7 @@ from synthvlm.models.model_files import identify
 from synthvlm.recipe.yaml_text import without_url_secrets
 from synthvlm.selectors import SELECTORS
 from synthvlm.stages.image_marks import what_marks_depend_on
+from synthvlm.stages.image_overlap import references_fingerprint
 from synthvlm.stages.selection_columns import input_folders
 
 if TYPE_CHECKING:
@@ -38,12 +39,16 @@ def selection_fingerprint(
 ) -> str:
     """What the selection depends on.
 
-    Its settings, the candidates of all shards, and the other tables that its method reads.
+    Its settings, the candidates of all shards, the other tables that its method reads, and the
+    content of reference images.
 
     Args:
         recipe: The recipe.
         captions: Markers of the stage curate.
         generated: Markers of the stage generate.
+
+    Raises:
+        CaptionSourceError: Reference images cannot be read.
     """
     settings, folders = recipe.selection, input_folders(recipe)
     more: list[object] = []
@@ -53,6 +58,8 @@ def selection_fingerprint(
         present = {shard: captions[shard] for shard in generated if shard in captions}
         concepts = recipe.curation.concepts
         more += [_checksums(present, "captions"), None if concepts is None else concepts.concepts]
+    if settings.image_overlap is not None:
+        more.append(references_fingerprint(settings.image_overlap))
     return fingerprint(
         "select",
         identity_values(settings, identify),

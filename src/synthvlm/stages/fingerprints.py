@@ -37,6 +37,7 @@ from synthvlm.stages.curation.rules import (
     text_rules_on,
 )
 from synthvlm.stages.curation.verdicts import CONCEPTS, DUPLICATE, NEAR_DUPLICATE
+from synthvlm.stages.image_overlap import references_fingerprint
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -383,6 +384,7 @@ def target_fingerprint(recipe: Recipe, images_and_captions: str) -> str:
     """
     assert recipe.target is not None
     adaptive, selection = recipe.generation.adaptive, recipe.selection
+    overlap = selection.image_overlap
     return fingerprint(
         "target",
         images_and_captions,
@@ -391,4 +393,5 @@ def target_fingerprint(recipe: Recipe, images_and_captions: str) -> str:
         identity_values(selection, identify),
         SELECTORS.identity(selection.method, selection.selector, identify),
         identity_values(recipe.target, identify),
+        *([] if overlap is None else [references_fingerprint(overlap)]),
     )

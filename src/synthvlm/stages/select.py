@@ -16,6 +16,7 @@ from synthvlm.selectors.selection import asked_count, select_pairs
 from synthvlm.stages.data_set_fingerprints import selection_fingerprint
 from synthvlm.stages.generation.target import STAGE as TARGET
 from synthvlm.stages.generation.target import quota_shares
+from synthvlm.stages.image_overlap import OVERLAP_FILE, ImageOverlap
 from synthvlm.stages.near_duplicate_images import TWINS_FILE, without_near_duplicates
 from synthvlm.stages.selected_pairs import SELECTION_FILE
 from synthvlm.stages.selection_columns import PairColumns
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from synthvlm.run_folder.folder import Marker, RunFolder
     from synthvlm.selectors import Selector
 
-__all__ = ["FIGURES", "NEAR_DUPLICATES", "NOTES", "STAGE", "select"]
+__all__ = ["FIGURES", "NEAR_COPIES", "NEAR_DUPLICATES", "NOTES", "REFERENCES", "STAGE", "select"]
 
 STAGE = "select"
 #: The fact of its marker that holds lines for people; not there where there are none.
@@ -39,6 +40,8 @@ NOTES = "notes"
 FIGURES = "figures"
 #: The fact that counts near-duplicate images; not there where they are not looked for.
 NEAR_DUPLICATES = "near_duplicates"
+#: The facts that count near copies of reference images, and hold ``ImageOverlap.facts``.
+NEAR_COPIES, REFERENCES = "near_copies", "references"
 
 
 def select(
@@ -72,12 +75,12 @@ def select(
         min_scores=recipe.selection.min_scores,
         prepare=prepare,
     )
-    usable, twins = prepare.usable, prepare.near_duplicates
+    usable, twins, copies = prepare.usable, prepare.near_duplicates, prepare.near_copies
     top = take_rows(usable, best_first(usable)[: len(selection)])
     figures = selection_figures(run, recipe, captions, generated, total, selection, top)
-    dropped = 0 if twins is None else len(twins)
     notes = [
-        *_missing(recipe, total, len(usable), dropped, len(selection)),
+        *_missing(recipe, total, prepare, len(selection)),
+        *_unreadable(prepare.references),
         *selector.notes,
         *_unscored(unscored),
         *([shift] if (shift := shift_note(figures)) else []),
@@ -86,11 +89,15 @@ def select(
     counts = {"pairs": total, "selected": selection.num_rows}
     facts: dict[str, Any] = {**counts, FIGURES: figures, **({NOTES: notes} if notes else {})}
     files = [run.write(SELECTION_FILE, table_bytes(selection))]
+    if copies is not None:
+        facts |= {NEAR_COPIES: len(copies), REFERENCES: prepare.references}
     if twins is not None:
-        facts[NEAR_DUPLICATES] = dropped
-        files.append(run.write(TWINS_FILE, table_bytes(twins)))
-    elif run.exists(TWINS_FILE):
-        run.remove(TWINS_FILE)  # of an earlier selection, whose marker counts for nothing now
+        facts[NEAR_DUPLICATES] = len(twins)
+    for name, left_out in ((OVERLAP_FILE, copies), (TWINS_FILE, twins)):
+        if left_out is not None:
+            files.append(run.write(name, table_bytes(left_out)))
+        elif run.exists(name):
+            run.remove(name)  # of an earlier selection, whose marker counts for nothing now
     run.commit(STAGE, 0, expected, files, facts)
     seconds = time.monotonic() - began
     run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=total)
@@ -106,15 +113,20 @@ def _selector(run: RunFolder, recipe: Recipe) -> Selector:
 
 
 class _Preparation:
-    """Makes the pairs ready for the selector: near-duplicate images out, its columns in.
+    """Makes the pairs ready for the selector: near copies and twins out, its columns in.
 
     Attributes:
         usable: The pairs that have the minimum scores.
-        near_duplicates: Those of them that are left out; None where they are not looked for.
+        near_copies: Those of them that are left out as copies of reference images, with the
+            reason; None where they are not looked for.
+        near_duplicates: Those that are left out for a better twin; None likewise.
+        references: See ``ImageOverlap.facts``.
     """
 
     usable: pa.Table
+    near_copies: pa.Table | None = None
     near_duplicates: pa.Table | None = None
+    references: Mapping[str, Any] = {}
 
     def __init__(
         self,
@@ -130,6 +142,10 @@ class _Preparation:
 
     def __call__(self, pairs: pa.Table) -> pa.Table:
         self.usable = pairs
+        if self._settings.image_overlap is not None:
+            overlap = ImageOverlap(self._run, self._settings.image_overlap, self._progress)
+            pairs, self.near_copies = overlap.without(self._generated, pairs)
+            self.references = overlap.facts
         twins = self._settings.near_duplicate_images
         if twins is not None:
             pairs, self.near_duplicates = without_near_duplicates(
@@ -143,7 +159,19 @@ def _show(notes: Sequence[str], progress: Progress) -> None:
         progress.note(f"warning: selection: {note}")
 
 
-def _missing(recipe: Recipe, total: int, usable: int, dropped: int, selected: int) -> list[str]:
+def _unreadable(references: Mapping[str, Any]) -> list[str]:
+    """That images were not compared with all references."""
+    count = references.get("unreadable")
+    if not count:
+        return []
+    together = count + references["references"]
+    return [
+        f"{count:,} of {together:,} reference images cannot be read, so nothing was compared with "
+        f"them; the first: {references['problem']}"
+    ]
+
+
+def _missing(recipe: Recipe, total: int, prepare: _Preparation, selected: int) -> list[str]:
     """That fewer pairs are selected than the recipe asks for, and why."""
     settings = recipe.selection
     if recipe.target is not None:
@@ -153,10 +181,12 @@ def _missing(recipe: Recipe, total: int, usable: int, dropped: int, selected: in
         return []
     by = "top_n" if settings.top_n is not None else "top_fraction"
     reasons = [f"there are {total:,} pairs"]
-    if usable < total:
-        reasons.append(f"{usable:,} of them have the scores of selection.min_scores")
-    if dropped:
-        reasons.append(f"{dropped:,} are left out as near-duplicate images")
+    if len(prepare.usable) < total:
+        reasons.append(f"{len(prepare.usable):,} of them have the scores of selection.min_scores")
+    if prepare.near_copies:
+        reasons.append(f"{len(prepare.near_copies):,} are left out as copies of reference images")
+    if prepare.near_duplicates:
+        reasons.append(f"{len(prepare.near_duplicates):,} are left out as near-duplicate images")
     return [
         f"selection.{by} asks for {asked:,} pairs and {selected:,} are selected: "
         f"{', '.join(reasons)}"

@@ -29,9 +29,10 @@ def input_folders(recipe: Recipe) -> set[str]:
     """The folders besides ``candidates/`` whose files the selection depends on."""
     columns = set(recipe.selection.selector_columns)
     of_captions = columns.difference(EMBEDDINGS, recipe.score_columns)
-    are_compared = recipe.selection.near_duplicate_images is not None
+    selection = recipe.selection
+    are_compared = selection.near_duplicate_images or selection.image_overlap
     is_read = {
-        "pairs": are_compared or columns.intersection(EMBEDDINGS),
+        "pairs": bool(are_compared) or columns.intersection(EMBEDDINGS),
         "captions": of_captions,
     }
     return {folder for folder, names in is_read.items() if names}

@@ -65,6 +65,11 @@ class SourceFile:
         return without_secrets(self.path)
 
     @property
+    def is_local(self) -> bool:
+        """Whether it lies on this machine's file system."""
+        return _is_local(self.fs)
+
+    @property
     def folder(self) -> tuple[Any, str, str]:
         """Its folder: the file system, the path there, and the path as a user would write it."""
         parent, _, _ = self.fs_path.rpartition("/")

@@ -23,6 +23,7 @@ from synthvlm.selectors.quotas import QuotaSelector
 from synthvlm.selectors.selection import by_caption_id, with_min_scores
 from synthvlm.stages.fingerprints import images_and_captions_fingerprint, target_fingerprint
 from synthvlm.stages.generation.prompts import WHOLE, CaptionQuotas, TakenCaptions, place_of
+from synthvlm.stages.image_overlap import ImageOverlap
 from synthvlm.stages.near_duplicate_images import without_near_duplicates
 from synthvlm.stages.selection_columns import PairColumns
 
@@ -185,6 +186,8 @@ class _Search:
         self._fingerprint = target_fingerprint(recipe, self._depends)
         self._budget = _captions_within_budget(recipe)
         self._scored: dict[str, pa.Table] = {}
+        overlap = recipe.selection.image_overlap
+        self._overlap = None if overlap is None else ImageOverlap(run, overlap, SilentProgress())
         marker = run.marker(STAGE, 0)
         if marker is not None and marker.facts["depends"] == self._depends:
             self.earlier = replace(self.taken, ends=marker.facts["ends"])
@@ -216,7 +219,7 @@ class _Search:
         self._run.commit(STAGE, 0, self._fingerprint, [], facts)
 
     def _count_pairs(self) -> Counter[str]:
-        """Pairs of each quota that have the minimum scores, near-duplicate images aside."""
+        """Pairs of each quota with the minimum scores that are no copies and no twins."""
         run, recipe, generated = self._run, self._recipe, self._run.markers("generate")
         present = {
             n: generated[n]
@@ -227,6 +230,8 @@ class _Search:
         if not tables:
             return Counter()
         pairs, settings = pa.concat_tables(tables), recipe.selection.near_duplicate_images
+        if self._overlap is not None:
+            pairs, _ = self._overlap.without(present, by_caption_id(pairs))
         if settings is not None:
             columns = PairColumns(run, recipe, self._captions, generated)
             pairs, _ = without_near_duplicates(
@@ -348,6 +353,8 @@ def _what_else_helps(recipe: Recipe) -> str:
     selection = recipe.selection
     has_minimum = any(scorer.minimum is not None for scorer in recipe.scorers.values())
     helps = ", or lower the minimum scores" if has_minimum or selection.min_scores else ""
+    if selection.image_overlap is not None:
+        helps += ", or raise selection.image_overlap.max_similarity"
     if selection.near_duplicate_images is not None:
         helps += ", or have selection.near_duplicate_images leave out fewer"
     return helps
