@@ -16,7 +16,7 @@ import pytest
 from changed_weights import change_a_tensor
 from synthvlm.errors import ModelError
 from synthvlm.models import file_hashes
-from synthvlm.models.file_hashes import cache_folder, file_hash
+from synthvlm.models.file_hashes import cache_folder, file_hash, hash_of_files
 from synthvlm.models.model_files import language_path, model_identity, pipeline_path
 
 UNET = Path(pipeline_path("tiny")) / "unet" / "diffusion_pytorch_model.safetensors"
@@ -40,7 +40,7 @@ from synthvlm.models import file_hashes
 
 look_up = file_hashes._read_entry
 for n in range(60):
-    file_hashes._read_entry = look_up if n % 3 else lambda info: None
+    file_hashes._read_entry = look_up if n % 3 else lambda *known: None
     for path in sys.argv[1:]:
         file_hashes._remembered.clear()
         print(file_hashes.file_hash(path))
@@ -251,3 +251,21 @@ def test_what_hashing_costs_can_be_measured(tmp_path: Path) -> None:
 
 def test_a_hub_id_is_its_name() -> None:
     assert model_identity("stabilityai/sdxl-turbo") == "stabilityai/sdxl-turbo"
+
+
+def test_many_small_files_are_read_once_as_long_as_all_stay(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [str(tmp_path / name) for name in "ab"]
+    for path in files:
+        Path(path).write_text(path)
+    monkeypatch.setattr(file_hashes, "SETTLED_NS", 0)
+    first = hash_of_files(files)
+    assert len(entries(cache)) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(file_hashes, "_remembered", {})
+        patch.setattr(file_hashes, "file_hash", None)  # they are not read again
+        assert hash_of_files(files) == first
+    Path(files[1]).write_text("another")
+    assert hash_of_files(files) != first
+    assert hash_of_files(files[::-1]) != hash_of_files(files)
