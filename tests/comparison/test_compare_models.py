@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pair_files import TINY_SETTINGS, llava, sample_pairs
 
+from pair_files import TINY_SETTINGS, llava, sample_pairs
 from synthvlm.comparison.command import compare_command
 from synthvlm.errors import CaptionSourceError, RecipeError
 from synthvlm.estimates import Estimate, paired_difference, share_interval

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pair_files import TINY_SETTINGS, Made, parquet, sample_pairs
 
+from pair_files import TINY_SETTINGS, Made, parquet, sample_pairs
 from synthvlm.comparison import data_set_comparison
 from synthvlm.comparison.command import compare_command
 from synthvlm.comparison.embedding_map import embedding_map

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pair_files import TINY_SETTINGS, parquet, sample_pairs
 from PIL import Image
 
 import commands
+from pair_files import TINY_SETTINGS, parquet, sample_pairs
 from synthvlm.comparison.command import compare_command
 from synthvlm.comparison.settings import ComparisonSettings, choose_scorers
 from synthvlm.errors import RecipeError
