@@ -14,9 +14,8 @@ import yaml
 
 from pair_files import Made, conversation, llava, parquet, sample_pairs, webdataset
 from synthvlm.comparison.difference import difference
-from synthvlm.conversion import convert as convert_module
 from synthvlm.conversion.convert import convert
-from synthvlm.conversion.place import RECORD
+from synthvlm.conversion.place import RECORD, Place
 from synthvlm.data_sets.inputs import open_data_set, parse_input
 from synthvlm.data_sets.pairs import LoadedPair
 from synthvlm.errors import (
@@ -138,6 +137,47 @@ def test_what_a_run_recorded_is_taken_along(exported_run: Path, tmp_path: Path) 
     assert "# Synthetic image-caption pairs" in card.split("## Origin")[1]
 
 
+def test_all_formats_of_a_run_and_back(exported_run: Path, tmp_path: Path) -> None:
+    formats = ["huggingface", "messages", "webdataset", "llava", "croissant"]
+    converted(exported_run, tmp_path / "all", *formats)
+    expected = pairs_of(exported_run / "dataset")
+    rows = pq.read_table(exported_run / "dataset/data").to_pylist()
+    described = json.loads((tmp_path / "all/croissant.json").read_text())
+    names = {one.get("contentUrl") for one in described["distribution"]}
+    assert {"data/train-00000-000.parquet", "llava.json"} <= names
+    for name in formats[:3]:
+        converted(exported_run, tmp_path / name, name)
+        assert pairs_of(tmp_path / name) == expected
+    converted(tmp_path / "webdataset", tmp_path / "back", "huggingface")
+    assert pq.read_table(tmp_path / "back/data").to_pylist() == rows
+    with pytest.raises(CaptionSourceError, match="no format that holds pairs"):
+        converted(exported_run, tmp_path / "alone", "croissant")
+
+
+def test_splits_stay_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, pairs in (("train", sample_pairs(3)), ("validation", sample_pairs(2, seed=1))):
+        renamed = [pair._replace(id=f"{name}-{pair.id}") for pair in pairs]
+        webdataset(tmp_path / f"in/{name}-0000.tar", renamed)
+    converted(tmp_path / "in", tmp_path / "out", *BOTH, "messages")
+    for folder in ("data", "messages"):
+        assert sorted(path.name for path in (tmp_path / "out" / folder).iterdir()) == [
+            "train-00000-000.parquet",
+            "validation-00001-000.parquet",
+        ]
+    assert len(json.loads((tmp_path / "out/llava-validation.json").read_text())) == 2
+    loaded = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in loaded.items()} == {"train": 3, "validation": 2}
+    with pytest.raises(RecipeError, match="validation_share is for runs"):
+        convert(
+            str(tmp_path / "in"),
+            ["llava"],
+            str(tmp_path / "no"),
+            changes=["export.validation_share=0.5"],
+            progress=SilentProgress(),
+        )
+
+
 def test_bad_records_are_counted_and_bounded(tmp_path: Path) -> None:
     pairs = sample_pairs(4)
     more = [
@@ -240,7 +280,7 @@ def test_a_killed_conversion_is_written_anew(
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(convert_module.convert.__globals__["Place"], "write_card", killed)
+        patch.setattr(Place, "write_card", killed)
         with pytest.raises(KilledError):
             converted(source, to, *BOTH)
     assert (to / "llava.json").exists()

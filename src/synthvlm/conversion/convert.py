@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["convert"]
 
 STAGE = "convert"
+#: Settings of the export that decide of splits and marks.
+_OF_RUNS = ("validation_share", "image_details", "c2pa")
 
 
 class _Conversion(Settings):
@@ -84,10 +86,10 @@ def convert(
             name: _write(name, exporter, pairs, destination, progress)
             for name, exporter in exporters.items()
         }
-        splits = _agreed(counts, pairs.path)
+        splits = _agreed({n: each for n, each in counts.items() if each}, pairs.path)
         count = splits.total()
         _describe(exporters, pairs, settings, splits, destination)
-        files, content = destination.files, destination.identity
+        files, content = list(destination.described.files), destination.identity
         if isinstance(pairs, SelectedRun):
             card = run_card(pairs, files, content)
         else:
@@ -115,11 +117,12 @@ def _settings(opened: object, formats: Sequence[str], changes: Sequence[str]) ->
             )
         apply_change(values, change)
     settings = validated(_Conversion, values, "convert").export
-    if settings.validation_share and not isinstance(opened, RunPairs):
-        raise RecipeError(
-            "export.validation_share: the splits of a data set that no run made stay as they are: "
-            "leave it out"
-        )
+    for key in () if isinstance(opened, RunPairs) else _OF_RUNS:
+        if getattr(settings, key) != ExportSettings.model_fields[key].default:
+            raise RecipeError(
+                f"export.{key} is for runs: pairs of other data sets stay in their split, and "
+                f"their images as they are; leave it out"
+            )
     return settings
 
 
@@ -151,8 +154,8 @@ def _write(
 
     def counted(part: Iterable[ExportedPair]) -> Iterator[ExportedPair]:
         for pair in part:
-            yield pair
             counts[pair.split] += 1
+            yield pair
             progress.advance(1)
 
     with tempfile.TemporaryDirectory(prefix="synthvlm-convert-") as folder:
@@ -162,17 +165,21 @@ def _write(
             with contract("exporter", name):
                 kept = exporter.write_part(number, stream, place.write)
             check_record(name, kept)
+            if describes(exporter) and not counts:
+                break  # it has no pairs of its own
             deque(stream, maxlen=0)  # what it did not ask for
             records.append(Path(folder, str(number)))
             records[-1].write_bytes(kept)
-        if not counts:
-            raise CaptionSourceError(f"{pairs.path}: no usable pair: nothing is converted")
         with contract("exporter", name):
             exporter.finish((record.read_bytes() for record in records), place.write_whole)
     return counts
 
 
 def _agreed(counts: Mapping[str, Counter[Split]], path: str) -> Counter[Split]:
+    if not counts:
+        raise CaptionSourceError(
+            f"{path}: no usable pair, or no format that holds pairs: nothing is converted"
+        )
     first, *others = counts.values()
     if any(other != first for other in others):
         raise CaptionSourceError(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import orjson
 
 from synthvlm.data import fingerprint
-from synthvlm.errors import RunFolderError
+from synthvlm.errors import PluginError, RunFolderError
 from synthvlm.exporters.written_files import DescribedFiles
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.run_folder.storage import Storage
@@ -23,8 +23,6 @@ __all__ = ["Place"]
 
 #: Says which conversion a place belongs to; written first.
 RECORD = ".synthvlm-conversion.json"
-#: Files of which there may be as many as pairs.
-_IMAGES = (".png", ".jpg", ".webp")
 
 
 class Place:
@@ -32,9 +30,8 @@ class Place:
 
     Attributes:
         url: The folder.
-        files: Names of the files that were written, but for images.
         removed: Names of files that a killed attempt left and this one did not write.
-        described: What a format that describes the others needs of the files.
+        described: The files that were written, but for images, of which there may be millions.
     """
 
     def __init__(self, url: str) -> None:
@@ -49,7 +46,6 @@ class Place:
         self._names: set[int] = set()
         self._is_left = False
         self.url = url
-        self.files: list[str] = []
         self.described = DescribedFiles()
         self.removed: list[str] = []
 
@@ -80,11 +76,11 @@ class Place:
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
         """Write a file of a part."""
-        self._note(name, self._data_set.write(name, self.described.passed(name, chunks)))
+        self._write(name, chunks, self._data_set.write)
 
     def write_whole(self, name: str, chunks: Iterable[bytes]) -> None:
         """Write a file on all parts."""
-        self._note(name, self._data_set.write_whole(name, self.described.passed(name, chunks)))
+        self._write(name, chunks, self._data_set.write_whole)
 
     def write_card(self, card: str) -> None:
         """Write the last file, after what an attempt left that was killed is removed."""
@@ -102,10 +98,17 @@ class Place:
         """A hash of the files that were written."""
         return fingerprint("files", self._content.hexdigest())
 
-    def _note(self, name: str, written: tuple[int, str]) -> None:
+    def _write(
+        self,
+        name: str,
+        chunks: Iterable[bytes],
+        write: Callable[[str, Iterable[bytes]], tuple[int, str]],
+    ) -> None:
+        before = self.described.files.get(name)
+        written = write(name, self.described.passed(name, chunks))
+        if before is not None and before != self.described.files[name]:
+            raise PluginError(f"two formats write {name}, and not the same: use one of them")
         self._content.update(f"{name} {written}\n".encode())
-        if not name.endswith(_IMAGES):
-            self.files.append(name)
         if self._is_left:
             self._names.add(hash(name))
 
