@@ -35,6 +35,7 @@ SMALL = {
     "model_hashing": "--mb 2 --folder FOLDER",
     "near_duplicates": "FOLDER/captions.txt --captions 50 --originals 10",
     "privacy": "--missed",
+    "provenance": "--captions 1 --candidates 1 --side 16 --turns 1",
     "selection": "--folder FOLDER --pairs 300 --methods 'coverage, no near-duplicate images'",
     "scale": "--captions 20 40 --candidates 2 --steps curate --folder FOLDER",
     "tiny_selection": "--folder FOLDER --captions 8 --seeds 0",
@@ -60,6 +61,8 @@ TELLS = {
     "model_hashing": r"known +\d+\.\d{4} s",
     "near_duplicates": r"threshold 1\.00: 0 of 40 captions are dropped",
     "privacy": r"\| name \|",
+    "provenance": r"(?s)\| webp \| [\d,]+ bytes \| \+[\d,]+ bytes, \d+\.\d\d ms \| not measured \|"
+    + r".+1 marked for 2 formats in \d+\.\d ms: \d\.\d\d\d% of generation",
     "selection": r"\| 300 \| coverage, no near-duplicate images \| [\d.| ]+ \| 60 \| 100",
     "scale": r"\| 40 \| curate \|",
     "tiny_selection": r"\| coverage, no near-duplicates \| \d+\.\d \|",

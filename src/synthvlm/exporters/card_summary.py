@@ -14,10 +14,6 @@ from synthvlm.safe_text import markdown_table
 
 __all__ = ["SourceFacts", "SummaryFacts", "training_summary"]
 
-_TEMPLATE = (
-    "https://digital-strategy.ec.europa.eu/en/library/"
-    "explanatory-notice-and-template-public-summary-training-content-general-purpose-ai-models"
-)
 #: The template's ranges of images, by their upper ends.
 _RANGES = (
     (1_000_000, "less than 1 million images"),
@@ -74,9 +70,10 @@ def training_summary(summary: SummaryFacts | None) -> list[str]:
     if summary is None:
         return []
     about = (
-        f"For who trains a general-purpose AI model on this data set: what the [template]"
-        f"({_TEMPLATE}) of July 2025 for the public summary of training content (EU AI Act, "
-        f"Article 53(1)(d)) asks for, as far as the run knows it. No legal advice."
+        "For who trains a general-purpose AI model on this data set: what the template of the "
+        "European Commission of July 2025 for the public summary of training content (EU AI Act, "
+        "Article 53(1)(d)) asks for, as far as the run knows it; in brackets, the section of the "
+        "template. No legal advice."
     )
     rows = [
         ("Modalities (1.3)", "image and text: one caption for each image"),
