@@ -175,7 +175,7 @@ def main(argv: list[str] | None = None) -> None:
         adaptive = [*changes, f"generation.adaptive={settings}"]
         recipe = Recipe.load("tiny", captions=[file], overrides=adaptive)
         run = Path(folder) / "run"
-        summary = Pipeline(recipe, run).run("generate")[-1]
+        summary = Pipeline(recipe, run).run("generate").summaries[-1]
         images = args.sample * count + summary.counts["generated"] + summary.counts["regenerated"]
         winners, right_ones = [], []
         for part in sorted((run / "candidates").glob("*.parquet")):

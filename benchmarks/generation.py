@@ -88,7 +88,7 @@ class Bench:
         """SynthVLM on the first captions."""
         out = self.folder / f"ours-{name}"
         run = Pipeline(self.recipe.changed(limit=count), out)
-        kept = run.run("curate")[-1].counts["kept"]
+        kept = run.run("curate").summaries[-1].counts["kept"]
         if kept != count:
             raise SystemExit(f"curation kept {kept} of {count} captions: all were meant to pass")
         times = timed(lambda: run.run("select"))

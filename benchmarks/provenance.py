@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image
 
 from synthvlm import Pipeline, Recipe
-from synthvlm.pipeline import open_run
 from synthvlm.provenance.c2pa_signing import Signer
 from synthvlm.provenance.marks import ImageDetails, marked
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.stages.image_marks import ImageMarks
 
 DETAILS = ImageDetails("stabilityai/stable-diffusion-xl-base-1.0@main", 2**63 - 1, "0" * 24)
@@ -32,7 +32,7 @@ def share_of_a_run(folder: Path, captions: int, candidates: int) -> str:
     """Generate images and mark them; a line with both times."""
     changes = [f"generation.candidates={candidates}", "run.threads=1"]
     Pipeline(Recipe.load("tiny", limit=captions, overrides=changes), folder).run("generate")
-    run, recipe = open_run(str(folder))
+    run, recipe = open_folder(str(folder))
     events = [event for event in run.events() if "generation_seconds" in event]
     generation = sum(float(event["generation_seconds"]) for event in events)
     marks, count, seconds = ImageMarks(recipe), 0, 0.0

@@ -60,7 +60,8 @@ def small_models(sd_folder: Path, clip_folder: Path) -> list[str]:
 @pytest.fixture(scope="session")
 def exported_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The kept run, exported by this version: three pairs. Not to be changed: copy it."""
-    from synthvlm.pipeline import Pipeline, resumed_recipe
+    from synthvlm.pipeline import Pipeline
+    from synthvlm.run.kept_recipe import resumed_recipe
 
     data = Path(__file__).parent / "data"
     run = Path(shutil.copytree(data / "kept_run", tmp_path_factory.mktemp("exported") / "run"))

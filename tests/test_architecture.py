@@ -39,13 +39,14 @@ ALLOWED = {
     "stages": "captions components data endpoints engines errors estimates exporters generators "
     "models progress provenance recipe rights run_folder scorers selectors tiny",
     "report": "captions components data generators progress recipe run_folder scorers stages",
-    "pipeline": "engines errors models progress recipe report rights run_folder stages",
-    "publishing": "checks data errors estimates exporters models pipeline progress run_folder",
-    "checks": "components data errors estimates pipeline progress recipe run_folder scorers "
-    "selectors stages",
+    "run": "data errors exporters recipe report run_folder selectors stages",
+    "pipeline": "engines errors models progress recipe report rights run run_folder stages",
+    "publishing": "checks data errors estimates exporters models progress run run_folder",
+    "checks": "components data errors estimates progress recipe run run_folder scorers selectors "
+    "stages",
     "planning": "captions components data errors estimates models pipeline progress recipe rights "
     "run_folder scorers stages",
-    "data_sets": "captions checks data errors exporters pipeline recipe run_folder stages",
+    "data_sets": "captions checks data errors exporters recipe run run_folder stages",
     "training": "captions checks components data_sets errors models progress recipe report",
     "evaluation": "captions errors estimates models progress",
     "conversion": "captions components data data_sets errors exporters progress recipe run_folder "
@@ -54,8 +55,8 @@ ALLOWED = {
     "provenance recipe report run_folder scorers",
     "doctor": "components errors evaluation models recipe training",
     "cli": "checks comparison components conversion doctor engines errors estimates evaluation "
-    "models pipeline planning progress publishing recipe rights training",
-    "__init__": "components errors pipeline recipe",
+    "models pipeline planning progress publishing recipe rights run training",
+    "__init__": "components errors pipeline recipe run",
     "__main__": "cli",
 }
 

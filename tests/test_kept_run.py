@@ -10,7 +10,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +22,11 @@ from synthvlm.checks.status import status
 from synthvlm.checks.verify import verify
 from synthvlm.components import plugins
 from synthvlm.errors import RunFolderError
-from synthvlm.pipeline import Pipeline, open_run, resumed_recipe
+from synthvlm.pipeline import Pipeline
 from synthvlm.progress.display import SilentProgress
 from synthvlm.provenance.marks import SOURCE_TYPE
+from synthvlm.run import Run
+from synthvlm.run.kept_recipe import open_folder, resumed_recipe
 from synthvlm.stages.generation.models import Models
 
 DATA = Path(__file__).parent / "data"
@@ -111,7 +112,7 @@ def _no_models(recipe: Recipe) -> Models:
     raise AssertionError(f"the models are loaded: {ADVICE}")
 
 
-def _finish(run: Path, *overrides: str) -> list[Any]:
+def _finish(run: Path, *overrides: str) -> Run:
     """Run the folder's recipe again, to its end."""
     pipeline = Pipeline(resumed_recipe(run, overrides=overrides), run)
     pipeline._load_models = _no_models
@@ -122,7 +123,7 @@ def test_the_folder_holds_what_it_should(kept: Path) -> None:
     work = _work(kept)
     folders = {name.split("/")[0] for name in work}
     assert folders >= {"measures", "measures-perplexity", "captions", "candidates", "pairs"}
-    _, recipe = open_run(str(kept))
+    _, recipe = open_folder(str(kept))
     assert recipe.sources[0].path == "kept_captions.jsonl"
     assert sum(len(data) for _, data in work.values()) < 400_000
     counts = [json.loads((kept / f"done/curate/{n:05d}.json").read_text())["facts"] for n in (0, 1)]
@@ -155,7 +156,7 @@ def test_its_data_set_alone_is_exported_again(kept: Path, exported: Path) -> Non
 
 
 def test_it_is_said_why_its_data_set_is_exported_again(kept: Path) -> None:
-    folder, recipe = open_run(str(kept))
+    folder, recipe = open_folder(str(kept))
     now = status(folder, recipe)
     assert now.next == "export"
     reason = "exported its images without the mark that says they are synthetic"
@@ -180,7 +181,7 @@ def test_it_is_said_why_its_data_set_is_exported_again(kept: Path) -> None:
 
 def test_there_is_nothing_to_do_in_it(run: Path) -> None:
     before = _work(run)
-    summaries = {summary.stage: summary for summary in _finish(run)}
+    summaries = {summary.stage: summary for summary in _finish(run).summaries}
     assert _work(run) == before, ADVICE
     for stage in ("measure", "curate", "generate", "select", "export"):
         assert summaries[stage].reused == summaries[stage].shards, f"{stage}: {ADVICE}"
@@ -189,7 +190,7 @@ def test_there_is_nothing_to_do_in_it(run: Path) -> None:
 
 
 def test_it_is_sound_and_current(run: Path) -> None:
-    folder, recipe = open_run(str(run))
+    folder, recipe = open_folder(str(run))
     found = verify(folder, recipe)
     assert [(one.stage, one.kind, one.problem) for one in found.findings] == [], ADVICE
     assert found.notes == ()

@@ -21,9 +21,9 @@ from synthvlm.checks.regenerate import regenerate_command
 from synthvlm.checks.status import status
 from synthvlm.checks.verify import verify_command
 from synthvlm.errors import RecipeError
-from synthvlm.pipeline import open_run
 from synthvlm.progress.display import SilentProgress
 from synthvlm.recipe import Recipe
+from synthvlm.run.kept_recipe import open_folder
 
 OLD = Path(__file__).parent / "data" / "run_of_0_0"
 
@@ -48,7 +48,7 @@ def test_the_folder_is_as_old_as_it_should_be(run: Path) -> None:
 
 
 def test_its_recipe_is_read(run: Path) -> None:
-    _, recipe = open_run(str(run))
+    _, recipe = open_folder(str(run))
     assert recipe.selection.min_scores == {}
     assert list(recipe.scorers) == ["clip", "ssim"]
     assert list(recipe.curation.rules) == [
@@ -66,11 +66,11 @@ def test_a_removed_setting_that_was_on_is_named(run: Path) -> None:
     text = file.read_text().replace("early_rejection: null", "early_rejection: {after: 2}")
     file.write_text(text)
     with pytest.raises(RecipeError, match=r"generation\.early_rejection: it was removed, for"):
-        open_run(str(run))
+        open_folder(str(run))
 
 
 def test_status_tells_what_is_there(run: Path) -> None:
-    found = status(*open_run(str(run)))
+    found = status(*open_folder(str(run)))
     assert found.candidates is not None
     assert (found.candidates.done, found.candidates.total) == (0, 16)
     assert "candidates: 0 of 16 done" in found.text()  # an earlier version made them

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,11 @@ class Job:
         until: str = "export",
         replace_images: bool = False,
         **options: Any,
-    ) -> list[StageSummary]:
+    ) -> Sequence[StageSummary]:
         recipe = Recipe.load(
             "tiny", captions=[self.file], overrides=[*self.base, *changes], **options
         )
-        return Pipeline(recipe, self.out).run(until, replace_images=replace_images)
+        return Pipeline(recipe, self.out).run(until, replace_images=replace_images).summaries
 
     def rows(self, folder: str) -> list[dict[str, Any]]:
         files = sorted((self.out / folder).glob("*.parquet"))
@@ -384,5 +385,5 @@ def test_it_runs_on_another_file_system(job: Job) -> None:
     pipeline = Pipeline(recipe, "memory://synthvlm-run")
     pipeline.run("export")
     assert len(json.loads(pipeline.folder.read("dataset/llava.json"))) == 2
-    summaries = Pipeline(recipe, "memory://synthvlm-run").run("export")
+    summaries = Pipeline(recipe, "memory://synthvlm-run").run("export").summaries
     assert all(summary.reused == summary.shards for summary in summaries)

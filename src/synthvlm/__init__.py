@@ -14,25 +14,40 @@ if TYPE_CHECKING:
     from synthvlm.components.plugins import load_plugin, register
     from synthvlm.pipeline import Pipeline
     from synthvlm.recipe import Recipe
+    from synthvlm.run import Run, open_run
 
-__all__ = ["Pipeline", "Recipe", "SynthVLMError", "__version__", "load_plugin", "register"]
+__all__ = [
+    "Pipeline",
+    "Recipe",
+    "Run",
+    "SynthVLMError",
+    "__version__",
+    "load_plugin",
+    "open_run",
+    "register",
+]
 
 __version__ = "0.1.0"
 
+#: Loaded on first use, so that `synthvlm --help` need not wait for them.
+_MODULES = {
+    "Pipeline": "synthvlm.pipeline",
+    "Recipe": "synthvlm.recipe",
+    "Run": "synthvlm.run",
+    "load_plugin": "synthvlm.components.plugins",
+    "open_run": "synthvlm.run",
+    "register": "synthvlm.components.plugins",
+}
+
 
 def __getattr__(name: str) -> Any:
-    # Loaded on first use, so that `synthvlm --help` need not wait for them.
-    if name == "Recipe":
-        from synthvlm.recipe import Recipe
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return Recipe
-    if name == "Pipeline":
-        from synthvlm.pipeline import Pipeline
+    import_module("synthvlm.recipe")  # which makes the tables of components known
+    return getattr(import_module(_MODULES[name]), name)
 
-        return Pipeline
-    if name in ("load_plugin", "register"):
-        from importlib import import_module
 
-        import_module("synthvlm.recipe")  # which makes the tables known
-        return getattr(import_module("synthvlm.components.plugins"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -6,32 +6,30 @@ captions -> measure -> curate -> generate, score, choose -> select -> export -> 
 from __future__ import annotations
 
 import os
-import re
-import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from synthvlm.engines.base import LocalEngine
 from synthvlm.errors import RecipeError, RunFolderError, TargetNotReachedError
 from synthvlm.models.file_hashes import file_hash
 from synthvlm.progress.display import SilentProgress, Tracker
 from synthvlm.recipe import Recipe
-from synthvlm.recipe.yaml_text import parse_recipe
+from synthvlm.run import Run
+from synthvlm.run.kept_recipe import LostRecipeError, fixed_settings
 from synthvlm.run_folder.folder import PIPED, RECIPE_FILE, RunFolder
 
 if TYPE_CHECKING:
     from synthvlm.engines.base import Engine
     from synthvlm.progress.display import Progress
     from synthvlm.run_folder.folder import Marker
-    from synthvlm.run_folder.storage import Clock
     from synthvlm.stages.generation.models import Models
     from synthvlm.stages.generation.prompts import TakenCaptions
     from synthvlm.stages.summary import StageSummary
 
-__all__ = ["STAGES", "Pipeline", "open_run", "resumed_recipe"]
+__all__ = ["STAGES", "Pipeline"]
 
 #: The stages that can be asked for; each does the ones before it if they are missing.
 STAGES = ("curate", "generate", "select", "export", "report")
@@ -43,7 +41,8 @@ class Pipeline:
     Example:
         >>> from synthvlm import Pipeline, Recipe
         >>> pipeline = Pipeline(Recipe.load("tiny"), "runs/first")
-        >>> summaries = pipeline.run()  # doctest: +SKIP
+        >>> run = pipeline.run()  # doctest: +SKIP
+        >>> run.pairs.pandas()  # doctest: +SKIP
     """
 
     #: Loads the models of generation workers; replaced in tests only.
@@ -73,7 +72,7 @@ class Pipeline:
         self._engine = engine or LocalEngine()
         self._progress = progress or SilentProgress()
 
-    def run(self, until: str = "report", *, replace_images: bool = False) -> list[StageSummary]:
+    def run(self, until: str = "report", *, replace_images: bool = False) -> Run:
         """Run the stages up to and including one. Results that are up to date are reused.
 
         Args:
@@ -82,7 +81,7 @@ class Pipeline:
                 models or scorers changed; otherwise the run stops before anything changes.
 
         Returns:
-            A summary of each stage, except the report.
+            The run: its tables, its report, and a summary of what each stage did.
 
         Raises:
             SynthVLMError: Something went wrong. Finished work is kept, and the same call resumes
@@ -121,7 +120,7 @@ class Pipeline:
 
                 write_report(self.folder, self.recipe, self._progress)
         self._check_target(summaries)
-        return summaries
+        return Run(self.folder, self.recipe, summaries)
 
     def _check_target(self, summaries: Sequence[StageSummary]) -> None:
         from synthvlm.stages.generation.target import STAGE, shortfall
@@ -257,8 +256,8 @@ class Pipeline:
     def _old_settings(self) -> Recipe | None:
         """The settings that an earlier run fixed; None if there is none, or if they are lost."""
         if self.folder.exists(RECIPE_FILE):
-            with suppress(_LostRecipeError):
-                return _fixed_settings(self.folder)
+            with suppress(LostRecipeError):
+                return fixed_settings(self.folder)
         # The number of threads is lost; the size of shards can be told from two of them.
         sizes = [marker.facts.get("captions") for marker in self.folder.markers("measure").values()]
         if sizes:
@@ -293,111 +292,3 @@ class Pipeline:
         text = self.recipe.to_yaml().encode("utf-8")
         if not self.folder.exists(RECIPE_FILE) or self.folder.read(RECIPE_FILE) != text:
             self.folder.write(RECIPE_FILE, text)
-
-
-class _LostRecipeError(RunFolderError):
-    """A run folder whose recipe is missing, empty or damaged."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        card = ""
-        if folder.exists("dataset/README.md"):
-            card = " (dataset/README.md shows its settings)"
-        super().__init__(
-            f"{folder.path(RECIPE_FILE)} is missing, empty or damaged: put a copy back, or have it "
-            f"written anew, and what is finished kept, with the recipe and options of this run"
-            f"{card}: synthvlm run RECIPE --out {shlex.quote(folder.url)}"
-        )
-
-
-def earlier_recipe(folder: RunFolder) -> Recipe | None:
-    """The recipe of a run folder; None if there is no run yet.
-
-    Raises:
-        RunFolderError: The recipe is missing, empty or damaged.
-        RecipeError: It is not one of this version with the plug-ins that are loaded.
-    """
-    values = _earlier_values(folder)
-    if values is None:
-        return None
-    recipe = Recipe.from_values(values, folder.path(RECIPE_FILE))
-    # Captions that were piped in lie in the folder, which may have been moved.
-    sources = []
-    for source in recipe.sources:
-        piped = re.search(rf"(?:^|[/\\])({PIPED}/[0-9a-f]{{16}}\.\w+)$", source.path)
-        if piped and folder.exists(piped[1]):
-            source = source.model_copy(update={"path": folder.path(piped[1])})
-        sources.append(source)
-    return recipe.model_copy(update={"sources": sources})
-
-
-def _fixed_settings(folder: RunFolder) -> Recipe | None:
-    """The settings that an earlier run fixed, in a recipe that is otherwise the default one.
-
-    Other settings are left out, because they may name plug-ins that are no longer installed.
-    """
-    values = _earlier_values(folder)
-    if values is None:
-        return None
-    values = {name: values[name] for name in ("sources", "run", "generation") if name in values}
-    if isinstance(values.get("generation"), dict):
-        fixed = ("dtype", "model")
-        values["generation"] = {n: v for n, v in values["generation"].items() if n in fixed}
-    return Recipe.from_values(values, folder.path(RECIPE_FILE))
-
-
-def _earlier_values(folder: RunFolder) -> dict[str, Any] | None:
-    if not folder.exists(RECIPE_FILE):
-        if folder.holds_work():
-            raise _LostRecipeError(folder)
-        return None
-    try:
-        values = parse_recipe(folder.read(RECIPE_FILE).decode("utf-8"), folder.path(RECIPE_FILE))
-    except (RecipeError, UnicodeDecodeError):
-        raise _LostRecipeError(folder) from None
-    # A run writes every section; the last one is missing where the end was cut off.
-    if not isinstance(values.get("run"), dict) and folder.holds_work():
-        raise _LostRecipeError(folder)
-    return values
-
-
-def open_run(url: str, clock: Clock | None = None) -> tuple[RunFolder, Recipe]:
-    """An existing run folder and its recipe.
-
-    Args:
-        url: The folder, a local path or any fsspec URL.
-        clock: For pauses between attempts.
-
-    Raises:
-        RunFolderError: It is not a run folder.
-    """
-    run = RunFolder(url, clock=clock)
-    recipe = earlier_recipe(run)
-    if recipe is None:
-        raise RunFolderError(
-            f"{run.url} is not a run folder: it contains no {RECIPE_FILE}; use the folder given "
-            f"to --out"
-        )
-    return run, recipe
-
-
-def resumed_recipe(
-    out: str | Path,
-    *,
-    captions: Sequence[str | Path] = (),
-    overrides: Sequence[str] = (),
-    limit: int | None = None,
-) -> Recipe:
-    """The recipe of an existing run with changes, or the default one with captions for a new run.
-
-    Raises:
-        RunFolderError: There is no run yet, and no captions are named for a new one.
-    """
-    old = earlier_recipe(RunFolder(out))
-    if old is None:
-        if not captions and not any(change.startswith("sources") for change in overrides):
-            raise RunFolderError(
-                f"{out} holds no run yet: correct --out, or begin one with a recipe or captions: "
-                f"synthvlm run RECIPE --out {shlex.quote(str(out))}, or --captions FILE"
-            )
-        return Recipe.load(captions=captions, overrides=overrides, limit=limit)
-    return old.changed(captions=captions, overrides=overrides, limit=limit)

@@ -13,7 +13,7 @@ from fake_models import FakeGenerator, fake_scorers, run_with
 from synthvlm import Recipe
 from synthvlm.captions.rules.base import Measured, Subject
 from synthvlm.checks import Verification, discard, verify
-from synthvlm.pipeline import open_run
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.run_folder.marker import Marker, marker_name
 from synthvlm.stages.generation.models import Models
 
@@ -53,7 +53,7 @@ def do(out: Path | str, captions: Path, *changes: str) -> int:
 
 
 def checked(out: Path | str) -> Verification:
-    return verify(*open_run(str(out)))
+    return verify(*open_folder(str(out)))
 
 
 def bad(out: Path | str) -> list[tuple[str, int | None, str, str]]:
@@ -62,7 +62,7 @@ def bad(out: Path | str) -> list[tuple[str, int | None, str, str]]:
 
 def mended(out: Path, captions: Path, whole: Path, *changes: str) -> int:
     """Discard what is damaged and run again: all must be as before; how many images that took."""
-    run, recipe = open_run(str(out))
+    run, recipe = open_folder(str(out))
     with run.held():
         discard(run, verify(run, recipe, is_held=True))
     generated = do(out, captions, *changes)

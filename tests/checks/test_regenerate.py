@@ -28,7 +28,7 @@ from synthvlm.checks.regenerate import regenerate
 from synthvlm.data import file_stem
 from synthvlm.errors import GenerationError, SynthVLMError
 from synthvlm.generators.base import GeneratedImages
-from synthvlm.pipeline import open_run
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.stages.generation.models import Models
 from synthvlm.stages.generation.pixels import decode
 
@@ -53,7 +53,7 @@ def make(out: Path, *changes: str, models: Models | None = None) -> Path:
 
 def again(out: Path, id: str, **options: Any) -> Any:
     options.setdefault("load_models", load_fake_models)
-    return regenerate(*open_run(str(out)), id, **options)
+    return regenerate(*open_folder(str(out)), id, **options)
 
 
 def rows_of(out: Path, folder: str = "candidates") -> list[dict[str, Any]]:
@@ -205,7 +205,7 @@ def test_what_is_not_reproducible_or_of_another_recipe_is_told(tmp_path: Path) -
     out = make(tmp_path / "run", models=models)
     told = "\n".join(again(out, "captions-7", load_models=lambda _: models).lines())
     assert "its seed does not determine the image" in told
-    folder, recipe = open_run(str(out))
+    folder, recipe = open_folder(str(out))
     changed = recipe.changed(overrides=["generation.steps=7"])
     made = regenerate(folder, changed, "captions-7", load_models=load_fake_models)
     assert "another recipe, caption or models" in "\n".join(made.lines())

@@ -328,7 +328,7 @@ def test_a_real_run_is_told_right(tmp_path: Path) -> None:
         overrides=["run.threads=1", "run.shard_size=6", "generation.candidates=2"],
     )
     pipeline = Pipeline(settings, tmp_path / "run")
-    _, curated, generated = pipeline.run("generate")
+    _, curated, generated = pipeline.run("generate").summaries
     found = status(pipeline.folder, pipeline.recipe)
     assert found.candidates is not None
     assert found.candidates.done == found.candidates.total == curated.counts["kept"] * 2

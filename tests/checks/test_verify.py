@@ -27,7 +27,7 @@ from spoilt_runs import (
 from commands import run as command
 from fake_models import use_fake_models
 from synthvlm.checks import discard
-from synthvlm.pipeline import open_run
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.run_folder.marker import Marker, marker_name
 
 pytestmark = pytest.mark.usefixtures("free_rule")
@@ -242,7 +242,7 @@ def test_a_run_on_another_file_system(captions: Path) -> None:
     url = "memory://verified/run"
     do(url, captions)
     assert not checked(url).findings
-    run, _ = open_run(url)
+    run, _ = open_folder(url)
     marker = run.marker("generate", 1)
     assert marker is not None
     name = str(marker.file("pairs"))

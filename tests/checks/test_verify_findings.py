@@ -18,7 +18,7 @@ from synthvlm import Recipe
 from synthvlm.checks import Finding, discard, verify
 from synthvlm.checks.snapshot import Snapshot
 from synthvlm.errors import RunFolderError
-from synthvlm.pipeline import open_run
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.run_folder.marker import Marker, StoredFile, marker_name
 from synthvlm.stages.generation.models import Models
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("free_rule")
 
 
 def test_what_the_recipe_does_not_want_any_more_is_stale_and_no_damage(whole: Path) -> None:
-    run, recipe = open_run(str(whole))
+    run, recipe = open_folder(str(whole))
 
     def stages(*changes: str) -> dict[str, int]:
         found = verify(run, recipe.changed(overrides=changes))
@@ -54,7 +54,7 @@ def test_what_the_recipe_does_not_want_any_more_is_stale_and_no_damage(whole: Pa
 
 
 def test_sources_that_are_gone_are_no_damage(out: Path, captions: Path, tmp_path: Path) -> None:
-    run, recipe = open_run(str(out))
+    run, recipe = open_folder(str(out))
     values = recipe.model_dump(mode="json")
     values["sources"][0]["path"] = str(tmp_path / "gone.txt")
     found = verify(run, Recipe.from_values(values))
@@ -174,7 +174,7 @@ def test_only_who_discards_needs_the_folder_for_itself(out: Path, tmp_path: Path
     assert refused.code == 1
     assert "is working in" in refused.err
     assert (out / marker_name("generate", 1)).read_bytes() == before
-    run, _ = open_run(str(out))
+    run, _ = open_folder(str(out))
     found = checked(out)
     with run.held():
         (out / ".lock.json").write_text(json.dumps({"owner": "another"}))

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from synthvlm.captions.rules import METHOD_RULES
 from synthvlm.cli import app
-from synthvlm.pipeline import open_run
+from synthvlm.run.kept_recipe import open_folder
 
 LINES = "a red circle on a white ground\ntwo blue squares beside a green star\n"
 TEXTS = LINES.splitlines()
@@ -25,7 +25,7 @@ def curate(out: Path, *options: str | Path, stdin: str | bytes | None = None) ->
 
 def rows(out: Path) -> list[tuple[str, str]]:
     """Ids and texts of all captions of a run."""
-    run, _ = open_run(str(out))
+    run, _ = open_folder(str(out))
     found = []
     for marker in run.markers("curate").values():
         name = marker.file("captions")

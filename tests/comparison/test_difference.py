@@ -17,9 +17,10 @@ from pair_files import Made, llava, parquet, sample_pairs, webdataset
 from synthvlm.cli import app
 from synthvlm.comparison.difference import _matches, difference_command
 from synthvlm.errors import CaptionSourceError, RunFolderError
-from synthvlm.pipeline import Pipeline, resumed_recipe
+from synthvlm.pipeline import Pipeline
 from synthvlm.progress.display import SilentProgress
 from synthvlm.provenance.marks import ImageDetails, marked
+from synthvlm.run.kept_recipe import resumed_recipe
 
 
 def diff(a: Path, b: Path, **options: Any) -> dict[str, Any]:

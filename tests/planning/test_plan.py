@@ -79,7 +79,7 @@ def recipe(file: Path, *changes: str, limit: int | None = None) -> Recipe:
 
 
 def the_run(settings: Recipe, out: Path) -> dict[str, Any]:
-    summaries = Pipeline(settings, out).run("generate")
+    summaries = Pipeline(settings, out).run("generate").summaries
     return {key: value for summary in summaries for key, value in summary.counts.items()}
 
 

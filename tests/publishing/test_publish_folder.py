@@ -14,8 +14,8 @@ from exported_run import Notes, content, export, send
 from object_store import object_store
 from synthvlm.checks.verify import verify
 from synthvlm.errors import MissingExtraError, RunFolderError
-from synthvlm.pipeline import open_run
 from synthvlm.publishing import PublishingError
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.run_folder.folder import RunFolder
 
 RECORD = ".synthvlm-published.json"
@@ -161,7 +161,7 @@ def test_an_edited_card_is_kept_published_and_no_damage(out: Path, tmp_path: Pat
     # Nothing to do: nothing is written, and verify finds nothing.
     export(out)
     assert path.read_text("utf-8") == edited
-    run, recipe = open_run(str(out))
+    run, recipe = open_folder(str(out))
     assert not verify(run, recipe).findings
     assert send(out, to).sent == 1
     assert (to / "README.md").read_text("utf-8") == edited

@@ -12,8 +12,8 @@ import pytest
 from commands import run
 from fake_models import use_fake_models
 from synthvlm.errors import RecipeError, SynthVLMError
-from synthvlm.pipeline import earlier_recipe
 from synthvlm.recipe import Recipe
+from synthvlm.run.kept_recipe import earlier_recipe
 from synthvlm.run_folder.folder import RunFolder
 
 

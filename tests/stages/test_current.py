@@ -15,10 +15,11 @@ from synthvlm.checks.current import refuse_outdated_files
 from synthvlm.checks.status import status
 from synthvlm.comparison.command import open_inputs
 from synthvlm.errors import RunFolderError
-from synthvlm.pipeline import Pipeline, open_run, resumed_recipe
+from synthvlm.pipeline import Pipeline
 from synthvlm.progress.display import SilentProgress
 from synthvlm.publishing import publish
 from synthvlm.recipe import Recipe
+from synthvlm.run.kept_recipe import open_folder, resumed_recipe
 from synthvlm.stages.curation.measure import measure
 from synthvlm.stages.current import CurrentWork, Outdated, check_none_gone
 from synthvlm.training.recipe import TrainingRecipe
@@ -71,11 +72,11 @@ def out(whole: Path, tmp_path: Path) -> Path:
 
 
 def outdated(out: Path) -> Outdated | None:
-    return CurrentWork(*open_run(str(out))).outdated
+    return CurrentWork(*open_folder(str(out))).outdated
 
 
 def test_candidates_that_go_while_a_run_works_are_missed(out: Path) -> None:
-    run, _ = open_run(str(out))
+    run, _ = open_folder(str(out))
     captions, generated = run.markers("curate"), run.markers("generate")
     check_none_gone(captions, generated, ())
     for file in (out / "candidates").glob("part-00001*"):
@@ -89,7 +90,7 @@ def test_candidates_that_go_while_a_run_works_are_missed(out: Path) -> None:
 
 def test_a_finished_run_is_current(whole: Path) -> None:
     assert outdated(whole) is None
-    assert status(*open_run(str(whole))).next is None
+    assert status(*open_folder(str(whole))).next is None
     refuse_outdated_files(str(whole))
 
 
@@ -133,7 +134,7 @@ def other_captions(out: Path) -> Path:
 
 def only_measure(out: Path) -> None:
     write_captions(out, sentences("tall", *WORDS[1:]))
-    run, recipe = open_run(str(out))
+    run, recipe = open_folder(str(out))
     measure(run, recipe, SilentProgress())
 
 
@@ -178,18 +179,18 @@ def test_what_has_been_overtaken_is_refused_by_every_command_until_it_is_exporte
     found = outdated(out)
     assert found is not None
     assert found.stage == stage
-    told = status(*open_run(str(out)))
+    told = status(*open_folder(str(out)))
     assert (told.next, told.reason) == (stage, found.reason)
     assert found.reason in told.text()
-    assert any(one.kind == "stale" for one in verify(*open_run(str(out))).findings)
+    assert any(one.kind == "stale" for one in verify(*open_folder(str(out))).findings)
     for line in refusals(out, tmp_path):
         assert f"is out of date (stage {stage})" in line
         assert line.endswith(f"bring it up to date: synthvlm export --out {out}")
     assert (out / "dataset" / "README.md").read_text() == before
     finish(out)  # what the line advises, and the report
     assert outdated(out) is None
-    assert status(*open_run(str(out))).next is None
-    assert verify(*open_run(str(out))).findings == ()
+    assert status(*open_folder(str(out))).next is None
+    assert verify(*open_folder(str(out))).findings == ()
     publish(str(out), str(tmp_path / "published"), progress=SilentProgress())
 
 
@@ -214,13 +215,13 @@ def test_candidates_that_failed_are_tried_again_and_do_not_outdate_a_data_set(ou
     marker = out / "done" / "generate" / "00001.json"
     marker.write_text(marker.read_text().replace('"failed": 0', '"failed": 1'))
     assert outdated(out) is None
-    assert status(*open_run(str(out))).next == "generate"
+    assert status(*open_folder(str(out))).next == "generate"
 
 
 def test_a_lowered_limit_leaves_no_trace_of_the_shards_beyond_it(out: Path) -> None:
     finish(out, limit="3")
     assert len(os.listdir(out / "done" / "generate")) == 3  # their images may be used again
-    told = status(*open_run(str(out)))
+    told = status(*open_folder(str(out)))
     assert told.next is None
     assert told.candidates is not None
     assert (told.candidates.done, told.candidates.total) == (6, 6)
@@ -243,6 +244,6 @@ def test_other_captions_leave_no_trace_of_the_former_ones(out: Path) -> None:
     for word in WORDS:
         assert f"a {word} horse" not in page
     assert "| captions read | 2 |" in (out / "dataset" / "README.md").read_text()
-    told = status(*open_run(str(out)))
+    told = status(*open_folder(str(out)))
     assert told.candidates is not None
     assert (told.candidates.done, told.candidates.total) == (4, 4)

@@ -16,8 +16,9 @@ from commands import run
 from fake_models import run_with, use_fake_models
 from synthvlm.data import digest
 from synthvlm.errors import RecipeError, RunFolderError
-from synthvlm.pipeline import Pipeline, open_run, resumed_recipe
+from synthvlm.pipeline import Pipeline
 from synthvlm.recipe import Recipe
+from synthvlm.run.kept_recipe import open_folder, resumed_recipe
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.stages.data_set_fingerprints import whole_fingerprint
 from synthvlm.stages.data_set_folder import DataSetFolder, Listing
@@ -244,7 +245,7 @@ def test_the_card_counts_captions_that_are_rejected_later(out: Path) -> None:
 
 def test_the_card_of_an_earlier_version_is_held_against_its_own_counts(out: Path) -> None:
     """Its fingerprint did not cover them."""
-    run, recipe = open_run(str(out))
+    run, recipe = open_folder(str(out))
     marker = run.marker("dataset", 0)
     assert marker is not None
     parts = {n: m.fingerprint for n, m in run.markers("export").items()}

@@ -14,9 +14,9 @@ from PIL import Image
 from fake_models import run_with
 from synthvlm.data import file_stem
 from synthvlm.errors import RunFolderError
-from synthvlm.pipeline import open_run
 from synthvlm.provenance.marks import SOURCE_TYPE
 from synthvlm.recipe import Recipe
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.stages.fingerprints import image_fingerprint
 from synthvlm.stages.image_marks import ImageMarks
@@ -50,7 +50,7 @@ def images(run: Path) -> dict[str, bytes]:
 
 
 def test_every_format_has_the_marked_images_with_their_details(finished: Path) -> None:
-    recipe = open_run(str(finished))[1]
+    recipe = open_folder(str(finished))[1]
     in_files = images(finished)
     in_tables = {
         row["image"]["path"]: (row["image"]["bytes"], row["seed"])
@@ -80,7 +80,7 @@ def test_every_format_has_the_marked_images_with_their_details(finished: Path) -
 
 def test_the_details_can_be_switched_off_and_on_again(finished: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(finished, tmp_path / "run"))
-    recipe = open_run(str(out))[1]
+    recipe = open_folder(str(out))[1]
     before = images(out)
     run_with(recipe.changed(overrides=["export.image_details=false"]), out, until="export")
     assert images(out).keys() == before.keys()
@@ -114,13 +114,13 @@ def test_a_damaged_image_is_named_and_not_exported(finished: Path, tmp_path: Pat
         match=r"shard 0: the image of caption '.+' cannot be "
         r"exported: the PNG file is cut off; have it made again: synthvlm verify \S+ --discard",
     ):
-        run_with(open_run(str(out))[1], out, until="export")
+        run_with(open_folder(str(out))[1], out, until="export")
 
 
 def test_a_run_of_an_early_version_has_no_run_fingerprint(finished: Path) -> None:
     run = RunFolder(finished)
     marker = run.markers("generate")[0]
-    recipe = open_run(str(finished))[1]
+    recipe = open_folder(str(finished))[1]
     early = type(marker)(**{**{n: getattr(marker, n) for n in marker.__slots__}, "facts": {}})
     (pairs,) = (finished / "pairs").iterdir()
     image = pq.read_table(pairs)["image"][0].as_py()

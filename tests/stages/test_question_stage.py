@@ -23,8 +23,8 @@ from synthvlm.components.settings import Identify
 from synthvlm.endpoints.client import BudgetExceededError
 from synthvlm.errors import ModelError, RunFolderError, TooManyFailuresError
 from synthvlm.models.yes_no import YesAnswer
-from synthvlm.pipeline import open_run
 from synthvlm.recipe import Recipe
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.scorers import QuestionScorer, Scores
 from synthvlm.scorers.questions import QuestionVerification
 from synthvlm.stages.generation.models import Models
@@ -105,7 +105,7 @@ def test_a_run_asks_once_and_scores_by_the_answers(tmp_path: Path, server: FakeE
         total = row["clip_score"] + 0.5 * row["ssim_score"] + row["questions_score"]
         assert row["score"] == pytest.approx(total)
 
-    run, recipe = open_run(str(out))
+    run, recipe = open_folder(str(out))
     assert not verify(run, recipe).findings
     stages = {stage.stage: (stage.done, stage.total) for stage in status(run, recipe).stages}
     assert stages["questions-questions"] == (2, 2)
@@ -153,7 +153,7 @@ def test_a_budget_stops_before_any_image_and_nothing_is_paid_for_twice(
         run_with(recipe_of(tmp_path, server, endpoint={"max_requests": 4}), out, models)
     assert len(server.received) == 4
     assert not (out / "candidates").exists()
-    run, recipe = open_run(str(out))
+    run, recipe = open_folder(str(out))
     now = status(run, recipe)
     assert now.next == "questions-questions"
     assert {s.stage: s.done for s in now.stages}["questions-questions"] == 1
@@ -174,14 +174,14 @@ def test_a_caption_without_questions_is_told_and_tried_again(tmp_path: Path) -> 
     assert lost["problem"].endswith(": HTTP 400: no")
     assert {row["status"] for row in rows.values()} == {"ok"}
     assert len(rows_of(out, "pairs")) == 5
-    run, recipe = open_run(str(out))
+    run, recipe = open_folder(str(out))
     assert status(run, recipe).next == "generate"
     assert {finding.kind for finding in verify(run, recipe).findings} == {"stale"}
     with FakeEndpoint(two_questions) as server:
         run_with(recipe_of(tmp_path, server, share), out, models)
         assert len(server.received) == 1
     assert len(rows_of(out, "pairs")) == 6
-    run, recipe = open_run(str(out))
+    run, recipe = open_folder(str(out))
     assert not verify(run, recipe).findings
 
 
@@ -204,7 +204,7 @@ def test_another_writer_is_another_score(tmp_path: Path, server: FakeEndpoint) -
         run_with(changed, out, models)
     assert len(server.received) == 6
     run_with(changed, out, models, until="curate")
-    run, recipe = open_run(str(out))
+    run, recipe = open_folder(str(out))
     stale = {(f.stage, f.kind) for f in verify(run, recipe).findings}
     assert ("questions-questions", "stale") in stale
 
@@ -289,7 +289,7 @@ def test_with_a_target_only_captions_that_are_taken_are_asked_about(
     asked = [row["id"] for row in rows_of(tmp_path / "run", "questions-questions")]
     assert len(server.received) == len(asked) == 2
     assert {row["caption_id"] for row in rows_of(tmp_path / "run", "candidates")} == {*asked}
-    run, recipe = open_run(str(tmp_path / "run"))
+    run, recipe = open_folder(str(tmp_path / "run"))
     assert not verify(run, recipe).findings
     assert status(run, recipe).next is None
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fake_models import run_with
-from synthvlm.pipeline import open_run
 from synthvlm.recipe import Recipe
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.stages import selection_figures
 from synthvlm.stages.selection_figures import (
     concept_table,
@@ -39,7 +39,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def vectors_of(out: Path) -> tuple[list[str], np.ndarray, np.ndarray, dict[str, float]]:
-    run, _ = open_run(str(out))
+    run, _ = open_folder(str(out))
     rows: list[dict[str, Any]] = []
     scores = {}
     for marker in run.markers("generate").values():
@@ -55,7 +55,7 @@ def vectors_of(out: Path) -> tuple[list[str], np.ndarray, np.ndarray, dict[str, 
 def test_figures_are_those_of_all_captions_where_they_are_few(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, recipe = open_run(str(finished))
+    run, recipe = open_folder(str(finished))
     marker = run.markers("select")[0]
     figures = marker.facts["figures"]
     ids, texts, images, scores = vectors_of(finished)
@@ -92,7 +92,7 @@ def test_figures_are_those_of_all_captions_where_they_are_few(
 
 
 def test_the_report_and_the_card_show_them(finished: Path) -> None:
-    facts = open_run(str(finished))[0].markers("select")[0].facts
+    facts = open_folder(str(finished))[0].markers("select")[0].facts
     page = re.sub(r"<[^>]+>", " ", (finished / "report/index.html").read_text())
     card = (finished / "dataset/README.md").read_text()
     for row in figure_table(facts["figures"])[1:] + concept_table(facts["figures"])[1:]:

@@ -19,10 +19,11 @@ from fake_models import run_with
 from synthvlm.checks import verify
 from synthvlm.errors import CaptionSourceError, RecipeError
 from synthvlm.exporters.card_image_overlap import ImageOverlapFacts
-from synthvlm.pipeline import Pipeline, open_run, resumed_recipe
+from synthvlm.pipeline import Pipeline
 from synthvlm.progress.display import SilentProgress
 from synthvlm.recipe import Recipe
 from synthvlm.report.collect import SelectionFacts
+from synthvlm.run.kept_recipe import open_folder, resumed_recipe
 from synthvlm.stages.card_facts import card_facts
 from synthvlm.stages.current import CurrentWork
 from synthvlm.stages.near_duplicate_images import difference_hash
@@ -136,7 +137,7 @@ def test_a_run_whose_selection_reads_more_is_verified_and_left_alone(
     select: Select, tmp_path: Path
 ) -> None:
     select("quotas", "{clusters: 4}", "selection.top_n=9")
-    run, recipe = open_run(str(tmp_path / "run-5"))
+    run, recipe = open_folder(str(tmp_path / "run-5"))
     assert not verify(run, recipe).bad
     before = (tmp_path / "run-5/done/select/00000.json").stat().st_mtime_ns
     select("quotas", "{clusters: 4}", "selection.top_n=9")
@@ -160,7 +161,7 @@ def test_more_pairs_than_there_are_is_told_each_time(select: Select, tmp_path: P
         "warning: selection: selection.top_n asks for 20 pairs and 14 are selected: there are 24 "
         "pairs, 14 of them have the scores of selection.min_scores"
     ) in progress.lines
-    run, _ = open_run(str(tmp_path / "run-5"))
+    run, _ = open_folder(str(tmp_path / "run-5"))
     facts = run.markers("select")[0].facts
     assert [line for line in facts["notes"] if "top_n" in line]
     progress = Notes()
@@ -177,7 +178,7 @@ def test_what_selectors_ask_for_has_to_be_there(select: Select, tmp_path: Path) 
 
 def change_pairs(out: Path, column: str, change: Callable[[pa.Table], Any]) -> None:
     """Replace a column of ``pairs/`` in every shard."""
-    run, _ = open_run(str(out))
+    run, _ = open_folder(str(out))
     for shard, marker in run.markers("generate").items():
         name = marker.file("pairs")
         assert name is not None
@@ -204,7 +205,7 @@ def test_of_near_duplicate_images_the_best_stays_and_the_others_name_it(
     everything = select("top").to_pylist()
     table = select("top", "{}", "selection.near_duplicate_images={max_similarity: 0.9}")
     twins = pq.read_table(tmp_path / "run-5/near-duplicates.parquet").to_pylist()
-    run, recipe = open_run(str(tmp_path / "run-5"))
+    run, recipe = open_folder(str(tmp_path / "run-5"))
     vectors = {}
     for marker in run.markers("generate").values():
         rows = run.read_table(str(marker.file("pairs")), ["caption_id", "image_embedding"])
@@ -251,7 +252,7 @@ def test_equal_images_are_found_by_their_hash_which_is_computed_once(
     stored = sorted((path.name, path.stat().st_mtime_ns) for path in out.glob("image-hashes/*"))
     assert len(stored) == len(best)
     select("top", "{}", change, "selection.top_n=3")
-    run, recipe = open_run(str(out))
+    run, recipe = open_folder(str(out))
     assert stored == sorted((p.name, p.stat().st_mtime_ns) for p in out.glob("image-hashes/*"))
     assert "image-hashes" not in {finding.stage for finding in verify(run, recipe).findings}
 
@@ -319,7 +320,7 @@ def test_near_copies_of_reference_images_are_left_out_and_name_them(
         "warning: selection: 1 of 5 reference images cannot be read, so nothing was compared with "
         f"them; the first: {broken}",
     ]
-    run, recipe = open_run(str(out))
+    run, recipe = open_folder(str(out))
     captions, images = run.markers("curate"), run.markers("generate")
     facts = card_facts(run, recipe, captions, images)
     assert ("pairs left out as near copies of reference images", 2) in facts.funnel
@@ -350,7 +351,7 @@ def test_images_are_compared_again_only_where_references_have_changed(
         return sorted((path.name, path.stat().st_mtime_ns) for path in out.glob("image-overlap/*"))
 
     def outdated() -> str | None:
-        run, recipe = open_run(str(out))
+        run, recipe = open_folder(str(out))
         found = CurrentWork(run, recipe).outdated
         return found and found.stage
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthvlm.errors import RunFolderError
-from synthvlm.pipeline import open_run
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.run_folder.folder import RECIPE_FILE
 from synthvlm.stages.current import CurrentWork
 from synthvlm.stages.data_set_folder import FOLDER
@@ -45,7 +45,7 @@ def refuse_outdated_files(path: str) -> None:
         RecipeError: The recipe of the run cannot be read, or names a plug-in that is not loaded.
     """
     for folder in runs_of(path):
-        refuse_outdated(*open_run(str(folder)))
+        refuse_outdated(*open_folder(str(folder)))
 
 
 def runs_of(name: str) -> Iterator[Path]:

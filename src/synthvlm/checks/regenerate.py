@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from synthvlm.checks.regenerated import Comparison, Regenerated, Regeneration
 from synthvlm.data import WITH_IMAGE, Candidate, file_stem, score_column
 from synthvlm.errors import RunFolderError, SynthVLMError
-from synthvlm.pipeline import open_run
 from synthvlm.progress.display import Progress, SilentProgress
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.scorers import SCORERS
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ def regenerate_command(
     Raises:
         SynthVLMError: As ``regenerate``; or it is not a run folder.
     """
-    run, recipe = open_run(url)
+    run, recipe = open_folder(url)
     result = regenerate(run, recipe, id, index=index, every=every, to=to, progress=progress)
     if as_json:
         return json.dumps(result.values()), result.is_same

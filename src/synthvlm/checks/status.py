@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.checks.done_markers import Candidates, DoneMarkers, StageShards
-from synthvlm.pipeline import open_run
 from synthvlm.progress.stage_state import StageState, duration, set_aside, set_aside_notices
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.safe_text import printable
 from synthvlm.stages.current import CurrentWork
 from synthvlm.stages.generation.target import STAGE as TARGET
@@ -225,7 +225,7 @@ def show_status(out: str, *, follow: bool = False, as_json: bool = False) -> Non
     Raises:
         RunFolderError: It is not a run folder.
     """
-    run, recipe = open_run(out)
+    run, recipe = open_folder(out)
     looks = watch(run, recipe) if follow else iter([status(run, recipe)])
     if as_json:
         for look in looks:

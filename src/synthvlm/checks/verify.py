@@ -21,8 +21,8 @@ from synthvlm.checks.lost_commits import lost_commits
 from synthvlm.checks.shard_checks import CandidateChecks
 from synthvlm.checks.snapshot import Snapshot
 from synthvlm.errors import SynthVLMError
-from synthvlm.pipeline import open_run
 from synthvlm.progress.display import Progress, SilentProgress
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.run_folder.folder import RECIPE_FILE
 from synthvlm.run_folder.marker import (
     marker_name,
@@ -98,7 +98,7 @@ def verify_command(
     Raises:
         RunFolderError: It is not a run folder; or a run works in it and ``is_discarding``.
     """
-    run, recipe = open_run(url)
+    run, recipe = open_folder(url)
     discarded: list[str] = []
     if is_discarding:
         with run.held(note=progress.note):
@@ -271,7 +271,7 @@ class _Verifier:
         checked.shards |= {s: numbers for s, numbers in shards.items() if s not in _IN_PLACE}
         self._recipe_text = self._run.read(RECIPE_FILE)
         if self._recipe_text != before[0]:
-            _, checked.recipe = open_run(self._run.url)
+            _, checked.recipe = open_folder(self._run.url)
             checked.expected = ExpectedFingerprints(self._run, checked.recipe)
         self._read_generated()
         checked.parts = self._expected_parts()

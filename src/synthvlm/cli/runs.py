@@ -66,9 +66,9 @@ def _stage_command(until: str, name: str, text: str) -> None:
         debug: DebugOption = False,
     ) -> None:
         with explained(debug):
-            from synthvlm.pipeline import resumed_recipe
             from synthvlm.recipe import Recipe
             from synthvlm.recipe.piped import captions_piped_in
+            from synthvlm.run.kept_recipe import resumed_recipe
 
             check_lasting(out)
             load_plugins(plugins)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from synthvlm.checks.current import refuse_outdated, runs_of
 from synthvlm.data_sets.inputs import KnownDataSet, open_data_set, parse_input
 from synthvlm.data_sets.pairs import BadPair, Entry, LoadedPair, PairFacts
-from synthvlm.pipeline import open_run
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.stages.current import CurrentWork
 from synthvlm.stages.selected_pairs import SelectedPairs
 
@@ -41,7 +41,7 @@ class RunPairs:
         """
         self.run: RunFolder
         self.recipe: Recipe
-        self.run, self.recipe = open_run(url)
+        self.run, self.recipe = open_folder(url)
         refuse_outdated(self.run, self.recipe)
         self.label = self.path = self.run.url
         self.work = CurrentWork(self.run, self.recipe)

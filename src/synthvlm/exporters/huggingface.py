@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from synthvlm.data import score_column
 from synthvlm.exporters.base import ExportedPair, Exporter, Write
@@ -13,7 +13,7 @@ from synthvlm.exporters.parquet_files import write_files
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["HuggingFaceExporter"]
+__all__ = ["HuggingFaceExporter", "data_set_schema", "record"]
 
 
 class HuggingFaceExporter(Exporter):
@@ -35,18 +35,22 @@ class HuggingFaceExporter(Exporter):
 def _table(pairs: list[ExportedPair]) -> pa.Table:
     import pyarrow as pa
 
-    schema = _schema(list(pairs[0].scores))
-    columns: dict[str, list[object]] = {
-        name: [getattr(pair, name) for pair in pairs]
-        for name in ("id", "caption", "source", "rank", "score", "seed", "index")
+    schema = data_set_schema(list(pairs[0].scores))
+    return pa.Table.from_pylist([record(pair) for pair in pairs], schema)
+
+
+def record(pair: ExportedPair) -> dict[str, Any]:
+    """A pair as a row of ``data_set_schema``."""
+    names = ("id", "caption", "source", "rank", "score", "seed", "index")
+    return {
+        **{name: getattr(pair, name) for name in names},
+        **{score_column(name): value for name, value in pair.scores.items()},
+        "image": {"bytes": pair.image, "path": pair.file_name},
     }
-    for name in pairs[0].scores:
-        columns[score_column(name)] = [pair.scores[name] for pair in pairs]
-    columns["image"] = [{"bytes": pair.image, "path": pair.file_name} for pair in pairs]
-    return pa.Table.from_pydict(columns, schema)
 
 
-def _schema(scorers: Sequence[str]) -> pa.Schema:
+def data_set_schema(scorers: Sequence[str]) -> pa.Schema:
+    """The columns of a data set whose pairs have the scores of these scorers."""
     import pyarrow as pa
 
     schema = pa.schema(

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from synthvlm.checks.current import refuse_outdated
 from synthvlm.estimates import quantity
-from synthvlm.pipeline import open_run
 from synthvlm.publishing.data_set import (
     CARD,
     DataSetFile,
@@ -23,6 +22,7 @@ from synthvlm.publishing.data_set import (
 )
 from synthvlm.publishing.folder import FolderTarget
 from synthvlm.publishing.hub import HubTarget
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.run_folder.storage import Clock
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def publish(
         RecipeError: The run's recipe cannot be read, or names a plug-in that is not loaded.
         MissingExtraError: The target's file system needs a package that is not installed.
     """
-    folder, recipe = open_run(run, clock)
+    folder, recipe = open_folder(run, clock)
     data_set = FinishedDataSet(folder)
     refuse_outdated(folder, recipe)
     destination = _target(folder, target, private=private, message=message, clock=clock)

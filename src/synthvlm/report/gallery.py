@@ -42,17 +42,17 @@ class Picture:
         return max(self.width, self.height) <= _PIXEL_SIDE
 
 
-def picture(data: bytes) -> Picture | None:
-    """Prepare an image for the page; None if the bytes are not an image."""
+def picture(data: bytes, max_side: int = MAX_SIDE) -> Picture | None:
+    """Prepare an image for a page, up to so many pixels; None if the bytes are not an image."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data), formats=list(_TYPES)) as image:
             width, height = image.size
             kind = image.format or ""
-            if max(width, height) > MAX_SIDE:
+            if max(width, height) > max_side:
                 small = image.convert("RGB")
-                small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+                small.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
                 sink = io.BytesIO()
                 small.save(sink, "WEBP", quality=80)
                 data, kind = sink.getvalue(), "WEBP"

@@ -203,6 +203,14 @@ class RunFolder:
         """
         return tables.read_table(self._storage, name, columns)
 
+    def columns(self, name: str) -> list[str]:
+        """Names of the columns of a Parquet file.
+
+        Raises:
+            RunFolderError: The file is damaged.
+        """
+        return tables.columns(self._storage, name)
+
     def row_groups(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Read a Parquet file, or some of its columns, one row group at a time.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from synthvlm.run_folder.storage import Storage
 
-__all__ = ["damage_explained", "iter_rows", "read_table", "row_groups", "table_bytes"]
+__all__ = ["columns", "damage_explained", "iter_rows", "read_table", "row_groups", "table_bytes"]
 
 #: Size of a row group, in bytes of table data: what a reader has to hold in memory.
 ROW_GROUP_BYTES = 64 * 2**20
@@ -39,6 +39,11 @@ def table_bytes(table: pa.Table) -> bytes:
 def read_table(storage: Storage, name: str, columns: Sequence[str] | None) -> pa.Table:
     """See ``RunFolder.read_table``."""
     return _parquet(storage, name, lambda parquet: parquet.read(columns=columns))
+
+
+def columns(storage: Storage, name: str) -> list[str]:
+    """See ``RunFolder.columns``."""
+    return _parquet(storage, name, lambda parquet: list(parquet.schema_arrow.names))
 
 
 def row_groups(storage: Storage, name: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:

@@ -55,9 +55,11 @@ class SelectedPairs:
         train, *others = (rows.num_rows for rows in self._splits)
         return {"train": train} | ({"validation": others[0]} if others else {})
 
-    def parts(self) -> Iterator[pa.Table]:
-        """The rows of the selection of each part, all of one split."""
-        for rows in self._splits:
+    def parts(self, split: Split | None = None) -> Iterator[pa.Table]:
+        """The rows of the selection of each part, all of one split; or only those of one split."""
+        for name, rows in zip(self.splits, self._splits, strict=True):
+            if split not in (None, name):
+                continue
             for start in range(0, rows.num_rows, self._size):
                 yield rows.slice(start, self._size)
 

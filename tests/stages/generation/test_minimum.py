@@ -14,8 +14,8 @@ from synthvlm import Recipe
 from synthvlm.checks.status import status
 from synthvlm.checks.verify import verify
 from synthvlm.data import Candidate
-from synthvlm.pipeline import open_run
 from synthvlm.report.pairs import read_candidates
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.stages.card_facts import card_counts
 from synthvlm.stages.generation.candidate_plan import CandidatePlan, reusable_row
@@ -60,7 +60,7 @@ def test_a_candidate_below_cannot_win_and_a_caption_of_such_has_no_pair(
     assert_told(tmp_path / "run", rejected, CAPTIONS - len(now))
     fresh = generate(tmp_path / "fresh", MINIMUM, captions=CAPTIONS)
     assert essence(fresh) == essence(rows)
-    assert not verify(*open_run(str(tmp_path / "run"))).findings
+    assert not verify(*open_folder(str(tmp_path / "run"))).findings
 
     generator.generated = 0
     rows = generate(tmp_path / "run", NONE, captions=CAPTIONS)
@@ -71,7 +71,7 @@ def test_a_candidate_below_cannot_win_and_a_caption_of_such_has_no_pair(
 
 def assert_told(out: Path, rejected: int, captions: int) -> None:
     """Status, report, card and the summary of the stage say how many there are."""
-    run, recipe = open_run(str(out))
+    run, recipe = open_folder(str(out))
     rejections = f"{rejected} below a minimum ({captions} captions have no pair for that)"
     assert rejections in status(run, recipe).text()
     candidates, _ = read_candidates(run, recipe, run.markers("generate"))

@@ -17,8 +17,8 @@ from synthvlm import Recipe
 from synthvlm.checks.regenerate import regenerate
 from synthvlm.checks.verify import verify
 from synthvlm.errors import RecipeError, SynthVLMError, TooManyFailuresError
-from synthvlm.pipeline import open_run
 from synthvlm.progress.display import SilentProgress
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.scorers.base import Scores
 from synthvlm.stages.generation.models import Models
@@ -97,7 +97,7 @@ def test_the_best_finalist_wins_and_the_others_are_outranked(
                 known = (row["status"], row["ssim_score"], row["score"], row["chosen"])
                 assert known == ("outranked", None, None, False)
     assert surprises
-    run, recipe = open_run(str(tmp_path / "run"))
+    run, recipe = open_folder(str(tmp_path / "run"))
     assert not verify(run, recipe).findings
     again = regenerate(run, recipe, id, every=True)
     assert again.is_same

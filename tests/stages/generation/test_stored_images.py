@@ -16,8 +16,8 @@ from synthvlm.checks.verify import verify
 from synthvlm.data import Candidate, candidate_table
 from synthvlm.errors import RunFolderError, SynthVLMError
 from synthvlm.generators.base import GeneratedImages
-from synthvlm.pipeline import open_run
 from synthvlm.report.pairs import read_candidates
+from synthvlm.run.kept_recipe import open_folder
 
 CAPTIONS = [f"A red kite number {n} flies over the green hill, near the sea." for n in range(12)]
 SETTINGS = ["run.shard_size=5", "run.threads=1", "curation.rules.special_char_ratio=null"]
@@ -185,7 +185,7 @@ def test_a_tightened_rule_keeps_images_for_later(job: Job) -> None:
     assert len(job.images()) == 10
     assert {row["caption_id"] for row in job.rows("unused-pairs")} == {"captions-10", "captions-11"}
     assert len(job.rows("unused-candidates")) == 4
-    assert not verify(*open_run(str(job.out))).findings
+    assert not verify(*open_folder(str(job.out))).findings
     assert job.run("curation.rules.char_count={max: 1}") == 0
     assert len(job.rows("unused-pairs")) == 12
     assert job.run(tight, "seed=0") == 0
@@ -214,7 +214,7 @@ def test_what_was_not_generated_when_a_run_was_stopped_is_pending(job: Job) -> N
     assert {row["problem"] for row in job.rows("candidates") if row["status"] == "pending"} == {
         "not generated: interrupted"
     }
-    run, recipe = open_run(str(job.out))
+    run, recipe = open_folder(str(job.out))
     facts = run.markers("generate")[0].facts
     assert (facts["failed"], facts["pending"], facts["candidates"]) == (0, 6, 10)
     shown = status(run, recipe)
@@ -248,7 +248,7 @@ def test_candidates_that_an_earlier_version_recorded_as_failed_are_tried_again(j
     job.generator.ends_at = 4
     with pytest.raises(KeyboardInterrupt):
         job.run()
-    run, recipe = open_run(str(job.out))
+    run, recipe = open_folder(str(job.out))
     marker = run.markers("generate")[0]
     rows = [Candidate.of_row(row) for row in job.rows("candidates")]
     rows = [replace(row, status="failed") if row.status == "pending" else row for row in rows]

@@ -19,7 +19,7 @@ from synthvlm.checks import verify
 from synthvlm.checks.status import status
 from synthvlm.errors import RecipeError, TargetNotReachedError
 from synthvlm.generators.base import GeneratedImages
-from synthvlm.pipeline import open_run
+from synthvlm.run.kept_recipe import open_folder
 from synthvlm.stages.generation.prompts import TakenCaptions, place_of
 from synthvlm.stages.generation.target import Quota, next_round
 
@@ -97,7 +97,7 @@ def test_the_summary_counts_the_candidates_of_all_rounds(
     changes += ["scoring.clip.minimum=0.8", "curation.rules.special_char_ratio=null"]
     changes += ["selection.top_fraction=null", "target={pairs: 12, max_images: 240}"]
     recipe = Recipe.load("tiny", captions=[file], overrides=changes)
-    counts = Pipeline(recipe, tmp_path / "run").run("generate")[-1].counts
+    counts = Pipeline(recipe, tmp_path / "run").run("generate").summaries[-1].counts
     files = (tmp_path / "run" / "candidates").glob("*.parquet")
     rows = [status for f in files for status in pq.read_table(f)["status"].to_pylist()]
     assert (counts["generated"], counts["rejected"]) == (len(rows), rows.count("rejected"))
@@ -108,7 +108,7 @@ def test_a_finished_target_generates_nothing_again(tmp_path: Path, generator: Ge
     generated = generator.generated
     assert run(tmp_path / "run") == ids
     assert generator.generated == generated
-    folder = open_run(tmp_path / "run")
+    folder = open_folder(tmp_path / "run")
     assert not verify(*folder).findings
     assert status(*folder).next == "report"
     assert f"{generated} of {generated} done" in status(*folder).text()
@@ -180,7 +180,7 @@ def test_too_few_captions_are_an_error_after_the_data_set(
         run(tmp_path / "run", 55, 1000)
     assert generator.generated == 120
     assert "lower the minimum scores" in str(error.value)
-    assert f"\n{error.value}\n" in status(*open_run(tmp_path / "run")).text()
+    assert f"\n{error.value}\n" in status(*open_folder(tmp_path / "run")).text()
 
 
 def test_another_minimum_counts_again_and_generates_what_is_missing(
@@ -244,7 +244,7 @@ def test_quotas_are_filled_and_thin_ones_first(tmp_path: Path, generator: Genera
     first = generator.generated
     assert run_with_quotas(tmp_path / "run") == {"many": 4, "few": 4}
     assert generator.generated == first
-    assert not verify(*open_run(tmp_path / "run")).findings
+    assert not verify(*open_folder(tmp_path / "run")).findings
 
 
 def test_other_shares_are_other_quotas(tmp_path: Path, generator: Generator) -> None:
