@@ -337,6 +337,28 @@ def test_unknown_formats_and_settings_are_refused(tmp_path: Path) -> None:
         converted(tmp_path / "absent.json", tmp_path / "out")
 
 
+def test_croissant_describes_what_was_converted(tmp_path: Path) -> None:
+    source = llava(tmp_path / "in", sample_pairs(3))
+    converted(source, tmp_path / "out", "huggingface", "croissant")
+    described = json.loads((tmp_path / "out/croissant.json").read_text())
+    files = {one["@id"] for one in described["distribution"] if one["@type"] == "cr:FileObject"}
+    assert files == {"data/train-00000-000.parquet"}
+    assert [one["name"] for one in described["recordSet"]] == ["train"]
+    assert "which did not make them" in described["description"]
+
+
+def test_splits_of_other_data_sets_stay(tmp_path: Path) -> None:
+    source = llava(tmp_path / "in", sample_pairs(3))
+    with pytest.raises(RecipeError, match=r"export\.validation_share: the splits of a data set"):
+        convert(
+            str(source),
+            ["llava"],
+            str(tmp_path / "out"),
+            changes=["export.validation_share=0.5"],
+            progress=SilentProgress(),
+        )
+
+
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     source = llava(tmp_path / "in", sample_pairs(2))
 
