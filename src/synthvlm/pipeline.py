@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from synthvlm.engines.base import LocalEngine
 from synthvlm.errors import RecipeError, RunFolderError, TargetNotReachedError
 from synthvlm.models.file_hashes import file_hash
-from synthvlm.progress.display import SilentProgress, Tracker
+from synthvlm.progress.display import Tracker
+from synthvlm.progress.notebook import default_progress
 from synthvlm.recipe import Recipe
 from synthvlm.run import Run
 from synthvlm.run.kept_recipe import LostRecipeError, fixed_settings
@@ -63,14 +64,14 @@ class Pipeline:
             recipe: The recipe.
             out: The run folder, a local path or fsspec URL. The run of an existing one is resumed.
             engine: Runs the shards of generation; by default in this process.
-            progress: Shows progress; by default nothing is shown.
+            progress: Shows progress; by default a bar in a notebook, and elsewhere nothing.
             piped: A local file among the sources that will be gone: the run keeps a copy of it.
         """
         self.recipe = recipe
         self._piped = piped
         self.folder = RunFolder(out)
         self._engine = engine or LocalEngine()
-        self._progress = progress or SilentProgress()
+        self._progress = progress or default_progress()
 
     def run(self, until: str = "report", *, replace_images: bool = False) -> Run:
         """Run the stages up to and including one. Results that are up to date are reused.

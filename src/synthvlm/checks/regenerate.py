@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from synthvlm.checks.regenerated import Comparison, Regenerated, Regeneration
 from synthvlm.data import WITH_IMAGE, Candidate, file_stem, score_column
 from synthvlm.errors import RunFolderError, SynthVLMError
-from synthvlm.progress.display import Progress, SilentProgress
+from synthvlm.progress.display import Progress
+from synthvlm.progress.notebook import default_progress
 from synthvlm.run.kept_recipe import open_folder
 from synthvlm.scorers import SCORERS
 
@@ -70,7 +71,7 @@ def regenerate(
     stored = _StoredCaption(run, recipe, id)
     rows, skipped = _rows_to_generate(stored, index, every=every)
     batch_generator = BatchGenerator(
-        recipe, progress or SilentProgress(), load_models or Models.load
+        recipe, progress or default_progress(), load_models or Models.load
     )
     results = []
     with closing(batch_generator):

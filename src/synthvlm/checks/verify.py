@@ -21,7 +21,8 @@ from synthvlm.checks.lost_commits import lost_commits
 from synthvlm.checks.shard_checks import CandidateChecks
 from synthvlm.checks.snapshot import Snapshot
 from synthvlm.errors import SynthVLMError
-from synthvlm.progress.display import Progress, SilentProgress
+from synthvlm.progress.display import Progress
+from synthvlm.progress.notebook import default_progress
 from synthvlm.run.kept_recipe import open_folder
 from synthvlm.run_folder.folder import RECIPE_FILE
 from synthvlm.run_folder.marker import (
@@ -79,7 +80,7 @@ def verify(
     Raises:
         RunFolderError: The folder cannot be read.
     """
-    progress = progress or SilentProgress()
+    progress = progress or default_progress()
     with closing(_Verifier(run, recipe, progress, is_held=is_held)) as verifier:
         stages = tuple(verifier.check_stages())
         return Verification(

@@ -19,7 +19,7 @@ from synthvlm.estimates import (
 )
 from synthvlm.planning.cost_routes import reaches_lowest_scores
 from synthvlm.planning.trial import device_name, images_per_caption, run_trial
-from synthvlm.progress.display import SilentProgress
+from synthvlm.progress.notebook import default_progress
 
 if TYPE_CHECKING:
     from synthvlm.planning.trial import Trial
@@ -117,7 +117,7 @@ def plan(
             captions.
         SynthVLMError: What a run would raise.
     """
-    with run_trial(recipe, sample, progress or SilentProgress()) as (trial, _):
+    with run_trial(recipe, sample, progress or default_progress()) as (trial, _):
         return Plan(
             device_name(recipe),
             tuple(_lines(trial, price_per_hour, gpus)),

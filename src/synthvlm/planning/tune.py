@@ -34,7 +34,7 @@ from synthvlm.planning.sample_captions import (
     recipe_for,
 )
 from synthvlm.planning.trial import candidate_rows
-from synthvlm.progress.display import SilentProgress
+from synthvlm.progress.notebook import default_progress
 from synthvlm.recipe.generation import GenerationSettings
 from synthvlm.recipe.yaml_text import parse_recipe
 from synthvlm.rights import check_terms
@@ -134,7 +134,7 @@ def tune(
     """
     if by not in CRITERIA:
         raise RecipeError(f"there is no criterion {by!r}; there are {', '.join(CRITERIA)}")
-    shown = progress or SilentProgress()
+    shown = progress or default_progress()
     settings = _settings_of(recipe, grid, candidates)
     for note in dict.fromkeys(note for _, changed in settings for note in check_terms(changed)):
         shown.note(note)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from synthvlm.checks.current import refuse_outdated_files
 from synthvlm.errors import RecipeError, SynthVLMError
 from synthvlm.progress.display import SilentProgress, terminal_progress
+from synthvlm.progress.notebook import default_progress
 from synthvlm.training.folder import TrainingFolder
 from synthvlm.training.model import model_identities
 from synthvlm.training.recipe import TrainingRecipe
@@ -45,7 +46,9 @@ def train(
         SynthVLMError: With one line about what is wrong.
     """
     state = process_state()
-    shown: Progress = progress if progress and state.is_main_process else SilentProgress()
+    shown = progress or default_progress()
+    if not state.is_main_process:
+        shown = SilentProgress()
     recipe = _resolved(recipe, state)
     accumulation = _accumulation(recipe, state.num_processes)
     sources = [find_source(settings) for settings in recipe.data]
