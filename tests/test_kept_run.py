@@ -144,7 +144,7 @@ def test_its_data_set_alone_is_exported_again(kept: Path, exported: Path) -> Non
         n: data for n, (_, data) in after.items() if not n.startswith(EXPORT)
     }, ADVICE
     in_data_set = {name for name in before if name.startswith("dataset/")}
-    assert in_data_set == {name for name in after if name.startswith("dataset/")}
+    assert in_data_set <= after.keys()  # later releases write further indexes
     assert before["dataset/llava.json"][1] == after["dataset/llava.json"][1]
     images = [name for name in in_data_set if name.endswith(".png")]
     assert len(images) == 3

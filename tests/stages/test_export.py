@@ -18,9 +18,8 @@ from synthvlm.data import digest
 from synthvlm.errors import RecipeError, RunFolderError
 from synthvlm.pipeline import Pipeline
 from synthvlm.recipe import Recipe
-from synthvlm.run.kept_recipe import open_folder, resumed_recipe
+from synthvlm.run.kept_recipe import resumed_recipe
 from synthvlm.run_folder.folder import RunFolder
-from synthvlm.stages.data_set_fingerprints import whole_fingerprint
 from synthvlm.stages.data_set_folder import DataSetFolder, Listing
 
 COMMAND = [
@@ -241,21 +240,6 @@ def test_the_card_counts_captions_that_are_rejected_later(out: Path) -> None:
     assert "rejected: duplicate" not in counts(out)
     assert content(out)["data/train-00000-000.parquet"] == before["data/train-00000-000.parquet"]
     assert "nothing to do" in again(out)
-
-
-def test_the_card_of_an_earlier_version_is_held_against_its_own_counts(out: Path) -> None:
-    """Its fingerprint did not cover them."""
-    run, recipe = open_folder(str(out))
-    marker = run.marker("dataset", 0)
-    assert marker is not None
-    parts = {n: m.fingerprint for n, m in run.markers("export").items()}
-    run.commit(
-        "dataset", 0, whole_fingerprint(recipe, parts), facts={"files": marker.facts["files"]}
-    )
-    assert "nothing to do" in again(out)
-    add_captions(out, "a red horse beside a small wooden barn")
-    assert "README.md, dataset_info.json and llava.json written" in again(out)
-    assert counts(out)["captions read"] == "8"
 
 
 def test_the_card_follows_the_licence_that_a_model_states(tmp_path: Path) -> None:

@@ -275,9 +275,7 @@ class CurrentWork:
         return selection_fingerprint(self._recipe, self.captions, self.generated)
 
     def _is_current_data_set(self, final: Marker) -> bool:
-        return is_current_data_set(
-            self._run, self._recipe, self.parts, self.captions, self.generated, final
-        )
+        return is_current_data_set(self._recipe, self.parts, self.captions, self.generated, final)
 
     def _export(self) -> str | None:
         final = self._run.marker("dataset", 0)

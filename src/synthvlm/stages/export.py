@@ -20,16 +20,14 @@ from synthvlm.exporters.configurations import configurations
 from synthvlm.exporters.edited_card import card_facts_of, merged_card
 from synthvlm.exporters.written_files import DescribedFiles, WrittenFiles, describes
 from synthvlm.rights import terms_in_use
-from synthvlm.stages.card_facts import card_counts, card_facts, selected_by
+from synthvlm.stages.card_facts import card_facts, selected_by
 from synthvlm.stages.curation.curate import totals
 from synthvlm.stages.data_set_fingerprints import (
     data_set_fingerprint,
     part_fingerprints,
-    whole_fingerprint,
 )
 from synthvlm.stages.data_set_folder import (
     CARD_FILE,
-    FOLDER,
     KEPT_CARD,
     DataSetFolder,
     FilesPresent,
@@ -94,7 +92,7 @@ def export(
     counts = {"exported": len(selected)}
     if (
         final is not None
-        and is_current_data_set(run, recipe, expected_parts, captions, generated, final)
+        and is_current_data_set(recipe, expected_parts, captions, generated, final)
         and final.facts.get("terms", terms) == terms
         and len(done) == len(expected_parts)
         and present.has(files_with_card(final, card))
@@ -142,7 +140,6 @@ def export(
 
 
 def is_current_data_set(
-    run: RunFolder,
     recipe: Recipe,
     parts: Mapping[int, str],
     captions: dict[int, Marker],
@@ -152,24 +149,14 @@ def is_current_data_set(
     """Whether a finished data set and its card are those of the recipe and of earlier stages.
 
     Args:
-        run: The run folder.
         recipe: The recipe.
         parts: Expected fingerprints of the parts.
         captions: Markers of the stage curate.
         generated: Markers of the stage generate.
         final: The marker of the finished data set.
     """
-    counts = totals(captions)
-    if final.fingerprint == data_set_fingerprint(recipe, parts, counts, captions, generated):
-        return True
-    # Until counts were part of the fingerprint, only the card itself tells of which it speaks.
-    if final.fingerprint != whole_fingerprint(recipe, parts):
-        return False
-    if not run.exists(f"{FOLDER}/{CARD_FILE}"):
-        return False
-    card = run.read(f"{FOLDER}/{CARD_FILE}").decode("utf-8", "replace")
-    rows = {line.replace("\\", "") for line in card.splitlines()}  # as Markdown shows them
-    return rows >= {f"| {label} | {n:,} |" for label, n in card_counts(captions, generated)}
+    expected = data_set_fingerprint(recipe, parts, totals(captions), captions, generated)
+    return final.fingerprint == expected
 
 
 def _terms(recipe: Recipe) -> list[list[str | None]]:
