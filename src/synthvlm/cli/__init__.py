@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from synthvlm.cli import runs, models  # noqa: F401
+from synthvlm.cli import runs, captions, models  # noqa: F401
 from synthvlm.cli.errors import explained
 from synthvlm.cli.options import DebugOption, JsonOption, PluginOption, app, load_plugins
 from synthvlm.progress.terminal import quiet_libraries

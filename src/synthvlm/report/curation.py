@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthvlm.data import fingerprint
 from synthvlm.stages.curation.curate import NEAR_DUPLICATE, reasons_in_order, reasons_on
+from synthvlm.stages.curation.curated import sample_key, without_measure
 from synthvlm.stages.curation.rules import bounds_of, model_rules_on, rules_on, text_rules_on
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def read_funnel(run: RunFolder, recipe: Recipe, curated: Mapping[int, Marker]) -
         pairs = zip(*(column.to_pylist() for column in rejected.columns), strict=True)
         by_reason: dict[str, list[tuple[str, str, int]]] = {}
         for id, reason in pairs:
-            by_reason.setdefault(reason, []).append((fingerprint("report", id), id, shard))
+            by_reason.setdefault(reason, []).append((sample_key(id), id, shard))
         for reason, entries in by_reason.items():
             removed[reason] += len(entries)
             before = chosen.get(reason, [])
@@ -132,7 +132,7 @@ def _read_samples(
     for entries in chosen.values():
         for _, id, shard in entries:
             ids_by_shard.setdefault(shard, []).append(id)
-    columns = ["id", "source", "row", "text", "problem", "duplicate_of"]
+    columns = ["id", "source", "row", "text", "problem", "rejected_by", "duplicate_of"]
     columns += [*text_rules_on(recipe), *model_rules_on(recipe)]
     rows: dict[str, dict[str, Any]] = {}
     for shard, ids in ids_by_shard.items():
@@ -146,10 +146,7 @@ def _read_samples(
 
 
 def _sample(reason: str, row: dict[str, Any]) -> Sample:
-    note = row["problem"]
-    if row["duplicate_of"] is not None:
-        nearly = "nearly the " if reason == NEAR_DUPLICATE else ""
-        note = f"{nearly}same text as {row['duplicate_of']}"
+    note = without_measure(row)
     return Sample(row["source"], row["row"], row["text"], row.get(reason), note)
 
 
@@ -288,8 +285,7 @@ def read_near_duplicates(
         table = run.read_table(file, ["id", "rejected_by", "duplicate_of"])
         dropped = table.filter(pc.equal(table["rejected_by"], NEAR_DUPLICATE))
         near_duplicates = [
-            (fingerprint("report", row["id"]), row["id"], row["duplicate_of"])
-            for row in dropped.to_pylist()
+            (sample_key(row["id"]), row["id"], row["duplicate_of"]) for row in dropped.to_pylist()
         ]
         chosen = heapq.nsmallest(_NEAR_DUPLICATE_SAMPLES, [*chosen, *near_duplicates])
     ids = {id for _, *pair in chosen for id in pair}

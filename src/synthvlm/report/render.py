@@ -32,6 +32,7 @@ from synthvlm.stages.curation.curate import (
     UNMEASURED,
     UNREADABLE,
 )
+from synthvlm.stages.curation.curated import REASONS, bounds_in_words
 from synthvlm.stages.curation.rules import ALIGNMENT
 
 if TYPE_CHECKING:
@@ -59,16 +60,6 @@ _STEP_LABELS = {
     UNMEASURED: "Not measured",
     ALIGNMENT: "Alignment",
     CONCEPTS: "Concept balancing",
-}
-#: Explanations of steps that have no measure.
-_WITHOUT_MEASURE = {
-    UNREADABLE: "could not be read",
-    EMPTY: "hold no text",
-    DUPLICATE: "same text as an earlier one",
-    NEAR_DUPLICATE: "nearly the same text as an earlier one",
-    UNMEASURED: "a rule failed on them; the next run tries again",
-    ALIGNMENT: "others fit their original image better",
-    CONCEPTS: "its concepts have enough captions",
 }
 
 
@@ -202,7 +193,7 @@ def _curation_rows(facts: Facts, recipe: Recipe) -> list[FunnelRow]:
         return rows
     for step in facts.funnel.steps:
         label = _rule_label(step.reason)
-        measured = step.reason not in _WITHOUT_MEASURE
+        measured = step.reason not in REASONS
         detail = _bounds(recipe, step.reason)
         rows.append(
             FunnelRow(label, detail, step.remaining, step.removed, total, step.samples, measured)
@@ -270,13 +261,9 @@ def _sources(recipe: Recipe) -> str:
 def _bounds(recipe: Recipe, reason: str) -> str:
     rule: Any = recipe.curation.rules.get(reason)
     if rule is None:
-        return _WITHOUT_MEASURE.get(reason, "switched off since")
+        return REASONS.get(reason, "switched off since")
     ngram = f"{rule.ngram}-grams, " if hasattr(rule, "ngram") else ""
-    if rule.max is None:
-        return f"{ngram}at least {rule.min:.8g}"
-    if rule.min is None:
-        return f"{ngram}at most {rule.max:.8g}"
-    return f"{ngram}from {rule.min:.8g} to {rule.max:.8g}"
+    return f"{ngram}{bounds_in_words(rule.bounds)}"
 
 
 def _histogram(score: ScoreFacts, labels: Mapping[str, str]) -> Markup:
