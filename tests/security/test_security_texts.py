@@ -22,6 +22,7 @@ from rendered_markdown import inert_kinds
 from synthvlm.exporters.card import CardFacts, data_set_card
 from synthvlm.exporters.card_terms import TermsFacts, UseFacts
 from synthvlm.exporters.edited_card import BEGIN, END
+from synthvlm.rights import terms_table
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 #: What a terminal obeys: control characters, and marks that turn the direction of writing.
@@ -267,6 +268,10 @@ def assert_no_markup(card: str, fence: str = "````") -> None:
     for own in ("[SynthVLM](https://arxiv.org/abs/2407.20756)", f"{BEGIN}\n"):
         assert own in text
         text = text.replace(own, "")
+    table = terms_table()
+    links = {entry.stated for entry in table.entries.values()}
+    for own in links | {licence.link for licence in table.licences.values()}:
+        text = text.replace(f"<{own}>", "")
     assert not inert_kinds(text) & {
         "link_open", "image", "html_inline", "html_block", "blockquote_open",
     }  # fmt: skip
