@@ -91,6 +91,7 @@ def _file(
                     content.update(b"%d " % len(value))
                     content.update(value)
             yield from sink.taken()
+            del group, table  # before the next ones are read
             if not (group := next(groups, [])):
                 break
             table = table_of(group)
