@@ -143,13 +143,16 @@ def measure(label: str, write: Writer, captions: Path, count: int, place: Path) 
     folder = Path(tempfile.mkdtemp(prefix="exports-", dir=place))
     try:
         before = peak(reset=True)
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         write(captions, count, folder)
-        seconds = time.perf_counter() - began
+        seconds, used = time.perf_counter() - began, time.process_time() - used
         after = peak()
         growth = "" if before is None or after is None else f"{after - before:.0f}"
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
-        print(f"| {label} | {count:,} | {seconds:.1f} | {growth} | {size:.0f} |", flush=True)
+        print(
+            f"| {label} | {count:,} | {seconds:.1f} | {used:.1f} | {growth} | {size:.0f} |",
+            flush=True,
+        )
     finally:
         shutil.rmtree(folder)
 
@@ -196,8 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         captions = Path(folder, "captions.txt")
         write_captions(options.pairs, captions)
-        print("| format | pairs | seconds | memory grew by, MB | written, MB |")
-        print("|---|---|---|---|---|")
+        print("| format | pairs | seconds | of CPU | memory grew by, MB | written, MB |")
+        print("|---|---|---|---|---|---|")
         writers: list[tuple[str, Writer]] = [
             ("`webdataset.ShardWriter`", write_by_webdataset),
             ("`datasets`", write_by_datasets),
