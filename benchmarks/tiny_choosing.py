@@ -236,6 +236,14 @@ def markdown(result: dict[str, Any]) -> str:
         )
     lines += [
         "",
+        "| content alone | random candidate, % | best of 4 by score, % | selected fifth, % |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, row in result["choosing_content"].items():
+        shares = " | ".join(_percent(row[which]) for which in ("random", "best", "fifth"))
+        lines.append(f"| {name} ({row['captions']}) | {shares} |")
+    lines += [
+        "",
         "| attribute changed | AUC | pair accuracy | pairs |",
         "| --- | --- | --- | --- |",
     ]
@@ -286,9 +294,15 @@ def main(argv: list[str] | None = None) -> None:
     began = time.process_time()
     images = generate(captions, args.candidates, args.steps, args.guidance, args.batch)
     per_image = (time.process_time() - began) / (len(captions) * args.candidates)
-    right = np.array(
-        [[check(np.array(im), c) for im in row] for row, c in zip(images, claims, strict=True)],
-        float,
+    right, content = (
+        np.array(
+            [
+                [check(np.array(im), claim, looks=looks) for im in row]
+                for row, claim in zip(images, claims, strict=True)
+            ],
+            float,
+        )
+        for looks in (True, False)
     )
     texts = clip.texts(captions)
     cosine = np.stack([clip.images(row) @ text for row, text in zip(images, texts, strict=True)])
@@ -298,13 +312,17 @@ def main(argv: list[str] | None = None) -> None:
     kinds = np.array([claim.kind for claim in claims])
     groups: dict[str, npt.NDArray[np.bool_]] = {"all": np.ones(len(kinds), bool)}
     groups.update({kind: kinds == kind for kind in KINDS})
-    table = {name: choosing(right[rows], score[rows], rng) for name, rows in groups.items()}
+    table, content_table = (
+        {name: choosing(shown[rows], score[rows], rng) for name, rows in groups.items()}
+        for shown in (right, content)
+    )
     fifth = table["all"]["fifth_rows"]
     faults = Counter(str(see(np.array(im)).fault) for row in images for im in row)
     result = {
         "settings": {key: str(value) for key, value in vars(args).items()},
         "cpu_seconds_per_image": per_image,
         "choosing": table,
+        "choosing_content": content_table,
         "composition": {"all": len(fifth), **Counter(str(kinds[i]) for i in fifth)},
         "attributes": attributes,
         "faults": dict(faults),
@@ -320,7 +338,7 @@ def main(argv: list[str] | None = None) -> None:
             for kind, rows in groups.items()
         },
     }
-    for row in table.values():
+    for row in (*table.values(), *content_table.values()):
         row.pop("fifth_rows")
     args.out.with_suffix(".json").write_text(json.dumps(result, indent=1))
     args.out.with_suffix(".md").write_text(markdown(result))
