@@ -1,10 +1,10 @@
 """Train the verifier: a small LLaVA that says whether a picture shows what is claimed.
 
-Run it with `python -m experiments.tiny_models.verifier --steps 3000`, go on with `--steps 30000
---decay-from 22000 --rate 3e-4`, and `--export src/synthvlm/tiny/weights/verifier` when it is done.
+Run it with `python -m experiments.tiny_models.verifier --steps 9000 --decay-from 6000 --rate 3e-4`,
+and `--export src/synthvlm/tiny/weights/verifier` when it is done.
 
 It starts from the shipped CLIP's vision tower and the shipped language model, and all of it is
-trained. The checker has no part in it: see `verifier_pictures`.
+trained. Candidates of the generator are labelled by the checker: see `verifier_pictures`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import torch.nn.functional as F
 
 from experiments.tiny_models import checkpoint, export, options
 from experiments.tiny_models.loop import Run, seed_step
+from experiments.tiny_models.verifier_candidates import Candidates
 from experiments.tiny_models.verifier_model import Answers, Trainer, build
-from experiments.tiny_models.verifier_pictures import Makers, draw_pictures
+from experiments.tiny_models.verifier_pictures import draw_pictures, join
 from experiments.tiny_models.verifier_questions import (
     Asked,
     draw_questions,
@@ -36,7 +37,8 @@ def make_parser() -> argparse.ArgumentParser:
     options.add_training(parser, out="verifier.pt", steps=3000, batch=16, rate=1e-3, seed=6)
     parser.add_argument("--atomic", type=int, default=8, help="questions about single facts")
     parser.add_argument("--looking-until", type=int, default=1000, help="step of first questions")
-    parser.add_argument("--models-from", type=int, default=4000, help="step; drawings alone so far")
+    parser.add_argument("--candidates", type=int, default=20_000, help="of the generator: a pool")
+    parser.add_argument("--candidates-from", type=int, default=4000, help="step; drawings so far")
     parser.add_argument("--telling-until", type=int, default=3000, help="step; in words so far")
     parser.add_argument("--words-fade", type=int, default=1000, help="steps; see `words_loss`")
     parser.add_argument("--export", type=Path, default=None)
@@ -50,14 +52,18 @@ def _optimiser(trainer: Trainer, rate: float) -> torch.optim.Optimizer:
         parts.vision_tower: 1.0,
         parts.multi_modal_projector: 0.1,
         parts.language_model: 1.0,  # its embeddings are the output's, too
-        trainer.errors: 0.05,
+        trainer.faulty: 1.0,
     }
     groups = [{"params": [*part.parameters()], "share": share} for part, share in shares.items()]
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
 
 
 def _step(
-    trainer: Trainer, makers: Makers, args: argparse.Namespace, step: int, rng: Random
+    trainer: Trainer,
+    candidates: Candidates | None,
+    args: argparse.Namespace,
+    step: int,
+    rng: Random,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor], int]:
     """The loss of a step, its parts, and of how many pictures it is.
 
@@ -73,12 +79,16 @@ def _step(
     else:
         looking = step < args.looking_until
         count = args.batch * 2 if looking else args.batch
-        pictures = draw_pictures(count, makers if step >= args.models_from else None, rng)
+        pictures = draw_pictures(count, rng)
+        if candidates is not None and step >= args.candidates_from:
+            pictures = join(pictures, candidates.draw(count, rng))
+            count *= 2
         look = trainer.look(pictures.pixels)
-        losses["errors"] = F.mse_loss(look.errors, pictures.errors)
+        faulty = torch.tensor(pictures.faulty, dtype=torch.float32)
+        losses["faulty"] = F.binary_cross_entropy_with_logits(look.faulty, faulty)
         losses["words"] = trainer.words_loss(look, pictures.cells)
         share = max(0.1, min(1.0, 1 - (step - args.telling_until) / args.words_fade))
-        loss = 100.0 * losses["errors"] + share * losses["words"]
+        loss = losses["faulty"] + share * losses["words"]
         if looking:
             return loss, losses, count
         asked = draw_questions(pictures, args.atomic, rng)
@@ -116,11 +126,14 @@ def main(argv: list[str] | None = None) -> None:
     images_seen = 0 if state is None else state["images"]
     rates = options.schedule(args, warmup=100)
     run = Run(trainer, optimiser, rates, args.out, state, ema_decay=0.99)
-    makers = Makers()
+    candidates = None
+    if args.steps > args.candidates_from:
+        pool = args.out.with_name("verifier-candidates.npz")
+        candidates = Candidates(pool, args.candidates, args.seed)
     recent: list[dict[str, float]] = []
     for step in run.steps():
         rng = seed_step(args.seed, step)
-        loss, losses, count = _step(trainer, makers, args, step, rng)
+        loss, losses, count = _step(trainer, candidates, args, step, rng)
         run.descend(loss)
         images_seen += count
         recent.append({name: value.item() for name, value in losses.items()})

@@ -6,6 +6,7 @@ has the positions that it would have alone. So the picture is looked at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -82,21 +83,24 @@ class Look:
 
     Attributes:
         projected: What the language model reads, (n, 65, width).
-        errors: The head's guess of the patches' errors, (n, 64).
+        faulty: The head's logit of that something is malformed, (n,).
     """
 
     projected: torch.Tensor
-    errors: torch.Tensor
+    faulty: torch.Tensor
 
 
 class Trainer(nn.Module):
-    """The model, and a head that training alone uses: how far each patch is from faultless."""
+    """The model, and a head that training alone uses: is any of the patches malformed?"""
 
     def __init__(self, assembled: Assembled) -> None:
         """Take the model as it is; the head's weights are random."""
         super().__init__()
         self.model: Any = assembled.model
-        self.errors = nn.Linear(self.model.config.vision_config.hidden_size, 1)
+        width = self.model.config.vision_config.hidden_size
+        self.faulty = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1)
+        )
         self._tokenizer: Any = assembled.processor.tokenizer
         image = assembled.processor.image_token
         self._start: list[int] = self._tokenizer(f"USER: {image}")["input_ids"][:-1]
@@ -106,7 +110,9 @@ class Trainer(nn.Module):
         """Look at n pictures, (n, 3, 64, 64), -1 to 1."""
         model = self.model.model
         seen = model.vision_tower(pixels, output_hidden_states=True).hidden_states[-1]
-        return Look(model.multi_modal_projector(seen), self.errors(seen[:, 1:]).squeeze(-1))
+        # One patch is enough: the logit is a smooth maximum over all.
+        faulty = torch.logsumexp(self.faulty(seen).squeeze(-1), 1) - math.log(seen.shape[1])
+        return Look(model.multi_modal_projector(seen), faulty)
 
     def answer_losses(
         self, about: Look | Sequence[str], asked: Sequence[Sequence[tuple[str, str]]]
@@ -143,19 +149,21 @@ class Trainer(nn.Module):
         """How far projected patches are from the words for what they show.
 
         The language model was trained to read pictures told as such words. A patch should be near
-        its words, and nearer to them than to others; things count three times, for there are few.
+        its words, and nearer to them than to others. The background, which is most of a picture,
+        counts a third.
 
         Args:
             look: What is seen.
-            cells: What patches show, numbers in `CELLS`, (n, 64).
+            cells: What patches of the first pictures show, numbers in `CELLS`, (drawings, 64).
         """
         table = self.model.get_input_embeddings().weight.detach()
         words = torch.stack([table[ids].mean(0) for ids in self._cells])
-        seen, known = look.projected[:, 1:].flatten(0, 1), cells.flatten()
+        seen, known = look.projected[: len(cells), 1:].flatten(0, 1), cells.flatten()
         apart = torch.cdist(seen, words).square() / words.var() / words.shape[1]
         near = apart.gather(1, known[:, None]).squeeze(1)
         losses = near + F.cross_entropy(-8.0 * apart, known, reduction="none")
-        weights = torch.where(known < len(COLOURS) * len(SHAPES), 3.0, 1.0)
+        is_background = (known >= len(COLOURS) * len(SHAPES)) & (known < len(CELLS) - 1)
+        weights = torch.where(is_background, 1.0, 3.0)
         return (losses * weights).sum() / weights.sum()
 
     def writing_loss(self, texts: Sequence[tuple[str, str]]) -> torch.Tensor:

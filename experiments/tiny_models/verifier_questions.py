@@ -23,7 +23,7 @@ def draw_questions(pictures: Pictures, atomic: int, rng: Random) -> list[Asked]:
 
     Args:
         pictures: The pictures.
-        atomic: Questions about single facts, at most, of a picture where all is clear.
+        atomic: Questions about single facts, at most, of a picture whose scene is known.
         rng: Source of randomness.
     """
     known = zip(pictures.claims, pictures.scenes, pictures.faulty, strict=True)
@@ -46,11 +46,9 @@ def draw_writings(count: int, rng: Random) -> list[tuple[str, str]]:
     return [(phrase(claim, rng), "\n".join(atomic_questions(claim))) for claim in claims]
 
 
-def _asked(
-    claim: Claim, scene: Scene | None, faulty: bool | None, atomic: int, rng: Random
-) -> Asked:
-    if scene is None:  # whether its own caption is true is known only if something is malformed
-        return [_about(claim, False, rng)] if faulty else [_about(trainable_claim(rng), False, rng)]
+def _asked(claim: Claim, scene: Scene | None, faulty: bool, atomic: int, rng: Random) -> Asked:
+    if scene is None:  # something is malformed, so no caption is true of it
+        return [_about(claim, False, rng)]
     near = wrong_claims(claim, scene, rng, 2)
     asked = [_about(claim, not faulty and holds(claim, scene), rng), _about(near[0], False, rng)]
     own = list(zip(atomic_questions(claim), answers(claim, scene), strict=True))

@@ -45,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (autoencoder, (), ""),
         (clip, ("tokenizer", "autoencoder.pt"), ""),
         (diffusion, ("tokenizer", "autoencoder.pt", "clip.pt"), ""),
-        (verifier, (), "--looking-until 1 --telling-until 2 --models-from 3"),
+        (verifier, (), "--looking-until 1 --telling-until 2 --candidates 6 --candidates-from 3"),
     ],
 )
 def test_a_resumed_run_ends_as_an_unbroken_one(

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from experiments.tiny_models.autoencoder_model import to_tensor
+from experiments.tiny_models.verifier_candidates import Candidates
 from experiments.tiny_models.verifier_model import Trainer, build
-from experiments.tiny_models.verifier_pictures import Pictures, compare, malformed
+from experiments.tiny_models.verifier_pictures import CELLS, Pictures, draw_pictures, malformed
 from experiments.tiny_models.verifier_questions import draw_questions, draw_told, draw_writings
 from synthvlm.scorers.vqa import DEFAULT_PROMPT
 from synthvlm.tiny.atomic_questions import answers, atomic_questions
 from synthvlm.tiny.captions import holds, is_held_out, parse, sample_claim, sample_scene
+from synthvlm.tiny.checker import check
 from synthvlm.tiny.world import BACKGROUNDS, Scene, Thing, render
 
 STAR, CIRCLE = Thing("star", "red", 18, 32, 11), Thing("circle", "blue", 46, 32, 11)
@@ -48,28 +51,29 @@ def test_questions_in_one_row_are_answered_as_alone() -> None:
             assert torch.isclose(logits[yes] - logits[no], margin, atol=1e-3)
 
 
-def test_pictures_are_compared_with_what_was_drawn() -> None:
-    moved = replace(STAR, x=18.7, y=31.6, radius=10.7)
-    bent, stained = replace(STAR, wobble=1.8), replace(CIRCLE, stain="yellow")
-    shown = [
-        Scene((moved, CIRCLE), "mint"),
-        Scene((bent, CIRCLE), "mint"),
-        Scene((STAR, stained), "mint"),
-        Scene((STAR, CIRCLE, Thing("cross", "black", 32, 54, 8)), "mint"),
-    ]
-    seen, faulty = compare(render(shown).astype(np.float32), [SCENE] * len(shown))
-    assert faulty == [False, True, True, True]
-    assert seen[3] is None
-    malformed = [[t.malformed for t in scene.things] for scene in seen[:3] if scene is not None]
-    assert malformed == [[False, False], [True, False], [False, True]]
-    spotted = render([SCENE, SCENE]).astype(np.float32)
-    spotted[0, 52:, 20:40, 1] -= 60
-    spotted[1, 60:, 20:27, 1] -= 60  # 28 pixels: neither even nor a blotch
-    (blotched, unclear), faulty = compare(spotted, [SCENE, SCENE])
-    assert faulty == [True, None]
-    assert blotched is not None
-    assert blotched.stain is not None
-    assert unclear is None
+def test_malformed_patches_are_told_from_proper_ones() -> None:
+    rng = Random(3)
+    pictures = draw_pictures(40, rng)
+    spoilt = (pictures.cells == len(CELLS) - 1).any(dim=1).tolist()
+    assert not any(spoilt[n] for n in range(40) if not pictures.faulty[n])
+    assert sum(spoilt) > 0.7 * sum(pictures.faulty) > 0
+
+
+def test_candidates_have_the_checkers_verdict(tmp_path: Path) -> None:
+    file = tmp_path / "pool.npz"
+    pictures = Candidates(file, 24, seed=5).draw(60, Random(1))
+    images = ((pictures.pixels.permute(0, 2, 3, 1) + 1) * 127.5).round().numpy().astype(np.uint8)
+    assert {True, False} == set(pictures.faulty)
+    for image, claim, scene, faulty in zip(
+        images, pictures.claims, pictures.scenes, pictures.faulty, strict=True
+    ):
+        assert not is_held_out(claim)
+        assert (scene is None) == faulty
+        assert check(image, claim) == (scene is not None and holds(claim, scene))
+    again = Candidates(file, 24, seed=5).draw(60, Random(1))  # as it was stored
+    assert torch.equal(again.pixels, pictures.pixels)
+    with pytest.raises(SystemExit, match="24 images, not 25"):
+        Candidates(file, 25, seed=5)
 
 
 def test_what_is_asked_has_the_answer_that_the_picture_gives() -> None:
@@ -78,9 +82,9 @@ def test_what_is_asked_has_the_answer_that_the_picture_gives() -> None:
     claims = [claim for claim in claims if not is_held_out(claim)]
     scenes: list[Scene | None] = [sample_scene(claim, rng) for claim in claims]
     scenes[::3] = [malformed(scene, rng) for scene in scenes[::3] if scene is not None]
-    faulty: list[bool | None] = [n % 3 == 0 for n in range(len(claims))]
+    faulty = [n % 3 == 0 for n in range(len(claims))]
     none = torch.zeros(0)
-    asked = draw_questions(Pictures(none, claims, scenes, faulty, none, none), 4, rng)
+    asked = draw_questions(Pictures(none, claims, scenes, faulty, none), 4, rng)
     for questions, claim, scene in zip(asked, claims, scenes, strict=True):
         assert scene is not None
         known = dict(zip(atomic_questions(claim), answers(claim, scene), strict=True))
@@ -97,16 +101,14 @@ def test_what_is_asked_has_the_answer_that_the_picture_gives() -> None:
     assert own == [not f for f in faulty]
 
 
-def test_of_a_picture_that_nobody_can_judge_only_another_caption_is_asked() -> None:
+def test_of_a_malformed_candidate_only_its_caption_is_asked() -> None:
     claim = parse("a red star")
     assert claim is not None
     none = torch.zeros(0)
-    pictures = Pictures(none, [claim, claim], [None, None], [True, None], none, none)
-    rng = Random(1)
-    for _ in range(20):
-        (spoilt,), (unclear,) = draw_questions(pictures, 4, rng)
-        assert parse(spoilt[0].split('"')[1]) == claim
-        assert spoilt[1] == unclear[1] == "No"
+    (questions,) = draw_questions(Pictures(none, [claim], [None], [True], none), 4, Random(1))
+    ((question, answer),) = questions
+    assert parse(question.split('"')[1]) == claim
+    assert answer == "No"
 
 
 def test_what_is_written_are_the_questions_of_the_caption() -> None:
