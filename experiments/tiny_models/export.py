@@ -170,7 +170,8 @@ def write_verifier(folder: Path, state: dict[str, Any]) -> None:
         title="A small LLaVA that says whether a picture shows what is claimed",
         what="A `LlavaForConditionalGeneration` that answers `Yes` or `No` to questions about a "
         "picture, and writes the questions that check a caption. It started from the small CLIP's "
-        "vision tower and the small Llama; the small generator redrew some of the drawings.",
+        "vision tower and the small Llama. Half of its pictures were candidates of the small "
+        "generator, labelled by a program that looks at their pixels.",
         seen=f"{state['images']:,} of them",
     )
 
