@@ -109,9 +109,9 @@ def use_fake_models() -> None:
 
 
 def use_models(
-    monkeypatch: pytest.MonkeyPatch, generator: Any, clip: Any = None, *check: Any
+    monkeypatch: pytest.MonkeyPatch, generator: Any, clip: Any = None, *checks: Any
 ) -> Models:
     """Have every recipe load these in a test, with fakes for the scorers that are not given."""
-    models = Models(generator, fake_scorers(clip), *check)
+    models = Models(generator, fake_scorers(clip), checks)
     monkeypatch.setattr(Models, "load", classmethod(lambda cls, recipe: models))
     return models

@@ -201,6 +201,7 @@ def _models_of(recipe: Recipe) -> Iterator[tuple[str, str | None]]:
         generation.refiner,
         *generation.loras,
         generation.safety,
+        generation.faces,
         *recipe.scorers.values(),
         *curation.rules.values(),
         curation.alignment,

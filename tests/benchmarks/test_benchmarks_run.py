@@ -33,6 +33,7 @@ SMALL = {
     "generation": "--captions 2 --candidates 2 --turns 1 --json FOLDER/figures.json",
     "gpu": "--device cpu --small --seconds 9999 --batch-sizes 1 --captions 1 --steps 1 "
     "--json FOLDER/gpu.json",
+    "image_overlap": "--tiles 1 --scenes 4 --copies 2 --others 14 --sets 'scenes of 2 things'",
     "model_hashing": "--mb 2 --folder FOLDER",
     "near_duplicates": "FOLDER/captions.txt --captions 50 --originals 10",
     "privacy": "--missed",
@@ -60,6 +61,7 @@ TELLS = {
     "gpu": r"(?s)winners that differ: 0.+there is no GPU that could wait.+For the docs.+"
     + r"\| SDXL \| 1 \| [\d.]+ \|.+\| compiled \| failed: SystemExit: compiled for a GPU only.+"
     + r"\| SD3 medium \| 4 \| [\d.]+ \|.+\| FLUX.1-dev \| 4 \| [\d.]+ \|",
+    "image_overlap": r"(?s)things: 4 references, 4 other.+aligned, default \| 0\.900 \|",
     "model_hashing": r"known +\d+\.\d{4} s",
     "near_duplicates": r"threshold 1\.00: 0 of 40 captions are dropped",
     "privacy": r"\| name \|",

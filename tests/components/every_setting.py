@@ -154,6 +154,7 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
             "loras": [{"model": "lora"}],
             "refiner": {"model": "refiner"},
             "safety": {"model": "safety", "labels": ["nsfw"]},
+            "faces": {"model": "faces", "labels": ["face"]},
             "adaptive": {},
         },
         "scoring": {"clip": {"model": "clip"}, "ssim": {}},

@@ -24,6 +24,7 @@ from synthvlm.errors import ModelError
 from synthvlm.generators.pipelines import fuse_loras, load_pipeline
 from synthvlm.generators.settings import Lora
 from synthvlm.scorers.clip import ClipScorer
+from synthvlm.scorers.face_check import FaceCheck
 from synthvlm.scorers.image_checks import load_image_check
 
 Load = Callable[[str], object]
@@ -43,6 +44,7 @@ TRANSFORMERS: dict[str, tuple[Load, str, str]] = {
         "ViTForImageClassification",
         "vit",
     ),
+    "face check": (FaceCheck, "YolosForObjectDetection", "yolos"),
 }
 PICKLES = (
     "pytorch_model.bin",

@@ -13,6 +13,7 @@ from synthvlm.generators import GENERATORS
 __all__ = [
     "SHARED_SETTINGS",
     "AdaptiveSettings",
+    "FaceSettings",
     "GenerationSettings",
     "ImageSettings",
     "LoraSettings",
@@ -70,7 +71,8 @@ class ImageSettings(Settings):
 
 
 #: Settings of generation that count whatever makes the images; and those of an endpoint besides.
-SHARED_SETTINGS = {"generator", "options", "dtype", "candidates", "adaptive", "image", "safety"}
+SHARED_SETTINGS = {"generator", "options", "dtype", "candidates", "adaptive", "image"}
+SHARED_SETTINGS |= {"safety", "faces"}
 _OF_ENDPOINTS = SHARED_SETTINGS | {"model", "height", "width", "endpoint"}
 
 
@@ -109,6 +111,22 @@ class SafetySettings(Settings):
     )
     max_probability: Annotated[float, InHash.ALWAYS] = Field(
         0.5, ge=0.0, lt=1.0, description="Of a label, that passes."
+    )
+
+
+class FaceSettings(Settings):
+    """A check that rejects images of people, by the faces that an object detector sees."""
+
+    model: Annotated[str, ModelName()] = Field(
+        min_length=1, description="Hub id or folder of an object-detection model."
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    labels: list[str] | None = Field(
+        None, min_length=1, description="Its labels of faces; null: it has a single one."
+    )
+    max: Annotated[int, InHash.ALWAYS] = Field(0, ge=0, description="Faces that pass.")
+    threshold: Annotated[float, InHash.ALWAYS] = Field(
+        0.5, ge=0.0, lt=1.0, description="Score above which a detection counts."
     )
 
 
@@ -176,6 +194,7 @@ class GenerationSettings(Settings):
         None, description="The model of that name there generates; null: the model runs here."
     )
     safety: SafetySettings | None = Field(None, description="Rejects unsafe images; null: off.")
+    faces: FaceSettings | None = Field(None, description="Rejects images of faces; null: off.")
     refiner: RefinerSettings | None = None
     image: Annotated[ImageSettings, InHash.NEVER] = ImageSettings()
 

@@ -100,6 +100,7 @@ def _models(recipe: Recipe) -> Iterator[TermsInUse]:
     for lora in generation.loras:
         yield from _of_settings(recipe, "LoRA", lora)
     yield from _of_settings(recipe, "image check", generation.safety)
+    yield from _of_settings(recipe, "face check", generation.faces)
     for name, scorer in recipe.scorers.items():
         if (release := SCORERS.release(name)) is not None:
             yield _plug_in(SCORERS.label(name), name, release)

@@ -101,9 +101,11 @@ class References:
 
     def __init__(self, images: Iterable[SmallImage]) -> None:
         """Index the images, which are read once."""
-        pixels = [image.pixels for image in images]
-        self._pixels = np.array(pixels, np.uint8).reshape(-1, _STORED, _STORED, 3)
-        self._coarse = np.empty((len(pixels) * len(_PARTS), _WIDTH), np.int8)
+        stored = bytearray()  # grows in place: a list of arrays would take as much again
+        for image in images:
+            stored += image.pixels.tobytes()
+        self._pixels = np.frombuffer(stored, np.uint8).reshape(-1, _STORED, _STORED, 3)
+        self._coarse = np.empty((len(self._pixels) * len(_PARTS), _WIDTH), np.int8)
         for row, one in enumerate(self._pixels):
             parts = _part(np.broadcast_to(one, (len(_PARTS), *one.shape)), _PARTS)
             self._coarse[row * len(_PARTS) : (row + 1) * len(_PARTS)] = _coarse(parts)

@@ -37,6 +37,8 @@ def summary_facts(
     if safety is not None:
         labels = ", ".join(safety.labels or ["unsafe content"])
         checks.append(f"{labels}, by {published_name(safety.model)}")
+    if generation.faces is not None:
+        checks.append(f"faces, by {published_name(generation.faces.model)}")
     rules = rules_on(recipe)
     caption_checks = {"flagged_words_ratio", "personal_data", "language"} & rules.keys()
     if {"person_names", "tagged_names"} & rules.keys():

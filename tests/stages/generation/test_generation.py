@@ -432,15 +432,28 @@ class Censor:
         return ["dark 0.90 (limit 0.5)" if image[0, 0, 0] < 128 else None for image in images]
 
 
+class Faces:
+    """Sees a face in images whose first pixel is dark or bright."""
+
+    def check(self, images: torch.Tensor) -> list[str | None]:
+        return ["1 face (limit 0)" if abs(int(image[0, 0, 0]) - 128) > 60 else None
+                for image in images]  # fmt: skip
+
+
 def test_unsafe_candidates_never_win_and_leave_no_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models = use_models(monkeypatch, Generator(), None, Censor())
+    models = use_models(monkeypatch, Generator(), None, Censor(), Faces())
     rows = generate(tmp_path / "run", "report.preview_share=1.0")
     unsafe = {key for key, row in rows.items() if row["status"] == "unsafe"}
-    assert 40 < len(unsafe) < 120
+    assert 40 < len(unsafe) < 140
     assert not any(rows[key]["chosen"] for key in unsafe)
-    assert {rows[key]["problem"] for key in unsafe} == {"dark 0.90 (limit 0.5)"}
+    problems = [rows[key]["problem"] for key in unsafe]
+    assert 40 < problems.count("dark 0.90 (limit 0.5)") < 120, "the first check has the word"
+    assert problems.count("1 face (limit 0)") == len(unsafe) - problems.count(
+        "dark 0.90 (limit 0.5)"
+    )
+    assert "1 face (limit 0)" in problems
     previews = [
         (row["caption_id"], row["index"])
         for file in (tmp_path / "run" / "previews").glob("*.parquet")

@@ -222,7 +222,7 @@ class BatchScorer:
         pixels = np.ascontiguousarray(on_host.permute(0, 2, 3, 1).numpy())
         truncated = images.truncated or (False,) * len(requests)
         blank = blank_images(pixels_in)
-        unsafe = list(self._unsafe(pixels_in))
+        unsafe = self._unsafe(pixels_in)
         vectors = embedding_scores(scores)
         scored = []
         for n, row in enumerate(rows):
@@ -319,11 +319,13 @@ class BatchScorer:
             scored[name] = scores[0] if len(scores) == 1 else Scores.joined(scores)
         return scored
 
-    def _unsafe(self, pixels: torch.Tensor) -> Sequence[str | None]:
-        """Why the image check rejects each image, or None."""
-        if self._models.image_check is None:
-            return [None] * len(pixels)
-        return self._models.image_check.check(pixels)
+    def _unsafe(self, pixels: torch.Tensor) -> list[str | None]:
+        """Why the image checks reject each image, or None; the first one that does says it."""
+        reasons: list[str | None] = [None] * len(pixels)
+        for check in self._models.image_checks:
+            found = zip(reasons, check.check(pixels), strict=True)
+            reasons = [before or reason for before, reason in found]
+        return reasons
 
 
 def _score(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from synthvlm.endpoints.connection import EndpointSettings
     from synthvlm.generators.base import Generator
     from synthvlm.recipe import Recipe
-    from synthvlm.recipe.generation import SafetySettings
+    from synthvlm.recipe.generation import GenerationSettings
     from synthvlm.run_folder.folder import RunFolder
     from synthvlm.scorers.base import Scorer
     from synthvlm.scorers.image_checks import ImageCheck
@@ -86,12 +86,12 @@ class Models:
     Attributes:
         generator: Makes the images.
         scorers: By name, in the order of their table.
-        image_check: Rejects unsafe images, or None.
+        image_checks: Say which images are rejected.
     """
 
     generator: Generator
     scorers: Mapping[str, Scorer]
-    image_check: ImageCheck | None = None
+    image_checks: Sequence[ImageCheck] = ()
 
     @classmethod
     def load(cls, recipe: Recipe) -> Models:
@@ -113,7 +113,7 @@ class Models:
         return cls(
             GENERATORS.load(generation.generator_name, settings, context),
             {name: SCORERS.load(name, one, context) for name, one in recipe.scorers.items()},
-            _image_check(generation.safety, context.device),
+            list(_image_checks(generation, context.device)),
         )
 
 
@@ -124,15 +124,25 @@ def _client(endpoint: EndpointSettings, model: str, where: str) -> EndpointClien
     return EndpointClient(endpoint.connection(), model, max_tokens=endpoint.max_tokens)
 
 
-def _image_check(safety: SafetySettings | None, device: str) -> ImageCheck | None:
+def _image_checks(generation: GenerationSettings, device: str) -> Iterator[ImageCheck]:
+    from synthvlm.scorers.face_check import FaceCheck
     from synthvlm.scorers.image_checks import load_image_check
 
-    if safety is None:
-        return None
-    return load_image_check(
-        safety.model,
-        labels=safety.labels,
-        max_probability=safety.max_probability,
-        device=device,
-        revision=safety.revision,
-    )
+    safety, faces = generation.safety, generation.faces
+    if safety is not None:
+        yield load_image_check(
+            safety.model,
+            labels=safety.labels,
+            max_probability=safety.max_probability,
+            device=device,
+            revision=safety.revision,
+        )
+    if faces is not None:
+        yield FaceCheck(
+            faces.model,
+            labels=faces.labels,
+            max_faces=faces.max,
+            threshold=faces.threshold,
+            device=device,
+            revision=faces.revision,
+        )
