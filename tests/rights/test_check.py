@@ -100,8 +100,8 @@ def test_the_commands_refuse_a_clash_and_name_terms_that_limit_an_unstated_use(
 def test_what_is_acknowledged_runs(tmp_path: Path) -> None:
     changes = ["intended_use=commercial", "sources.0.terms=sharegpt4v"]
     going_on = recipe("tiny", *changes, "acknowledge_terms=[sharegpt4v]", "limit=2")
-    (curated, *_) = Pipeline(going_on, tmp_path / "run").run("curate")
-    assert curated.counts
+    Pipeline(going_on, tmp_path / "run").run("curate")
+    assert list((tmp_path / "run" / "captions").iterdir())
 
 
 @pytest.mark.parametrize("name", ["tiny", "sdxl", "flux-dev", "sd35", "sana"])
