@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
 import synthvlm
 from commands import run
@@ -63,12 +62,6 @@ def test_help_lists_every_command() -> None:
     stages = ("run", "curate", "generate", "select", "export", "report")
     for name in (*stages, "plan", "tune", "recipes", "doctor"):
         assert re.search(rf"^│ {name} ", text, re.MULTILINE), name
-
-
-def test_a_shell_completes_commands() -> None:
-    asked = {"_SYNTHVLM_COMPLETE": "complete_bash", "COMP_WORDS": "synthvlm pub", "COMP_CWORD": "1"}
-    done = CliRunner().invoke(app, [], prog_name="synthvlm", env=asked)
-    assert done.stdout.split() == ["publish"]
 
 
 def test_version() -> None:

@@ -13,7 +13,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from synthvlm.cli import runs, captions, models  # noqa: F401
+from synthvlm.cli import stages, runs, captions, models  # noqa: F401
+from synthvlm.cli.completion import bash_completion, complete_any_recipe
 from synthvlm.cli.errors import explained
 from synthvlm.cli.options import DebugOption, JsonOption, PluginOption, app, load_plugins
 from synthvlm.progress.terminal import quiet_libraries
@@ -28,14 +29,19 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     quiet_libraries()
-    app()
+    with bash_completion():
+        app(prog_name="synthvlm")  # by `python -m synthvlm`, too
 
 
 @app.command()
 def recipes(
     name: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(help="Print this recipe.", metavar="NAME"),
+        typer.Argument(
+            help="Print this recipe.",
+            metavar="NAME",
+            autocompletion=complete_any_recipe,
+        ),
     ] = None,
     debug: DebugOption = False,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from synthvlm.cli import completion
 from synthvlm.cli.errors import RESUMES, explained
 from synthvlm.cli.options import (
     CaptionFiles,
@@ -19,7 +20,8 @@ from synthvlm.cli.options import (
     LimitOption,
     NoHeaderOption,
     PluginOption,
-    RecipeToTry,
+    RecipeArgument,
+    RecipeOption,
     RevisionOption,
     SetOption,
     TextFieldOption,
@@ -27,6 +29,7 @@ from synthvlm.cli.options import (
     check_lasting,
     load_plugins,
     recipe_to_try,
+    required_recipe,
 )
 from synthvlm.evaluation.settings import EvaluationSettings
 from synthvlm.safe_text import printable
@@ -37,10 +40,24 @@ _EVALUATION = EvaluationSettings()
 
 @app.command()
 def train(
-    recipe: Annotated[
-        str, typer.Argument(help="A built-in training recipe or a YAML file.", metavar="RECIPE")
-    ],
     out: Annotated[str, typer.Option(help="Training folder; an existing one is resumed.")],
+    recipe: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(
+            help="A built-in training recipe or a YAML file.",
+            metavar="RECIPE",
+            autocompletion=completion.complete_training_recipe,
+        ),
+    ] = None,
+    recipe_option: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--recipe",
+            help="The same as RECIPE.",
+            metavar="RECIPE",
+            autocompletion=completion.complete_training_recipe,
+        ),
+    ] = None,
     data: Annotated[
         list[str],
         typer.Option(
@@ -48,7 +65,15 @@ def train(
             metavar="RUN_OR_DATASET",
         ),
     ] = [],  # noqa: B006
-    overrides: SetOption = [],  # noqa: B006
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            help="Override a setting, e.g. optimisation.epochs=2; repeatable.",
+            metavar="KEY=VALUE",
+            autocompletion=completion.complete_training_setting,
+        ),
+    ] = [],  # noqa: B006
     plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
@@ -59,7 +84,7 @@ def train(
         from synthvlm.training.train import train_command
 
         load_plugins(plugins)
-        train_command(recipe, out, data=data, changes=overrides)
+        train_command(required_recipe(recipe, recipe_option), out, data=data, changes=overrides)
 
 
 @app.command("convert-weights")
@@ -218,6 +243,7 @@ def compare(
             "--scorer",
             help="Scorer to use; repeatable; default: clip and ssim.",
             metavar="NAME",
+            autocompletion=completion.complete_scorer,
         ),
     ] = [],  # noqa: B006
     overrides: Annotated[
@@ -226,6 +252,7 @@ def compare(
             "--set",
             help="Override a setting of a scorer, as in a recipe; null: off.",
             metavar="scoring.NAME.KEY=VALUE",
+            autocompletion=completion.complete_scoring,
         ),
     ] = [],  # noqa: B006
     map_points: Annotated[
@@ -261,10 +288,11 @@ def compare(
 
 @app.command()
 def cost(
-    recipe: RecipeToTry,
     captioner: Annotated[
         str, typer.Option(help="Hub id, folder, or output of `synthvlm train`.", metavar="MODEL")
     ],
+    recipe: RecipeArgument = None,
+    recipe_option: RecipeOption = None,
     captions: CaptionsOption = [],  # noqa: B006
     format: FormatOption = None,
     text_field: TextFieldOption = None,
@@ -301,8 +329,9 @@ def cost(
         from synthvlm.progress.display import terminal_progress
 
         files = CaptionFiles(captions, format, text_field, no_header, delimiter)
+        name = required_recipe(recipe, recipe_option)
         with (
-            recipe_to_try(recipe, files, overrides, limit, plugins) as whole,
+            recipe_to_try(name, files, overrides, limit, plugins) as whole,
             terminal_progress(silent=as_json) as progress,
         ):
             text = cost_command(

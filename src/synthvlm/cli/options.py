@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
+from synthvlm.cli import completion
 from synthvlm.errors import RecipeError, RunFolderError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = [
     "DelimiterOption",
     "DeviceOption",
     "EngineOption",
+    "ExportFormatsOption",
     "FormatOption",
     "JsonOption",
     "LimitOption",
@@ -30,16 +32,21 @@ __all__ = [
     "OutOption",
     "PluginOption",
     "RecipeArgument",
-    "RecipeToTry",
+    "RecipeOption",
     "RevisionOption",
     "RunArgument",
     "SetOption",
     "TextFieldOption",
+    "TopFractionOption",
+    "TopNOption",
     "WorkersOption",
     "app",
     "check_lasting",
+    "data_set_overrides",
     "load_plugins",
+    "named_recipe",
     "recipe_to_try",
+    "required_recipe",
 ]
 
 app = typer.Typer(
@@ -54,10 +61,20 @@ app = typer.Typer(
 # the help's type names short.
 RecipeArgument = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Argument(help="A built-in recipe (`synthvlm recipes`) or a YAML file.", metavar="RECIPE"),
+    typer.Argument(
+        help="A built-in recipe (`synthvlm recipes`) or a YAML file.",
+        metavar="RECIPE",
+        autocompletion=completion.complete_recipe,
+    ),
 ]
-RecipeToTry = Annotated[
-    str, typer.Argument(help="A built-in recipe or a YAML file.", metavar="RECIPE")
+RecipeOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--recipe",
+        help="The same as RECIPE.",
+        metavar="RECIPE",
+        autocompletion=completion.complete_recipe,
+    ),
 ]
 CaptionsOption = Annotated[
     list[str],
@@ -69,7 +86,9 @@ CaptionsOption = Annotated[
 FormatOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        "--format", help="Format of the caption files, e.g. flickr, cc3m, coco; default: by ending."
+        "--format",
+        help="Format of the caption files, e.g. flickr, cc3m, coco; default: by ending.",
+        autocompletion=completion.complete_caption_format,
     ),
 ]
 TextFieldOption = Annotated[
@@ -98,6 +117,24 @@ SetOption = Annotated[
         "--set",
         help="Override a setting, e.g. generation.steps=30; repeatable.",
         metavar="KEY=VALUE",
+        autocompletion=completion.complete_setting,
+    ),
+]
+TopNOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--top-n", min=1, help="Number of pairs to select, the best by score."),
+]
+TopFractionOption = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--top-fraction", help="Share of pairs to select, the best by score."),
+]
+ExportFormatsOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--formats",
+        help="Formats of the data set, e.g. llava,huggingface (`synthvlm components`).",
+        metavar="NAME,NAME",
+        autocompletion=completion.complete_exporters,
     ),
 ]
 LimitOption = Annotated[Optional[int], typer.Option(min=1, help="Read only this many captions.")]  # noqa: UP045
@@ -166,6 +203,65 @@ class CaptionFiles:
             names = {"name": "stdin", **settings} if path == STDIN else settings
             changes += [f"sources.{number}.{name}={json.dumps(v)}" for name, v in names.items()]
         return changes
+
+
+def named_recipe(argument: str | None, option: str | None) -> str | None:
+    """The recipe that a command is given, by its argument or by ``--recipe``.
+
+    Raises:
+        RecipeError: By both.
+    """
+    if argument is not None and option is not None:
+        raise RecipeError(f"two recipes, {argument} and --recipe {option}: leave one out")
+    return argument or option
+
+
+def required_recipe(argument: str | None, option: str | None) -> str:
+    """As ``named_recipe``, where there has to be one.
+
+    Raises:
+        RecipeError: There is none, or there are two.
+    """
+    recipe = named_recipe(argument, option)
+    if recipe is None:
+        raise RecipeError("no recipe: name one of `synthvlm recipes`, or a YAML file, as RECIPE")
+    return recipe
+
+
+def data_set_overrides(
+    overrides: list[str], top_n: int | None, top_fraction: float | None, formats: str | None
+) -> list[str]:
+    """The options that say which pairs are the data set, and in which formats, as changes.
+
+    A number and a fraction replace each other, whichever the recipe has.
+
+    Args:
+        overrides: Those of ``--set``.
+        top_n: As ``selection.top_n``.
+        top_fraction: As ``selection.top_fraction``.
+        formats: As ``export.formats``, with commas between.
+
+    Raises:
+        RecipeError: Two options set the same.
+    """
+    if top_n is not None and top_fraction is not None:
+        raise RecipeError(
+            f"--top-n {top_n} and --top-fraction {top_fraction:g} exclude each other: leave one out"
+        )
+    changes: dict[str, object] = {}
+    if top_n is not None:
+        changes = {"selection.top_fraction": None, "selection.top_n": top_n}
+    if top_fraction is not None:
+        changes = {"selection.top_n": None, "selection.top_fraction": top_fraction}
+    options = dict.fromkeys(changes, f"--{'top-fraction' if top_n is None else 'top-n'}")
+    if formats is not None:
+        changes["export.formats"] = [name.strip() for name in formats.split(",") if name.strip()]
+        options["export.formats"] = "--formats"
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key in changes:
+            raise RecipeError(f"{options[key]} and --set {override} set the same: leave one out")
+    return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
 
 
 def check_lasting(url: str) -> None:

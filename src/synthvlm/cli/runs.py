@@ -1,109 +1,41 @@
-"""Commands for runs: the stages, and planning, status, checks and publishing."""
+"""Commands for runs: planning, status, checks, publishing and conversion."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Annotated, Literal, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
+from synthvlm.cli import completion
 from synthvlm.cli.errors import explained
 from synthvlm.cli.options import (
     CaptionFiles,
     CaptionsOption,
     DebugOption,
     DelimiterOption,
-    EngineOption,
     FormatOption,
     JsonOption,
     LimitOption,
-    MetricsOption,
     NoHeaderOption,
-    OutOption,
     PluginOption,
     RecipeArgument,
-    RecipeToTry,
+    RecipeOption,
     RunArgument,
     SetOption,
     TextFieldOption,
-    WorkersOption,
     app,
     check_lasting,
     load_plugins,
     recipe_to_try,
+    required_recipe,
 )
 from synthvlm.safe_text import printable
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from synthvlm.progress.display import Tracker
-    from synthvlm.recipe import Recipe
-
-
-def _stage_command(until: str, name: str, text: str) -> None:
-    def command(
-        out: OutOption,
-        recipe: RecipeArgument = None,
-        captions: CaptionsOption = [],  # noqa: B006
-        format: FormatOption = None,
-        text_field: TextFieldOption = None,
-        no_header: NoHeaderOption = False,
-        delimiter: DelimiterOption = None,
-        overrides: SetOption = [],  # noqa: B006
-        limit: LimitOption = None,
-        engine: EngineOption = "local",
-        workers: WorkersOption = None,
-        metrics: MetricsOption = None,
-        plugins: PluginOption = [],  # noqa: B006
-        replace_images: Annotated[
-            bool,
-            typer.Option(
-                "--replace-images",
-                help="Let images of an earlier run be lost if captions, seed or models changed.",
-            ),
-        ] = False,
-        debug: DebugOption = False,
-    ) -> None:
-        with explained(debug):
-            from synthvlm.recipe import Recipe
-            from synthvlm.recipe.piped import captions_piped_in
-            from synthvlm.run.kept_recipe import resumed_recipe
-
-            check_lasting(out)
-            load_plugins(plugins)
-            files = CaptionFiles(captions, format, text_field, no_header, delimiter)
-            changes = [*files.overrides(), *overrides]
-            if recipe is None:
-                settings = resumed_recipe(out, captions=captions, overrides=changes, limit=limit)
-            else:
-                settings = Recipe.load(recipe, captions=captions, overrides=changes, limit=limit)
-            with captions_piped_in(settings) as (whole, piped):
-                _run(
-                    whole,
-                    out,
-                    until,
-                    engine,
-                    workers,
-                    metrics,
-                    replace_images=replace_images,
-                    piped=piped,
-                )
-
-    app.command(name, help=text)(command)
-
-
-_stage_command("report", "run", "Run all stages: from captions to a data set and a report.")
-_stage_command("curate", "curate", "Run the stages up to curation.")
-_stage_command("generate", "generate", "Run the stages up to generation and scoring.")
-_stage_command("select", "select", "Run the stages up to selection.")
-_stage_command("export", "export", "Run the stages up to the exported data set.")
-_stage_command("report", "report", "Run the stages up to the report, which is written anew.")
 
 
 @app.command()
 def plan(
-    recipe: RecipeToTry,
+    recipe: RecipeArgument = None,
+    recipe_option: RecipeOption = None,
     captions: CaptionsOption = [],  # noqa: B006
     format: FormatOption = None,
     text_field: TextFieldOption = None,
@@ -131,8 +63,9 @@ def plan(
         from synthvlm.progress.display import terminal_progress
 
         files = CaptionFiles(captions, format, text_field, no_header, delimiter)
+        name = required_recipe(recipe, recipe_option)
         with (
-            recipe_to_try(recipe, files, overrides, limit, plugins) as whole,
+            recipe_to_try(name, files, overrides, limit, plugins) as whole,
             terminal_progress(silent=as_json) as progress,
         ):
             result = estimate(
@@ -143,14 +76,17 @@ def plan(
 
 @app.command()
 def tune(
-    recipe: RecipeToTry,
     out: Annotated[str, typer.Option(help="Folder of the search; an existing one is resumed.")],
     grid: Annotated[
         list[str],
         typer.Option(
-            help="Values of a setting to try; repeatable.", metavar="generation.KEY=VALUE,VALUE"
+            help="Values of a setting to try; repeatable.",
+            metavar="generation.KEY=VALUE,VALUE",
+            autocompletion=completion.complete_grid,
         ),
     ],
+    recipe: RecipeArgument = None,
+    recipe_option: RecipeOption = None,
     captions: CaptionsOption = [],  # noqa: B006
     format: FormatOption = None,
     text_field: TextFieldOption = None,
@@ -176,8 +112,9 @@ def tune(
 
         check_lasting(out)
         files = CaptionFiles(captions, format, text_field, no_header, delimiter)
+        name = required_recipe(recipe, recipe_option)
         with (
-            recipe_to_try(recipe, files, overrides, limit, plugins) as whole,
+            recipe_to_try(name, files, overrides, limit, plugins) as whole,
             terminal_progress() as progress,
         ):
             result = search(
@@ -316,7 +253,10 @@ def convert(
     formats: Annotated[
         list[str],
         typer.Option(
-            "--format", help="Name of a format (`synthvlm components`); repeatable.", metavar="NAME"
+            "--format",
+            help="Name of a format (`synthvlm components`); repeatable.",
+            metavar="NAME",
+            autocompletion=completion.complete_exporter,
         ),
     ],
     place: Annotated[
@@ -328,6 +268,7 @@ def convert(
             "--set",
             help="A setting of the export, e.g. export.version=1.2.0; repeatable.",
             metavar="export.KEY=VALUE",
+            autocompletion=completion.complete_export,
         ),
     ] = [],  # noqa: B006
     max_failed_share: Annotated[
@@ -354,42 +295,3 @@ def convert(
                 progress=progress,
             )
         print(printable(where))
-
-
-def _run(
-    recipe: Recipe,
-    out: str,
-    until: str,
-    engine: str,
-    workers: int | None,
-    metrics: str | None,
-    *,
-    replace_images: bool,
-    piped: Path | None,
-) -> None:
-    from synthvlm.engines import make_engine
-    from synthvlm.pipeline import Pipeline
-    from synthvlm.progress.display import Tracker, terminal_progress
-    from synthvlm.rights import unstated_use
-
-    if workers is None and engine == "local" and recipe.run.device not in ("auto", "cuda"):
-        workers = 1  # several would share the one device that the recipe names
-    used = None if until == "curate" else make_engine(engine, workers)
-    with terminal_progress() as shown:
-        progress = Tracker(shown)
-        note = unstated_use(recipe)
-        if note is not None:
-            progress.note(note)
-        pipeline = Pipeline(recipe, out, engine=used, progress=progress, piped=piped)
-        with _serving(progress, metrics):
-            pipeline.run(until, replace_images=replace_images)
-    if until in ("export", "report"):
-        progress.note(f"data set: {pipeline.folder.path('dataset')}")
-
-
-def _serving(tracker: Tracker, address: str | None) -> AbstractContextManager[object]:
-    if address is None:
-        return nullcontext()
-    from synthvlm.progress.metrics import serve_metrics
-
-    return serve_metrics(tracker, address)
