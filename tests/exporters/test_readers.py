@@ -16,6 +16,8 @@ import yaml
 from data_sets_on_disk import HELD_OUT, HOSTILE, SHADE, TRAIN, hostile_pairs, write_data_set
 from PIL import Image
 
+from synthvlm.data_sets.inputs import open_data_set, parse_input
+from synthvlm.data_sets.pairs import LoadedPair
 from synthvlm.exporters.questions import INSTRUCTIONS
 
 FORMATS = ["llava", "huggingface", "messages", "webdataset", "croissant"]
@@ -204,6 +206,14 @@ def test_the_index_of_llama_factory(folder: Path) -> None:
         rows = json.loads((folder / entry["file_name"]).read_text())
         for column in entry["columns"].values():
             assert all(column in row for row in rows)
+
+
+@pytest.mark.parametrize("name", ["llava", "huggingface", "messages", "webdataset"])
+def test_train_compare_and_convert_read_it(tmp_path: Path, name: str) -> None:
+    write_data_set(tmp_path, [name], [hostile_pairs("train"), hostile_pairs("validation")])
+    pairs = list(open_data_set(parse_input(str(tmp_path)), with_facts=True).pairs())
+    found = [(one.entry.caption, one.entry.split) for one in pairs if isinstance(one, LoadedPair)]
+    assert found == [(text.strip(), split) for split, texts in CAPTIONS.items() for text in texts]
 
 
 def test_an_image_of_two_formats_is_written_once_and_shared(folder: Path) -> None:
