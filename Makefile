@@ -27,8 +27,9 @@ demo: $(VENV)/.ready
 	@n=1; while [ -e "runs/demo-$$(printf %03d $$n)" ]; do n=$$((n + 1)); done; \
 	$(BIN)/synthvlm run tiny --out "runs/demo-$$(printf %03d $$n)"
 
+# Files of tests run two at a time.
 test: $(VENV)/.tests-ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Faults at hundreds of random moments: docs/reliability.md.
 test-long: $(VENV)/.tests-ready
