@@ -7,6 +7,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -57,6 +58,25 @@ def test_all_images_of_a_folder_are_read_in_order(folder: Path) -> None:
         f"{folder}/c.tar, row 1: it has no image",
         f"{folder}/d.parquet, row 1: it has no image",
     ]
+
+
+def test_a_folder_may_lie_behind_a_url() -> None:
+    place = "memory://references"
+    for name, data in (("b/two.png", b"two"), ("one.png", b"one"), ("empty.png", b"")):
+        with fsspec.open(f"{place}/{name}", "wb") as file:
+            file.write(data)
+    images = [
+        (image.data, image.problem) for image in read_reference_images([place], "image", PLACE)
+    ]
+    assert images == [
+        (b"two", None),
+        (None, "memory:///references/empty.png: the image is empty"),
+        (b"one", None),
+    ]
+    before = reference_digest([place], PLACE)
+    with fsspec.open(f"{place}/one.png", "wb") as file:
+        file.write(b"ONE")
+    assert reference_digest([place], PLACE) != before
 
 
 def test_what_cannot_be_read_is_a_problem_of_its_own(folder: Path) -> None:

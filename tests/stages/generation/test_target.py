@@ -151,6 +151,21 @@ def test_near_duplicate_images_do_not_count(tmp_path: Path, generator: Generator
         run(tmp_path / "run", 50, 240, *changes)
 
 
+def test_near_copies_of_reference_images_do_not_count(tmp_path: Path, generator: Generator) -> None:
+    before = run(tmp_path / "run", 12)
+    for file in (tmp_path / "run" / "pairs").glob("*.parquet"):
+        for pair in pq.read_table(file, columns=["caption_id", "image"]).to_pylist():
+            if pair["caption_id"] in before[:2]:
+                (tmp_path / f"{pair['caption_id']}.png").write_bytes(pair["image"])
+    after = run(
+        tmp_path / "run", 12, 240, f"selection.image_overlap={{images: ['{tmp_path}/*.png']}}"
+    )
+    assert len(after) == 12
+    copies = pq.read_table(tmp_path / "run" / "image-overlap.parquet")["caption_id"].to_pylist()
+    assert {*before[:2]} <= {*copies}
+    assert not {*after} & {*copies}
+
+
 def test_without_the_target_all_captions_are_generated(
     tmp_path: Path, generator: Generator
 ) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "OriginalImage",
     "decode_image",
     "image_size",
+    "read_bounded",
     "read_image",
     "read_image_file",
 ]
@@ -199,6 +200,15 @@ def read_image_file(file: BinaryIO, fields: Fields) -> Iterator[Record]:
             f"one"
         )
     yield Record("", image=_read_bounded(file) if fields.wants(0) else None)
+
+
+def read_bounded(file: BinaryIO) -> bytes:
+    """The bytes of an open file of an image.
+
+    Raises:
+        ImageProblem: It is empty, or too large.
+    """
+    return _checked(_read_bounded(file))
 
 
 def _read_bounded(file: BinaryIO) -> bytes:
