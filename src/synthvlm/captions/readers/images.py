@@ -27,6 +27,7 @@ __all__ = [
     "ImageFolder",
     "ImageProblem",
     "OriginalImage",
+    "checked_bytes",
     "decode_image",
     "image_size",
     "read_bounded",
@@ -109,7 +110,7 @@ class ImageFolder:
         if value is None or value == "":
             return None
         if isinstance(value, bytes):
-            return _checked(value)
+            return checked_bytes(value)
         if not isinstance(value, str):
             raise ImageProblem("the image is neither a path nor bytes")
         if value.lower().startswith(("http://", "https://")):
@@ -135,7 +136,7 @@ class ImageFolder:
         full = posixpath.join(self._folder, inside)
         try:
             _check_size(self._fs.info(full)["size"])
-            return _checked(self._fs.cat_file(full))
+            return checked_bytes(self._fs.cat_file(full))
         except ImageProblem:
             raise
         except Exception as error:  # each file system has errors of its own
@@ -160,7 +161,7 @@ def read_image(path: str, name: str = "it") -> bytes:
     _check_size(info.st_size)
     with open(path, "rb") as file:
         # By its own size: a buffer of the limit's would be made anew for every image.
-        return _checked(file.read(info.st_size + 1))
+        return checked_bytes(file.read(info.st_size + 1))
 
 
 def _check_size(size: int | None) -> None:
@@ -168,7 +169,8 @@ def _check_size(size: int | None) -> None:
         raise ImageProblem(f"the image has {size:,} bytes, the limit is {MAX_IMAGE_BYTES:,}")
 
 
-def _checked(data: bytes) -> bytes:
+def checked_bytes(data: bytes) -> bytes:
+    """The bytes of an image as they are; raises ImageProblem if they are none, or too many."""
     if not data:
         raise ImageProblem("the image is empty")
     _check_size(len(data))
@@ -199,20 +201,11 @@ def read_image_file(file: BinaryIO, fields: Fields) -> Iterator[Record]:
             f"{fields.path}: an image has no caption of its own; set image_captioner, which writes "
             f"one"
         )
-    yield Record("", image=_read_bounded(file) if fields.wants(0) else None)
+    yield Record("", image=read_bounded(file) if fields.wants(0) else None)
 
 
 def read_bounded(file: BinaryIO) -> bytes:
-    """The bytes of an open file of an image.
-
-    Raises:
-        ImageProblem: It is empty, or too large.
-    """
-    return _checked(_read_bounded(file))
-
-
-def _read_bounded(file: BinaryIO) -> bytes:
-    """The file; one byte too many is what makes it too large."""
+    """The bytes of an open file; of one that is too large, one byte more than may be."""
     parts, left = [], MAX_IMAGE_BYTES + 1
     while left and (part := file.read(min(left, _PART_BYTES))):
         parts.append(part)

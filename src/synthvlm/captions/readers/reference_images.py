@@ -13,7 +13,12 @@ from synthvlm.captions.readers.files import (
     find_files,
     suffix_of,
 )
-from synthvlm.captions.readers.images import ImageProblem, read_bounded, read_image
+from synthvlm.captions.readers.images import (
+    ImageProblem,
+    checked_bytes,
+    read_bounded,
+    read_image,
+)
 from synthvlm.captions.readers.parts import SUFFIXES, unreadable
 from synthvlm.captions.readers.sources import read_images
 from synthvlm.data import fingerprint
@@ -130,7 +135,8 @@ def _picture(file: SourceFile) -> ReferenceImage:
         if file.is_local:
             return ReferenceImage(file.shown, read_image(file.fs_path))
         with file.open() as content:
-            return ReferenceImage(file.shown, read_bounded(content))
+            data = read_bounded(content)
+        return ReferenceImage(file.shown, checked_bytes(data))
     except READ_ERRORS as error:
         return ReferenceImage(file.shown, None, str(unreadable(file.shown, error)))
     except ImageProblem as error:
