@@ -57,8 +57,8 @@ def test_keys_of_settings_and_then_their_values(offered: Offered) -> None:
     keys = offered("run", "tiny", "--set", "curation.rules.perplexity.")
     assert keys
     assert all(key.startswith("curation.rules.perplexity.") for key in keys)
-    assert "scoring.vqa.model" in offered("run", "--set", "scoring.vqa")
-    assert "optimisation.epochs" in offered("train", "tiny-finetune", "--set", "optimisation.e")
+    assert "scoring.vqa.model" in offered("run", "--set", "scoring.vqa.")
+    assert "optimisation.epochs=" in offered("train", "tiny-finetune", "--set", "optimisation.e")
     assert offered("tune", "--grid", "se") == []
     assert offered("run", "--set", "nothing.like.it") == []
 
