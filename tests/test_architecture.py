@@ -54,9 +54,11 @@ ALLOWED = {
     "comparison": "captions checks components data data_sets errors estimates models progress "
     "provenance recipe report run_folder scorers",
     "doctor": "components errors evaluation models recipe training",
-    "cli": "checks comparison components conversion doctor engines errors estimates evaluation "
-    "models pipeline planning progress publishing recipe rights run training",
-    "__init__": "components errors pipeline recipe run",
+    "cli": "checks commands comparison components conversion doctor engines errors estimates "
+    "evaluation models pipeline planning progress publishing recipe rights run training",
+    "commands": "checks comparison conversion evaluation planning progress publishing recipe run "
+    "training",
+    "__init__": "commands components errors pipeline recipe run training",
     "__main__": "cli",
 }
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import synthvlm
 from later_release import NEW_SETTING, later_release, run_python
 from synthvlm import Recipe, load_plugin
 from synthvlm.checks.current import refuse_outdated
@@ -198,13 +199,8 @@ def test_it_is_sound_and_current(run: Path) -> None:
 
 
 def test_its_images_can_be_made_again(run: Path) -> None:
-    from synthvlm.checks.regenerate import regenerate_command
-
-    text, is_same = regenerate_command(
-        str(run), "third", index=None, every=True, to=None, as_json=False,
-        progress=SilentProgress(),
-    )  # fmt: skip
-    assert is_same, text
+    again = synthvlm.regenerate(run, "third", all=True)
+    assert again.is_same, again.text()
 
 
 def test_unused_plug_ins_change_nothing(run: Path, tmp_path: Path, forgotten: None) -> None:

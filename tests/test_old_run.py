@@ -16,12 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+import synthvlm
 from commands import run as command
-from synthvlm.checks.regenerate import regenerate_command
 from synthvlm.checks.status import status
-from synthvlm.checks.verify import verify_command
 from synthvlm.errors import RecipeError
-from synthvlm.progress.display import SilentProgress
 from synthvlm.recipe import Recipe
 from synthvlm.run.kept_recipe import open_folder
 
@@ -77,9 +75,7 @@ def test_status_tells_what_is_there(run: Path) -> None:
 
 
 def test_verify_tells_what_is_made_again(run: Path) -> None:
-    text, _ = verify_command(
-        str(run), is_discarding=False, as_json=False, progress=SilentProgress()
-    )
+    text = synthvlm.verify(run).text()
     assert (
         "stale: done/generate/00000.json (generate, shard 0): it was made by an earlier version "
         "of synthvlm; its images are generated again" in text
@@ -91,12 +87,10 @@ def test_verify_tells_what_is_made_again(run: Path) -> None:
 
 
 def test_an_image_of_it_can_be_made_again(run: Path) -> None:
-    text, is_same = regenerate_command(
-        str(run), "tiny-000", index=None, every=False, to=None, as_json=False,
-        progress=SilentProgress(),
-    )  # fmt: skip
-    assert is_same, text
-    assert "its row was made with another recipe, caption or models than the current ones" in text
+    again = synthvlm.regenerate(run, "tiny-000")
+    assert again.is_same, again.text()
+    reason = "its row was made with another recipe, caption or models than the current ones"
+    assert reason in again.text()
 
 
 def test_it_is_finished_and_says_first_what_is_made_again(run: Path, tmp_path: Path) -> None:
@@ -109,11 +103,9 @@ def test_it_is_finished_and_says_first_what_is_made_again(run: Path, tmp_path: P
     note = "note: 16 images are made again: the folder is of an earlier version of synthvlm"
     assert output.index(note) < output.index("generate: 16 candidates generated")
     assert "Traceback" not in output
-    text, is_sound = verify_command(
-        str(run), is_discarding=False, as_json=False, progress=SilentProgress()
-    )
-    assert is_sound
-    assert "stale:" not in text
+    found = synthvlm.verify(run)
+    assert not found.bad
+    assert "stale:" not in found.text()
     # The seeds are the same, and so are the images.
     old, new = (
         pq.read_table(next((folder / "pairs").iterdir())).to_pylist() for folder in (OLD, run)

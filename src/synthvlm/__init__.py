@@ -11,29 +11,59 @@ from typing import TYPE_CHECKING, Any
 from synthvlm.errors import SynthVLMError
 
 if TYPE_CHECKING:
+    from synthvlm.commands import (
+        compare,
+        convert,
+        cost,
+        diff,
+        evaluate,
+        plan,
+        publish,
+        regenerate,
+        status,
+        train,
+        tune,
+        verify,
+    )
     from synthvlm.components.plugins import load_plugin, register
     from synthvlm.pipeline import Pipeline
     from synthvlm.recipe import Recipe
     from synthvlm.run import Run, open_run
+    from synthvlm.training.recipe import TrainingRecipe
 
 __all__ = [
     "Pipeline",
     "Recipe",
     "Run",
     "SynthVLMError",
+    "TrainingRecipe",
     "__version__",
+    "compare",
+    "convert",
+    "cost",
+    "diff",
+    "evaluate",
     "load_plugin",
     "open_run",
+    "plan",
+    "publish",
+    "regenerate",
     "register",
+    "status",
+    "train",
+    "tune",
+    "verify",
 ]
 
 __version__ = "0.1.0"
 
-#: Loaded on first use, so that `synthvlm --help` need not wait for them.
+#: Where each name is, but for those above: loaded on first use, so that `synthvlm --help` need not
+#: wait for them.
 _MODULES = {
     "Pipeline": "synthvlm.pipeline",
     "Recipe": "synthvlm.recipe",
     "Run": "synthvlm.run",
+    "TrainingRecipe": "synthvlm.training.recipe",
     "load_plugin": "synthvlm.components.plugins",
     "open_run": "synthvlm.run",
     "register": "synthvlm.components.plugins",
@@ -41,12 +71,12 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
     import_module("synthvlm.recipe")  # which makes the tables of components known
-    return getattr(import_module(_MODULES[name]), name)
+    return getattr(import_module(_MODULES.get(name, "synthvlm.commands")), name)
 
 
 def __dir__() -> list[str]:

@@ -113,7 +113,7 @@ def test_winners_of_every_format_are_the_same_bit_for_bit(
     assert (winner.image.largest, winner.image.share) == (0, 0.0)
     assert winner.image.encoding == encoding
     assert winner.largest_score == 0.0
-    assert "identical to the stored one; its scores are equal" in "\n".join(made.lines())
+    assert "identical to the stored one; its scores are equal" in made.text()
 
 
 def test_losers_are_compared_by_scores_and_thumbnails(run: Path, tmp_path: Path) -> None:
@@ -203,12 +203,12 @@ def test_what_is_not_reproducible_or_of_another_recipe_is_told(tmp_path: Path) -
 
     models = Models(Unseeded(), {"clip": FakeClip(), "ssim": FakeSsim()})
     out = make(tmp_path / "run", models=models)
-    told = "\n".join(again(out, "captions-7", load_models=lambda _: models).lines())
+    told = again(out, "captions-7", load_models=lambda _: models).text()
     assert "its seed does not determine the image" in told
     folder, recipe = open_folder(str(out))
     changed = recipe.changed(overrides=["generation.steps=7"])
     made = regenerate(folder, changed, "captions-7", load_models=load_fake_models)
-    assert "another recipe, caption or models" in "\n".join(made.lines())
+    assert "another recipe, caption or models" in made.text()
     assert made.is_same
 
 

@@ -13,22 +13,22 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+import synthvlm
 from pair_files import Made, llava, parquet, sample_pairs, webdataset
 from synthvlm.cli import app
-from synthvlm.comparison.difference import _matches, difference_command
+from synthvlm.comparison.difference import _matches
 from synthvlm.errors import CaptionSourceError, RunFolderError
 from synthvlm.pipeline import Pipeline
-from synthvlm.progress.display import SilentProgress
 from synthvlm.provenance.marks import ImageDetails, marked
 from synthvlm.run.kept_recipe import resumed_recipe
 
 
 def diff(a: Path, b: Path, **options: Any) -> dict[str, Any]:
-    text, is_same = difference_command(
-        str(a), str(b), as_json=True, progress=SilentProgress(), **options
+    found = synthvlm.diff(a, b, **options)
+    values: dict[str, Any] = json.loads(json.dumps(found.values()))
+    assert found.is_same == (
+        values["came"] + values["went"] + sum(values["changed_by"].values()) == 0
     )
-    values: dict[str, Any] = json.loads(text)
-    assert is_same == (values["came"] + values["went"] + sum(values["changed_by"].values()) == 0)
     return values
 
 
@@ -88,9 +88,9 @@ def test_what_came_went_and_changed(tmp_path: Path) -> None:
         ("changed", "p4", ["score", "rank"]),
         ("came", "p6", None),
     ]
-    text, is_same = difference_command(str(a), str(b), progress=SilentProgress())
-    assert not is_same
-    lines = text.splitlines()
+    found = synthvlm.diff(a, b)
+    assert not found.is_same
+    lines = found.text().splitlines()
     assert "+ p6: A blue square, number 6." in lines
     assert "- p5: A green square, number 5." in lines
     assert "~ p1: caption A green circle, number 1. -> Another caption." in lines

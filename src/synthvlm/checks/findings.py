@@ -73,12 +73,14 @@ class Verification:
         stages: What was checked, in the order of the stages.
         findings: In the order of the stages and shards.
         notes: What could not be checked, and why.
+        discarded: The lines of ``discard``, if it was called.
     """
 
     url: str
     stages: tuple[StageCheck, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
+    discarded: tuple[str, ...] = ()
 
     @property
     def bad(self) -> tuple[Finding, ...]:
@@ -89,9 +91,9 @@ class Verification:
         """Plain values, for JSON."""
         return {**asdict(self), "sound": not self.bad}
 
-    def text(self, discarded: Sequence[str] = ()) -> str:
-        """Text to print; ``discarded`` are the lines of ``discard``, if it was called."""
-        lines = [*self._table(), *self._lines(), *self.notes, "", *self._advice(discarded)]
+    def text(self) -> str:
+        """Text to print."""
+        lines = [*self._table(), *self._lines(), *self.notes, "", *self._advice()]
         return "\n".join(lines)
 
     def _table(self) -> Iterator[str]:
@@ -116,7 +118,7 @@ class Verification:
             if len(findings) > _SHOWN:
                 yield f"... and {len(findings) - _SHOWN:,} more (--json lists all)"
 
-    def _advice(self, discarded: Sequence[str]) -> Iterator[str]:
+    def _advice(self) -> Iterator[str]:
         where = shlex.quote(self.url)
         run_again = f"synthvlm run --out {where}"
         counts = Counter(finding.kind for finding in self.findings)
@@ -125,11 +127,11 @@ class Verification:
             counts["stale"],
             counts["stray"],
         )
-        if discarded:
+        if self.discarded:
             yield f"Discarded. The next `{run_again}` redoes only this:"
-            yield from (f"  {line}" for line in discarded[:_SHOWN])
-            if len(discarded) > _SHOWN:
-                yield f"  ... and {len(discarded) - _SHOWN:,} more (--json lists all)"
+            yield from (f"  {line}" for line in self.discarded[:_SHOWN])
+            if len(self.discarded) > _SHOWN:
+                yield f"  ... and {len(self.discarded) - _SHOWN:,} more (--json lists all)"
         elif damaged:
             yield (
                 f"{_files(damaged)} damaged or missing. To redo only what is affected:\n"

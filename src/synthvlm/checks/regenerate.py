@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -15,7 +14,6 @@ from synthvlm.data import WITH_IMAGE, Candidate, file_stem, score_column
 from synthvlm.errors import RunFolderError, SynthVLMError
 from synthvlm.progress.display import Progress
 from synthvlm.progress.notebook import default_progress
-from synthvlm.run.kept_recipe import open_folder
 from synthvlm.scorers import SCORERS
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from synthvlm.stages.generation.models import Models
     from synthvlm.stages.generation.requests import ScoredImage
 
-__all__ = ["regenerate", "regenerate_command"]
+__all__ = ["regenerate"]
 
 #: Statuses of candidates that had an image.
 _GENERATED = (*WITH_IMAGE, "surplus", "unsafe")
@@ -286,28 +284,3 @@ def _write(to: str, id: str, index: int, pixels: np.ndarray) -> str:
     folder.make()
     folder.write(name, encode(pixels, ImageSettings()))
     return folder.path(name)
-
-
-def regenerate_command(
-    url: str,
-    id: str,
-    *,
-    index: int | None,
-    every: bool,
-    to: str | None,
-    as_json: bool,
-    progress: Progress,
-) -> tuple[str, bool]:
-    """Run ``synthvlm regenerate``.
-
-    Returns:
-        The text to print, and whether everything is the same within rounding.
-
-    Raises:
-        SynthVLMError: As ``regenerate``; or it is not a run folder.
-    """
-    run, recipe = open_folder(url)
-    result = regenerate(run, recipe, id, index=index, every=every, to=to, progress=progress)
-    if as_json:
-        return json.dumps(result.values()), result.is_same
-    return "\n".join(result.lines()), result.is_same

@@ -123,14 +123,14 @@ class Regeneration:
 
     Attributes:
         id: The caption's id.
-        text: The caption.
+        caption: Its text.
         shard: Its shard.
         candidates: In the order of their numbers.
         skipped: One line for each that was never generated.
     """
 
     id: str
-    text: str
+    caption: str
     shard: int
     candidates: tuple[Regenerated, ...]
     skipped: tuple[str, ...] = ()
@@ -142,14 +142,18 @@ class Regeneration:
 
     def values(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        values = {**asdict(self), "is_same": self.is_same}
+        values = {"id": self.id, "text": self.caption, **asdict(self), "is_same": self.is_same}
+        del values["caption"]
         for entry, candidate in zip(values["candidates"], self.candidates, strict=True):
             entry["is_same"] = candidate.is_same
         return values
 
-    def lines(self) -> Iterator[str]:
-        """Lines to print."""
-        yield f"{self.id}: {self.text}"
+    def text(self) -> str:
+        """Text to print."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{self.id}: {self.caption}"
         for candidate in self.candidates:
             yield from candidate.text()
         yield from self.skipped

@@ -6,15 +6,15 @@ have changed since they were read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from synthvlm.checks.caption_checks import CaptionChecks
 from synthvlm.checks.checked_run import CheckedRun, CheckedShard, ExpectedFingerprints
 from synthvlm.checks.data_set_checks import DataSetChecks, is_read
-from synthvlm.checks.discard import discard
+from synthvlm.checks.discard import discard as discard_damaged
 from synthvlm.checks.findings import Finding, StageCheck, Verification
 from synthvlm.checks.images import decoders
 from synthvlm.checks.lost_commits import lost_commits
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import RunFolder
 
-__all__ = ["verify", "verify_command"]
+__all__ = ["verify", "verify_run"]
 
 _SELECT, _EXPORT, _DATA_SET = "select", "export", "dataset"
 #: Stages whose files have fixed names: a run overwrites the files first, and their marker later.
@@ -88,28 +88,18 @@ def verify(
         )
 
 
-def verify_command(
-    url: str, *, is_discarding: bool, as_json: bool, progress: Progress
-) -> tuple[str, bool]:
-    """Verify a run folder, and discard what is damaged if ``is_discarding``.
-
-    Returns:
-        The text to print, and whether the folder is sound.
+def verify_run(url: str, *, discard: bool, progress: Progress) -> Verification:
+    """Verify a run folder, and where asked to, discard what is damaged.
 
     Raises:
-        RunFolderError: It is not a run folder; or a run works in it and ``is_discarding``.
+        RunFolderError: It is not a run folder; or a run works in it and ``discard``.
     """
     run, recipe = open_folder(url)
-    discarded: list[str] = []
-    if is_discarding:
-        with run.held(note=progress.note):
-            result = verify(run, recipe, progress, is_held=True)
-            discarded = discard(run, result)
-    else:
-        result = verify(run, recipe, progress)
-    if as_json:
-        return json.dumps({**result.values(), "discarded": discarded}), not result.bad
-    return result.text(discarded=discarded), not result.bad
+    if not discard:
+        return verify(run, recipe, progress)
+    with run.held(note=progress.note):
+        result = verify(run, recipe, progress, is_held=True)
+        return replace(result, discarded=tuple(discard_damaged(run, result)))
 
 
 class _Verifier:

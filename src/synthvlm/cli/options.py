@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Protocol
 
 import typer
 
 from synthvlm.cli import completion
 from synthvlm.errors import RecipeError, RunFolderError
+from synthvlm.safe_text import printable
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -47,6 +48,7 @@ __all__ = [
     "named_recipe",
     "recipe_to_try",
     "required_recipe",
+    "show",
 ]
 
 app = typer.Typer(
@@ -159,6 +161,16 @@ DeviceOption = Annotated[str, typer.Option(help="Torch device, or auto.")]
 RevisionOption = Annotated[Optional[str], typer.Option(help="Revision of the model on the hub.")]  # noqa: UP045
 
 
+class Result(Protocol):
+    """What a command found, for people and for machines."""
+
+    def text(self) -> str:
+        """Text to print."""
+
+    def values(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+
+
 @dataclass(frozen=True, slots=True)
 class CaptionFiles:
     """Files of captions, and what their options say of all of them.
@@ -203,6 +215,11 @@ class CaptionFiles:
             names = {"name": "stdin", **settings} if path == STDIN else settings
             changes += [f"sources.{number}.{name}={json.dumps(v)}" for name, v in names.items()]
         return changes
+
+
+def show(result: Result, as_json: bool) -> None:
+    """Print what a command found."""
+    print(printable(json.dumps(result.values()) if as_json else result.text()))
 
 
 def named_recipe(argument: str | None, option: str | None) -> str | None:

@@ -28,6 +28,7 @@ from synthvlm.cli.options import (
     load_plugins,
     recipe_to_try,
     required_recipe,
+    show,
 )
 from synthvlm.safe_text import printable
 
@@ -57,8 +58,6 @@ def plan(
 ) -> None:
     """Estimate a whole run (images, hours, disk, cost) from a small sample tried here."""
     with explained(debug, "interrupted; nothing was kept"):
-        import json
-
         from synthvlm.planning.plan import plan as estimate
         from synthvlm.progress.display import terminal_progress
 
@@ -71,7 +70,7 @@ def plan(
             result = estimate(
                 whole, sample=sample, price_per_hour=price, gpus=gpus, progress=progress
             )
-        print(printable(json.dumps(result.values()) if as_json else result.text()))
+        show(result, as_json)
 
 
 @app.command()
@@ -162,16 +161,14 @@ def verify(
 ) -> None:
     """Check that the files of a run are intact. Exit status 1 if something is damaged."""
     with explained(debug, "interrupted; nothing was discarded"):
-        from synthvlm.checks.verify import verify_command
+        from synthvlm.commands import verify as check
         from synthvlm.progress.display import terminal_progress
 
         load_plugins(plugins)
         with terminal_progress(silent=as_json) as progress:
-            text, is_sound = verify_command(
-                run, is_discarding=discard, as_json=as_json, progress=progress
-            )
-        print(printable(text))
-        if not is_sound:
+            result = check(run, discard=discard, progress=progress)
+        show(result, as_json)
+        if result.bad:
             raise typer.Exit(1)
 
 
@@ -196,18 +193,16 @@ def regenerate(
 ) -> None:
     """Generate an image of a run again and compare. Exit status 1 if it is not the same."""
     with explained(debug, "interrupted; the run folder was not changed"):
-        from synthvlm.checks.regenerate import regenerate_command
+        from synthvlm.commands import regenerate as make_again
         from synthvlm.progress.display import terminal_progress
 
         if to is not None:
             check_lasting(to)
         load_plugins(plugins)
         with terminal_progress(silent=as_json) as progress:
-            text, is_same = regenerate_command(
-                run, id, index=index, every=every, to=to, as_json=as_json, progress=progress
-            )
-        print(printable(text))
-        if not is_same:
+            result = make_again(run, id, index=index, all=every, to=to, progress=progress)
+        show(result, as_json)
+        if not result.is_same:
             raise typer.Exit(1)
 
 

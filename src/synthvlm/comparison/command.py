@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.checks.current import refuse_outdated_files
-from synthvlm.comparison.model_comparison import ModelResults, has_results, read_results
+from synthvlm.comparison.model_comparison import (
+    ModelComparison,
+    ModelResults,
+    has_results,
+    read_results,
+)
 from synthvlm.data_sets.inputs import KINDS, Named, open_data_set, parse_input
 from synthvlm.errors import CaptionSourceError, RecipeError, RunFolderError
 
@@ -19,7 +24,7 @@ if TYPE_CHECKING:
     from synthvlm.data_sets.pairs import DataSet
     from synthvlm.progress.display import Progress
 
-__all__ = ["compare_command", "open_inputs"]
+__all__ = ["compare", "compare_command", "open_inputs"]
 
 _JSON, _PAGE, _BAD = "comparison.json", "report.html", "bad_records.jsonl"
 #: Written and removed again, to see whether the folder can be written.
@@ -37,6 +42,24 @@ def compare_command(
     as_json: bool = False,
     progress: Progress,
 ) -> str:
+    """What ``synthvlm compare`` prints; see ``compare``."""
+    compared = compare(inputs, settings, out=out, progress=progress)
+    if as_json:
+        return json.dumps(compared.values())
+    if isinstance(compared, ModelComparison):
+        return compared.text()
+    from synthvlm.comparison.page import text_of
+
+    return text_of(compared, out)
+
+
+def compare(
+    inputs: Sequence[str],
+    settings: ComparisonSettings,
+    *,
+    out: str | None = None,
+    progress: Progress,
+) -> DataSetComparison | ModelComparison:
     """Compare data sets, or results of models.
 
     Args:
@@ -44,11 +67,7 @@ def compare_command(
         settings: How data sets are compared.
         out: Folder, local or an fsspec URL, for ``comparison.json``, and of data sets for
             ``report.html`` and ``bad_records.jsonl``; None writes nothing, and makes no maps.
-        as_json: Plain values instead of tables.
         progress: Shows the work.
-
-    Returns:
-        What to print.
 
     Raises:
         RecipeError: The inputs cannot be compared.
@@ -65,9 +84,8 @@ def compare_command(
 
         of_models = compare_models(models)
         _write(out, {_JSON: _pretty(of_models.values())})
-        return json.dumps(of_models.values()) if as_json else of_models.text()
+        return of_models
     from synthvlm.comparison.data_set_comparison import compare_data_sets
-    from synthvlm.comparison.page import text_of
 
     data_sets: list[DataSet] = [one for one in opened if not isinstance(one, ModelResults)]
     if not out:
@@ -76,7 +94,7 @@ def compare_command(
     if out:
         _write(out, _files(comparison))
         progress.note(f"report: {out.rstrip('/')}/{_PAGE}")
-    return json.dumps(comparison.values()) if as_json else text_of(comparison, out)
+    return comparison
 
 
 def _files(comparison: DataSetComparison) -> dict[str, str]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from synthvlm.data_sets.pairs import DataSet
     from synthvlm.progress.display import Progress
 
-__all__ = ["Difference", "difference", "difference_command"]
+__all__ = ["Difference", "diff", "difference"]
 
 #: What of a pair may change.
 KINDS = ("id", "caption", "image", "score", "rank")
@@ -64,6 +64,7 @@ class Difference:
         after: Their places in the second, ascending.
         changed: For each of ``KINDS`` whether it changed, shape (len(after),).
         not_compared: Those of ``KINDS`` that one of the two does not hold.
+        examples: The first pairs that ``came``, ``went`` and ``changed``, as plain values.
     """
 
     paths: tuple[str, str]
@@ -75,6 +76,7 @@ class Difference:
     after: _Places
     changed: Mapping[str, npt.NDArray[np.bool_]]
     not_compared: Sequence[str]
+    examples: Mapping[str, list[Any]] = field(default_factory=dict)
 
     @property
     def is_same(self) -> bool:
@@ -104,7 +106,12 @@ class Difference:
             "only_rank": int(self.only_rank.sum()),
             "same": int((~self.any_changed).sum()),
             "not_compared": list(self.not_compared),
+            "examples": dict(self.examples),
         }
+
+    def text(self) -> str:
+        """Text to print."""
+        return "\n".join(_lines(self, self.examples))
 
 
 def _any_of(flags: Iterable[npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_]:
@@ -112,20 +119,14 @@ def _any_of(flags: Iterable[npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_]:
     return found
 
 
-def difference_command(
-    a: str, b: str, *, as_json: bool = False, out: str | None = None, progress: Progress
-) -> tuple[str, bool]:
+def diff(a: str, b: str, *, out: str | None = None, progress: Progress) -> Difference:
     """Compare two runs or data sets pair by pair.
 
     Args:
         a: The first, as for ``open_pairs``.
         b: The second.
-        as_json: Plain values instead of a table.
         out: A new file that gets every difference as a line of JSON; None for none.
         progress: Shows the work.
-
-    Returns:
-        What to print, and whether they are the same.
 
     Raises:
         SynthVLMError: One cannot be read, or the file cannot be written.
@@ -134,12 +135,9 @@ def difference_command(
         raise RunFolderError(f"{out} is there already: name a new file")
     first, second = open_pairs(a), open_pairs(b)
     found = difference(first, second, progress)
-    examples = _examples(found, first, second)
     if out is not None:
         _write(out, _rows(found, first, second))
-    if as_json:
-        return json.dumps({**found.values(), "examples": examples}), found.is_same
-    return "\n".join(_lines(found, examples)), found.is_same
+    return replace(found, examples=_examples(found, first, second))
 
 
 def difference(first: DataSet, second: DataSet, progress: Progress) -> Difference:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from synthvlm import __version__
 from synthvlm.errors import EvaluationError
 from synthvlm.evaluation.benchmarks import EASY_VQA, Benchmark, choose_benchmarks
 from synthvlm.evaluation.easy_vqa import write_easy_vqa
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from synthvlm.models.vlm import VisionLanguageModel
     from synthvlm.progress.display import Progress
 
-__all__ = ["Evaluation", "LocalFile", "evaluate_command"]
+__all__ = ["Evaluation", "LocalFile", "evaluate", "evaluate_command"]
 
 #: Marks a folder as one of an evaluation; the first file that is written.
 _FOLDER_MARK = ".synthvlm-eval"
@@ -55,17 +55,24 @@ def evaluate_command(
     as_json: bool = False,
     progress: Progress,
 ) -> tuple[str, bool]:
+    """What ``synthvlm eval`` prints, and whether its exit status is 0; see ``evaluate``."""
+    results, is_whole = evaluate(model, settings, out=out, progress=progress)
+    return json.dumps(results.values()) if as_json else results.text(), is_whole
+
+
+def evaluate(
+    model: str, settings: EvaluationSettings, *, out: str | None = None, progress: Progress
+) -> tuple[Results, bool]:
     """Evaluate a model on local question files and on the paper's benchmarks.
 
     Args:
         model: Hub id, folder, or output folder of ``synthvlm train``.
         settings: What it is evaluated on, and how.
         out: Folder of answers and results: a new one, or one to go on with; None: none is kept.
-        as_json: Plain values instead of a table.
         progress: Shows the work.
 
     Returns:
-        What to print, and whether every benchmark that was asked for was run.
+        All results that the folder has, and whether every benchmark that was asked for was run.
 
     Raises:
         EvaluationError: There is nothing to run, a name is not known, the questions cannot be
@@ -81,7 +88,7 @@ def evaluate_command(
     if login is not None:
         progress.note(login)
     python = harness_python(settings.harness_python, note=progress.note) if benchmarks else ""
-    versions = {"synthvlm": __version__} | (harness_versions(python) if benchmarks else {})
+    versions = {"synthvlm": version("synthvlm")} | (harness_versions(python) if benchmarks else {})
     evaluated = identify_model(model, settings.device, settings.dtype, settings.revision)
     described = {"name": model, **evaluated.values()}
     with _folder(out) as folder:
@@ -95,8 +102,7 @@ def evaluate_command(
         results = new if earlier is None else new.joined(earlier, paths)
         _write(folder / _RESULTS, json.dumps(results.values(), indent=1) + "\n")
         _write(folder / "results.md", results.markdown())
-    text = json.dumps(results.values()) if as_json else results.text()
-    return text, new.is_whole
+    return results, new.is_whole
 
 
 def _own_files(settings: EvaluationSettings, benchmarks: Sequence[Benchmark]) -> list[LocalFile]:
