@@ -119,10 +119,20 @@ def test_the_table_says_what_a_looser_bound_would_keep(tmp_path: Path) -> None:
     (row,) = [
         line.split() for line in shown.splitlines() if line.split()[:2] == ["char_count", "max"]
     ]
-    assert row == ["char_count", "max", "60", "3", "66", "1"]
+    # The short caption has 36 characters: 10 % tighter is 54.
+    assert row == ["char_count", "max", "60", "3", "66", "1", "54", "0"]
     assert "--set curation.rules.char_count.max=66" in shown
     shown, kept = curate(tmp_path, [near, other, far], "curation.rules.char_count={max: 66}")
     assert kept == [True, False, False]
+
+
+def test_the_table_says_what_a_tighter_bound_would_reject(tmp_path: Path) -> None:
+    # 50 is the bound, which all pass; 10 % tighter is 45.
+    captions = [ENGLISH[:44], ENGLISH[:47], ENGLISH[:49]]
+    shown, kept = curate(tmp_path, captions, "curation.rules.char_count={max: 50}")
+    assert kept == [True, True, True]
+    (row,) = [line.split() for line in shown.splitlines() if line.split()[:1] == ["char_count"]][1:]
+    assert row == ["char_count", "max", "50", "0", "55", "0", "45", "2"]
 
 
 def test_invisible_characters_are_noted_or_dropped(tmp_path: Path) -> None:

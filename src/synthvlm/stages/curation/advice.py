@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from synthvlm.captions.rules import RULES
+from synthvlm.stages.curation.curated import NEAR
 from synthvlm.stages.curation.rules import (
     bounds_of,
     language_bounds,
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["bound_lines", "language_notes"]
+__all__ = ["MovedBound", "bound_lines", "language_notes", "moved_bounds"]
 
-#: How much looser, in proportion, the bound is that the lines compare with.
-LOOSER = 0.1
 #: Captions whose language is looked at, spread over all; the model reads some 20,000 a second.
 _SAMPLE = 1000
 #: Share of them from which on a note says that they are in another language.
@@ -38,11 +37,38 @@ _NOTED = 0.2
 
 
 def bound_lines(run: RunFolder, recipe: Recipe, markers: Mapping[int, Marker]) -> list[str]:
-    """A table of the bounds that rejected captions, and what each would keep were it 10 % looser.
+    """``moved_bounds`` as a table, and the setting of the looser bound that would keep most.
 
-    It would keep those that fail no other rule on texts; what comes later (duplicates, rules with
-    models) may still reject them. A bound of 0 cannot be looser in proportion, and a rule with
-    bounds by language has no single one: they are left out.
+    Args:
+        run: The run folder.
+        recipe: The recipe.
+        markers: Of the curated shards.
+    """
+    bounds = moved_bounds(run, recipe, markers)
+    if not bounds:
+        return []
+    width = max(len(bound.rule) for bound in bounds)
+    lines = [
+        f"{'bound':<{width + 13}}  {'rejects':>12}  {'10 % looser':>12}  {'would keep':>12}  "
+        f"{'10 % tighter':>12}  {'would reject':>12}"
+    ]
+    lines += [
+        f"{bound.rule:<{width}} {f'{bound.side} {bound.value:.4g}':<12}  {bound.rejected:>12,}  "
+        f"{bound.looser:>12.4g}  {bound.regained:>12,}  {bound.tighter:>12.4g}  {bound.lost:>12,}"
+        for bound in bounds
+    ]
+    best = max(bounds, key=lambda bound: bound.regained)
+    if best.regained:
+        setting = f"curation.rules.{best.rule}.{best.side}={best.looser:.4g}"
+        lines.append(f"another bound: --set {setting}")
+    return lines
+
+
+def moved_bounds(run: RunFolder, recipe: Recipe, markers: Mapping[int, Marker]) -> list[MovedBound]:
+    """What the bounds of rules on texts reject, and would keep or reject were they moved by 10 %.
+
+    A bound counts that rejects captions, or would if it were tighter. A bound of 0 cannot be moved
+    in proportion, and a rule with bounds by language has no single one: they are left out.
 
     Args:
         run: The run folder.
@@ -52,10 +78,11 @@ def bound_lines(run: RunFolder, recipe: Recipe, markers: Mapping[int, Marker]) -
     by_language = language_bounds(recipe, text_rules_on(recipe))
     names = [name for name in text_rules_on(recipe) if name not in by_language]
     bounds = _bounds(recipe, names)
-    if not any(marker.facts.get(name, 0) for name in names for marker in markers.values()):
+    if not bounds:
         return []
-    for table in _captions(run, markers, ["problem", *names]):
+    for table in _captions(run, markers, ["problem", "kept", *names]):
         readable = table["problem"].is_null().to_numpy(zero_copy_only=False)
+        kept = table["kept"].to_numpy(zero_copy_only=False).astype(bool)
         measures = {name: table[name].to_numpy(zero_copy_only=False) for name in names}
         rejections = [bound.rejects(measures[bound.rule]) & readable for bound in bounds]
         reasons = sum(rejections, np.zeros(table.num_rows, np.int64))
@@ -63,42 +90,34 @@ def bound_lines(run: RunFolder, recipe: Recipe, markers: Mapping[int, Marker]) -
             bound.rejected += int(rejected.sum())
             still_rejected = bound.rejects(measures[bound.rule], bound.looser)
             bound.regained += int((rejected & (reasons == 1) & ~still_rejected).sum())
-    rows = [bound for bound in bounds if bound.value and bound.rejected]
-    if not rows:
-        return []
-    width = max(len(bound.rule) for bound in rows)
-    lines = [f"{'bound':<{width + 13}}  {'rejects':>12}  {'10 % looser':>12}  {'would keep':>12}"]
-    lines += [
-        f"{bound.rule:<{width}} {f'{bound.side} {bound.value:.4g}':<12}  {bound.rejected:>12,}  "
-        f"{bound.looser:>12.4g}  {bound.regained:>12,}"
-        for bound in rows
-    ]
-    best = max(rows, key=lambda bound: bound.regained)
-    if best.regained:
-        setting = f"curation.rules.{best.rule}.{best.side}={best.looser:.4g}"
-        lines.append(f"another bound: --set {setting}")
-    return lines
+            bound.lost += int((kept & bound.rejects(measures[bound.rule], bound.tighter)).sum())
+    return [bound for bound in bounds if bound.value and (bound.rejected or bound.lost)]
 
 
 @dataclass(slots=True)
-class _Bound:
-    """A bound of a rule, and what it rejects.
+class MovedBound:
+    """A bound of a rule, what it rejects, and what it would were it moved.
 
     Attributes:
         rule: The name of the rule.
         side: ``min`` or ``max``.
         value: The bound.
-        looser: The one that it is compared with.
+        looser: The bound, 10 % looser.
+        tighter: The bound, 10 % tighter.
         rejected: Captions that it rejects.
-        regained: Those that fail no other bound, and pass the looser one.
+        regained: Those that fail no other bound, and pass the looser one; what comes later
+            (duplicates, rules with models) may still reject them.
+        lost: Captions that are kept, and fail the tighter one.
     """
 
     rule: str
     side: str
     value: float
     looser: float
+    tighter: float
     rejected: int = 0
     regained: int = 0
+    lost: int = 0
 
     def rejects(self, measures: np.ndarray, bound: float | None = None) -> np.ndarray:
         """Which measures, shape (n,), lie beyond this bound, or beyond another one."""
@@ -106,13 +125,13 @@ class _Bound:
         return np.asarray(measures < value if self.side == "min" else measures > value)
 
 
-def _bounds(recipe: Recipe, names: Iterable[str]) -> list[_Bound]:
+def _bounds(recipe: Recipe, names: Iterable[str]) -> list[MovedBound]:
     bounds = []
     for name, (low, high) in bounds_of(recipe, names).items():
-        if low is not None:
-            bounds.append(_Bound(name, "min", low, low - LOOSER * abs(low)))
-        if high is not None:
-            bounds.append(_Bound(name, "max", high, high + LOOSER * abs(high)))
+        for side, value, looser in (("min", low, -1), ("max", high, 1)):
+            if value is not None:
+                step = looser * NEAR * abs(value)
+                bounds.append(MovedBound(name, side, value, value + step, value - step))
     return bounds
 
 
