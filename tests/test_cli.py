@@ -220,11 +220,11 @@ def test_whole_job_in_a_fresh_interpreter(
 @pytest.mark.parametrize(
     ("command", "made"),
     [
-        ("curate", {"captions"}),
+        ("curate", {"captions", "report/curation.html"}),
         ("generate", {"captions", "pairs"}),
         ("select", {"captions", "pairs", "selection.parquet"}),
         ("export", {"captions", "pairs", "selection.parquet", "dataset"}),
-        ("report", {"captions", "pairs", "selection.parquet", "dataset", "report"}),
+        ("report", {"captions", "pairs", "selection.parquet", "dataset", "report/index.html"}),
     ],
 )
 def test_a_command_does_the_stages_up_to_its_own(
@@ -233,7 +233,8 @@ def test_a_command_does_the_stages_up_to_its_own(
     folder = tmp_path / "run"
     arguments = [command, "--captions", captions, "--out", folder, *FAKE_MODELS]
     assert run(arguments, tmp_path, use_fake_models).code == 0
-    everything = {"captions", "pairs", "selection.parquet", "dataset", "report"}
+    reports = {"report/curation.html", "report/index.html"}
+    everything = {"captions", "pairs", "selection.parquet", "dataset", *reports}
     assert {name for name in everything if (folder / name).exists()} == made
 
 

@@ -136,6 +136,7 @@ class Pipeline:
     def _stages(
         self, until: str, digests: Sequence[str], *, replace_images: bool
     ) -> list[StageSummary]:
+        from synthvlm.report import CURATION_FILE, write_curation_report
         from synthvlm.stages.curation.advice import bound_lines, language_notes
         from synthvlm.stages.curation.curate import curate, funnel_lines
         from synthvlm.stages.curation.measure import measure
@@ -151,6 +152,11 @@ class Pipeline:
             for note in language_notes(run, self.recipe, captions):
                 self._progress.note(note)
         summaries.append(self._finished(curated, details))
+        # One that an earlier command wrote must not show verdicts that no longer hold.
+        if until == "curate" or run.exists(CURATION_FILE):
+            page = write_curation_report(run, self.recipe, captions)
+            if until == "curate":
+                self._progress.note(f"report: {page}")
         if until != "curate":
             self._after_curation(until, captions, summaries, replace_images=replace_images)
         return summaries

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from synthvlm.report.curation import Distribution
+
     Floats = npt.NDArray[np.float64]
 
 __all__ = ["histogram", "measure_histogram", "rising_line", "ticks"]
@@ -75,32 +77,27 @@ def histogram(
     return _svg(parts, f"Distribution of {label}: {means}")
 
 
-def measure_histogram(
-    counts: npt.NDArray[np.int64],
-    edges: Floats,
-    bounds: tuple[float | None, float | None],
-    *,
-    label: str,
-) -> Markup:
+def measure_histogram(rule: Distribution, *, label: str) -> Markup:
     """The distribution of a rule's measure with its bounds; rejected values are pale.
 
     Args:
-        counts: Captions in each bin, int64, shape (bins,); not all 0.
-        edges: Edges of the bins, shape (bins + 1,).
-        bounds: Lowest and highest allowed value, None for no bound.
+        rule: The distribution; its counts are not all 0.
         label: Name of the rule.
     """
+    counts, edges, (low, high) = rule.counts, rule.edges, rule.bounds
     shares = counts / counts.sum()
-    low, high = bounds
+    last = len(counts) - 1
     frame = _Frame(float(edges[0]), float(edges[-1]), 0.0, float(shares.max()))
     parts = [frame.axes("share of captions", percent=True)]
     for n in counts.nonzero()[0]:
         outside = (low is not None and edges[n + 1] < low) or (high is not None and edges[n] > high)
-        about = f"{edges[n]:.4g} to {edges[n + 1]:.4g}: {counts[n]:,} captions ({shares[n]:.1%})"
+        start = rule.lowest if n == 0 and rule.below else edges[n]
+        end = rule.highest if n == last and rule.above else edges[n + 1]
+        about = f"{start:.4g} to {end:.4g}: {counts[n]:,} captions ({shares[n]:.1%})"
         css = "out" if outside else "sel"
         parts.append(frame.bar(css, edges[n], edges[n + 1], shares[n], about))
     for name, cut in (("lowest allowed", low), ("highest allowed", high)):
-        if cut is not None:
+        if cut is not None and edges[0] <= cut <= edges[-1]:
             parts.append(frame.upright("cut", cut, name))
     limits = ", ".join(
         f"{n} {v:g}" for n, v in (("at least", low), ("at most", high)) if v is not None

@@ -13,7 +13,7 @@ import numpy as np
 
 from synthvlm.stages.curation.curate import NEAR_DUPLICATE, reasons_in_order, reasons_on
 from synthvlm.stages.curation.curated import sample_key, without_measure
-from synthvlm.stages.curation.rules import bounds_of, model_rules_on, rules_on, text_rules_on
+from synthvlm.stages.curation.rules import bounds_of, model_rules_on, text_rules_on
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,7 +35,7 @@ __all__ = [
     "read_near_duplicates",
 ]
 
-_REJECTED_SAMPLES = 5
+REJECTED_SAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,20 @@ class Funnel:
         return sum(step.removed for step in self.steps if step.reason == reason)
 
 
-def read_funnel(run: RunFolder, recipe: Recipe, curated: Mapping[int, Marker]) -> Funnel:
-    """Count rejections in the ``captions/`` tables, and choose samples by a hash of the id."""
+def read_funnel(
+    run: RunFolder,
+    recipe: Recipe,
+    curated: Mapping[int, Marker],
+    samples: int = REJECTED_SAMPLES,
+) -> Funnel:
+    """Count rejections in the ``captions/`` tables, and choose samples by a hash of the id.
+
+    Args:
+        run: The run folder.
+        recipe: The recipe.
+        curated: Markers of the stage curate.
+        samples: Rejected captions of each step.
+    """
     captions = 0
     removed: Counter[str] = Counter()
     chosen: dict[str, list[tuple[str, str, int]]] = {}
@@ -92,13 +104,13 @@ def read_funnel(run: RunFolder, recipe: Recipe, curated: Mapping[int, Marker]) -
         for reason, entries in by_reason.items():
             removed[reason] += len(entries)
             before = chosen.get(reason, [])
-            chosen[reason] = heapq.nsmallest(_REJECTED_SAMPLES, [*before, *entries])
-    samples = _read_samples(run, recipe, curated, chosen)
+            chosen[reason] = heapq.nsmallest(samples, [*before, *entries])
+    texts = _read_samples(run, recipe, curated, chosen)
     remaining = captions
     steps = []
     for reason in _reasons(recipe, removed):
         remaining -= removed[reason]
-        steps.append(Step(reason, removed[reason], remaining, samples.get(reason, ())))
+        steps.append(Step(reason, removed[reason], remaining, texts.get(reason, ())))
     return Funnel(captions, remaining, tuple(steps))
 
 
@@ -151,7 +163,12 @@ def _sample(reason: str, row: dict[str, Any]) -> Sample:
 
 
 _BINS = 40
-_BORDERLINE_SAMPLES = 4
+NEAREST_SAMPLES = 4
+#: Where the whole range is so many times as wide as that without a share of the values at each
+#: end, a chart shows the latter: one value far away would leave one bar of all others.
+_WIDER, _TAIL = 4, 0.005
+#: Values of a shard by which that is decided, at least; half as many more at most.
+_RANGE_SAMPLE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +190,10 @@ class Distribution:
         edges: Edges of the bins, float64, shape (bins + 1,).
         bounds: Lowest and highest allowed value.
         borderline: The rejected captions nearest to a bound, then the kept ones.
+        lowest: The lowest measure; below the first edge where few are far from all others.
+        highest: The highest measure, likewise.
+        below: Captions below the first edge, which are counted in the first bin.
+        above: Captions above the last edge, which are counted in the last bin.
     """
 
     name: str
@@ -180,6 +201,10 @@ class Distribution:
     edges: npt.NDArray[np.float64]
     bounds: Bounds
     borderline: tuple[Borderline, ...]
+    lowest: float
+    highest: float
+    below: int
+    above: int
 
     @property
     def measured(self) -> int:
@@ -188,25 +213,32 @@ class Distribution:
 
 
 def read_distributions(
-    run: RunFolder, recipe: Recipe, curated: Mapping[int, Marker]
+    run: RunFolder,
+    recipe: Recipe,
+    curated: Mapping[int, Marker],
+    nearest: int = NEAREST_SAMPLES,
 ) -> tuple[Distribution, ...]:
     """One distribution for each rule that is on and has measured a caption.
 
     The ``captions/`` tables are read twice, one shard at a time: for the ranges, then the counts.
+
+    Args:
+        run: The run folder.
+        recipe: The recipe.
+        curated: Markers of the stage curate.
+        nearest: Captions nearest to a bound, of the rejected ones and of the kept ones.
     """
-    bounds = bounds_of(recipe, rules_on(recipe))
+    bounds = bounds_of(recipe, [*text_rules_on(recipe), *model_rules_on(recipe)])
     files = [name for _, marker in sorted(curated.items()) if (name := marker.file("captions"))]
-    ranges = dict.fromkeys(bounds, (math.inf, -math.inf))
+    ranges = {name: _Range() for name in bounds}
     for file in files if bounds else ():
         table = run.read_table(file, list(bounds))
-        for name, (low, high) in ranges.items():
-            values = _numbers(table, name)
-            if len(values):
-                ranges[name] = min(low, float(values.min())), max(high, float(values.max()))
+        for name, one in ranges.items():
+            one.add(_numbers(table, name))
     collectors = {
-        name: _Collector(name, bounds[name], low, high)
-        for name, (low, high) in ranges.items()
-        if low <= high
+        name: _Collector(name, bounds[name], one, nearest)
+        for name, one in ranges.items()
+        if one.lowest <= one.highest
     }
     for file in files if collectors else ():
         table = run.read_table(file, ["id", "text", "rejected_by", "kept", *collectors])
@@ -215,27 +247,56 @@ def read_distributions(
     return tuple(collector.result() for collector in collectors.values())
 
 
+class _Range:
+    """The range of one measure, shard by shard, and that of nearly all of its values."""
+
+    def __init__(self) -> None:
+        self.lowest, self.highest = math.inf, -math.inf
+        self._sample: list[npt.NDArray[np.float64]] = []
+
+    def add(self, values: npt.NDArray[np.float64]) -> None:
+        if len(values):
+            self.lowest = min(self.lowest, float(values.min()))
+            self.highest = max(self.highest, float(values.max()))
+            self._sample.append(values[:: max(1, len(values) // _RANGE_SAMPLE)])
+
+    def shown(self, bounds: Bounds) -> tuple[float, float]:
+        """The range of a chart, wider than 0; bounds are within it unless they are far away."""
+        low, high = np.quantile(np.concatenate(self._sample), (_TAIL, 1 - _TAIL)).tolist()
+        if self.highest - self.lowest <= _WIDER * (high - low):
+            low, high = self.lowest, self.highest
+        reach = high - low or math.inf
+        near = [b for b in bounds if b is not None and low - reach <= b <= high + reach]
+        low, high = min([low, *near]), max([high, *near])
+        if high - low < 1e-9:  # all values are equal, but bins need a width
+            low, high = low - 0.5, high + 0.5
+        return low, high
+
+
 class _Collector:
     """Collects the distribution of one measure, shard by shard."""
 
-    def __init__(self, name: str, bounds: Bounds, low: float, high: float) -> None:
-        self._name, self._bounds = name, bounds
-        if high - low < 1e-9:  # all values are equal, but bins need a width
-            low, high = low - 0.5, high + 0.5
-        self._edges = np.linspace(low, high, _BINS + 1)
+    def __init__(self, name: str, bounds: Bounds, range: _Range, nearest: int) -> None:
+        self._name, self._bounds, self._range, self._size = name, bounds, range, nearest
+        self._edges = np.linspace(*range.shown(bounds), _BINS + 1)
         self._counts = np.zeros(_BINS, np.int64)
+        self._below = self._above = 0
         self._nearest: dict[bool, list[tuple[float, str, str, float]]] = {True: [], False: []}
 
     def add(self, table: Any) -> None:
         values = table[self._name].to_numpy(zero_copy_only=False)
-        self._counts += np.histogram(values[~np.isnan(values)], self._edges)[0]
+        measured = values[~np.isnan(values)]
+        first, last = self._edges[0], self._edges[-1]
+        self._counts += np.histogram(np.clip(measured, first, last), self._edges)[0]
+        self._below += int((measured < first).sum())
+        self._above += int((measured > last).sum())
         cuts = np.array([cut for cut in self._bounds if cut is not None])
         away = np.abs(values[:, None] - cuts[None]).min(axis=1)
         rejected = np.array(table["rejected_by"].to_pylist(), np.object_) == self._name
         kept = table["kept"].to_numpy(zero_copy_only=False).astype(bool)
         for side, mask in ((True, rejected), (False, kept)):
             rows = np.flatnonzero(mask & ~np.isnan(values))
-            rows = rows[np.argsort(away[rows], kind="stable")[:_BORDERLINE_SAMPLES]]
+            rows = rows[np.argsort(away[rows], kind="stable")[: self._size]]
             picked = table.take(rows)
             entries = zip(
                 away[rows].tolist(),
@@ -244,9 +305,7 @@ class _Collector:
                 values[rows].tolist(),
                 strict=True,
             )
-            self._nearest[side] = heapq.nsmallest(
-                _BORDERLINE_SAMPLES, [*self._nearest[side], *entries]
-            )
+            self._nearest[side] = heapq.nsmallest(self._size, [*self._nearest[side], *entries])
 
     def result(self) -> Distribution:
         borderline = tuple(
@@ -254,7 +313,17 @@ class _Collector:
             for side, entries in self._nearest.items()
             for _, _, text, measure in entries
         )
-        return Distribution(self._name, self._counts, self._edges, self._bounds, borderline)
+        return Distribution(
+            self._name,
+            self._counts,
+            self._edges,
+            self._bounds,
+            borderline,
+            self._range.lowest,
+            self._range.highest,
+            self._below,
+            self._above,
+        )
 
 
 def _numbers(table: Any, name: str) -> npt.NDArray[np.float64]:

@@ -41,10 +41,18 @@ if TYPE_CHECKING:
 
     from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
-    from synthvlm.report.curation import Sample
+    from synthvlm.report.curation import Funnel, Sample
     from synthvlm.run_folder.folder import RunFolder
 
-__all__ = ["render", "write_report"]
+__all__ = [
+    "FunnelRow",
+    "render",
+    "render_page",
+    "rule_label",
+    "run_name",
+    "step_rows",
+    "write_report",
+]
 
 STAGE = "report"
 REPORT_FILE = "report/index.html"
@@ -75,6 +83,7 @@ class FunnelRow:
     samples: Sequence[Sample] = ()
     measured: bool = False
     unit: str = "captions"
+    anchor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +122,15 @@ def write_report(run: RunFolder, recipe: Recipe, progress: Progress) -> None:
     progress.start(STAGE, 2, "parts")
     facts = collect(run, recipe)
     progress.advance(1)
-    name = posixpath.basename(posixpath.dirname(run.path(RECIPE_FILE)))
-    page = render(facts, recipe, name).encode("utf-8", "replace")
+    page = render(facts, recipe, run_name(run)).encode("utf-8", "replace")
     run.write(REPORT_FILE, page)
     progress.advance(1)
     progress.finish(STAGE, f"{run.path(REPORT_FILE)} ({len(page) / 2**20:.1f} MiB)")
+
+
+def run_name(run: RunFolder) -> str:
+    """The name of a run: that of its folder."""
+    return posixpath.basename(posixpath.dirname(run.path(RECIPE_FILE)))
 
 
 def render(facts: Facts, recipe: Recipe, name: str) -> str:
@@ -128,13 +141,10 @@ def render(facts: Facts, recipe: Recipe, name: str) -> str:
         recipe: The recipe that the run was done with.
         name: Name of the run, for the title.
     """
-    environment = _environment()
-    script = environment.get_template("report.js").render()
     shown = recipe.published()
-    # The content-security policy of the page allows this script only, by its hash.
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     when = None if facts.as_of is None else datetime.fromtimestamp(facts.as_of, UTC)
-    return environment.get_template("report.html.jinja").render(
+    return render_page(
+        "report.html.jinja",
         name=name,
         facts=facts,
         recipe=shown,
@@ -148,9 +158,9 @@ def render(facts: Facts, recipe: Recipe, name: str) -> str:
         scorers=[_Named.of(SCORERS, name, one) for name, one in recipe.scorers.items()],
         rule_charts=[
             (
-                _rule_label(m.name),
+                rule_label(m.name),
                 m,
-                measure_histogram(m.counts, m.edges, m.bounds, label=_rule_label(m.name)),
+                measure_histogram(m, label=rule_label(m.name)),
             )
             for m in facts.measures
         ],
@@ -162,8 +172,23 @@ def render(facts: Facts, recipe: Recipe, name: str) -> str:
         ),
         published=_published(shown, facts),
         yaml=shown.to_yaml(),
-        script=script,
-        script_digest=digest,
+    )
+
+
+def render_page(template: str, *, when: datetime | None, **values: object) -> str:
+    """A page of a run: one file, which loads nothing.
+
+    Args:
+        template: Name of its template.
+        when: When the run last did something, as far as that is known.
+        values: What the template shows.
+    """
+    environment = _environment()
+    script = environment.get_template("report.js").render()
+    # The content-security policy of the page allows this script only, by its hash.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return environment.get_template(template).render(
+        script=script, script_digest=digest, when=when, **values
     )
 
 
@@ -191,13 +216,7 @@ def _curation_rows(facts: Facts, recipe: Recipe) -> list[FunnelRow]:
     rows = [FunnelRow("Captions read", _sources(recipe), total, 0, total)]
     if facts.funnel is None:
         return rows
-    for step in facts.funnel.steps:
-        label = _rule_label(step.reason)
-        measured = step.reason not in REASONS
-        detail = _bounds(recipe, step.reason)
-        rows.append(
-            FunnelRow(label, detail, step.remaining, step.removed, total, step.samples, measured)
-        )
+    rows += step_rows(facts.funnel, recipe)
     kept = facts.funnel.kept
     if recipe.target is None or facts.candidates is None:
         rows.append(FunnelRow("Captions kept", "become prompts", kept, 0, total))
@@ -206,6 +225,22 @@ def _curation_rows(facts: Facts, recipe: Recipe) -> list[FunnelRow]:
     rows.append(FunnelRow("Captions kept", "of which prompts are taken", kept, 0, total))
     rows.append(FunnelRow("Captions taken", detail, taken, kept - taken, total))
     return rows
+
+
+def step_rows(funnel: Funnel, recipe: Recipe) -> list[FunnelRow]:
+    """A row for each step of curation, in order."""
+    return [
+        FunnelRow(
+            rule_label(step.reason),
+            _bounds(recipe, step.reason),
+            step.remaining,
+            step.removed,
+            funnel.captions,
+            step.samples,
+            step.reason not in REASONS,
+        )
+        for step in funnel.steps
+    ]
 
 
 def _image_rows(facts: Facts, recipe: Recipe) -> list[FunnelRow]:
@@ -270,7 +305,7 @@ def _histogram(score: ScoreFacts, labels: Mapping[str, str]) -> Markup:
     return histogram(score.everything, score.selected, label=labels[score.name], cut=score.cut)
 
 
-def _rule_label(name: str) -> str:
+def rule_label(name: str) -> str:
     """Label of a step of curation; the name of a rule whose plug-in is not loaded."""
     if name in _STEP_LABELS:
         return _STEP_LABELS[name]
