@@ -151,12 +151,12 @@ class Pipeline:
             details += bound_lines(run, self.recipe, captions)
             for note in language_notes(run, self.recipe, captions):
                 self._progress.note(note)
-        summaries.append(self._finished(curated, details))
         # One that an earlier command wrote must not show verdicts that no longer hold.
         if until == "curate" or run.exists(CURATION_FILE):
             page = write_curation_report(run, self.recipe, captions)
             if until == "curate":
-                self._progress.note(f"report: {page}")
+                details.append(f"report: {page}")
+        summaries.append(self._finished(curated, details))
         if until != "curate":
             self._after_curation(until, captions, summaries, replace_images=replace_images)
         return summaries
