@@ -70,13 +70,15 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # to which every name would be known
 
-    import_module("synthvlm.recipe")  # which makes the tables of components known
-    return getattr(import_module(_MODULES.get(name, "synthvlm.commands")), name)
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        import_module("synthvlm.recipe")  # which makes the tables of components known
+        return getattr(import_module(_MODULES.get(name, "synthvlm.commands")), name)
 
 
 def __dir__() -> list[str]:

@@ -223,7 +223,7 @@ def train(
     recipe: str | Path | TrainingRecipe,
     out: str | Path,
     *,
-    data: Sequence[str | Path] = (),
+    data: Sequence[str | Path | Run] = (),
     overrides: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> TrainingSummary:
@@ -240,7 +240,7 @@ def train(
     from synthvlm.training.train import train as fit
 
     if not isinstance(recipe, TrainingRecipe):
-        paths = [str(path) for path in data]
+        paths = [_url(one) for one in data]
         recipe = TrainingRecipe.load(recipe, data=paths, overrides=overrides)
     return fit(recipe, out, progress=progress)
 
