@@ -154,7 +154,6 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
             "loras": [{"model": "lora"}],
             "refiner": {"model": "refiner"},
             "safety": {"model": "safety", "labels": ["nsfw"]},
-            "faces": {"model": "faces", "labels": ["face"]},
             "adaptive": {},
         },
         "scoring": {"clip": {"model": "clip"}, "ssim": {}},
@@ -207,6 +206,7 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
     more = {
         **plain,
         "curation": {"rules": rules},
+        "generation": {**plain["generation"], "faces": {"model": "faces", "labels": ["face"]}},
         "scoring": scorers,
         "selection": {
             "near_duplicate_images": {"max_hash_distance": 2},
