@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long check clean
+.PHONY: demo test test-long test-readers check clean
 
 # Made once; made anew when what it depends on changes.
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -35,10 +35,25 @@ test: $(VENV)/.tests-ready
 test-long: $(VENV)/.tests-ready
 	$(BIN)/python -m pytest -m long
 
+# Trainers read an export by their own code, each in an environment of its own: docs/trainers.md.
+READERS := llama_factory ms_swift open_clip energon
+
+.venv-readers/%/.ready: tests/readers/%.txt
+	rm -rf .venv-readers/$*
+	$(PYTHON) -m venv .venv-readers/$*
+	.venv-readers/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+test-readers: $(VENV)/.tests-ready $(READERS:%=.venv-readers/%/.ready)
+	$(BIN)/python tests/readers/write_export.py .venv-readers/export
+	@for reader in $(READERS); do \
+	  .venv-readers/$$reader/bin/python tests/readers/read_$$reader.py .venv-readers/export || exit 1; \
+	done
+
 check: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-readers .mypy_cache .ruff_cache .pytest_cache
