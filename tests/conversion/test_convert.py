@@ -349,7 +349,7 @@ def test_croissant_describes_what_was_converted(tmp_path: Path) -> None:
 
 def test_splits_of_other_data_sets_stay(tmp_path: Path) -> None:
     source = llava(tmp_path / "in", sample_pairs(3))
-    with pytest.raises(RecipeError, match=r"export\.validation_share: the splits of a data set"):
+    with pytest.raises(RecipeError, match=r"export\.validation_share is for runs"):
         convert(
             str(source),
             ["llava"],

@@ -247,7 +247,7 @@ def test_a_recipe_that_names_one_device_gets_one_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, kind: type
 ) -> None:
     """Of several processes each sees a GPU of its own, and that is number 0."""
-    from synthvlm.cli.runs import _run
+    from synthvlm.cli.stages import _run
     from synthvlm.engines import base
 
     captions = tmp_path / "captions.txt"

@@ -122,7 +122,9 @@ def test_a_run_asks_once_and_scores_by_the_answers(tmp_path: Path, server: FakeE
         run, recipe, failed_row["caption_id"], index=failed_row["index"], load_models=models
     )
     first = failed_row["questions_remarks"].splitlines()[0]
-    assert any(f"Question score, not fulfilled: {first}" in line for line in again.lines())
+    assert any(
+        f"Question score, not fulfilled: {first}" in line for line in again.text().splitlines()
+    )
 
 
 def test_finalists_have_remarks_too(tmp_path: Path, server: FakeEndpoint) -> None:

@@ -95,7 +95,7 @@ class Regenerated:
         """Largest difference of a score; 0 if there are none."""
         return max((abs(new - old) for old, new in (self.scores or {}).values()), default=0.0)
 
-    def text(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str]:
         """Lines to print."""
         what = "winner" if self.chosen else self.status
         start = f"candidate {self.index} ({what}, seed {self.seed}): "
@@ -155,7 +155,7 @@ class Regeneration:
     def _lines(self) -> Iterator[str]:
         yield f"{self.id}: {self.caption}"
         for candidate in self.candidates:
-            yield from candidate.text()
+            yield from candidate.lines()
         yield from self.skipped
         if self.is_same:
             yield "the same within rounding"

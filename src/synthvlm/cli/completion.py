@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from synthvlm.errors import SynthVLMError
+from synthvlm.safe_text import printable
 
 if TYPE_CHECKING:
     from synthvlm.recipe.files import RecipeFiles
@@ -51,7 +52,7 @@ def bash_completion() -> Iterator[None]:
             yield
     finally:
         for line in printed.getvalue().splitlines():
-            print(line.removeprefix(before))
+            print(printable(line.removeprefix(before)))
 
 
 def joined_words(environment: MutableMapping[str, str]) -> str:
