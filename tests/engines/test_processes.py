@@ -43,13 +43,14 @@ def test_every_shard_is_done_once(tmp_path: Path, workers: int) -> None:
 
 def test_a_killed_worker_is_replaced_and_its_shard_done_again(tmp_path: Path) -> None:
     told = Told()
-    updates = list(ProcessEngine(2).run(ToyJob(tmp_path, once=(2,)), range(6), told))
+    # One worker: of two, the other might do all the rest before the new one has started.
+    updates = list(ProcessEngine(1).run(ToyJob(tmp_path, once=(2,)), range(6), told))
     assert finished(updates) == list(range(6))
     assert set(committed(tmp_path)) == {str(n) for n in range(6)}
     assert told.done == 60  # what the dead one had done of it is taken back
     (death,) = [one for one in updates if isinstance(one, WorkerChange) and one.state == "died"]
     assert death.problem == "its process was killed by SIGKILL (out of memory?)"
-    assert sum(isinstance(one, WorkerChange) and one.state == "started" for one in updates) == 3
+    assert sum(isinstance(one, WorkerChange) and one.state == "started" for one in updates) == 2
 
 
 @pytest.mark.parametrize("how", ["deadly", "raising"])
