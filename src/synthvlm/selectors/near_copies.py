@@ -2,7 +2,7 @@
 
 Two steps. Candidates are the references whose coarse form (8 x 8 pixels in colour) is most similar:
 of each reference the whole and nine overlapping parts of 75 % of its area are indexed, and an image
-is looked up as it is and flipped. Each candidate is then aligned with the image at 32 x 32 pixels:
+is looked up as it is and flipped. Each candidate is then aligned with the image at 48 x 48 pixels:
 which part of it, of at least 36 % of its area, shows what the image shows, is refined to a
 fraction of a pixel (inverse compositional, Baker and Matthews 2004). The similarity of the two is
 the lower of two correlations: of their colours, and of their details, in which each neighbourhood
@@ -14,9 +14,9 @@ measures how well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,7 @@ __all__ = ["VERSION", "NearCopy", "References", "SmallImage", "small_image"]
 VERSION = 1
 
 #: Side of a stored image, and of what is compared: a part of 64 % has as many pixels as that.
-_STORED, _COMPARED = 40, 32
+_STORED, _COMPARED = 60, 48
 _COARSE = 8
 _WIDTH = 3 * _COARSE**2
 #: The indexed parts of a reference: left, top, width, height as shares of its sides.
@@ -49,14 +49,18 @@ _CANDIDATES, _LOOKED_AT = 8, 32
 #: Cosine of coarse forms below which nothing is aligned.
 _LEAST_COARSE = 0.6
 _STEPS = 6
+#: Candidates of each direction that are aligned again: those whose colours fit more than nearly,
+#: and that are not surely copies.
+_AGAIN, _NEARLY, _SURELY = 2, 0.7, 0.95
 #: Coarse forms up to which all are compared; then about so many are in a list, some are looked at.
 _ALL, _LIST, _PROBES = 20_000, 1024, 8
 #: Grey levels (of 255) that details of a neighbourhood are weighed against: noise is no detail.
 _NOISE = 3.0
 #: Details that both images are taken to lack in common, in pixels: plain ones are like nothing.
-_PLAIN = 5.0
+_PLAIN = 1.0
 
 Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class SmallImage:
     """What an image is compared by.
 
     Attributes:
-        pixels: uint8, shape (40, 40, 3).
+        pixels: uint8, shape (60, 60, 3).
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -97,7 +101,7 @@ def small_image(image: Image.Image) -> SmallImage:
 
 
 class References:
-    """Reference images, looked up by their content; about 7 kB each."""
+    """Reference images, looked up by their content; about 13 kB each."""
 
     def __init__(self, images: Iterable[SmallImage]) -> None:
         """Index the images, which are read once."""
@@ -129,14 +133,29 @@ class References:
             shown = np.ascontiguousarray(whole[:, ::-1]) if flipped else whole
             references, parts = self._candidates(_coarse(shown[None])[0])
             if len(references):
-                similarity, share = _aligned(shown, self._pixels[references], _PARTS[parts])
-                rows = zip(references.tolist(), similarity.tolist(), share.tolist(), strict=True)
-                found += [NearCopy(row, round(s, 4), round(a, 3), flipped) for row, s, a in rows]
+                fits = self._fits(shown, references, _PARTS[parts])
+                found += [NearCopy(row, round(s, 4), round(a, 3), flipped) for row, s, a in fits]
         return min(found, key=lambda one: (-one.similarity, one.reference), default=None)
 
-    def _candidates(
-        self, coarse: npt.NDArray[np.int8]
-    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    def _fits(
+        self, shown: Floats, references: Rows, parts: Floats
+    ) -> Iterator[tuple[int, float, float]]:
+        """How well candidates fit an image: their numbers, similarities, shares of area.
+
+        Those whose colours fit best are aligned again from each of their parts: from a part that
+        is too far off, steps may lead elsewhere.
+        """
+        first = _aligned(shown, self._pixels[references], parts)
+        yield from zip(references.tolist(), *map(np.ndarray.tolist, first[:2]), strict=True)
+        is_near = (first.colours > _NEARLY) & (first.similarity < _SURELY)
+        again = np.flatnonzero(is_near)[np.argsort(-first.colours[is_near], kind="stable")]
+        references = np.repeat(references[again[:_AGAIN]], len(_PARTS))
+        if len(references):
+            starts = np.tile(_PARTS, (len(references) // len(_PARTS), 1))
+            then = _aligned(shown, self._pixels[references], starts)
+            yield from zip(references.tolist(), *map(np.ndarray.tolist, then[:2]), strict=True)
+
+    def _candidates(self, coarse: npt.NDArray[np.int8]) -> tuple[Rows, Rows]:
         """References with a part that is coarsely similar to an image, and the part of each."""
         asked = coarse.astype(np.float32)
         # Products and sums of these whole numbers are exact, in whatever order they are made.
@@ -175,7 +194,7 @@ def _sampling(start: Floats, size: Floats) -> Floats:
         size: Its length; shape (n,).
 
     Returns:
-        Shape (n, 32, 40).
+        Shape (n, 48, 60).
     """
     middles = (np.arange(_COMPARED, dtype=np.float32) + np.float32(0.5)) / _COMPARED
     places = (start[:, None] + size[:, None] * middles) * _STORED - np.float32(0.5)
@@ -186,7 +205,7 @@ def _sampling(start: Floats, size: Floats) -> Floats:
 
 
 def _part(pixels: npt.NDArray[np.uint8], parts: Floats) -> Floats:
-    """A part of each stored image: float32, shape (n, 32, 32, 3)."""
+    """A part of each stored image: float32, shape (n, 48, 48, 3)."""
     count = len(pixels)
     lines = pixels.astype(np.float32).reshape(count, _STORED, _STORED * 3)
     lines = np.matmul(_sampling(parts[:, 1], parts[:, 3]), lines)
@@ -210,16 +229,27 @@ def _coarse(images: Floats) -> npt.NDArray[np.int8]:
     return np.asarray(np.rint(vectors / lengths * 127), np.int8)
 
 
-def _aligned(shown: Floats, pixels: npt.NDArray[np.uint8], parts: Floats) -> tuple[Floats, Floats]:
-    """How similar an image is to the part of each reference that it fits best.
+class _Fit(NamedTuple):
+    """How an image fits some references; shape (n,) each.
+
+    Attributes:
+        similarity: The lower of both correlations.
+        share: Share of the reference's area that it fits.
+        colours: The correlation of colours.
+    """
+
+    similarity: Floats
+    share: Floats
+    colours: Floats
+
+
+def _aligned(shown: Floats, pixels: npt.NDArray[np.uint8], parts: Floats) -> _Fit:
+    """How an image fits the part of each reference that it fits best.
 
     Args:
-        shown: The image, shape (32, 32, 3).
-        pixels: The references, shape (n, 40, 40, 3).
+        shown: The image, shape (48, 48, 3).
+        pixels: The references, shape (n, 60, 60, 3).
         parts: The parts to begin with, shape (n, 4).
-
-    Returns:
-        Similarity, and the share of the reference's area that the part has; shape (n,).
     """
     image = _centred(shown)
     flat = image.reshape(-1)
@@ -239,14 +269,14 @@ def _aligned(shown: Floats, pixels: npt.NDArray[np.uint8], parts: Floats) -> tup
             left = others * (products / powers)[:, None] - flat
             parts = _moved(parts, np.clip(left @ steps, -0.05, 0.05))
     details = _correlation(_details(shown[None]), _details(fitting))
-    return np.minimum(best, details), kept[:, 2] * kept[:, 3]
+    return _Fit(np.minimum(best, details), kept[:, 2] * kept[:, 3], best)
 
 
 def _step_matrix(image: Floats) -> Floats:
     """What turns differences from an image into the shift and stretch that lessen them most.
 
     Returns:
-        Shape (3072, 4): shift and stretch from left to right, then from top to bottom.
+        Shape (6912, 4): shift and stretch from left to right, then from top to bottom.
     """
     along = (np.arange(_COMPARED, dtype=np.float32) + np.float32(0.5)) / _COMPARED
     right, down = (np.gradient(image, axis=axis) * _COMPARED for axis in (1, 0))
@@ -272,7 +302,7 @@ def _moved(parts: Floats, change: Floats) -> Floats:
 
 
 def _blur(deviation: float) -> Floats:
-    """A Gaussian blur of a line of 32 pixels, which goes on at its ends as its last ones."""
+    """A Gaussian blur of a line of 48 pixels, which goes on at its ends as its last ones."""
     away = np.subtract.outer(np.arange(_COMPARED), np.arange(-_COMPARED, 2 * _COMPARED))
     weights = np.exp(-0.5 * (away / deviation) ** 2)
     weights /= weights.sum(1, keepdims=True)
@@ -282,12 +312,12 @@ def _blur(deviation: float) -> Floats:
     return np.asarray(matrix, np.float32)
 
 
-_FINE, _SMOOTH, _AROUND = _blur(1.2), _blur(4.0), _blur(3.2)
+_FINE, _SMOOTH, _AROUND = _blur(1.5), _blur(5.0), _blur(4.0)
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def _details(images: Floats) -> Floats:
-    """What of images' grey is neither fine nor smooth, each neighbourhood scaled; (n, 1024)."""
+    """What of images' grey is neither fine nor smooth, each neighbourhood scaled; (n, 2304)."""
     grey = images @ _GREY
     details = _FINE @ grey @ _FINE.T - _SMOOTH @ grey @ _SMOOTH.T
     power = _AROUND @ (details * details) @ _AROUND.T
