@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from synthvlm.exporters.card_image_overlap import ImageOverlapFacts
 from synthvlm.exporters.card_summary import SourceFacts, SummaryFacts, training_summary
 from synthvlm.recipe import Recipe
 from synthvlm.run_folder.folder import Marker
@@ -87,6 +88,13 @@ def test_the_range_of_the_template(count: int, span: str) -> None:
     sources = [SourceFacts("a", "Files of the user (2)", "", 1), *SUMMARY.sources]
     sources[1] = replace(sources[1], pairs=count - 1)
     assert f"(range: {span})" in rows(replace(SUMMARY, sources=sources))["Size (1.3)"]
+
+
+def test_rights_say_what_images_were_compared_with() -> None:
+    overlap = ImageOverlapFacts(["ours"], 1200, 0, 0.9, 3)
+    (compared,) = [text for text in training_summary(SUMMARY, overlap) if "| Rights" in text]
+    assert "not checked, but for copies of 1,200 reference images: see Captions;" in compared
+    assert "reference images" not in rows(SUMMARY)["Rights (3.1)"]
 
 
 def test_without_facts_there_is_no_section() -> None:

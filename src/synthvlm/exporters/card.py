@@ -132,7 +132,7 @@ def data_set_card(facts: CardFacts) -> str:
         _privacy(facts),
         _contamination(facts),
         image_overlap_text(facts.image_overlap),
-        *training_summary(facts.summary),
+        *training_summary(facts.summary, facts.image_overlap),
         "## Use",
         *facts.usages,
         "## Making it again",

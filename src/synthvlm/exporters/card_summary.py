@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from synthvlm.exporters.card_image_overlap import ImageOverlapFacts
 from synthvlm.safe_text import markdown_table
 
 __all__ = ["SourceFacts", "SummaryFacts", "training_summary"]
@@ -65,8 +66,15 @@ class SummaryFacts:
     is_signed: bool = False
 
 
-def training_summary(summary: SummaryFacts | None) -> list[str]:
-    """The section as paragraphs of Markdown; none without facts."""
+def training_summary(
+    summary: SummaryFacts | None, overlap: ImageOverlapFacts | None = None
+) -> list[str]:
+    """The section as paragraphs of Markdown; none without facts.
+
+    Args:
+        summary: What the run knows.
+        overlap: What images were compared with, or None.
+    """
     if summary is None:
         return []
     about = (
@@ -82,7 +90,7 @@ def training_summary(summary: SummaryFacts | None) -> list[str]:
         ("Date of collection (1.3)", "not recorded in the data set"),
         *_sources(summary),
         ("People", _people(summary)),
-        ("Rights (3.1)", _RIGHTS),
+        ("Rights (3.1)", _rights(overlap)),
         ("Illegal content (3.2)", _illegal(summary)),
         ("Other measures (3.3)", "see Counts and Captions; personal data: see People"),
         ("Marks", _marks(summary)),
@@ -144,11 +152,15 @@ def _people(summary: SummaryFacts) -> str:
     return f"{captions}; {images}; whether any resembles a real person was not checked"
 
 
-_RIGHTS = (
-    "whether captions are under a reservation of rights (Directive (EU) 2019/790, Article 4(3)), "
-    "what the generating models were trained on, and whether images resemble protected works was "
-    "not checked; licences: see Models, captions and their terms"
-)
+def _rights(overlap: ImageOverlapFacts | None) -> str:
+    unchecked = (
+        "whether captions are under a reservation of rights (Directive (EU) 2019/790, "
+        "Article 4(3)), what the generating models were trained on, and whether images resemble "
+        "protected works was not checked"
+    )
+    if overlap is not None:
+        unchecked += f", but for copies of {overlap.references:,} reference images: see Captions"
+    return f"{unchecked}; licences: see Models, captions and their terms"
 
 
 def _illegal(summary: SummaryFacts) -> str:
