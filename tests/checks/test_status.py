@@ -17,6 +17,7 @@ from synthvlm.pipeline import Pipeline
 from synthvlm.progress.display import SilentProgress, Tracker
 from synthvlm.recipe import Recipe
 from synthvlm.run_folder.folder import RECIPE_FILE, RunFolder, table_bytes
+from synthvlm.run_folder.marks import Marks
 from synthvlm.stages.curation.curate import totals
 from synthvlm.stages.data_set_fingerprints import data_set_fingerprint, selection_fingerprint
 from synthvlm.stages.fingerprints import (
@@ -69,8 +70,8 @@ def finish(run: RunFolder) -> None:
     captions, generated = run.markers("curate"), run.markers("generate")
     nothing = selection_schema(["clip", "ssim"]).empty_table()
     file = run.write(SELECTION_FILE, table_bytes(nothing))
-    run.commit("select", 0, selection_fingerprint(recipe(), captions, generated), [file])
-    whole = data_set_fingerprint(recipe(), {}, totals(captions), captions, generated)
+    run.commit("select", 0, selection_fingerprint(recipe(), captions, generated, Marks()), [file])
+    whole = data_set_fingerprint(recipe(), {}, totals(captions), captions, generated, Marks())
     run.commit("dataset", 0, whole)
     run.write("report/index.html", b"<html>")
 

@@ -24,6 +24,7 @@ from synthvlm.models.model_files import identify
 from synthvlm.recipe import Recipe
 from synthvlm.recipe.export import ExportSettings
 from synthvlm.run_folder.marker import Marker, StoredFile
+from synthvlm.run_folder.marks import Marks
 from synthvlm.scorers import SCORERS
 from synthvlm.selectors import Selector
 from synthvlm.stages.curation.resources import is_written
@@ -381,7 +382,7 @@ def fingerprints(recipe: Recipe) -> dict[str, str]:
         "images": image_fingerprint(recipe),
         "choice": shard_fingerprint(recipe, "images", thresholds, [Prompt("id", "text", "x")]),
         "selection": selection_fingerprint(
-            recipe, {}, {0: Marker("x", (StoredFile("candidates/x", 1, "checksum"),))}
+            recipe, {}, {0: Marker("x", (StoredFile("candidates/x", 1, "checksum"),))}, Marks()
         ),
         "export": fingerprint(
             sorted(part_fingerprints(recipe, _Selected(recipe.export)).items())  # type: ignore[arg-type]
@@ -396,7 +397,7 @@ def fingerprints(recipe: Recipe) -> dict[str, str]:
     if adaptive is not None and adaptive.threshold is None:
         found["calibration"] = calibration_fingerprint(recipe, adaptive, "images")
     if recipe.target is not None:
-        found["rounds of the target"] = target_fingerprint(recipe, "images and captions")
+        found["rounds of the target"] = target_fingerprint(recipe, "images and captions", Marks())
     found |= {f"measures of {name}": value for name, value in rules.items()}
     found |= {
         f"measures of {name}": model_rule_fingerprint(recipe, name)

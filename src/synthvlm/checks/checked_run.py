@@ -10,6 +10,7 @@ from synthvlm.checks.findings import Finding, Kind, summarize
 from synthvlm.checks.snapshot import Flaw, Snapshot, table
 from synthvlm.errors import SynthVLMError
 from synthvlm.run_folder.marker import Marker, marker_name
+from synthvlm.run_folder.marks import Marks, read_marks
 from synthvlm.stages.curation.written import stages_of
 from synthvlm.stages.data_set_fingerprints import part_fingerprints
 from synthvlm.stages.fingerprints import (
@@ -128,6 +129,11 @@ class CheckedRun:
         self.parts: dict[int, str] | None = None
         self.notes: list[str] = []
         self._failed: set[str] = set()
+
+    @cached_property
+    def marks(self) -> Marks:
+        """The marks of pairs."""
+        return read_marks(self.run)
 
     def fingerprint(self, stage: str, compute: Callable[[], str | None]) -> str | None:
         """The result of ``compute``; None where it fails, which is noted once for each stage."""

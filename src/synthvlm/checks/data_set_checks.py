@@ -76,7 +76,7 @@ class DataSetChecks:
         parts = self._run.parts
         run = self._run
         if parts is not None and not is_current_data_set(
-            run.recipe, parts, run.markers("curate"), run.generated, shard.marker
+            run.recipe, parts, run.markers("curate"), run.generated, run.marks, shard.marker
         ):
             shard.add_for_marker("stale", "its parts, or the recipe, have changed")
             self._records = None

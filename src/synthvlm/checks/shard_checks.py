@@ -214,9 +214,13 @@ class CandidateChecks:
         run = self._run
         expected = run.fingerprint(
             "select",
-            lambda: selection_fingerprint(run.recipe, run.markers("curate"), run.generated),
+            lambda: selection_fingerprint(
+                run.recipe, run.markers("curate"), run.generated, run.marks
+            ),
         )
-        shard.is_current(expected, "the candidates, or the settings of selection, have changed")
+        shard.is_current(
+            expected, "the candidates, marks, or the settings of selection, have changed"
+        )
         if shard.findings:
             return  # the next run writes it anew, so its content does not matter
         if not shard.name(SELECTION_FILE):

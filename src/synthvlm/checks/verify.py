@@ -281,7 +281,7 @@ class _Verifier:
         selection = self._snapshot.marker(_SELECT, 0)
         try:
             expected = selection_fingerprint(
-                checked.recipe, checked.markers("curate"), checked.generated
+                checked.recipe, checked.markers("curate"), checked.generated, checked.marks
             )
             if selection is None or selection.fingerprint != expected:
                 return None

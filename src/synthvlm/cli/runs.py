@@ -207,6 +207,30 @@ def regenerate(
 
 
 @app.command()
+def mark(
+    run: RunArgument,
+    ids: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(help="Ids of captions; none lists the marks.", metavar="CAPTION_ID"),
+    ] = None,
+    reason: Annotated[
+        str, typer.Option(help="wrong, ugly, unsafe, duplicate, other, or a word of your own.")
+    ] = "wrong",
+    note: Annotated[str, typer.Option(help="Any text.", metavar="TEXT")] = "",
+    remove: Annotated[bool, typer.Option("--remove", help="Take these marks back.")] = False,
+    as_json: JsonOption = False,
+    plugins: PluginOption = [],  # noqa: B006
+    debug: DebugOption = False,
+) -> None:
+    """Mark pairs as bad: the next selection and export leave them out. Or list the marks."""
+    with explained(debug, "interrupted; a mark is written whole or not at all"):
+        from synthvlm.commands import mark as mark_pairs
+
+        load_plugins(plugins)
+        show(mark_pairs(run, *(ids or []), reason=reason, note=note, remove=remove), as_json)
+
+
+@app.command()
 def publish(
     run: Annotated[str, typer.Argument(help="Run folder with a finished export.", metavar="RUN")],
     target: Annotated[

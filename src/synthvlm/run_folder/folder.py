@@ -320,15 +320,19 @@ class RunFolder:
 
     def events(self) -> list[dict[str, Any]]:
         """All events of the run, ordered by time."""
-        events = []
-        for data in self._storage.read_many(list(self._storage.listing("events"))).values():
+        return self.json_lines("events")
+
+    def json_lines(self, folder: str) -> list[dict[str, Any]]:
+        """The objects of all JSON lines below a folder, by their ``time``, then by their file."""
+        objects = []
+        for name, data in self._storage.read_many(list(self._storage.listing(folder))).items():
             for line in data.splitlines():
                 try:
-                    event = json.loads(line)
-                    events.append((float(event["time"]), event))
+                    value = json.loads(line)
+                    objects.append((float(value["time"]), name, value))
                 except (ValueError, KeyError, TypeError, RecursionError):
                     continue  # a damaged line costs only itself
-        return [event for _, event in sorted(events, key=lambda pair: pair[0])]
+        return [value for *_, value in sorted(objects, key=lambda one: one[:2])]
 
 
 def _json(value: Any) -> bytes:

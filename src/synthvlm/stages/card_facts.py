@@ -25,7 +25,7 @@ from synthvlm.scorers import SCORERS, scorer_label
 from synthvlm.selectors.selection import by_shard
 from synthvlm.stages.curation.curate import reasons_in_order, totals
 from synthvlm.stages.curation.rules import rules_on
-from synthvlm.stages.select import FIGURES, NEAR_COPIES, NEAR_DUPLICATES, NOTES, REFERENCES
+from synthvlm.stages.select import FIGURES, MARKED, NEAR_COPIES, NEAR_DUPLICATES, NOTES, REFERENCES
 from synthvlm.stages.select import STAGE as SELECT
 from synthvlm.stages.selected_pairs import SELECTION_FILE
 from synthvlm.stages.selection_figures import figure_tables
@@ -115,6 +115,7 @@ def card_facts(
     funnel = [
         *card_counts(captions, generated),
         ("pairs", pairs),
+        *_marked(selected.get(MARKED)),
         *(
             (f"pairs left out as {what}", selected[name])
             for name, what in (
@@ -158,6 +159,14 @@ def card_facts(
         summary=summary_facts(recipe, generated, sources),
         image_overlap=_image_overlap(recipe, selected),
     )
+
+
+def _marked(counts: Mapping[str, int] | None) -> list[tuple[str, int]]:
+    """How many pairs people marked as bad, and why."""
+    if not counts:
+        return []
+    reasons = ", ".join(f"{reason}: {n:,}" for reason, n in counts.items())
+    return [(f"pairs left out as marked by hand ({reasons})", sum(counts.values()))]
 
 
 def selected_by(recipe: Recipe) -> str:

@@ -18,6 +18,7 @@ from synthvlm.errors import RunFolderError, SynthVLMError
 from synthvlm.models.model_files import located
 from synthvlm.progress.stage_state import set_aside
 from synthvlm.run_folder.marker import shard_of
+from synthvlm.run_folder.marks import Marks, read_marks
 from synthvlm.stages.curation.resources import is_written
 from synthvlm.stages.curation.rules import model_rules_on
 from synthvlm.stages.data_set_fingerprints import part_fingerprints, selection_fingerprint
@@ -241,7 +242,9 @@ class CurrentWork:
     def _has_target(self) -> bool:
         marker, recipe = self._run.marker("target", 0), self._recipe
         depends = images_and_captions_fingerprint(recipe, self.captions)
-        return marker is not None and marker.fingerprint == target_fingerprint(recipe, depends)
+        return marker is not None and marker.fingerprint == target_fingerprint(
+            recipe, depends, self._marks
+        )
 
     def _is_of(self, shard: int, marker: Marker) -> bool:
         """Whether candidates were made of a shard of captions, with the settings of the recipe.
@@ -268,14 +271,20 @@ class CurrentWork:
             return "no pairs are selected"
         # Reference images may lie on another machine.
         if _differs(lambda: marker.fingerprint == self._selection_fingerprint()):
-            return "its candidates, or the settings of selection, have changed since"
+            return "its candidates, marks, or the settings of selection, have changed since"
         return None
 
+    @cached_property
+    def _marks(self) -> Marks:
+        return read_marks(self._run)
+
     def _selection_fingerprint(self) -> str:
-        return selection_fingerprint(self._recipe, self.captions, self.generated)
+        return selection_fingerprint(self._recipe, self.captions, self.generated, self._marks)
 
     def _is_current_data_set(self, final: Marker) -> bool:
-        return is_current_data_set(self._recipe, self.parts, self.captions, self.generated, final)
+        return is_current_data_set(
+            self._recipe, self.parts, self.captions, self.generated, self._marks, final
+        )
 
     def _export(self) -> str | None:
         final = self._run.marker("dataset", 0)

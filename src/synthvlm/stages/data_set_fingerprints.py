@@ -21,6 +21,7 @@ from synthvlm.stages.selection_columns import input_folders
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker
+    from synthvlm.run_folder.marks import Marks
     from synthvlm.stages.selected_pairs import SelectedPairs
 
 __all__ = [
@@ -35,17 +36,21 @@ _RECORDS = "checksums"
 
 
 def selection_fingerprint(
-    recipe: Recipe, captions: Mapping[int, Marker], generated: Mapping[int, Marker]
+    recipe: Recipe,
+    captions: Mapping[int, Marker],
+    generated: Mapping[int, Marker],
+    marks: Marks,
 ) -> str:
     """What the selection depends on.
 
-    Its settings, the candidates of all shards, the other tables that its method reads, and the
-    content of reference images.
+    Its settings, the candidates of all shards, the other tables that its method reads, the content
+    of reference images, and marks.
 
     Args:
         recipe: The recipe.
         captions: Markers of the stage curate.
         generated: Markers of the stage generate.
+        marks: The marks of pairs.
 
     Raises:
         CaptionSourceError: Reference images cannot be read.
@@ -67,6 +72,7 @@ def selection_fingerprint(
         _checksums(generated, "candidates"),
         *more,
         *([] if recipe.target is None else [recipe.target.pairs]),
+        *marks.identity,
     )
 
 
@@ -108,6 +114,7 @@ def data_set_fingerprint(
     counts: Mapping[str, int],
     captions: Mapping[int, Marker],
     generated: Mapping[int, Marker],
+    marks: Marks,
 ) -> str:
     """What the data set and all that its card says depend on.
 
@@ -117,7 +124,8 @@ def data_set_fingerprint(
         counts: Captions read, kept, and rejected by each rule.
         captions: The shards of captions.
         generated: The shards of candidates, whose scores and statuses the card sums up.
+        marks: The marks of pairs.
     """
     whole = whole_fingerprint(recipe, parts)
-    selection = selection_fingerprint(recipe, captions, generated)
+    selection = selection_fingerprint(recipe, captions, generated, marks)
     return fingerprint(whole, sorted(counts.items()), selection)

@@ -20,6 +20,7 @@ from synthvlm.exporters.configurations import configurations
 from synthvlm.exporters.edited_card import card_facts_of, merged_card
 from synthvlm.exporters.written_files import DescribedFiles, WrittenFiles, describes
 from synthvlm.rights import terms_in_use
+from synthvlm.run_folder.marks import read_marks
 from synthvlm.stages.card_facts import card_facts, selected_by
 from synthvlm.stages.curation.curate import totals
 from synthvlm.stages.data_set_fingerprints import (
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder, StoredFile
+    from synthvlm.run_folder.marks import Marks
 
 __all__ = ["FILES", "PARTS_FOLDER", "export", "is_current_data_set", "part_record_file"]
 
@@ -79,7 +81,7 @@ def export(
     selected = SelectedPairs(run, recipe, captions, generated)
     folder = DataSetFolder(run)
     expected_parts = part_fingerprints(recipe, selected)
-    terms = _terms(recipe)
+    terms, marks = _terms(recipe), read_marks(run)
     present = FilesPresent(folder)
     card = present_card(run)
     earlier = run.markers(STAGE)
@@ -92,7 +94,7 @@ def export(
     counts = {"exported": len(selected)}
     if (
         final is not None
-        and is_current_data_set(recipe, expected_parts, captions, generated, final)
+        and is_current_data_set(recipe, expected_parts, captions, generated, marks, final)
         and final.facts.get("terms", terms) == terms
         and len(done) == len(expected_parts)
         and present.has(files_with_card(final, card))
@@ -129,7 +131,9 @@ def export(
         merged = merged_card(new_card, edited, None if final is None else final.facts.get("card"))
     facts = partial(_facts, recipe, selected, identity)
     files = _finish(run, folder, exporters, markers, facts, merged)
-    expected = data_set_fingerprint(recipe, expected_parts, totals(captions), captions, generated)
+    expected = data_set_fingerprint(
+        recipe, expected_parts, totals(captions), captions, generated, marks
+    )
     whole_facts = {"files": files, "terms": terms, "card": card_facts_of(new_card)}
     run.commit(WHOLE, 0, expected, facts=whole_facts)
     run.remove(KEPT_CARD)
@@ -144,6 +148,7 @@ def is_current_data_set(
     parts: Mapping[int, str],
     captions: dict[int, Marker],
     generated: dict[int, Marker],
+    marks: Marks,
     final: Marker,
 ) -> bool:
     """Whether a finished data set and its card are those of the recipe and of earlier stages.
@@ -153,9 +158,10 @@ def is_current_data_set(
         parts: Expected fingerprints of the parts.
         captions: Markers of the stage curate.
         generated: Markers of the stage generate.
+        marks: The marks of pairs.
         final: The marker of the finished data set.
     """
-    expected = data_set_fingerprint(recipe, parts, totals(captions), captions, generated)
+    expected = data_set_fingerprint(recipe, parts, totals(captions), captions, generated, marks)
     return final.fingerprint == expected
 
 

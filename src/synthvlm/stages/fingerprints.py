@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe.generation import AdaptiveSettings, GenerationSettings
     from synthvlm.recipe.sources import SourceSettings
     from synthvlm.run_folder.folder import Marker
+    from synthvlm.run_folder.marks import Marks
     from synthvlm.stages.generation.requests import Prompt
 
 __all__ = [
@@ -375,12 +376,13 @@ def images_and_captions_fingerprint(recipe: Recipe, captions: Mapping[int, Marke
     return fingerprint(image_fingerprint(recipe), curated)
 
 
-def target_fingerprint(recipe: Recipe, images_and_captions: str) -> str:
+def target_fingerprint(recipe: Recipe, images_and_captions: str, marks: Marks) -> str:
     """What the rounds of a target depend on: all that decides which captions have given a pair.
 
     Args:
         recipe: With a target.
         images_and_captions: ``images_and_captions_fingerprint``.
+        marks: The marks of pairs.
     """
     assert recipe.target is not None
     adaptive, selection = recipe.generation.adaptive, recipe.selection
@@ -394,4 +396,5 @@ def target_fingerprint(recipe: Recipe, images_and_captions: str) -> str:
         SELECTORS.identity(selection.method, selection.selector, identify),
         identity_values(recipe.target, identify),
         *([] if overlap is None else [references_fingerprint(overlap)]),
+        *marks.identity,
     )

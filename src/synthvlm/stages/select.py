@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.components.component import LoadContext
 from synthvlm.data import take_rows
 from synthvlm.run_folder.folder import table_bytes
+from synthvlm.run_folder.marks import Marks, read_marks
 from synthvlm.selectors import SELECTORS
 from synthvlm.selectors.base import best_first
 from synthvlm.selectors.quotas import QuotaSettings
@@ -31,13 +33,24 @@ if TYPE_CHECKING:
     from synthvlm.run_folder.folder import Marker, RunFolder
     from synthvlm.selectors import Selector
 
-__all__ = ["FIGURES", "NEAR_COPIES", "NEAR_DUPLICATES", "NOTES", "REFERENCES", "STAGE", "select"]
+__all__ = [
+    "FIGURES",
+    "MARKED",
+    "NEAR_COPIES",
+    "NEAR_DUPLICATES",
+    "NOTES",
+    "REFERENCES",
+    "STAGE",
+    "select",
+]
 
 STAGE = "select"
 #: The fact of its marker that holds lines for people; not there where there are none.
 NOTES = "notes"
 #: The fact that holds ``selection_figures``; not there where an earlier version selected.
 FIGURES = "figures"
+#: The fact that counts the pairs that are marked as bad, by reason; not there where there are none.
+MARKED = "marked"
 #: The fact that counts near-duplicate images; not there where they are not looked for.
 NEAR_DUPLICATES = "near_duplicates"
 #: The facts that count near copies of reference images, and hold ``ImageOverlap.facts``.
@@ -57,7 +70,8 @@ def select(
         RecipeError: The method needs embeddings, and there are none.
     """
     began = time.monotonic()
-    expected = selection_fingerprint(recipe, captions, generated)
+    marks = read_marks(run)
+    expected = selection_fingerprint(recipe, captions, generated, marks)
     old = run.marker(STAGE, 0)
     if old is not None and old.fingerprint == expected:
         counts = {name: int(old.facts[name]) for name in ("pairs", "selected")}
@@ -66,8 +80,9 @@ def select(
     progress.start(STAGE, len(generated), "shards")
     selector = _selector(run, recipe)
     prepare = _Preparation(run, recipe, captions, generated, progress)
+    marked: Counter[str] = Counter()
     total, unscored, selection = select_pairs(
-        _candidates(run, recipe, generated, progress),
+        _candidates(run, recipe, generated, marks, marked, progress),
         selector=selector,
         scorers=list(recipe.scorers),
         top_n=recipe.most_selected,
@@ -79,16 +94,18 @@ def select(
     top = take_rows(usable, best_first(usable)[: len(selection)])
     figures = selection_figures(run, recipe, captions, generated, total, selection, top)
     notes = [
-        *_missing(recipe, total, prepare, len(selection)),
+        *_missing(recipe, total, prepare, len(selection), marked.total()),
         *_unreadable(prepare.references),
         *selector.notes,
         *_unscored(unscored),
         *([shift] if (shift := shift_note(figures)) else []),
     ]
     _show(notes, progress)
-    counts = {"pairs": total, "selected": selection.num_rows}
+    counts = {"pairs": total + marked.total(), "selected": selection.num_rows}
     facts: dict[str, Any] = {**counts, FIGURES: figures, **({NOTES: notes} if notes else {})}
     files = [run.write(SELECTION_FILE, table_bytes(selection))]
+    if marked:
+        facts[MARKED] = dict(sorted(marked.items()))
     if copies is not None:
         facts |= {NEAR_COPIES: len(copies), REFERENCES: prepare.references}
     if twins is not None:
@@ -171,7 +188,9 @@ def _unreadable(references: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _missing(recipe: Recipe, total: int, prepare: _Preparation, selected: int) -> list[str]:
+def _missing(
+    recipe: Recipe, total: int, prepare: _Preparation, selected: int, marked: int
+) -> list[str]:
     """That fewer pairs are selected than the recipe asks for, and why."""
     settings = recipe.selection
     if recipe.target is not None:
@@ -181,6 +200,8 @@ def _missing(recipe: Recipe, total: int, prepare: _Preparation, selected: int) -
         return []
     by = "top_n" if settings.top_n is not None else "top_fraction"
     reasons = [f"there are {total:,} pairs"]
+    if marked:
+        reasons.append(f"{marked:,} more are marked as bad")
     if len(prepare.usable) < total:
         reasons.append(f"{len(prepare.usable):,} of them have the scores of selection.min_scores")
     if prepare.near_copies:
@@ -204,12 +225,23 @@ def _unscored(count: int) -> list[str]:
 
 
 def _candidates(
-    run: RunFolder, recipe: Recipe, generated: dict[int, Marker], progress: Progress
+    run: RunFolder,
+    recipe: Recipe,
+    generated: dict[int, Marker],
+    marks: Marks,
+    marked: Counter[str],
+    progress: Progress,
 ) -> Iterator[tuple[int, pa.Table]]:
-    """The candidates of each shard, losers too: ten times as many rows as pairs."""
+    """The candidates of each shard, losers too: ten times as many rows as pairs.
+
+    Those that are marked as bad are left out, and the chosen ones of them counted in ``marked``.
+    """
     columns = ["caption_id", "index", *recipe.score_columns, "chosen"]
+    columns += [name for name in marks.columns if name not in columns]
     for shard in sorted(generated):
         name = generated[shard].file("candidates")
         if name is not None:
-            yield shard, run.read_table(name, columns)
+            kept, counts = marks.split(run.read_table(name, columns))
+            marked.update(counts)
+            yield shard, kept
         progress.advance(1)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import synthvlm
 from fake_models import FakeGenerator, use_models
 from synthvlm import Pipeline, Recipe
 from synthvlm.checks import verify
@@ -315,3 +316,14 @@ def test_a_shard_is_reached_where_one_of_its_captions_may_be_taken(
         assert taken.reaches(shard) or not taken.includes(shard, id, quota)
     first = {place_of(seed, one, "")[:24] for one in (other, 0)}
     assert taken.reaches(shard) == (place_of(seed, shard, "")[:24] <= max(first))
+
+
+def test_for_a_marked_pair_another_is_generated(tmp_path: Path, generator: Generator) -> None:
+    out = tmp_path / "run"
+    before = run(out)
+    synthvlm.mark(out, before[0], before[3])
+    after = run(out)
+    assert len(after) == len(before) == 12
+    assert not set(after) & {before[0], before[3]}
+    synthvlm.mark(out, before[0], before[3], remove=True)
+    assert run(out) == before

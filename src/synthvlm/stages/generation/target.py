@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from synthvlm.components.component import LoadContext
 from synthvlm.progress.display import SilentProgress
+from synthvlm.run_folder.marks import read_marks
 from synthvlm.selectors import SELECTORS
 from synthvlm.selectors.quotas import QuotaSelector
 from synthvlm.selectors.selection import by_caption_id, with_min_scores
@@ -183,7 +184,8 @@ class _Search:
         self.taken = self.earlier = TakenCaptions(recipe.seed, {}, CaptionQuotas.of(recipe))
         self._order = CaptionOrder(run, recipe.seed, captions, self.taken.quotas)
         self._depends = images_and_captions_fingerprint(recipe, captions)
-        self._fingerprint = target_fingerprint(recipe, self._depends)
+        self._marks = read_marks(run)
+        self._fingerprint = target_fingerprint(recipe, self._depends, self._marks)
         self._budget = _captions_within_budget(recipe)
         self._scored: dict[str, pa.Table] = {}
         overlap = recipe.selection.image_overlap
@@ -219,7 +221,7 @@ class _Search:
         self._run.commit(STAGE, 0, self._fingerprint, [], facts)
 
     def _count_pairs(self) -> Counter[str]:
-        """Pairs of each quota with the minimum scores that are no copies and no twins."""
+        """Pairs of each quota with the minimum scores: no copies, no twins, none marked as bad."""
         run, recipe, generated = self._run, self._recipe, self._run.markers("generate")
         present = {
             n: generated[n]
@@ -251,7 +253,8 @@ class _Search:
     def _read_pairs(self, shard: int, file: str) -> pa.Table:
         """The pairs of a shard that have the minimum scores, and the quota of each."""
         lowest, names = self._recipe.selection.min_scores, ["caption_id", "score"]
-        rows = self._run.read_table(file, list(dict.fromkeys([*names, "chosen", *lowest])))
+        columns = [*names, "chosen", *lowest, *self._marks.columns]
+        rows, _ = self._marks.split(self._run.read_table(file, list(dict.fromkeys(columns))))
         rows = with_min_scores(rows.filter(rows["chosen"]), lowest).select(names)
         ids, quotas = rows["caption_id"].to_pylist(), self._order.quotas_of(shard)
         rows = rows.append_column("quota", pa.array(map(quotas.get, ids), pa.string()))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from synthvlm.progress.stage_state import set_aside, set_aside_notices
-from synthvlm.report.collect import ScorerTime, scorer_times, stage_times
+from synthvlm.report.times import ScorerTime, scorer_times, stage_times
 
 
 def shard(

@@ -1,0 +1,147 @@
+"""Pairs marked as bad: out of the next selection and export, and back when unmarked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import synthvlm
+from synthvlm import Pipeline, SynthVLMError
+from synthvlm.run.kept_recipe import open_folder, resumed_recipe
+from synthvlm.run_folder.folder import RunFolder
+from synthvlm.run_folder.marks import Mark, Marks, add_marks, read_marks
+from synthvlm.stages.current import CurrentWork
+
+
+@pytest.fixture
+def run(exported_run: Path, tmp_path: Path) -> Path:
+    """Three exported pairs: first, second, third."""
+    return Path(shutil.copytree(exported_run, tmp_path / "run"))
+
+
+def again(run: Path, until: str = "export") -> None:
+    change = f"sources.0.path={run}/kept_captions.jsonl"
+    Pipeline(resumed_recipe(run, overrides=[change]), run).run(until)
+
+
+def selected(run: Path) -> list[str]:
+    return sorted(pq.read_table(run / "selection.parquet")["caption_id"].to_pylist())
+
+
+def report(run: Path) -> str:
+    again(run, "report")
+    return (run / "report/index.html").read_text()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+def test_a_marked_pair_is_out_of_selection_and_export_and_counted(run: Path) -> None:
+    again(run)  # its card has the recipe, and that the path of the captions
+    before, data_set = selected(run), content(run / "dataset")
+    assert "first" in before
+    assert CurrentWork(*open_folder(str(run))).outdated is None
+
+    synthvlm.mark(run, "first", reason="ugly", note="<b>blurred</b>")
+    outdated = CurrentWork(*open_folder(str(run))).outdated
+    assert outdated is not None
+    assert outdated.stage == "select"
+    again(run)
+    assert selected(run) == sorted(set(before) - {"first"})
+    rows = json.loads((run / "dataset/llava.json").read_text())
+    assert [row["id"] for row in rows] == sorted(set(before) - {"first"})
+    card = (run / "dataset/README.md").read_text()
+    assert "| pairs left out as marked by hand (ugly: 1) | 1 |" in card
+    assert "blurred" not in card
+    assert "1 pairs are left out because somebody marked them as bad: ugly." in report(run)
+    assert synthvlm.verify(run).findings == ()
+    again(run)
+    assert CurrentWork(*open_folder(str(run))).outdated is None
+
+    synthvlm.mark(run, "first", remove=True)
+    again(run)
+    assert selected(run) == before
+    assert content(run / "dataset") == data_set
+
+
+def test_marks_are_listed_and_taken_back(run: Path) -> None:
+    assert synthvlm.mark(run).text() == "no pair is marked"
+    synthvlm.mark(run, "third", "first", note="two\nlines")
+    marks = synthvlm.mark(run, "first", reason="unsafe")
+    assert marks.text().splitlines() == [
+        "third  wrong  two lines",
+        "first  unsafe",
+        "2 pairs are marked: the next selection leaves them out",
+    ]
+    (mark,) = synthvlm.mark(run, "first", remove=True).values()["marks"]
+    assert (mark["caption_id"], mark["reason"], mark["is_current"]) == ("third", "wrong", True)
+
+
+@pytest.mark.parametrize(
+    ("ids", "more", "message"),
+    [
+        (["first", "nobody"], {}, "the caption 'nobody' has no pair"),
+        (["odd"], {}, "the caption 'odd' has no pair"),  # rejected by a rule
+        (["first"], {"remove": True}, "the caption 'first' has no mark"),
+        (["first"], {"reason": "x" * 41}, "the reason of a mark has one line of at most 40"),
+        (["first"], {"reason": "a\nb"}, "the reason of a mark has one line"),
+        (["first"], {"note": "x" * 2001}, "has at most 2,000 characters, not 2,001"),
+    ],
+)
+def test_what_cannot_be_marked_is_one_line_and_marks_nothing(
+    run: Path, ids: list[str], more: dict[str, object], message: str
+) -> None:
+    with pytest.raises(SynthVLMError, match=message) as error:
+        synthvlm.mark(run, *ids, **more)  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)
+    assert not (run / "marks").exists()
+
+
+def test_a_mark_is_of_an_image_not_of_whatever_follows_it(run: Path) -> None:
+    folder = RunFolder(run)
+    add_marks(folder, [Mark("first", 0, "of an earlier image", "wrong")])
+    marks = synthvlm.mark(run)
+    assert [one.is_current for one in marks.marks] == [False]
+    assert "(of an earlier image)" in marks.text()
+    before = selected(run)
+    again(run, "select")
+    assert selected(run) == before
+
+
+def test_many_writers_at_once_lose_no_mark(tmp_path: Path) -> None:
+    def write(writer: int) -> None:
+        folder = RunFolder(tmp_path)
+        for number in range(20):
+            add_marks(folder, [Mark(f"{writer}-{number}", 0, "x", "wrong")])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert len(read_marks(RunFolder(tmp_path))) == 80
+
+
+def test_a_damaged_line_costs_only_itself(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    add_marks(folder, [Mark(name, 0, "x", "wrong") for name in "abc"])
+    (file,) = (tmp_path / "marks").iterdir()
+    first, second, third = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(first + b'{"caption_id": "b", "time": 1}\n[1]\n' + third[:-5])
+    assert [mark.caption_id for mark in read_marks(folder).values()] == ["a"]
+    assert second
+
+
+def test_the_last_mark_of_an_image_counts_and_notes_change_no_selection() -> None:
+    marks = [Mark("a", 0, "x", "wrong", "one"), Mark("b", 0, "x", "ugly"), Mark("a", 0, "x", "")]
+    assert [mark.caption_id for mark in Marks(marks).values()] == ["b"]
+    assert Marks(marks).identity == Marks([Mark("b", 0, "x", "ugly", "other note")]).identity
+    assert Marks(marks).identity != Marks([Mark("b", 0, "x", "wrong")]).identity
+    assert Marks([*marks, Mark("b", 0, "x", "")]).identity == []
