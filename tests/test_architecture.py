@@ -54,6 +54,7 @@ ALLOWED = {
     "comparison": "captions checks components data data_sets errors estimates models progress "
     "provenance recipe report run_folder scorers",
     "doctor": "components errors evaluation models recipe training",
+    "web": "errors",
     "cli": "checks commands comparison components conversion doctor engines errors estimates "
     "evaluation models pipeline planning progress publishing recipe rights run training",
     "commands": "checks comparison conversion evaluation planning progress publishing recipe run "

@@ -1,0 +1,1 @@
+"""Pages in the browser of whoever looks at data: a server on loopback, and what it shows."""

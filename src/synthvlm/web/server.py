@@ -1,0 +1,364 @@
+"""A server on loopback for the browser of whoever started it.
+
+Other machines cannot reach it; pages of other sites that the browser shows cannot either: every
+request must name this server as its host, come from its own pages, and bear the token that the
+printed address holds. Files are read when it starts, so no name leads out of them. Nothing that it
+serves may load anything from elsewhere (Content-Security-Policy).
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import sys
+import traceback
+import webbrowser
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.message import Message
+from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from types import TracebackType
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from synthvlm.errors import SynthVLMError
+
+__all__ = ["BadRequestError", "Handler", "LocalServer", "Request", "Response", "as_json", "files"]
+
+_HOST = "127.0.0.1"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+#: The largest body of a request, in bytes: a picture to search by.
+_LARGEST_BODY = 32 * 2**20
+#: Seconds after which a connection on which nothing comes is closed.
+_IDLE_S = 60.0
+
+
+class BadRequestError(SynthVLMError):
+    """A request that cannot be answered; the message is for its sender."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a handler is given.
+
+    Attributes:
+        path: What follows the route, decoded: of ``/image/3/1`` for ``/image/`` it is ``3/1``.
+        query: The query's values by name; of several of one name the last.
+        body: Of a POST.
+    """
+
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def json(self) -> dict[str, Any]:
+        """The body as a JSON object.
+
+        Raises:
+            BadRequestError: It is none.
+        """
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise BadRequestError("the body is not a JSON object")
+        return value
+
+    def number(self, name: str, default: int, most: int) -> int:
+        """A whole number of the query, from 0 to ``most``.
+
+        Raises:
+            BadRequestError: It is none.
+        """
+        text = self.query.get(name, "")
+        if not text:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) < 16) or int(text) > most:
+            raise BadRequestError(f"{name} is not a whole number from 0 to {most:,}")
+        return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a handler returns.
+
+    Attributes:
+        body: The content.
+        type: Its media type.
+        status: The HTTP status.
+        lasting: Whether the browser may keep it as long as the server runs.
+    """
+
+    body: bytes
+    type: str = "application/json"
+    status: int = HTTPStatus.OK
+    lasting: bool = False
+
+
+Handler = Callable[[Request], Response]
+
+
+def as_json(value: Any, status: int = HTTPStatus.OK) -> Response:
+    """A response of JSON; numbers that are not finite become null."""
+    text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+    return Response(text.encode("utf-8", "replace"), "application/json; charset=utf-8", status)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None  # a comparison with NaN is False
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def files(*folders: Path) -> dict[tuple[str, str], Handler]:
+    """Routes to the files of folders of the package, which are read now.
+
+    ``index.html`` is the page ``/``.
+    """
+    routes: dict[tuple[str, str], Handler] = {}
+    for file in sorted(file for folder in folders for file in folder.iterdir()):
+        if file.suffix in _TYPES:
+            name = "" if file.name == "index.html" else file.name
+            routes["GET", f"/{name}"] = _always(Response(file.read_bytes(), _TYPES[file.suffix]))
+    return routes
+
+
+def _always(response: Response) -> Handler:
+    return lambda _: response
+
+
+class LocalServer:
+    """Serves routes on loopback, in threads of this process, until it is closed.
+
+    Attributes:
+        address: For the browser of whoever may see the pages: it holds the token.
+    """
+
+    def __init__(self, routes: Mapping[tuple[str, str], Handler], port: int = 0) -> None:
+        """Begin to serve.
+
+        Args:
+            routes: Handlers by method and path. A path that ends with ``/`` (not ``/`` itself)
+                stands for all below it. Handlers are called by several threads at once.
+            port: Where; 0 takes a free one.
+
+        Raises:
+            SynthVLMError: The port is taken.
+        """
+        self.token = secrets.token_urlsafe(24)
+        try:
+            self._server = _Server((_HOST, port), _RequestHandler)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise SynthVLMError(
+                f"port {port} of {_HOST}: {reason}: choose another, or none: without --port a free "
+                f"one is taken"
+            ) from None
+        self._server.routes, self._server.token = dict(routes), self.token
+        self.port = self._server.server_address[1]
+        self.origin = f"http://{_HOST}:{self.port}"
+        self.address = f"{self.origin}/?token={self.token}"
+        self._thread = Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def open_browser(self) -> bool:
+        """Show the page in the user's browser; False where there is none."""
+        try:
+            return webbrowser.open(self.address)
+        except webbrowser.Error:
+            return False
+
+    def wait(self) -> None:
+        """Serve until the process is interrupted, or another thread closes it."""
+        try:
+            while self._thread.is_alive():
+                self._thread.join(0.5)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def __enter__(self) -> LocalServer:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    routes: Mapping[tuple[str, str], Handler]
+    token: str
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that closes a connection is no error; of others, the trace."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            traceback.print_exc()
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _RequestHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "synthvlm", ""
+    timeout = _IDLE_S
+    #: Headers and body are written apart: without this, the second waits for an acknowledgement.
+    disable_nagle_algorithm: ClassVar[bool] = True
+    server: _Server
+
+    def do_GET(self) -> None:
+        self._answer("GET")
+
+    def do_HEAD(self) -> None:
+        self._answer("GET")
+
+    def do_POST(self) -> None:
+        self._answer("POST")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """No line for each request."""
+
+    def _answer(self, method: str) -> None:
+        url = urlsplit(self.path)
+        query = dict(parse_qsl(url.query, keep_blank_values=True))
+        try:
+            body = self._body() if method == "POST" else b""
+            self._check_sender()
+            if method == "GET" and url.path == "/" and "token" in query:
+                self._welcome(query["token"])
+                return
+            self._check_token()
+            handler, rest = self._route(method, url.path)
+            response = handler(Request(unquote(rest), query, body))
+        except _RefusedError as error:
+            response = as_json({"error": str(error)}, error.status)
+        except SynthVLMError as error:
+            response = as_json({"error": str(error)}, HTTPStatus.BAD_REQUEST)
+        except Exception:
+            traceback.print_exc()
+            message = "an error of synthvlm: its trace is in the terminal"
+            response = as_json({"error": message}, HTTPStatus.INTERNAL_SERVER_ERROR)
+        self._send(response)
+
+    def _body(self) -> bytes:
+        try:
+            length = int(self.headers.get("Content-Length", ""))
+        except ValueError:
+            length = -1
+        if not 0 <= length <= _LARGEST_BODY:
+            self.close_connection = True  # what is not read would be taken for the next request
+            if length < 0:
+                raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "the request has no length")
+            raise _RefusedError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {_LARGEST_BODY >> 20} MiB"
+            )
+        return self.rfile.read(length)
+
+    def _check_sender(self) -> None:
+        """Refuse other hosts (DNS rebinding) and pages of other sites."""
+        port = self.server.server_address[1]
+        hosts = {f"{_HOST}:{port}", f"localhost:{port}"}
+        if self.headers.get("Host") not in hosts:
+            raise _RefusedError(HTTPStatus.FORBIDDEN, "this is not the host that was asked for")
+        origin = self.headers.get("Origin")
+        if origin is not None and origin not in {f"http://{host}" for host in hosts}:
+            raise _RefusedError(HTTPStatus.FORBIDDEN, "a page of another site asks")
+        if self.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+            raise _RefusedError(HTTPStatus.FORBIDDEN, "a page of another site asks")
+
+    def _check_token(self) -> None:
+        """Refuse whoever has not the address that was printed."""
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not given:
+            given = _cookie(self.headers, self._cookie_name)
+        if not hmac.compare_digest(given.encode("utf-8", "replace"), self.server.token.encode()):
+            raise _RefusedError(
+                HTTPStatus.FORBIDDEN, "open the address that was printed: it holds a token"
+            )
+
+    @property
+    def _cookie_name(self) -> str:
+        """Cookies do not know ports: two servers need two names."""
+        return f"synthvlm-{self.server.server_address[1]}"
+
+    def _welcome(self, token: str) -> None:
+        """Keep the token in a cookie, and out of the address that is shown and bookmarked."""
+        if not hmac.compare_digest(token.encode("utf-8", "replace"), self.server.token.encode()):
+            self._send(as_json({"error": "this token is of an earlier server"}, 403))
+            return
+        cookie = f"{self._cookie_name}={token}; Path=/; HttpOnly; SameSite=Strict"
+        more = {"Location": "/", "Set-Cookie": cookie}
+        self._send(Response(b"", "text/plain", HTTPStatus.SEE_OTHER), more)
+
+    def _route(self, method: str, path: str) -> tuple[Handler, str]:
+        routes = self.server.routes
+        if (method, path) in routes:
+            return routes[method, path], ""
+        fitting = [
+            route
+            for asked, route in routes
+            if asked == method and len(route) > 1 and route.endswith("/") and path.startswith(route)
+        ]
+        if fitting:
+            route = max(fitting, key=len)
+            return routes[method, route], path.removeprefix(route)
+        raise _RefusedError(HTTPStatus.NOT_FOUND, "there is nothing of that name")
+
+    def _send(self, response: Response, more: Mapping[str, str] | None = None) -> None:
+        self.send_response(response.status)
+        keep = "private, max-age=86400" if response.lasting else "no-store"
+        sizes = {"Content-Type": response.type, "Content-Length": str(len(response.body))}
+        for name, value in (_HEADERS | sizes | {"Cache-Control": keep} | dict(more or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(response.body)
+
+
+def _cookie(headers: Message, name: str) -> str:
+    try:
+        cookies = SimpleCookie(headers.get("Cookie", ""))
+    except CookieError:
+        return ""
+    return cookies[name].value if name in cookies else ""
