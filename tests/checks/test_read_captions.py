@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from typer.testing import CliRunner
 
-from synthvlm.checks.read_captions import captions_command
+import synthvlm
 from synthvlm.cli import app
 from synthvlm.run_folder.folder import RunFolder
 
@@ -38,8 +38,18 @@ def test_json_is_an_object_a_line() -> None:
     assert rows[0]["measures"]["alnum_ratio"] == {"value": 23 / 28, "min": 0.6, "max": None}
 
 
+def test_the_function_has_what_the_command_prints_and_the_captions_themselves() -> None:
+    found = synthvlm.read_captions(KEPT_RUN, kept=False, rule="char_rep_ratio")
+    assert [caption.id for caption in found] == [caption.id for caption in found] == ["digits"]
+    options = ["--rejected", "--rule", "char_rep_ratio"]
+    printed = CliRunner().invoke(app, ["captions", str(KEPT_RUN), *options]).output
+    assert found.text() + "\n" == printed
+    (row,) = found.values()["captions"]
+    assert (row["id"], row["rejected_by"], row["kept"]) == ("digits", "char_rep_ratio", False)
+
+
 def test_samples_say_that_they_are_some() -> None:
-    *shown, count = captions_command(str(KEPT_RUN), sample=2)
+    *shown, count = synthvlm.read_captions(KEPT_RUN, sample=2).lines()
     assert len(shown) == 2
     assert count == "6 of 6 captions; 2 of them are shown, chosen by a hash of their id"
 
@@ -69,7 +79,7 @@ def test_a_run_elsewhere_is_read() -> None:
     files = fsspec.filesystem("memory")
     files.put(str(KEPT_RUN) + "/", "/kept-for-captions", recursive=True)
     try:
-        (*_, count) = captions_command("memory://kept-for-captions")
+        (*_, count) = synthvlm.read_captions("memory://kept-for-captions").lines()
         assert count == "6 of 6 captions"
     finally:
         files.rm("/kept-for-captions", recursive=True)

@@ -149,6 +149,7 @@ def test_a_pipeline_returns_the_run_as_it_is_opened_again(tmp_path: Path) -> Non
     assert list(again.captions) == list(run.captions)
     assert again.recipe == run.recipe
     assert run.report is None
+    assert run.curation_report == str(tmp_path / "run/report/curation.html")
     # Nothing is generated yet.
     assert len(run.pairs) == len(run.candidates) == 0
     assert repr(run.pairs) == "Table(0 rows)"

@@ -48,17 +48,11 @@ def captions(
 ) -> None:
     """Read kept and rejected captions, with their measures, the bounds and the reasons."""
     with explained(debug, "interrupted; reading changes nothing"):
-        from synthvlm.checks.read_captions import captions_command
+        from synthvlm.commands import read_captions
 
         load_plugins(plugins)
-        texts = captions_command(
-            run,
-            kept=kept,
-            rule=rule,
-            near_bound=near_bound,
-            search=search,
-            sample=sample,
-            as_json=as_json,
+        found = read_captions(
+            run, kept=kept, rule=rule, near_bound=near_bound, search=search, sample=sample
         )
-        for text in texts:
+        for text in found.json_lines() if as_json else found.lines():
             print(printable(text))

@@ -10,7 +10,14 @@ from __future__ import annotations
 from synthvlm.commands.data_sets import compare, convert, diff
 from synthvlm.commands.models import evaluate, train
 from synthvlm.commands.recipes import cost, plan, tune
-from synthvlm.commands.runs import mark, publish, regenerate, status, verify
+from synthvlm.commands.runs import (
+    mark,
+    publish,
+    read_captions,
+    regenerate,
+    status,
+    verify,
+)
 
 __all__ = [
     "compare",
@@ -21,6 +28,7 @@ __all__ = [
     "mark",
     "plan",
     "publish",
+    "read_captions",
     "regenerate",
     "status",
     "train",

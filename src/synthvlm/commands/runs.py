@@ -10,6 +10,7 @@ from synthvlm.progress.notebook import default_progress
 
 if TYPE_CHECKING:
     from synthvlm.checks.findings import Verification
+    from synthvlm.checks.read_captions import CaptionsToRead
     from synthvlm.checks.regenerated import Regeneration
     from synthvlm.checks.status import Status
     from synthvlm.progress.display import Progress
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from synthvlm.run import Run
     from synthvlm.run.marking import MarkedPairs
 
-__all__ = ["mark", "publish", "regenerate", "status", "verify"]
+__all__ = ["mark", "publish", "read_captions", "regenerate", "status", "verify"]
 
 
 def status(run: str | Path | Run) -> Status:
@@ -30,6 +31,32 @@ def status(run: str | Path | Run) -> Status:
     from synthvlm.run.kept_recipe import open_folder
 
     return state_of(*open_folder(run_url(run)))
+
+
+def read_captions(
+    run: str | Path | Run,
+    *,
+    kept: bool | None = None,
+    rule: str | None = None,
+    near_bound: bool = False,
+    search: str | None = None,
+    sample: int | None = None,
+) -> CaptionsToRead:
+    """Kept and rejected captions, with their measures, the bounds and the reasons.
+
+    It is the command ``captions``: ``synthvlm.captions`` is a package.
+
+    Args:
+        run: The run.
+        kept: Only kept ones, or only rejected ones; None for both.
+        rule: What this rule or step rejected, and what is kept and it measured.
+        near_bound: What a bound that is 10 % looser or tighter would decide otherwise.
+        search: Text within the caption, in upper or lower case.
+        sample: Only so many of them, always the same.
+    """
+    from synthvlm.checks.read_captions import CaptionsToRead, Query
+
+    return CaptionsToRead(run_url(run), Query(kept, rule, near_bound, search), sample)
 
 
 def verify(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthvlm.data import fingerprint
 from synthvlm.errors import MissingExtraError, RunFolderError, SynthVLMError
+from synthvlm.report.curation_page import CURATION_FILE
 from synthvlm.run.kept_recipe import open_folder
 from synthvlm.run.shards import candidate_shards, caption_shards, pair_shards
 from synthvlm.run.tables import Table
@@ -60,6 +61,11 @@ class Run:
     def report(self) -> str | None:
         """Path or URL of its report; None where none is written yet."""
         return self.folder.path(_REPORT) if self.folder.exists(_REPORT) else None
+
+    @property
+    def curation_report(self) -> str | None:
+        """Path or URL of the report of its curation; None where none is written yet."""
+        return self.folder.path(CURATION_FILE) if self.folder.exists(CURATION_FILE) else None
 
     def dataset(self, split: Split = "train") -> Dataset:
         """The selected pairs, with the columns and images of the exported data set.
