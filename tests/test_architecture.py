@@ -53,8 +53,9 @@ ALLOWED = {
     "stages",
     "comparison": "captions checks components data data_sets errors estimates models progress "
     "provenance recipe report run_folder scorers",
+    "web": "captions checks comparison components data data_sets errors models recipe report run "
+    "run_folder scorers selectors stages",
     "doctor": "components errors evaluation models recipe training",
-    "web": "errors",
     "cli": "checks commands comparison components conversion doctor engines errors estimates "
     "evaluation models pipeline planning progress publishing recipe rights run training",
     "commands": "checks comparison conversion evaluation planning progress publishing recipe run "

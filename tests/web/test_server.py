@@ -211,3 +211,38 @@ def test_it_listens_on_loopback_only_and_ends(server: LocalServer) -> None:
     other.close()
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", other.port), timeout=5).close()
+
+
+def test_a_link_of_another_site_opens_the_page(server: LocalServer) -> None:
+    # From a notebook, for example: after a redirect, the browser would not send the cookie.
+    link = {"Authorization": "", "Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    assert f'href="{server.address}"' in server._repr_html_()
+    answer = ask(server, "GET", f"/?token={server.token}", **link)
+    assert (answer.status, 'content="0;url=/"' in answer.body.decode()) == (200, True)
+    assert "SameSite=Strict" in answer.headers["Set-Cookie"]
+    assert ask(server, "GET", "/", **link).status == 403
+    cookie = answer.headers["Set-Cookie"].split(";")[0]
+    assert ask(server, "GET", "/api/echo", **link | {"Cookie": cookie}).status == 403
+    embedded = link | {"Sec_Fetch_Mode": "no-cors"}
+    assert ask(server, "GET", f"/?token={server.token}", **embedded).status == 403
+
+
+def test_nothing_is_read_from_whoever_has_no_token(server: LocalServer) -> None:
+    answer = ask(server, "POST", "/api/marks", b"{}", Authorization="", Content_Length="30000000")
+    assert (answer.status, answer.headers["Connection"]) == (403, "close")
+
+
+def test_what_a_browser_keeps_is_of_this_server_alone() -> None:
+    with LocalServer({("GET", "/thumbnail/"): lambda _: Response(b"x", lasting=True)}) as server:
+        headers = ask(server, "GET", "/thumbnail/1").headers
+    assert (headers["Cache-Control"], headers["Vary"]) == ("private, max-age=86400", "Cookie")
+
+
+def test_closing_ends_connections_that_are_kept_open() -> None:
+    server = LocalServer({("GET", "/"): echo})
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(12) == b"HTTP/1.1 403"
+        server.close()
+        while connection.recv(65536):
+            pass

@@ -11,10 +11,12 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+import socket
 import sys
 import traceback
 import webbrowser
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http import HTTPStatus
@@ -48,6 +50,10 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+#: Shows the page, by a request that is the server's own.
+_TO_THE_PAGE = (
+    b'<!doctype html><title>synthvlm</title><meta http-equiv="refresh" content="0;url=/">'
+)
 #: The largest body of a request, in bytes: a picture to search by.
 _LARGEST_BODY = 32 * 2**20
 #: Seconds after which a connection on which nothing comes is closed.
@@ -185,6 +191,14 @@ class LocalServer:
         self._thread = Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
+    def __repr__(self) -> str:
+        """The address."""
+        return f"LocalServer at {self.address}"
+
+    def _repr_html_(self) -> str:
+        """A link, in notebooks."""
+        return f'<a href="{self.address}" target="_blank" rel="noopener">{self.address}</a>'
+
     def open_browser(self) -> bool:
         """Show the page in the user's browser; False where there is none."""
         try:
@@ -227,6 +241,25 @@ class _Server(ThreadingHTTPServer):
     routes: Mapping[tuple[str, str], Handler]
     token: str
 
+    def __init__(self, *args: Any) -> None:
+        self._connections: set[socket.socket] = set()
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Close the connections that browsers keep open, too."""
+        super().server_close()
+        for connection in tuple(self._connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that closes a connection is no error; of others, the trace."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
@@ -262,14 +295,16 @@ class _RequestHandler(BaseHTTPRequestHandler):
     def _answer(self, method: str) -> None:
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query, keep_blank_values=True))
+        self._is_read = method == "GET"
         try:
-            body = self._body() if method == "POST" else b""
-            self._check_sender()
-            if method == "GET" and url.path == "/" and "token" in query:
+            is_page = method == "GET" and url.path == "/"
+            self._check_sender(is_page=is_page)
+            if is_page and "token" in query:
                 self._welcome(query["token"])
                 return
             self._check_token()
             handler, rest = self._route(method, url.path)
+            body = self._body() if method == "POST" else b""
             response = handler(Request(unquote(rest), query, body))
         except _RefusedError as error:
             response = as_json({"error": str(error)}, error.status)
@@ -279,6 +314,8 @@ class _RequestHandler(BaseHTTPRequestHandler):
             traceback.print_exc()
             message = "an error of synthvlm: its trace is in the terminal"
             response = as_json({"error": message}, HTTPStatus.INTERNAL_SERVER_ERROR)
+        if not self._is_read:
+            self.close_connection = True  # a body that is left would be taken for the next request
         self._send(response)
 
     def _body(self) -> bytes:
@@ -287,16 +324,20 @@ class _RequestHandler(BaseHTTPRequestHandler):
         except ValueError:
             length = -1
         if not 0 <= length <= _LARGEST_BODY:
-            self.close_connection = True  # what is not read would be taken for the next request
             if length < 0:
                 raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "the request has no length")
             raise _RefusedError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {_LARGEST_BODY >> 20} MiB"
             )
-        return self.rfile.read(length)
+        body = self.rfile.read(length)
+        self._is_read = True
+        return body
 
-    def _check_sender(self) -> None:
-        """Refuse other hosts (DNS rebinding) and pages of other sites."""
+    def _check_sender(self, *, is_page: bool) -> None:
+        """Refuse other hosts (DNS rebinding) and pages of other sites, but for links to the page.
+
+        A link may stand in a notebook, which is another site; the token decides then.
+        """
         port = self.server.server_address[1]
         hosts = {f"{_HOST}:{port}", f"localhost:{port}"}
         if self.headers.get("Host") not in hosts:
@@ -304,7 +345,9 @@ class _RequestHandler(BaseHTTPRequestHandler):
         origin = self.headers.get("Origin")
         if origin is not None and origin not in {f"http://{host}" for host in hosts}:
             raise _RefusedError(HTTPStatus.FORBIDDEN, "a page of another site asks")
-        if self.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        if not self._is_own() and not (
+            is_page and self.headers.get("Sec-Fetch-Mode") == "navigate"
+        ):
             raise _RefusedError(HTTPStatus.FORBIDDEN, "a page of another site asks")
 
     def _check_token(self) -> None:
@@ -327,9 +370,15 @@ class _RequestHandler(BaseHTTPRequestHandler):
         if not hmac.compare_digest(token.encode("utf-8", "replace"), self.server.token.encode()):
             self._send(as_json({"error": "this token is of an earlier server"}, 403))
             return
-        cookie = f"{self._cookie_name}={token}; Path=/; HttpOnly; SameSite=Strict"
-        more = {"Location": "/", "Set-Cookie": cookie}
-        self._send(Response(b"", "text/plain", HTTPStatus.SEE_OTHER), more)
+        cookie = {"Set-Cookie": f"{self._cookie_name}={token}; Path=/; HttpOnly; SameSite=Strict"}
+        if self._is_own():
+            response = Response(b"", "text/plain", HTTPStatus.SEE_OTHER)
+            self._send(response, {"Location": "/", **cookie})
+        else:  # a browser follows a redirect from another site without the cookie
+            self._send(Response(_TO_THE_PAGE, _TYPES[".html"]), cookie)
+
+    def _is_own(self) -> bool:
+        return self.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none")
 
     def _route(self, method: str, path: str) -> tuple[Handler, str]:
         routes = self.server.routes
@@ -347,9 +396,13 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
     def _send(self, response: Response, more: Mapping[str, str] | None = None) -> None:
         self.send_response(response.status)
-        keep = "private, max-age=86400" if response.lasting else "no-store"
+        # Another server at this port has another cookie, and so none of these.
+        lasting = {"Cache-Control": "private, max-age=86400", "Vary": "Cookie"}
+        keep = lasting if response.lasting else {"Cache-Control": "no-store"}
         sizes = {"Content-Type": response.type, "Content-Length": str(len(response.body))}
-        for name, value in (_HEADERS | sizes | {"Cache-Control": keep} | dict(more or {})).items():
+        if self.close_connection:
+            sizes["Connection"] = "close"
+        for name, value in (_HEADERS | sizes | keep | dict(more or {})).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
