@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from report_folder import Builder, candidate, caption, image_bytes, pair
 
+from browser import browser, open_page
 from synthvlm.data import Preview
+
+__all__ = ["browser", "open_page"]
 
 
 @pytest.fixture
