@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-readers check clean
+.PHONY: demo docs test test-long test-readers check clean
 
 # Made once; made anew when what it depends on changes.
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -26,6 +26,10 @@ $(VENV)/.tests-ready: $(VENV)/.ready
 demo: $(VENV)/.ready
 	@n=1; while [ -e "runs/demo-$$(printf %03d $$n)" ]; do n=$$((n + 1)); done; \
 	$(BIN)/synthvlm run tiny --out "runs/demo-$$(printf %03d $$n)"
+
+# Into site/. Its pages about the code are written anew by docs/reference_pages.py.
+docs: $(VENV)/.tests-ready
+	$(BIN)/python docs/build_site.py
 
 # Files of tests run two at a time.
 test: $(VENV)/.tests-ready
@@ -56,4 +60,4 @@ check: $(VENV)/.ready
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .venv-readers .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-readers site build/pages .cache .mypy_cache .ruff_cache .pytest_cache

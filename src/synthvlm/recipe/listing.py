@@ -32,12 +32,14 @@ class ListedSetting:
 
     Attributes:
         key: As in ``--set KEY=VALUE``; of a list the settings of its first entry.
+        model: The settings that it is one of.
         field: Its type, default and description.
         choices: The values that it can have, as they are written in a recipe; empty where they
             cannot be listed.
     """
 
     key: str
+    model: type[BaseModel]
     field: FieldInfo
     choices: tuple[str, ...]
 
@@ -59,7 +61,7 @@ def listed_settings(model: type[BaseModel], prefix: str = "") -> Iterator[Listed
                 yield from listed_settings(table[component].Settings, f"{key}.{component}.")
             continue
         if not inner or any(_has(field.annotation, kind) for kind in (type(None), list)):
-            yield ListedSetting(key, field, tuple(_choices(key, field.annotation)))
+            yield ListedSetting(key, model, field, tuple(_choices(key, field.annotation)))
         place = "0." if _has(field.annotation, list) else ""
         for one in inner:
             yield from listed_settings(one, f"{key}.{place}")

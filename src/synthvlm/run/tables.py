@@ -31,7 +31,7 @@ class Table:
         >>> import synthvlm
         >>> pairs = synthvlm.open_run("runs/first").pairs  # doctest: +SKIP
         >>> pairs[0]["image"].size  # doctest: +SKIP
-        (32, 32)
+        (64, 64)
     """
 
     def __init__(self, run: RunFolder, stage: str, shards: Callable[[], Sequence[Shard]]) -> None:

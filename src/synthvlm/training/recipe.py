@@ -34,94 +34,127 @@ Rate = Annotated[float, Field(gt=0.0)]
 class ModelSettings(Settings):
     """What is trained: a LLaVA checkpoint, or the parts of a new one."""
 
-    #: Folder or hub id of a LLaVA checkpoint, e.g. `FOLDER/model` of stage 1; then the settings
-    #: below are its own.
-    start: str | None = None
-    start_revision: str | None = None
-    #: CLIP's vision half, by folder or hub id; `tiny` is the embedded one.
-    vision_tower: str = TINY
-    vision_tower_revision: str | None = None
-    #: Any causal language model, by folder or hub id; `tiny` is the embedded one.
-    language_model: str = TINY
-    language_model_revision: str | None = None
-    #: Layer of the vision tower whose patch features are used, counted from the last one.
-    vision_feature_layer: Annotated[int, Field(le=-1)] = -2
-    projector_hidden_act: Literal["gelu", "relu", "silu"] = "gelu"
+    start: str | None = Field(
+        None,
+        description="Folder or hub id of a LLaVA checkpoint, e.g. `FOLDER/model` of stage 1; then "
+        "the settings below are its own.",
+    )
+    start_revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    vision_tower: str = Field(
+        TINY, description="CLIP's vision half, by folder or hub id; `tiny` is the embedded one."
+    )
+    vision_tower_revision: str | None = Field(None, description="Branch, tag or commit.")
+    language_model: str = Field(
+        TINY,
+        description="Any causal language model, by folder or hub id; `tiny` is the embedded one.",
+    )
+    language_model_revision: str | None = Field(None, description="Branch, tag or commit.")
+    vision_feature_layer: int = Field(
+        -2,
+        le=-1,
+        description="Layer of the vision tower whose patch features are used, counted from the "
+        "last one.",
+    )
+    projector_hidden_act: Literal["gelu", "relu", "silu"] = Field(
+        "gelu", description="Activation between the projector's two layers."
+    )
 
 
 class DataSettings(Settings):
     """Conversations to train on."""
 
-    #: A run folder, JSON of conversations or messages, WebDataset .tar, or Parquet with images.
-    path: SourcePath
-    #: Folder of the images of a JSON file; None: `images/` beside it, or its own of messages.
-    images: SourcePath | None = None
+    path: SourcePath = Field(
+        description="A run folder, JSON of conversations or messages, WebDataset .tar, or Parquet "
+        "with images."
+    )
+    images: SourcePath | None = Field(
+        None,
+        description="Folder of the images of a JSON file; null: `images/` beside it, or its own of "
+        "messages.",
+    )
 
 
 class OptimisationSettings(Settings):
     """How the weights are optimised."""
 
-    epochs: Count = 1
-    #: Samples of one step, on all devices together.
-    global_batch_size: Count = 128
-    #: Samples that a device takes at once; the rest is gradient accumulation.
-    device_batch_size: Count = 16
-    learning_rate: Rate = 2e-5
-    #: None: that of everything else.
-    projector_learning_rate: Rate | None = None
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    #: Share of the steps in which the learning rate rises.
-    warmup_share: Share = 0.03
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    max_gradient_norm: Annotated[float, Field(ge=0.0)] = 1.0
-    max_tokens: Annotated[int, Field(ge=8)] = 2048
-    #: Less memory for more time; changes no result.
-    gradient_checkpointing: bool = True
-    #: bfloat16: frozen weights and computation in it, trained weights in float32. auto: on a GPU
-    #: that has it.
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    #: TensorFloat-32 matrix products, where the device has them.
-    tf32: bool = True
+    epochs: Count = Field(1, description="Passes over the data.")
+    global_batch_size: Count = Field(
+        128, description="Samples of one step, on all devices together."
+    )
+    device_batch_size: Count = Field(
+        16,
+        description="Samples that a device takes at once; the rest is gradient accumulation.",
+    )
+    learning_rate: Rate = Field(2e-5, description="Highest one, after the rise.")
+    projector_learning_rate: Rate | None = Field(None, description="null: that of everything else.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="Of the learning rate after its rise."
+    )
+    warmup_share: Share = Field(
+        0.03, description="Share of the steps in which the learning rate rises."
+    )
+    weight_decay: float = Field(0.0, ge=0.0, description="Of AdamW.")
+    max_gradient_norm: float = Field(
+        1.0, ge=0.0, description="Longer gradients are shortened to it."
+    )
+    max_tokens: int = Field(2048, ge=8, description="Of a sample.")
+    gradient_checkpointing: bool = Field(
+        True, description="Less memory for more time; changes no result."
+    )
+    precision: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto",
+        description="bfloat16: frozen weights and computation in it, trained weights in float32. "
+        "auto: on a GPU that has it.",
+    )
+    tf32: bool = Field(
+        True, description="TensorFloat-32 matrix products, where the device has them."
+    )
 
 
 class LoraSettings(Settings):
     """Low-rank adapters on every linear layer of the language model; the projector as a whole."""
 
-    rank: Count = 128
-    alpha: Count = 256
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    rank: Count = Field(128, description="Of the adapters.")
+    alpha: Count = Field(256, description="Adapters are scaled by alpha over rank.")
+    dropout: float = Field(0.05, ge=0.0, lt=1.0, description="Before the adapters.")
 
 
 class TrainingRecipe(Settings):
     """A training, whole: the same recipe on the same data gives the same model."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    #: pretrain: the projector alone learns. finetune: the language model too.
-    stage: Literal["pretrain", "finetune"]
+    seed: int = Field(0, ge=0, lt=2**32, description="Of weights, order and dropout.")
+    stage: Literal["pretrain", "finetune"] = Field(
+        description="pretrain: the projector alone learns. finetune: the language model too."
+    )
     model: ModelSettings = ModelSettings()
-    data: Annotated[list[DataSettings], Field(min_length=1)]
-    #: plain: image, caption. v1: Vicuna's conversation.
-    prompt: Literal["plain", "v1"]
-    #: crop: resize and centre crop. pad: to a square, with CLIP's mean colour.
-    image: Literal["crop", "pad"]
+    data: list[DataSettings] = Field(min_length=1, description="Read in their order.")
+    prompt: Literal["plain", "v1"] = Field(
+        description="plain: image, caption. v1: Vicuna's conversation."
+    )
+    image: Literal["crop", "pad"] = Field(
+        description="crop: resize and centre crop. pad: to a square, with CLIP's mean colour."
+    )
     optimisation: OptimisationSettings = OptimisationSettings()
     lora: LoraSettings | None = None
-    #: Each batch holds samples with an image, or without, and is sorted by length.
-    grouping: bool = True
-    #: Steps between checkpoints; 0 for none.
-    checkpoint_steps: Annotated[int, Field(ge=0)] = 500
-    checkpoints_kept: Count = 1
-    #: Steps between rows of log.jsonl.
-    log_steps: Count = 1
-    #: CPU threads of each process, which change the rounding of results. auto: those that torch has
-    #: when the folder is made, and for as long as it is used.
-    threads: Literal["auto"] | Count = "auto"
-    #: Processes that decode images; 0: the training's own.
-    image_workers: Annotated[int, Field(ge=0)] = 4
-    #: More bad records than that stop the command before it trains.
-    max_failed_share: Share = 0.01
-    #: Whether report.html and the model card are written.
-    report: bool = True
+    grouping: bool = Field(
+        True,
+        description="Each batch holds samples with an image, or without, and is sorted by length.",
+    )
+    checkpoint_steps: int = Field(500, ge=0, description="Steps between checkpoints; 0 for none.")
+    checkpoints_kept: Count = Field(1, description="The latest ones.")
+    log_steps: Count = Field(1, description="Steps between rows of log.jsonl.")
+    threads: Literal["auto"] | Count = Field(
+        "auto",
+        description="CPU threads of each process, which change the rounding of results. auto: "
+        "those that torch has when the folder is made, and for as long as it is used.",
+    )
+    image_workers: int = Field(
+        4, ge=0, description="Processes that decode images; 0: the training's own."
+    )
+    max_failed_share: Share = Field(
+        0.01, description="More bad records than that stop the command before it trains."
+    )
+    report: bool = Field(True, description="Whether report.html and the model card are written.")
 
     @model_validator(mode="after")
     def _fits(self) -> TrainingRecipe:
