@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "NearCopy", "References", "SmallImage", "small_image"]
 
 #: Counts in what is known of an image; another one is needed where a change finds other copies.
-VERSION = 1
+VERSION = 2
 
 #: Side of a stored image, and of what is compared: a part of 64 % has as many pixels as that.
 _STORED, _COMPARED = 60, 48
