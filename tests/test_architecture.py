@@ -44,8 +44,8 @@ ALLOWED = {
     "publishing": "checks data errors estimates exporters models progress run run_folder",
     "checks": "components data errors estimates progress recipe run run_folder scorers selectors "
     "stages",
-    "planning": "captions components data errors estimates models pipeline progress recipe rights "
-    "run_folder scorers stages",
+    "planning": "captions components data errors estimates models pipeline progress recipe report "
+    "rights run run_folder scorers stages",
     "data_sets": "captions checks data errors exporters recipe run run_folder stages",
     "training": "captions checks components data_sets errors models progress recipe report",
     "evaluation": "captions errors estimates models progress",

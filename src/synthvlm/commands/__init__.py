@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from synthvlm.commands.data_sets import compare, convert, diff
 from synthvlm.commands.models import evaluate, train
-from synthvlm.commands.recipes import cost, plan, tune
+from synthvlm.commands.recipes import cost, plan, preview, tune
 from synthvlm.commands.runs import (
     mark,
     publish,
@@ -27,6 +27,7 @@ __all__ = [
     "evaluate",
     "mark",
     "plan",
+    "preview",
     "publish",
     "read_captions",
     "regenerate",

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from synthvlm.captions.rules import METHOD_RULES
+from synthvlm.data import fingerprint
 from synthvlm.errors import CaptionSourceError, RecipeError
 from synthvlm.pipeline import Pipeline
 from synthvlm.recipe import source_name
 from synthvlm.recipe.curation import CurationSettings
 from synthvlm.recipe.sources import SourceSettings
-from synthvlm.run_folder.folder import table_bytes
+from synthvlm.run_folder.folder import PIPED, table_bytes
 from synthvlm.stages.curation.curate import reasons_in_order, totals
 from synthvlm.stages.curation.losses import Losses
 from synthvlm.stages.curation.resources import (
@@ -40,18 +41,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CURATION",
+    "TERMS_CHECKED",
+    "WHOLE_SET",
     "CaptionPool",
     "CuratedSample",
     "KeptCaption",
     "curate_sample",
     "read_pool",
     "recipe_for",
+    "sample_sources",
 ]
 
 #: Captions between two updates of the progress.
 _PROGRESS_STEP = 1000
 #: A trial makes no data set, and its recipe lacks what it leaves out: terms are checked before it.
-_TERMS_CHECKED = {"intended_use": "unspecified", "acknowledge_terms": [], "model_terms": {}}
+TERMS_CHECKED = {"intended_use": "unspecified", "acknowledge_terms": [], "model_terms": {}}
+#: Steps of curation that look at the whole data set, of which a sample shows nothing.
+WHOLE_SET = ("near_duplicates", "alignment", "concepts")
 #: The run folder of curation, inside the folder of the trial.
 CURATION = "curation"
 #: Captions of a shard: small, so that the first, which loads models, can be told apart.
@@ -76,7 +82,9 @@ class CaptionPool:
     sample: Sequence[Caption]
 
 
-def read_pool(recipe: Recipe, size: int, progress: Progress) -> CaptionPool:
+def read_pool(
+    recipe: Recipe, size: int, progress: Progress, seed: int | None = None
+) -> CaptionPool:
     """Read all sources once, up to the limit; count their captions, and choose some by hash.
 
     Memory grows by 8 bytes a caption.
@@ -85,6 +93,7 @@ def read_pool(recipe: Recipe, size: int, progress: Progress) -> CaptionPool:
         recipe: Whose sources.
         size: Captions to choose.
         progress: Shows captions counted.
+        seed: Other seeds choose other captions; None chooses the same ones for all seeds.
 
     Raises:
         RecipeError: A model writes the captions of a source.
@@ -105,7 +114,7 @@ def read_pool(recipe: Recipe, size: int, progress: Progress) -> CaptionPool:
             progress.advance(_PROGRESS_STEP)
         if caption.problem is not None:
             continue
-        key = _hash(caption.text if by_text else caption.id)
+        key = _hash(caption.text if by_text else caption.id, seed)
         hashes.append(key)
         if key in chosen or (len(largest) == size and -key < largest[0]):
             continue
@@ -141,8 +150,8 @@ def _captions(recipe: Recipe, say: Callable[[str], None]) -> Iterator[Caption]:
     return limited_captions(recipe, read, say)
 
 
-def _hash(text: str) -> int:
-    data = text.encode("utf-8", "surrogatepass")
+def _hash(text: str, seed: int | None) -> int:
+    data = (text if seed is None else f"{seed}\n{text}").encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
 
 
@@ -200,17 +209,11 @@ def curate_sample(
         home: The folder of the trial.
         progress: Shows the stages.
     """
-    whole_set = {"near_duplicates": None, "alignment": None, "concepts": None}
-    rules = recipe.model_copy(update={"curation": recipe.curation.model_copy(update=whole_set)})
-    columns: dict[str, list[object]] = {
-        "id": [caption.id for caption in captions],
-        "caption": [caption.text_raw for caption in captions],
-    }
-    if any(map(looks_at_images, model_rules_on(rules))):
-        columns["image"] = list(_original_images(recipe, captions))
-    source = _write_source(home, "sample.parquet", columns)
+    curation = recipe.curation.model_copy(update=dict.fromkeys(WHOLE_SET))
+    rules = recipe.model_copy(update={"curation": curation})
+    source = _write_source(home, "sample.parquet", _columns(rules, captions))
     run = recipe.run.model_copy(update={"shard_size": _SHARD_SIZE})
-    trial = {**_TERMS_CHECKED, "sources": [source], "limit": None, "run": run}
+    trial = {**TERMS_CHECKED, "sources": [source], "limit": None, "run": run}
     changed = rules.model_copy(update=trial)
     pipeline = Pipeline(changed, home.path(CURATION), progress=progress)
     pipeline.run("curate")
@@ -220,6 +223,37 @@ def curate_sample(
     rows = (row for table in tables for row in table.to_pylist())
     kept_captions = [KeptCaption(row["id"], row["text"]) for row in rows if row["kept"]]
     return CuratedSample(kept_captions, totals(markers))
+
+
+def sample_sources(
+    recipe: Recipe, captions: Sequence[Caption], home: RunFolder
+) -> list[SourceSettings]:
+    """Captions as the sources that a run folder holds itself, with the names of the recipe's.
+
+    Args:
+        recipe: With the rules that judge them.
+        captions: Of ``CaptionPool.sample``.
+        home: The run folder; it may be moved.
+    """
+    sources = []
+    for source in recipe.sources:
+        name = source_name(source)
+        its_captions = [caption for caption in captions if caption.source == name]
+        if its_captions:
+            columns = _columns(recipe, its_captions)
+            key = fingerprint(name, columns["id"], columns["caption"])[:16]
+            sources.append(_write_source(home, f"{PIPED}/{key}.parquet", columns, name))
+    return sources
+
+
+def _columns(rules: Recipe, captions: Sequence[Caption]) -> dict[str, list[object]]:
+    columns: dict[str, list[object]] = {
+        "id": [caption.id for caption in captions],
+        "caption": [caption.text_raw for caption in captions],
+    }
+    if any(map(looks_at_images, model_rules_on(rules))):
+        columns["image"] = list(_original_images(rules, captions))
+    return columns
 
 
 def recipe_for(
@@ -252,7 +286,7 @@ def recipe_for(
     size = recipe.run.shard_size if shard_size is None else shard_size
     return recipe.model_copy(
         update={
-            **_TERMS_CHECKED,
+            **TERMS_CHECKED,
             "sources": [_write_source(home, "kept.parquet", columns)],
             "limit": None,
             "curation": no_curation,
@@ -271,12 +305,12 @@ def _original_images(recipe: Recipe, captions: Sequence[Caption]) -> Iterator[by
 
 
 def _write_source(
-    home: RunFolder, name: str, columns: Mapping[str, list[object]]
+    home: RunFolder, file: str, columns: Mapping[str, list[object]], name: str = "sample"
 ) -> SourceSettings:
     import pyarrow as pa
 
     kinds = {"id": pa.string(), "caption": pa.string(), "image": pa.binary()}
     table = pa.table({key: pa.array(cells, kinds[key]) for key, cells in columns.items()})
-    home.write(name, table_bytes(table))
+    home.write(file, table_bytes(table))
     field = "image" if "image" in columns else None
-    return SourceSettings(path=home.path(name), name="sample", format="parquet", image_field=field)
+    return SourceSettings(path=home.path(file), name=name, format="parquet", image_field=field)
