@@ -137,7 +137,9 @@ def _wrapped(text: str, font: Font, width: int) -> list[str]:
             elif lines[-1]:
                 lines.append("")
             else:
-                fits = next(n for n in range(len(word), 0, -1) if font.getlength(word[:n]) <= width)
+                fits = 1
+                while font.getlength(word[: fits + 1]) <= width:
+                    fits += 1
                 lines[-1], word = word[:fits], word[fits:]
                 lines.append("")
         if len(lines) > _TEXT_LINES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from synthvlm.stages.curation.curated import CuratedCaption
 
 __all__ = ["Preview", "PreviewedCaption", "read_preview", "why_chosen"]
+
+#: Rejected captions that are printed.
+_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +89,14 @@ class Preview:
         lines = [f"{read:,} captions curated, {len(self.captions):,} kept", *self.notes]
         if self.rejected:
             lines += ["", "rejected:"]
-        for caption in self.rejected:
+        for caption in self.rejected[:_SHOWN]:
             lines.append(f"  {_line(caption.id)}  {caption.rejected_by}: {_line(caption.reason)}")
             lines.append(f"      {_line(caption.text) or '(no text)'}")
+        if len(self.rejected) > _SHOWN:
+            first = "give --keep FOLDER, then: " if self.folder is None else ""
+            named = "FOLDER" if self.folder is None else shlex.quote(self.folder)
+            more = f"{len(self.rejected) - _SHOWN:,} more"
+            lines.append(f"  and {more}: {first}synthvlm captions {named} --rejected")
         return "\n".join(lines)
 
     def about(self, number: int) -> str:
