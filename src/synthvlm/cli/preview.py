@@ -30,7 +30,7 @@ from synthvlm.cli.options import (
 from synthvlm.safe_text import printable
 
 if TYPE_CHECKING:
-    from synthvlm.planning.previewed import Preview
+    from synthvlm.planning.preview import Preview
 
 
 @app.command()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from synthvlm.planning.combinations import Tuning
     from synthvlm.planning.cost import Cost
     from synthvlm.planning.plan import Plan
-    from synthvlm.planning.previewed import Preview
+    from synthvlm.planning.preview import Preview
     from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
 

@@ -11,7 +11,7 @@ from synthvlm.safe_text import printable
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
-    from synthvlm.planning.previewed import Preview, PreviewedCaption
+    from synthvlm.planning.previewed import PreviewedCaption
 
     Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -23,29 +23,29 @@ _LINE, _FONT_SIZE, _TEXT_LINES, _CHARACTERS = 20, 15, 3, 1000
 _PAPER, _INK, _FAINT, _WINNER, _EMPTY = "#f0f0f0", "#1a1a1a", "#666666", "#0a7d33", "#dddddd"
 
 
-def contact_sheet(preview: Preview) -> bytes:
-    """The kept captions with all their candidates, the winners framed, as a PNG.
+def contact_sheet(captions: Sequence[PreviewedCaption]) -> bytes:
+    """Captions with all their candidates, the winners framed, as a PNG.
 
     Characters that Pillow's own font lacks are boxes in it; the texts are in the preview.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(_FONT_SIZE)
-    most = max((len(caption.candidates) for caption in preview.captions), default=1)
+    most = max((len(caption.candidates) for caption in captions), default=1)
     columns = max(4, min(most, _PER_LINE))
     width = 2 * _MARGIN + columns * (_TILE + _GAP) - _GAP
     texts = [
         _wrapped(f"{number}. {caption.text}", font, width - 2 * _MARGIN)
-        for number, caption in enumerate(preview.captions, start=1)
+        for number, caption in enumerate(captions, start=1)
     ]
     heights = [
         _height(caption, columns, len(lines))
-        for caption, lines in zip(preview.captions, texts, strict=True)
+        for caption, lines in zip(captions, texts, strict=True)
     ]
     sheet = Image.new("RGB", (width, 2 * _MARGIN + sum(heights)), _PAPER)
     draw = ImageDraw.Draw(sheet)
     top = _MARGIN
-    for caption, lines, height in zip(preview.captions, texts, heights, strict=True):
+    for caption, lines, height in zip(captions, texts, heights, strict=True):
         _draw_caption(sheet, draw, font, caption, lines, top, columns)
         top += height
     sink = io.BytesIO()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synthvlm.errors import RecipeError, RunFolderError
 from synthvlm.pipeline import Pipeline
 from synthvlm.planning.clock import StageClock
 from synthvlm.planning.contact_sheet import contact_sheet as draw_contact_sheet
-from synthvlm.planning.previewed import Preview, read_preview
+from synthvlm.planning.previewed import PreviewedCaption, read_previewed
 from synthvlm.planning.sample_captions import (
     TERMS_CHECKED,
     WHOLE_SET,
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
     from synthvlm.planning.sample_captions import CaptionPool
     from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
+    from synthvlm.stages.curation.curated import CuratedCaption
 
-__all__ = ["preview"]
+__all__ = ["Preview", "preview"]
 
 #: Captions among which they are chosen, where the recipe has no limit: read in about a second.
 _READ = 100_000
@@ -40,6 +43,83 @@ _CHOSEN, _CHOSEN_PER_PAIR = 400, 40
 #: Captions that are curated first, for each pair.
 _CURATED_PER_PAIR = 4
 _HIDDEN = ("measure", "curate", "select")
+#: Rejected captions that are printed.
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A few captions that went through every stage.
+
+    Attributes:
+        captions: The kept ones, in the order of their sources.
+        rejected: Those that a rule rejected.
+        notes: Which captions these are, and what of the recipe is left out.
+        folder: The run that is kept; None where none is.
+        reports: Its two HTML reports.
+    """
+
+    captions: tuple[PreviewedCaption, ...]
+    rejected: tuple[CuratedCaption, ...]
+    notes: tuple[str, ...]
+    folder: str | None = None
+    reports: tuple[str, ...] = ()
+
+    def head(self) -> str:
+        """The counts, the notes, and the rejected captions with their reasons."""
+        read = len(self.captions) + len(self.rejected)
+        lines = [f"{read:,} captions curated, {len(self.captions):,} kept", *self.notes]
+        if self.rejected:
+            lines += ["", "rejected:"]
+        for caption in self.rejected[:_SHOWN]:
+            lines.append(f"  {_line(caption.id)}  {caption.rejected_by}: {_line(caption.reason)}")
+            lines.append(f"      {_line(caption.text) or '(no text)'}")
+        if len(self.rejected) > _SHOWN:
+            first = "give --keep FOLDER, then: " if self.folder is None else ""
+            named = "FOLDER" if self.folder is None else shlex.quote(self.folder)
+            more = f"{len(self.rejected) - _SHOWN:,} more"
+            lines.append(f"  and {more}: {first}synthvlm captions {named} --rejected")
+        return "\n".join(lines)
+
+    def about(self, number: int) -> str:
+        """A caption, why its winner won, and whether it is selected."""
+        caption = self.captions[number]
+        lines = [f"{number + 1}. {_line(caption.text)}  ({_line(caption.id)})"]
+        return "\n".join([*lines, *(f"   {_line(line)}" for line in caption.text_lines())])
+
+    def end(self) -> str:
+        """How many are selected, and what is kept."""
+        selected = sum(caption.rank is not None for caption in self.captions)
+        lines = [f"{selected:,} of {len(self.captions):,} captions are selected"]
+        if self.folder is not None:
+            lines += [f"kept: {self.folder}", *(f"report: {name}" for name in self.reports)]
+        return "\n".join(lines)
+
+    def text(self) -> str:
+        """All of it, without pictures."""
+        about = map(self.about, range(len(self.captions)))
+        return "\n\n".join([self.head(), *about, self.end()])
+
+    def values(self) -> dict[str, Any]:
+        """Plain values for JSON, without pictures."""
+        captions = []
+        for caption in self.captions:
+            values = asdict(caption)
+            del values["pictures"]
+            captions.append(values)
+        return {
+            "captions": captions,
+            "rejected": [
+                {"id": one.id, "text": one.text, "rejected_by": one.rejected_by, "why": one.reason}
+                for one in self.rejected
+            ],
+            "notes": list(self.notes),
+            "folder": self.folder,
+            "reports": list(self.reports),
+        }
+
+    def _repr_png_(self) -> bytes:
+        return draw_contact_sheet(self.captions)
 
 
 def preview(
@@ -78,17 +158,19 @@ def preview(
         recipe_here = _without_whole_set(recipe, pairs)
         sources = sample_sources(recipe_here, captions, home)
         recipe_here = recipe_here.model_copy(update={"sources": sources, "limit": None})
-        pipeline = Pipeline(recipe_here, home.url, progress=shown)
-        run = pipeline.run("select")
-        result = read_preview(run, recipe, _notes(recipe, pool, pairs), kept=keep is not None)
-        if not any(row.status == "ok" for one in result.captions for row in one.candidates):
-            rows = [row for one in result.captions for row in one.candidates]
+        run = Pipeline(recipe_here, home.url, progress=shown).run("select")
+        kept_captions, rejected = read_previewed(run)
+        rows = [row for caption in kept_captions for row in caption.candidates]
+        if not any(row.status == "ok" for row in rows):
             problem = next((row.problem for row in rows if row.problem is not None), "no candidate")
             raise RecipeError(f"none of {len(rows)} images is of use: {problem}")
+        result = Preview(tuple(kept_captions), tuple(rejected), tuple(_notes(recipe, pool)))
         if keep is not None:
             with home.held(note=progress.note):
-                write_curation_report(home, pipeline.recipe, home.markers("curate"))
-                write_report(home, pipeline.recipe, shown)
+                page = write_curation_report(home, run.recipe, home.markers("curate"))
+                write_report(home, run.recipe, shown)
+            reports = (run.report or "", page)
+            result = replace(result, folder=home.path(""), reports=reports)
         if sheet is not None:
             _write(sheet, result)
     return result
@@ -117,7 +199,7 @@ def _checked_file(file: Path) -> Path:
 
 def _write(file: Path, result: Preview) -> None:
     try:
-        file.write_bytes(draw_contact_sheet(result))
+        file.write_bytes(draw_contact_sheet(result.captions))
     except OSError as error:
         raise RunFolderError(f"cannot write {file}: {error.strerror or error}") from error
 
@@ -177,7 +259,7 @@ def _without_whole_set(recipe: Recipe, pairs: int) -> Recipe:
     )
 
 
-def _notes(recipe: Recipe, pool: CaptionPool, pairs: int) -> list[str]:
+def _notes(recipe: Recipe, pool: CaptionPool) -> list[str]:
     """Which captions these are, and what the preview leaves out of the recipe."""
     all_of = f"{pool.read:,} captions"
     if recipe.limit is None and pool.read == _READ:
@@ -201,3 +283,8 @@ def _notes(recipe: Recipe, pool: CaptionPool, pairs: int) -> list[str]:
     if left_out:
         notes.append(f"left out, for a few captions do not show it: {', '.join(left_out)}")
     return notes
+
+
+def _line(text: str | None) -> str:
+    """A text on one line: none of a caption may look like a line of ours."""
+    return (text or "").replace("\n", r"\n")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.data import Candidate, score_column
@@ -20,10 +19,7 @@ if TYPE_CHECKING:
     from synthvlm.run import Run
     from synthvlm.stages.curation.curated import CuratedCaption
 
-__all__ = ["Preview", "PreviewedCaption", "read_preview", "why_chosen"]
-
-#: Rejected captions that are printed.
-_SHOWN = 20
+__all__ = ["PreviewedCaption", "read_previewed", "why_chosen"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,97 +61,17 @@ class PreviewedCaption:
         return [*lines, self.selection]
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """A few captions that went through every stage.
-
-    Attributes:
-        captions: The kept ones, in the order of their sources.
-        rejected: Those that a rule rejected.
-        notes: Which captions these are, and what of the recipe is left out.
-        folder: The run that is kept; None where none is.
-        reports: Its two HTML reports.
-    """
-
-    captions: tuple[PreviewedCaption, ...]
-    rejected: tuple[CuratedCaption, ...]
-    notes: tuple[str, ...]
-    folder: str | None = None
-    reports: tuple[str, ...] = ()
-
-    def head(self) -> str:
-        """The counts, the notes, and the rejected captions with their reasons."""
-        read = len(self.captions) + len(self.rejected)
-        lines = [f"{read:,} captions curated, {len(self.captions):,} kept", *self.notes]
-        if self.rejected:
-            lines += ["", "rejected:"]
-        for caption in self.rejected[:_SHOWN]:
-            lines.append(f"  {_line(caption.id)}  {caption.rejected_by}: {_line(caption.reason)}")
-            lines.append(f"      {_line(caption.text) or '(no text)'}")
-        if len(self.rejected) > _SHOWN:
-            first = "give --keep FOLDER, then: " if self.folder is None else ""
-            named = "FOLDER" if self.folder is None else shlex.quote(self.folder)
-            more = f"{len(self.rejected) - _SHOWN:,} more"
-            lines.append(f"  and {more}: {first}synthvlm captions {named} --rejected")
-        return "\n".join(lines)
-
-    def about(self, number: int) -> str:
-        """A caption, why its winner won, and whether it is selected."""
-        caption = self.captions[number]
-        lines = [f"{number + 1}. {_line(caption.text)}  ({_line(caption.id)})"]
-        return "\n".join([*lines, *(f"   {_line(line)}" for line in caption.text_lines())])
-
-    def end(self) -> str:
-        """How many are selected, and what is kept."""
-        selected = sum(caption.rank is not None for caption in self.captions)
-        lines = [f"{selected:,} of {len(self.captions):,} captions are selected"]
-        if self.folder is not None:
-            lines += [f"kept: {self.folder}", *(f"report: {name}" for name in self.reports)]
-        return "\n".join(lines)
-
-    def text(self) -> str:
-        """All of it, without pictures."""
-        about = map(self.about, range(len(self.captions)))
-        return "\n\n".join([self.head(), *about, self.end()])
-
-    def values(self) -> dict[str, Any]:
-        """Plain values for JSON, without pictures."""
-        captions = []
-        for caption in self.captions:
-            values = asdict(caption)
-            del values["pictures"]
-            captions.append(values)
-        return {
-            "captions": captions,
-            "rejected": [
-                {"id": one.id, "text": one.text, "rejected_by": one.rejected_by, "why": one.reason}
-                for one in self.rejected
-            ],
-            "notes": list(self.notes),
-            "folder": self.folder,
-            "reports": list(self.reports),
-        }
-
-    def _repr_png_(self) -> bytes:
-        from synthvlm.planning.contact_sheet import contact_sheet
-
-        return contact_sheet(self)
-
-
-def read_preview(run: Run, recipe: Recipe, notes: Sequence[str], *, kept: bool) -> Preview:
-    """Read a finished run of a few captions.
+def read_previewed(run: Run) -> tuple[list[PreviewedCaption], list[CuratedCaption]]:
+    """The kept captions of a small run, and those that a rule rejected.
 
     Args:
         run: Run up to its selection.
-        recipe: The whole run's, whose scorers made the scores.
-        notes: Of the preview.
-        kept: Whether the run stays.
 
     Raises:
         RunFolderError: The folder cannot be read.
     """
-    folder = run.folder
-    captions = list(CuratedCaptions(folder, run.recipe, Query()))
+    folder, recipe = run.folder, run.recipe
+    captions = list(CuratedCaptions(folder, recipe, Query()))
     rows: dict[str, list[Candidate]] = {}
     pictures: dict[str, dict[int, bytes]] = {}
     for marker in folder.markers("generate").values():
@@ -196,14 +112,7 @@ def read_preview(run: Run, recipe: Recipe, notes: Sequence[str], *, kept: bool) 
                     else f"selected: rank {place:,} of {len(ranks):,}",
                 )
             )
-    reports = [folder.path(f"report/{name}.html") for name in ("index", "curation")]
-    return Preview(
-        tuple(previewed),
-        tuple(caption for caption in captions if caption.rejected_by is not None),
-        tuple(notes),
-        folder.path("") if kept else None,
-        tuple(reports) if kept else (),
-    )
+    return previewed, [caption for caption in captions if caption.rejected_by is not None]
 
 
 def why_chosen(candidates: Sequence[Candidate], recipe: Recipe) -> str:
@@ -254,8 +163,3 @@ def _not_selected(candidates: Sequence[Candidate], recipe: Recipe, selected: int
 def _rows(run: Run, name: str | None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [] if name is None else run.folder.read_table(name).to_pylist()
     return rows
-
-
-def _line(text: str | None) -> str:
-    """A text on one line: none of a caption may look like a line of ours."""
-    return (text or "").replace("\n", r"\n")
