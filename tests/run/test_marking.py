@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec
 import pyarrow.parquet as pq
 import pytest
 
 import synthvlm
 from synthvlm import Pipeline, SynthVLMError
+from synthvlm.errors import RunFolderError
 from synthvlm.run.kept_recipe import open_folder, resumed_recipe
-from synthvlm.run_folder.folder import RunFolder
+from synthvlm.run_folder.folder import RunFolder, StoredFile
 from synthvlm.run_folder.marks import Mark, Marks, add_marks, read_marks
 from synthvlm.stages.current import CurrentWork
+from synthvlm.stages.summary import describe
 
 
 @pytest.fixture
@@ -24,9 +28,11 @@ def run(exported_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported_run, tmp_path / "run"))
 
 
-def again(run: Path, until: str = "export") -> None:
+def again(run: Path, until: str = "export") -> str:
+    """Run it again; what its selection did."""
     change = f"sources.0.path={run}/kept_captions.jsonl"
-    Pipeline(resumed_recipe(run, overrides=[change]), run).run(until)
+    done = Pipeline(resumed_recipe(run, overrides=[change]), run).run(until)
+    return next(describe(one) for one in done.summaries if one.stage == "select")
 
 
 def selected(run: Path) -> list[str]:
@@ -57,7 +63,7 @@ def test_a_marked_pair_is_out_of_selection_and_export_and_counted(run: Path) -> 
     outdated = CurrentWork(*open_folder(str(run))).outdated
     assert outdated is not None
     assert outdated.stage == "select"
-    again(run)
+    assert "3 pairs selected, 1 left out as marked" in again(run)
     assert selected(run) == sorted(set(before) - {"first"})
     rows = json.loads((run / "dataset/llava.json").read_text())
     assert [row["id"] for row in rows] == sorted(set(before) - {"first"})
@@ -66,11 +72,11 @@ def test_a_marked_pair_is_out_of_selection_and_export_and_counted(run: Path) -> 
     assert "blurred" not in card
     assert "1 pairs are left out because somebody marked them as bad: ugly." in report(run)
     assert synthvlm.verify(run).findings == ()
-    again(run)
+    assert "1 left out as marked (up to date" in again(run)
     assert CurrentWork(*open_folder(str(run))).outdated is None
 
     synthvlm.mark(run, "first", remove=True)
-    again(run)
+    assert "marked" not in again(run)
     assert selected(run) == before
     assert content(run / "dataset") == data_set
 
@@ -128,6 +134,44 @@ def test_many_writers_at_once_lose_no_mark(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))
     assert len(read_marks(RunFolder(tmp_path))) == 80
+
+
+def test_the_last_word_does_not_depend_on_clocks(run: Path) -> None:
+    synthvlm.mark(run, "first")
+    (file,) = (run / "marks").iterdir()
+    line = json.loads(file.read_text())
+    file.unlink()
+    ahead = time.time_ns() + 3600 * 10**9
+    later = run / f"marks/{ahead:020d}-of-a-clock-ahead.jsonl"
+    later.write_text(json.dumps({**line, "time": ahead / 1e9}) + "\n")
+    assert len(synthvlm.mark(run, "first", reason="ugly").marks) == 1
+    assert synthvlm.mark(run).marks[0].mark.reason == "ugly"
+    assert synthvlm.mark(run, "first", remove=True).marks == []
+
+
+def test_a_mark_is_written_again_where_a_run_that_began_swept_it(tmp_path: Path) -> None:
+    class Swept(RunFolder):
+        attempts = 0
+
+        def write(self, name: str, data: bytes) -> StoredFile:
+            self.attempts += 1
+            if self.attempts == 1:
+                raise RunFolderError("cannot write") from FileNotFoundError()
+            return super().write(name, data)
+
+    add_marks(Swept(tmp_path), [Mark("a", 0, "x", "wrong")])
+    assert len(read_marks(RunFolder(tmp_path))) == 1
+
+
+def test_a_run_on_an_object_store_is_marked() -> None:
+    files = fsspec.filesystem("memory")
+    try:
+        for id, reason in (("a", "wrong"), ("b", "ugly"), ("a", "")):
+            add_marks(RunFolder("memory://marked"), [Mark(id, 0, "x", reason)])
+        marks = read_marks(RunFolder("memory://marked"))
+        assert [(mark.caption_id, mark.reason) for mark in marks.values()] == [("b", "ugly")]
+    finally:
+        files.rm("/marked", recursive=True)
 
 
 def test_a_damaged_line_costs_only_itself(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 A mark is of an image, known by what it was made of: a new image of the caption has none. Each call
 writes a file of its own, so two writers at once lose nothing, on an object store neither; of
-several marks of an image the last counts.
+several marks of an image the last counts. Times are made to increase from file to file, so a
+writer whose clock is behind has the last word over the marks that it can see.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from synthvlm.data import fingerprint
@@ -49,7 +50,7 @@ class Mark:
         fingerprint: Of the candidate: what its image depends on.
         reason: A short one, such as ``wrong``; empty where an earlier mark is taken back.
         note: Any text.
-        time: When, in seconds since 1970.
+        time: When it was written, in seconds since 1970.
     """
 
     caption_id: str
@@ -158,7 +159,18 @@ def add_marks(run: RunFolder, marks: Sequence[Mark]) -> None:
     Raises:
         RunFolderError: They cannot be written.
     """
-    lines = [json.dumps(asdict(mark), ensure_ascii=False) for mark in marks]
-    if lines:
-        name = f"{_FOLDER}/{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.jsonl"
-        run.write(name, "\n".join(lines).encode("utf-8", "replace") + b"\n")
+    if not marks:
+        return
+    numbers = (name.removeprefix(f"{_FOLDER}/")[:20] for name in run.listing(_FOLDER))
+    latest = max((int(number) for number in numbers if number.isdecimal()), default=0)
+    now = max(time.time_ns(), latest + 1000)  # at least a microsecond, as times are rounded
+    timed = [replace(mark, time=round(now / 1e9, 6)) for mark in marks]
+    lines = [json.dumps(asdict(mark), ensure_ascii=False) for mark in timed]
+    name = f"{_FOLDER}/{now:020d}-{uuid.uuid4().hex[:8]}.jsonl"
+    data = "\n".join(lines).encode("utf-8", "replace") + b"\n"
+    try:
+        run.write(name, data)
+    except RunFolderError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        run.write(name, data)  # a run that began here removed the incomplete file

@@ -75,6 +75,7 @@ def select(
     old = run.marker(STAGE, 0)
     if old is not None and old.fingerprint == expected:
         counts = {name: int(old.facts[name]) for name in ("pairs", "selected")}
+        counts |= _left_out(old.facts.get(MARKED, {}))
         _show(old.facts.get(NOTES, ()), progress)
         return StageSummary(STAGE, 1, 1, counts, time.monotonic() - began)
     progress.start(STAGE, len(generated), "shards")
@@ -118,7 +119,12 @@ def select(
     run.commit(STAGE, 0, expected, files, facts)
     seconds = time.monotonic() - began
     run.event("stage", stage=STAGE, seconds=round(seconds, 3), rows=total)
-    return StageSummary(STAGE, 1, 0, counts, seconds)
+    return StageSummary(STAGE, 1, 0, counts | _left_out(marked), seconds)
+
+
+def _left_out(marked: Mapping[str, int]) -> dict[str, int]:
+    """What a summary says of marked pairs, where there are any."""
+    return {MARKED: sum(marked.values())} if marked else {}
 
 
 def _selector(run: RunFolder, recipe: Recipe) -> Selector:

@@ -70,6 +70,8 @@ def describe(summary: StageSummary) -> str:
         done = ", ".join([f"{counts['generated']:,} candidates generated", *parts])
     elif summary.stage == "select":
         done = f"{counts['selected']:,} of {counts['pairs']:,} pairs selected"
+        if "marked" in counts:
+            done += f", {counts['marked']:,} left out as marked"
     else:
         parts = [f"{counts['exported']:,} pairs exported"]
         if summary.written:
