@@ -169,7 +169,7 @@ export class Grid {
     if (pair.mark !== null) facts.append(element("span", { class: "mark" }, `bad: ${pair.mark.reason}`));
     else if (pair.selected) facts.append(element("span", { class: "is-selected" }, "selected"));
     for (const [name, value] of Object.entries(pair.values).slice(0, 3)) {
-      facts.append(element("span", { title: name }, `${this.label(name)} ${shown(value)}`));
+      facts.append(element("span", { title: name }, `${this.label(name)} ${typeof value === "number" ? shown(Number(value.toPrecision(3))) : shown(value)}`));
     }
     cell.append(picture, element("p", { dir: "auto" }, pair.caption), facts);
     return cell;

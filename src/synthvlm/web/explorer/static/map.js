@@ -4,6 +4,7 @@ import { attempt, drawing, element, get, getBytes, pixelate, post, shown } from 
 
 const NONE = 65535;
 const STEPS = 32;
+const ROUNDS = 25;
 const CATEGORIES = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#e08214", "#7f7f7f", "#1b7837", "#b35806"];
 // Viridis at five places.
 const RAMP = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
@@ -137,22 +138,27 @@ export class PairMap {
     context.scale(ratio, ratio);
     const style = getComputedStyle(document.documentElement);
     const { of, colours } = this.classes();
-    const buckets = [[], ...colours.map(() => [])];
+    // In rounds: else the colour that is drawn last would hide all others.
+    const others = [];
+    const rounds = Array.from({ length: ROUNDS }, () => colours.map(() => []));
     for (let i = 0; i < this.rows.length; i++) {
       const kind = this.matches[i] ? of(this.codes[i]) : -1;
-      buckets[kind + 1].push(i);
+      if (kind < 0) others.push(i);
+      else rounds[(i * 7919) % ROUNDS][kind].push(i);
     }
     const size = Math.max(1.5, Math.min(7, (2.2 * Math.sqrt(20000 / Math.max(300, this.rows.length)) + 1) * Math.sqrt(this.view.scale)));
     const { pixels, view } = this;
-    buckets.forEach((bucket, kind) => {
-      context.fillStyle = kind ? colours[kind - 1] : style.getPropertyValue("--faint");
-      context.globalAlpha = kind ? 0.85 : 0.35;
-      for (const i of bucket) {
+    const fill = (points, colour, opacity) => {
+      context.fillStyle = colour;
+      context.globalAlpha = opacity;
+      for (const i of points) {
         const x = (this.points[2 * i] - view.x) * pixels + width / 2;
         const y = (this.points[2 * i + 1] - view.y) * pixels + height / 2 + 16;
         if (x >= -size && y >= -size && x <= width + size && y <= height + size) context.fillRect(x - size / 2, y - size / 2, size, size);
       }
-    });
+    };
+    fill(others, style.getPropertyValue("--faint"), 0.35);
+    for (const round of rounds) round.forEach((points, kind) => fill(points, colours[kind], 0.85));
     context.globalAlpha = 1;
     if (this.outline?.length > 1) {
       context.strokeStyle = style.getPropertyValue("--ink");
