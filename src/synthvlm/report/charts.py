@@ -22,8 +22,8 @@ __all__ = ["histogram", "measure_histogram", "rising_line", "ticks"]
 
 _BINS = (12, 40)
 _TICKS = 5
-_WIDTH, _HEIGHT = 400, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 12, 26
+_WIDTH, _HEIGHT = 400, 222
+_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 26, 26
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -111,7 +111,8 @@ def rising_line(values: Sequence[float], *, label: str) -> Markup:
     margin = (high - low) * 0.25 or 0.01
     frame = _Frame(1, max(2, len(values)), low - margin, high + margin, side=26)
     points = [(frame.x(n), frame.y(value)) for n, value in enumerate(values, 1)]
-    parts = [frame.axes("mean score", x_ticks=range(1, len(values) + 1))]
+    title = "mean score (the axis does not begin at 0), by images per caption"
+    parts = [frame.axes(title, x_ticks=range(1, len(values) + 1))]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     parts.append(f'<polyline class="line" points="{path}"/>')
     # Every dot has a tooltip; numbers are shown only as far as they do not overlap.
@@ -148,7 +149,7 @@ class _Frame:
     def axes(
         self, title: str, *, percent: bool = False, x_ticks: Sequence[float] | None = None
     ) -> str:
-        parts = []
+        parts = [f'<text class="axis" x="2" y="12">{for_html(title)}</text>']
         for value in ticks(self._y0, self._y1):
             y = self.y(value)
             text = f"{value * 100:g}%" if percent else f"{value:g}"
@@ -161,7 +162,7 @@ class _Frame:
             parts.append(
                 f'<text class="tick x" x="{self.x(value):.1f}" y="{_HEIGHT - 9}">{value:g}</text>'
             )
-        return f"<g><title>{for_html(title)}</title>{''.join(parts)}</g>"
+        return f"<g>{''.join(parts)}</g>"
 
     def bar(self, css: str, low: float, high: float, share: float, about: str) -> str:
         x0, x1, y = self.x(low), self.x(high), self.y(share)
