@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from synthvlm.data import remark_column, selection_schema
+from synthvlm.data import caption_schema, remark_column, selection_schema
 from synthvlm.report.pairs import join_selection
 from synthvlm.selectors.selection import by_shard
 from synthvlm.stages.current import present_shards
@@ -18,11 +18,22 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["IMAGE", "LARGE", "Shard", "candidate_shards", "caption_shards", "pair_shards"]
+__all__ = [
+    "FINGERPRINT",
+    "IMAGE",
+    "LARGE",
+    "PairShard",
+    "Shard",
+    "candidate_shards",
+    "caption_shards",
+    "pair_shards",
+]
 
 IMAGE = "image"
 #: Columns that are read only where they are named: those of a large run do not fit into memory.
 LARGE = (IMAGE, "image_embedding", "text_embedding")
+#: What the image of a pair depends on: read where it is named, and not among the columns.
+FINGERPRINT = "fingerprint"
 #: What ``pairs/`` says of an image.
 _OF_IMAGES = ("format", "width", "height")
 
@@ -65,12 +76,12 @@ def candidate_shards(run: RunFolder) -> Sequence[Shard]:
     return _stored(run, _generated(run, run.markers("curate")), "candidates")
 
 
-def pair_shards(run: RunFolder, recipe: Recipe) -> Sequence[Shard]:
+def pair_shards(run: RunFolder, recipe: Recipe) -> Sequence[PairShard]:
     """The pairs: the winner of each caption with its text, scores, rank and image."""
     captions = run.markers("curate")
     selection = _Selection(run)
     return [
-        _PairShard(run, recipe, selection, shard, captions[shard], marker)
+        PairShard(run, recipe, selection, shard, captions[shard], marker)
         for shard, marker in _generated(run, captions).items()
         if marker.file("pairs") is not None
     ]
@@ -127,7 +138,7 @@ class _Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class _PairShard:
+class PairShard:
     """The winners of a shard, put together from three of its tables and the selection."""
 
     run: RunFolder
@@ -138,20 +149,33 @@ class _PairShard:
     generated: Marker
 
     def columns(self) -> list[str]:
-        return ["id", "caption", "source", "rank", *self._scored(), *_OF_IMAGES, *LARGE]
+        """See ``Shard``."""
+        texts = ["id", "caption", "source", *self.measures()]
+        return [*texts, "rank", *self._scored(), *_OF_IMAGES, *LARGE]
+
+    def measures(self) -> list[str]:
+        """The rules that measured its captions; each has a column."""
+        known = caption_schema().names
+        return [name for name in self.run.columns(self._file("captions")) if name not in known]
+
+    @property
+    def image_file(self) -> str:
+        """Name of the file with its images and embeddings, in the order of its rows."""
+        return self._file("pairs")
 
     def count(self) -> int:
+        """See ``Shard``."""
         return len(self._table("pairs", ["caption_id"]))
 
     def parts(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """See ``Shard``."""
         rows = self._rows(set(columns))
         large = [name for name in LARGE if name in columns]
         if not large:
             yield rows.select(list(columns))
             return
-        name, start = self.generated.file("pairs"), 0
-        assert name is not None
-        for group in self.run.row_groups(name, large):
+        start = 0
+        for group in self.run.row_groups(self.image_file, large):
             part = rows.slice(start, len(group))
             for column in large:
                 part = part.append_column(column, group[column])
@@ -159,12 +183,11 @@ class _PairShard:
             start += len(group)
 
     def rows(self, places: Iterable[int]) -> list[dict[str, Any]]:
+        """See ``Shard``."""
         columns = [name for name in self.columns() if name not in LARGE]
         rows: list[dict[str, Any]]
         rows = self._rows(set(columns)).select(columns).take(list(places)).to_pylist()
-        name = self.generated.file("pairs")
-        assert name is not None
-        stored = self.run.iter_rows(name, "caption_id", {row["id"] for row in rows})
+        stored = self.run.iter_rows(self.image_file, "caption_id", {row["id"] for row in rows})
         return [{**row, IMAGE: pair[IMAGE]} for row, pair in zip(rows, stored, strict=True)]
 
     def _rows(self, columns: set[str]) -> pa.Table:
@@ -172,17 +195,19 @@ class _PairShard:
         rows = self._table("pairs", ["caption_id", *_OF_IMAGES])
         ids = rows["caption_id"]
         rows = rows.rename_columns(["id", *_OF_IMAGES])
-        if columns & {"caption", "source"}:
-            texts = self._table("captions", ["id", "text", "source"])
+        measures = [name for name in self.measures() if name in columns]
+        if columns & {"caption", "source", *measures}:
+            texts = self._table("captions", ["id", "text", "source", *measures])
             texts = _joined(texts, "id", ids)
             rows = rows.append_column("caption", texts["text"])
-            rows = rows.append_column("source", texts["source"])
-        if columns & {"rank", *self._scored()}:
-            names = ["caption_id", *self._scored(), "chosen"]
-            candidates = self._table("candidates", names)
+            for name in ("source", *measures):
+                rows = rows.append_column(name, texts[name])
+        of_winners = [*self._scored(), *({FINGERPRINT} & columns)]
+        if columns & {"rank", *of_winners}:
+            candidates = self._table("candidates", ["caption_id", *of_winners, "chosen"])
             winners = _joined(candidates.filter(candidates["chosen"]), "caption_id", ids)
             winners, _ = join_selection(winners, self.selection.of(self.number))
-            for name in ("rank", *self._scored()):
+            for name in ("rank", *of_winners):
                 rows = rows.append_column(name, winners[name])
         return rows
 
@@ -192,10 +217,13 @@ class _PairShard:
         return [*self.recipe.score_columns, *remarks, "seed", "index"]
 
     def _table(self, folder: str, columns: list[str]) -> pa.Table:
+        return self.run.read_table(self._file(folder), columns)
+
+    def _file(self, folder: str) -> str:
         marker = self.captions if folder == "captions" else self.generated
         name = marker.file(folder)
         assert name is not None
-        return self.run.read_table(name, columns)
+        return name
 
 
 def _joined(table: pa.Table, key: str, ids: pa.ChunkedArray) -> pa.Table:

@@ -219,6 +219,22 @@ class RunFolder:
         """
         return tables.row_groups(self._storage, name, columns)
 
+    def row_group_sizes(self, name: str) -> list[int]:
+        """How many rows each row group of a Parquet file has.
+
+        Raises:
+            RunFolderError: The file is damaged.
+        """
+        return tables.row_group_sizes(self._storage, name)
+
+    def row_group(self, name: str, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a row group of a Parquet file, or some of its columns.
+
+        Raises:
+            RunFolderError: The file is damaged.
+        """
+        return tables.row_group(self._storage, name, group, columns)
+
     def iter_rows(self, name: str, column: str, values: Container[Any]) -> Iterator[dict[str, Any]]:
         """Read the rows in which a column has one of some values, one row group at a time.
 

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
     from synthvlm.run_folder.storage import Storage
 
-__all__ = ["columns", "damage_explained", "iter_rows", "read_table", "row_groups", "table_bytes"]
+__all__ = [
+    "columns",
+    "damage_explained",
+    "iter_rows",
+    "read_table",
+    "row_group",
+    "row_group_sizes",
+    "row_groups",
+    "table_bytes",
+]
 
 #: Size of a row group, in bytes of table data: what a reader has to hold in memory.
 ROW_GROUP_BYTES = 64 * 2**20
@@ -49,7 +58,17 @@ def columns(storage: Storage, name: str) -> list[str]:
 def row_groups(storage: Storage, name: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:
     """See ``RunFolder.row_groups``."""
     for group in range(_parquet(storage, name, lambda parquet: parquet.num_row_groups)):
-        yield _parquet(storage, name, partial(_row_group, group, columns))
+        yield row_group(storage, name, group, columns)
+
+
+def row_group_sizes(storage: Storage, name: str) -> list[int]:
+    """See ``RunFolder.row_group_sizes``."""
+    return _parquet(storage, name, _sizes)
+
+
+def row_group(storage: Storage, name: str, group: int, columns: Sequence[str] | None) -> pa.Table:
+    """See ``RunFolder.row_group``."""
+    return _parquet(storage, name, partial(_row_group, group, columns))
 
 
 def iter_rows(
@@ -84,6 +103,11 @@ def _parquet(storage: Storage, name: str, action: Callable[[pq.ParquetFile], _T]
             return action(pq.ParquetFile(file))
 
     return storage.with_file(name, use)
+
+
+def _sizes(parquet: pq.ParquetFile) -> list[int]:
+    metadata = parquet.metadata
+    return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
 
 def _row_group(group: int, columns: Sequence[str] | None, parquet: pq.ParquetFile) -> pa.Table:

@@ -160,6 +160,20 @@ class CuratedCaptions:
             for start in range(0, table.num_rows, _ROWS):
                 yield from self._described(table.slice(start, _ROWS))
 
+    def caption(self, shard: int, id: str) -> CuratedCaption:
+        """A caption of a shard, whatever the query asks for.
+
+        Raises:
+            KeyError: There is none of that id.
+        """
+        import pyarrow.compute as pc
+
+        for table in self._run.row_groups(_captions_file(self._shards[shard])):
+            rows = table.filter(pc.equal(table["id"], id))
+            if rows.num_rows:
+                return next(self._described(rows))
+        raise KeyError(id)
+
     def sample(self, size: int) -> list[CuratedCaption]:
         """Some of them, chosen by a hash of their id, in the order of sources and rows."""
         import pyarrow as pa
