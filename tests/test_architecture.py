@@ -59,7 +59,7 @@ ALLOWED = {
     "cli": "checks commands comparison components conversion doctor engines errors estimates "
     "evaluation models pipeline planning progress publishing recipe rights run training",
     "commands": "checks comparison conversion evaluation planning progress publishing recipe run "
-    "training",
+    "training web",
     "__init__": "commands components errors pipeline recipe run training",
     "__main__": "cli",
 }

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         train,
         tune,
         verify,
+        view,
     )
     from synthvlm.components.plugins import load_plugin, register
     from synthvlm.pipeline import Pipeline
@@ -59,6 +60,7 @@ __all__ = [
     "train",
     "tune",
     "verify",
+    "view",
 ]
 
 __version__ = "0.1.0"

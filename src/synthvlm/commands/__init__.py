@@ -7,7 +7,7 @@ is shown. All raise ``SynthVLMError`` with one line about what is wrong.
 
 from __future__ import annotations
 
-from synthvlm.commands.data_sets import compare, convert, diff
+from synthvlm.commands.data_sets import compare, convert, diff, view
 from synthvlm.commands.models import evaluate, train
 from synthvlm.commands.recipes import cost, plan, preview, tune
 from synthvlm.commands.runs import (
@@ -35,4 +35,5 @@ __all__ = [
     "train",
     "tune",
     "verify",
+    "view",
 ]

@@ -15,8 +15,28 @@ if TYPE_CHECKING:
     from synthvlm.comparison.model_comparison import ModelComparison
     from synthvlm.progress.display import Progress
     from synthvlm.run import Run
+    from synthvlm.web.server import LocalServer
 
-__all__ = ["compare", "convert", "diff"]
+__all__ = ["compare", "convert", "diff", "view"]
+
+
+def view(source: str | Path | Run, *, port: int = 0, browser: bool = False) -> LocalServer:
+    """Show the pairs of a run or data set on pages that only this machine can see.
+
+    Args:
+        source: A run or a data set.
+        port: Where they are served; 0: a free one.
+        browser: Whether the user's browser is opened.
+
+    Returns:
+        The server, which works until its ``close()``; the pages are at its ``address``.
+    """
+    from synthvlm.web.explorer.view import view as serve
+
+    server = serve(run_url(source), port=port)
+    if browser:
+        server.open_browser()
+    return server
 
 
 def convert(
