@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from synthvlm.cli import pictures
 from synthvlm.cli.pictures import Pictures, print_picture, says_sixel, sixels, terminal_pictures
 
 
@@ -144,6 +146,19 @@ def test_what_a_terminal_shows(
     for name, value in (defaults | environment).items():
         monkeypatch.setenv(name, value)
     assert terminal_pictures() == expected
+
+
+def test_output_that_cannot_hold_half_blocks_shows_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Output(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdout", Output(io.BytesIO(), encoding="latin-1"))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("TERM_PROGRAM", raising=False)
+    monkeypatch.setattr(pictures, "_has_sixels", lambda: False)
+    assert terminal_pictures() is None
 
 
 def test_nothing_is_shown_where_output_is_piped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ _SIXEL_PROGRAMS = ("WezTerm", "iTerm.app", "mintty")
 _SIXEL = "4"
 _DA1, _REPLY_S, _LONGEST_REPLY = b"\x1b[c", 1.0, 256
 _COLORS = 128
+_BLOCK = "▀"
 #: Width of a picture in columns of half blocks, and in pixels of sixels.
 _BLOCK_SIDE, _SIXEL_SIDE, _SIXEL_COLUMNS = 20, 120, 13
 
@@ -53,6 +54,10 @@ def terminal_pictures() -> Pictures | None:
         return None
     if _has_sixels():
         return Pictures("sixels", _SIXEL_SIDE, max(1, console.width // _SIXEL_COLUMNS))
+    try:
+        _BLOCK.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return None
     return Pictures("half blocks", _BLOCK_SIDE, max(1, console.width // (_BLOCK_SIDE + 1)))
 
 
@@ -75,7 +80,7 @@ def print_picture(image: Image.Image, form: Literal["sixels", "half blocks"]) ->
     for upper, lower in zip(pixels[::2].tolist(), pixels[1::2].tolist(), strict=True):
         for above, below in zip(upper, lower, strict=True):
             style = Style(color=Color.from_rgb(*above), bgcolor=Color.from_rgb(*below))
-            segments.append(Segment("▀", style))
+            segments.append(Segment(_BLOCK, style))
         segments.append(Segment.line())
     Console().print(Segments(segments), end="")
 
