@@ -71,7 +71,7 @@ class Collection(Protocol):
         """What is kept of the image of a candidate; None where nothing is."""
 
     def story(self, row: int) -> dict[str, Any]:
-        """All that is known of a pair, as plain values for JSON.
+        """All that is known of a pair, as plain values; see docs/explorer.md.
 
         Raises:
             SynthVLMError: It cannot be read.
@@ -80,8 +80,8 @@ class Collection(Protocol):
     def marks(self) -> Mapping[int, Mark]:
         """The marks of its images, by row."""
 
-    def mark(self, rows: Sequence[int], reason: str, note: str) -> None:
-        """Mark pairs, or without a reason take their marks back.
+    def mark(self, rows: Sequence[int], reason: str, note: str) -> int:
+        """Mark pairs, or without a reason take their marks back; how many it changed.
 
         Raises:
             SynthVLMError: They cannot be marked, or the reason or note is too long.

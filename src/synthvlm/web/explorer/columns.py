@@ -1,4 +1,4 @@
-"""Columns of pairs: numbers, categories, flags and texts, one value a row."""
+"""Columns of pairs: numbers, categories and flags, by which they are filtered and sorted."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ __all__ = [
     "flag",
     "fold",
     "folded",
+    "lines",
     "number",
-    "text",
     "whole_words",
     "words_in",
 ]
 
-Kind = Literal["number", "category", "flag", "text"]
+Kind = Literal["number", "category", "flag"]
 Mask = npt.NDArray[np.bool_]
 
 _BINS = 40
 #: Values of a category that a page is told, the most frequent first.
-_VALUES = 500
+_VALUES = 200
 
 
 @dataclass(frozen=True)
@@ -45,133 +45,117 @@ class Column:
         name: Its name in queries.
         label: What people read.
         kind: ``number`` (float64, NaN for none), ``category`` (int32 places in ``names``, -1 for
-            none), ``flag`` (bool) or ``text`` (a pyarrow array of strings).
+            none) or ``flag`` (bool).
         values: Of all rows, shape (rows,).
         names: Of a category.
         about: What it is, in a sentence; may be empty.
+        further: Of a category of which a row may have several values: rows and places of all but
+            the first, int64 and int32, each shape (n,).
     """
 
     name: str
     label: str
     kind: Kind
-    values: Any
+    values: npt.NDArray[Any]
     names: Sequence[str] = ()
     about: str = ""
+    further: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]] | None = None
 
     def value(self, row: int) -> Any:
-        """The value of a row as JSON: a number, a name, a bool, a text, or None."""
+        """The value of a row as JSON, its first: a number, a name, a bool, or None."""
         value = self.values[row]
-        if self.kind == "text":
-            return value.as_py()
         if self.kind == "category":
             return self.names[value] if value >= 0 else None
         return bool(value) if self.kind == "flag" else _plain(float(value))
 
     @cached_property
+    def missing(self) -> Mask:
+        """The rows without a value."""
+        if self.kind == "flag":
+            return np.zeros(len(self.values), bool)
+        return np.asarray(self.values < 0 if self.kind == "category" else np.isnan(self.values))
+
+    @cached_property
     def description(self) -> dict[str, Any]:
-        """What a page is told of it."""
+        """What a page is told of it; a number has one value at least."""
         told: dict[str, Any] = {"name": self.name, "label": self.label, "kind": self.kind}
-        if self.about:
-            told["about"] = self.about
+        told |= {"about": self.about, "missing": int(np.count_nonzero(self.missing))}
         if self.kind == "number":
-            return told | self._distribution()
+            known = self.values[~self.missing]
+            low, high = float(known.min()), float(known.max())
+            counts, edges = np.histogram(known, _BINS, (low, high) if high > low else None)
+            histogram = {"edges": edges.tolist(), "counts": counts.tolist()}
+            return told | {"minimum": low, "maximum": high, "histogram": histogram}
+        counted = self._counted()
+        values = [{"value": value, "count": count} for value, count in counted[:_VALUES]]
+        others = sum(count for _, count in counted[_VALUES:])
+        return told | {"values": values, "others": others}
+
+    def _counted(self) -> list[tuple[Any, int]]:
+        """Each value and how many rows have it, the most frequent first."""
         if self.kind == "flag":
             yes = int(np.count_nonzero(self.values))
-            counts: list[tuple[Any, int]] = [(True, yes), (False, len(self.values) - yes)]
-        elif self.kind == "category":
-            present = self.values[self.values >= 0]
-            numbers = np.bincount(present, minlength=len(self.names))
-            order = np.argsort(-numbers, kind="stable")
-            counts = [(self.names[n], int(numbers[n])) for n in order.tolist() if numbers[n]]
-            none = len(self.values) - len(present)
-            counts += [(None, none)] if none else []
-        else:
-            counts = []
-        values = [{"value": value, "count": count} for value, count in counts[:_VALUES]]
-        return told | {"values": values, "distinct": len(counts)}
+            return [(True, yes), (False, len(self.values) - yes)]
+        places = self.values[self.values >= 0]
+        if self.further is not None:
+            places = np.concatenate([places, self.further[1]])
+        numbers = np.bincount(places, minlength=len(self.names))
+        order = np.argsort(-numbers, kind="stable")
+        return [(self.names[n], int(numbers[n])) for n in order.tolist() if numbers[n]]
 
-    def _distribution(self) -> dict[str, Any]:
-        known = self.values[np.isfinite(self.values)]
-        missing = len(self.values) - len(known)
-        if not len(known):
-            return {"minimum": None, "maximum": None, "histogram": None, "missing": missing}
-        low, high = float(known.min()), float(known.max())
-        counts, edges = np.histogram(known, bins=_BINS, range=(low, high) if high > low else None)
-        histogram = {"edges": edges.tolist(), "counts": counts.tolist()}
-        return {"minimum": low, "maximum": high, "histogram": histogram, "missing": missing}
-
-    def matches(self, wanted: Mapping[str, Any]) -> Mask:
-        """The rows that a filter lets through: bool, shape (rows,).
+    def matches(self, wanted: Any) -> Mask:
+        """The rows that a filter lets through: bool, shape (rows,). Those without a value are not.
 
         Args:
-            wanted: ``minimum`` and ``maximum`` (inclusive) of a number; ``values`` of a number,
-                category or flag, null for none; ``words`` of a text, all of which occur.
+            wanted: ``minimum`` and ``maximum`` (inclusive) of a number, ``values`` of others.
 
         Raises:
             BadRequestError: It is none for this kind of column.
         """
-        known = {
-            "number": {"minimum", "maximum", "values"},
-            "category": {"values"},
-            "flag": {"values"},
-            "text": {"words"},
-        }[self.kind]
-        if not isinstance(wanted, Mapping) or not wanted.keys() <= known:
-            names = " or ".join(sorted(known))
+        known = {"minimum", "maximum"} if self.kind == "number" else {"values"}
+        if not isinstance(wanted, Mapping) or not wanted or not wanted.keys() <= known:
+            names = " and ".join(sorted(known))
             raise BadRequestError(f"a filter of {self.name} is an object of {names}")
-        mask = np.ones(len(self.values), bool)
+        if self.kind != "number":
+            return self._is_one_of(wanted["values"])
+        mask = ~self.missing
         for name, value in wanted.items():
-            if value is None:
-                continue
-            if name == "words":
-                mask &= words_in(self._folded, str(value))
-            elif name == "values":
-                mask &= self._is_one_of(value)
-            elif isinstance(value, bool) or not isinstance(value, int | float):
+            if isinstance(value, bool) or not isinstance(value, int | float):
                 raise BadRequestError(f"the {name} of {self.name} is no number")
-            else:
-                mask &= self.values >= value if name == "minimum" else self.values <= value
+            mask &= self.values >= value if name == "minimum" else self.values <= value
         return mask
 
     def _is_one_of(self, values: Any) -> Mask:
         if not isinstance(values, list):
             raise BadRequestError(f"the values of a filter of {self.name} are no list")
-        if self.kind == "category":
-            places = {name: place for place, name in enumerate(self.names)}
-            wanted = [places.get(value, -2) if value is not None else -1 for value in values]
-            return np.asarray(np.isin(self.values, np.array(wanted, np.int64)))
         if self.kind == "flag":
             flags = [value for value in values if isinstance(value, bool)]
             return np.asarray(np.isin(self.values, np.array(flags, bool)))
-        numbers = [float(value) for value in values if isinstance(value, int | float)]
-        mask = np.isin(self.values, np.array(numbers, np.float64))
-        return np.asarray(mask | np.isnan(self.values)) if None in values else np.asarray(mask)
-
-    @cached_property
-    def _folded(self) -> pa.Array:
-        return folded(self.values)
+        places = {name: place for place, name in enumerate(self.names)}
+        wanted = [places[value] for value in values if isinstance(value, str) and value in places]
+        mask = np.isin(self.values, np.array(wanted, np.int32))
+        if self.further is not None:
+            rows, others = self.further
+            mask[rows[np.isin(others, np.array(wanted, np.int32))]] = True
+        return np.asarray(mask)
 
     def order(self, rows: npt.NDArray[np.int64], *, descending: bool) -> npt.NDArray[np.int64]:
         """Rows sorted by their values, equal ones as before; those without one come last."""
-        if self.kind == "text":
-            keys = np.array([value or "" for value in self.values.take(rows).to_pylist()], object)
-            missing = keys == ""
-            places = np.array(sorted(range(len(keys)), key=keys.__getitem__, reverse=descending))
-            order = places.astype(np.int64)
-        else:
-            keys = self.values[rows].astype(np.float64)
-            if self.kind == "category":
-                by_name = np.empty(len(self.names) + 1)
-                by_name[np.argsort(np.array([*self.names], object), kind="stable")] = np.arange(
-                    len(self.names)
-                )
-                by_name[-1] = np.nan
-                keys = by_name[self.values[rows]]
-            missing = np.isnan(keys)
-            order = np.argsort(-keys if descending else keys, kind="stable")
-        ordered = rows[order]
-        last = missing[order]
+        keys = self.values[rows].astype(np.float64)
+        if self.kind == "category":
+            keys = self._alphabetical[self.values[rows]]
+        missing = np.isnan(keys)
+        order = np.argsort(-keys if descending else keys, kind="stable")
+        ordered, last = rows[order], missing[order]
         return np.concatenate([ordered[~last], ordered[last]])
+
+    @cached_property
+    def _alphabetical(self) -> npt.NDArray[np.float64]:
+        """The place of each name among all, NaN for none, which is at the end."""
+        places = np.full(len(self.names) + 1, np.nan)
+        names = sorted(range(len(self.names)), key=lambda place: fold(self.names[place]))
+        places[names] = np.arange(len(names))
+        return places
 
 
 def number(name: str, label: str, values: pa.ChunkedArray, about: str = "") -> Column:
@@ -192,9 +176,24 @@ def flag(name: str, label: str, values: npt.NDArray[np.bool_], about: str = "") 
     return Column(name, label, "flag", values, about=about)
 
 
-def text(name: str, label: str, values: pa.ChunkedArray, about: str = "") -> Column:
-    """A column of texts; null is none."""
-    return Column(name, label, "text", values.combine_chunks(), about=about)
+def lines(name: str, label: str, values: pa.ChunkedArray, about: str = "") -> Column:
+    """A category of which a row may have several values: the lines of a text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = pc.split_pattern(pc.fill_null(values.combine_chunks(), ""), "\n")
+    owners = pc.list_parent_indices(parts).to_numpy()
+    encoded = pc.list_flatten(parts).dictionary_encode()
+    codes = encoded.indices.to_numpy().astype(np.int32)
+    names = encoded.dictionary.to_pylist()
+    assert isinstance(parts, pa.ListArray)
+    if "" in names:
+        codes[codes == names.index("")] = -1
+    is_first = np.ones(len(owners), bool)
+    is_first[1:] = owners[1:] != owners[:-1]
+    rest = ~is_first & (codes >= 0)
+    further = owners[rest].astype(np.int64), codes[rest]
+    return Column(name, label, "category", codes[is_first], names, about, further)
 
 
 def _plain(value: float) -> float | int | None:

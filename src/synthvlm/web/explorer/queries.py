@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synthvlm.errors import SynthVLMError, nearest
-from synthvlm.web.explorer.columns import Column, category, folded, whole_words, words_in
+from synthvlm.web.explorer.columns import Column, folded, whole_words, words_in
 from synthvlm.web.server import BadRequestError
 
 if TYPE_CHECKING:
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     from synthvlm.web.explorer.collection import Collection
 
-__all__ = ["MARKED", "SIMILARITY", "Answer", "Queries"]
+__all__ = ["MARKED", "SELECTED", "SIMILARITY", "Answer", "Queries"]
 
+#: The column of what is selected, of collections that are marked.
+SELECTED = "selected"
 #: The column of the reasons of marks, which changes while pages are open.
 MARKED = "marked"
 #: What the order of a search by meaning is by.
@@ -63,17 +65,20 @@ class Queries:
     @property
     def columns(self) -> dict[str, Column]:
         """All columns, that of the marks as they are now."""
-        import pyarrow as pa
-
-        collection = self._collection
-        columns = dict(collection.columns)
-        if collection.reasons:
-            reasons: list[str | None] = [None] * len(collection.ids)
-            for row, mark in collection.marks().items():
-                reasons[row] = mark.reason
-            values = pa.chunked_array([pa.array(reasons, pa.string())])
-            columns[MARKED] = category(MARKED, "Marked as bad", values)
+        columns = dict(self._collection.columns)
+        if self._collection.reasons:
+            first = {SELECTED: columns.pop(SELECTED), MARKED: self._marked()}
+            columns = first | columns
         return columns
+
+    def _marked(self) -> Column:
+        """The reasons of the marks, as they are now."""
+        marks = self._collection.marks()
+        names = sorted({mark.reason for mark in marks.values()})
+        codes = np.full(len(self._collection.ids), -1, np.int32)
+        for row, mark in marks.items():
+            codes[row] = names.index(mark.reason)
+        return Column(MARKED, "Marked as bad", "category", codes, names)
 
     def column(self, name: str) -> Column:
         """A column.
@@ -82,7 +87,7 @@ class Queries:
             BadRequestError: There is none of that name.
         """
         if name == MARKED and self._collection.reasons:
-            return self.columns[MARKED]
+            return self._marked()
         column = self._collection.columns.get(name)
         if column is None:
             raise BadRequestError(

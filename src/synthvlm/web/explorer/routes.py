@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.web.explorer.queries import SIMILARITY, Queries
+from synthvlm.data import scorer_of
+from synthvlm.web.explorer.queries import SELECTED, SIMILARITY, Queries
 from synthvlm.web.explorer.thumbnails import Thumbnails, image_type
 from synthvlm.web.server import BadRequestError, Handler, Request, Response, as_json, files
 
 if TYPE_CHECKING:
+    from synthvlm.run_folder.marks import Mark
     from synthvlm.web.explorer.collection import Collection
+    from synthvlm.web.explorer.columns import Column
 
 __all__ = ["Explorer"]
 
 #: Pairs that a page may ask for at once.
-_MOST = 1000
+_MOST = 200
+#: Characters of a caption in a list of pairs.
+_CAPTION = 400
 
 
 class Explorer:
@@ -78,37 +83,47 @@ class Explorer:
         offset = request.number("offset", 0, 2**53)
         limit = request.number("limit", 100, _MOST)
         marks = self._collection.marks()
+        shown = self._shown(request.query.get("sort", ""))
         pairs = []
         for row in answer.rows[offset : offset + limit].tolist():
-            pair = self._row(row, marks)
+            pair = self._row(row, marks, shown)
             if answer.similarity is not None:
                 pair["values"][SIMILARITY] = float(answer.similarity[row])
             pairs.append(pair)
         milliseconds = round(1000 * (time.perf_counter() - began), 2)
         return as_json({"total": len(answer.rows), "pairs": pairs, "milliseconds": milliseconds})
 
-    def _row(self, row: int, marks: Mapping[int, Any]) -> dict[str, Any]:
+    def _shown(self, sort: str) -> list[Column]:
+        """The columns whose values a list of pairs shows: the scores, and what it is sorted by."""
+        columns = self._collection.columns
+        names = [name for name in columns if name == "score" or scorer_of(name) is not None]
+        if sort in columns and sort not in names:
+            names.append(sort)
+        return [columns[name] for name in names]
+
+    def _row(self, row: int, marks: Mapping[int, Mark], shown: Sequence[Column]) -> dict[str, Any]:
         collection = self._collection
-        mark = marks.get(row)
-        columns = collection.columns
-        values = {name: column.value(row) for name, column in columns.items()}
+        caption = collection.captions[row].as_py()
+        selected = collection.columns.get(SELECTED)
         return {
             "row": row,
             "caption_id": collection.ids[row].as_py(),
-            "index": values.get("index"),
-            "caption": collection.captions[row].as_py(),
-            "selected": values.get("selected"),
-            "mark": None if mark is None else {"reason": mark.reason, "note": mark.note},
-            "values": values,
+            "caption": caption[:_CAPTION],
+            "is_cut": len(caption) > _CAPTION,
+            "selected": None if selected is None else selected.value(row),
+            "mark": _mark(marks.get(row)),
+            "values": {column.name: column.value(row) for column in shown},
         }
 
     def _pair(self, request: Request) -> Response:
         row = self._row_of(request.path)
         story = self._collection.story(row)
         for candidate in story["candidates"]:
-            if candidate["image"] is not None:
-                candidate["image"] = f"/image/{row}/{candidate['index']}"
-        return as_json({**self._row(row, self._collection.marks()), **story})
+            index, has_image = candidate["index"], candidate["image"]
+            candidate["image"] = f"/image/{row}/{index}" if has_image else None
+        pair = self._row(row, self._collection.marks(), ())
+        caption = self._collection.captions[row].as_py()
+        return as_json({**pair, "caption": caption, "image": f"/image/{row}", **story})
 
     def _thumbnail(self, request: Request) -> Response:
         data, kind = self._thumbnails.of(self._row_of(request.path))
@@ -144,11 +159,17 @@ class Explorer:
         removed = asked.get("removed") is True
         if not reason.strip() and not removed:
             raise BadRequestError("a mark needs a reason")
-        self._collection.mark(rows, "" if removed else reason.strip(), note)
-        return as_json({"count": len(self._collection.marks())})
+        changed = self._collection.mark(rows, "" if removed else reason.strip(), note)
+        marks = self._collection.marks()
+        now = {str(row): _mark(marks.get(row)) for row in rows}
+        return as_json({"changed": changed, "count": len(marks), "marks": now})
 
     def _row_of(self, text: str) -> int:
         count = len(self._collection.ids)
         if not (text.isascii() and text.isdigit() and len(text) < 16) or int(text) >= count:
             raise BadRequestError(f"there is no row {text!r:.40}: rows are 0 to {count - 1:,}")
         return int(text)
+
+
+def _mark(mark: Mark | None) -> dict[str, str] | None:
+    return None if mark is None else {"reason": mark.reason, "note": mark.note}

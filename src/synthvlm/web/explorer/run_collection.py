@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from synthvlm.captions.rules import RULES
 from synthvlm.data import remark_column, scorer_of
 from synthvlm.errors import RunFolderError
 from synthvlm.run.shards import FINGERPRINT, IMAGE, pair_shards
 from synthvlm.run_folder.marks import REASONS, Mark, Marks, add_marks, read_marks
 from synthvlm.scorers import SCORERS, scorer_label
-from synthvlm.web.explorer.columns import Column, category, flag, number, text
+from synthvlm.web.explorer.columns import Column, category, flag, lines, number
 from synthvlm.web.explorer.run_embeddings import RunEmbeddings, embedding_scorer
-from synthvlm.web.explorer.story import StoryReader
+from synthvlm.web.explorer.story import StoryReader, rule_label
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -61,6 +60,7 @@ class RunCollection:
         self.captions = table["caption"].combine_chunks()
         self._fingerprints = table[FINGERPRINT].combine_chunks()
         self._indexes = table["index"].to_numpy()
+        self._sizes = [table[name].to_numpy() for name in ("width", "height")]
         self.columns: Mapping[str, Column] = {
             column.name: column for column in _columns(table, recipe, self._shards[0].measures())
         }
@@ -110,7 +110,9 @@ class RunCollection:
     def story(self, row: int) -> dict[str, Any]:
         """See ``Collection``."""
         shard, _ = self._place(row)
-        return self._story.read(self._shards[shard], self._id(row))
+        width, height = (int(sizes[row]) for sizes in self._sizes)
+        story = self._story.read(self._shards[shard], self._id(row))
+        return {"width": width, "height": height, **story}
 
     def _id(self, row: int) -> str:
         id: str = self.ids[row].as_py()
@@ -140,7 +142,7 @@ class RunCollection:
     def _rows(self) -> Mapping[str, int]:
         return {id: row for row, id in enumerate(self.ids.to_pylist())}
 
-    def mark(self, rows: Sequence[int], reason: str, note: str) -> None:
+    def mark(self, rows: Sequence[int], reason: str, note: str) -> int:
         """See ``Collection``; the mark of a caption's earlier image is left alone."""
         present = self.marks()
         if not reason:
@@ -158,6 +160,7 @@ class RunCollection:
         add_marks(self._run, marks)
         with self._marks_lock:
             self._marks = None
+        return len(marks)
 
 
 class _Images:
@@ -202,20 +205,30 @@ class _Images:
 
 
 def _columns(table: pa.Table, recipe: Recipe, measures: Sequence[str]) -> Iterator[Column]:
-    ranks = table["rank"].to_numpy()
-    yield flag("selected", "Selected", ~np.isnan(ranks.astype(np.float64)))
-    yield number("rank", "Rank", table["rank"], "Place in the selection, 1 is best.")
+    """In the order of pages; those without any value are left out."""
+    ranks = number("rank", "Rank", table["rank"], "Place in the selection, 1 is best.")
+    yield flag("selected", "Selected", ~ranks.missing)
     yield category("source", "Source", table["source"])
-    for name in recipe.score_columns:
-        yield number(name, _score_label(name, recipe), table[name], _about(name))
+    numbers = [
+        *(
+            number(name, _score_label(name, recipe), table[name], _about(name))
+            for name in recipe.score_columns
+        ),
+        ranks,
+    ]
+    yield from _with_values(numbers)
     for name in recipe.scorers_with_remarks:
         yield from _remarks(name, table[remark_column(name)])
-    for name in measures:
-        label = RULES[name].label if name in RULES else ""
-        yield number(name, label or name, table[name], "Measure of the caption by this rule.")
-    yield number("index", "Candidate", table["index"], "Number of the winner among candidates.")
-    yield number("width", "Width", table["width"], "Of the image, in pixels.")
-    yield number("height", "Height", table["height"], "Of the image, in pixels.")
+    numbers = [
+        number(name, rule_label(name), table[name], "Measure of the caption by this rule.")
+        for name in measures
+    ]
+    numbers.append(number("index", "Candidate", table["index"], "Number of the winner."))
+    yield from _with_values(numbers)
+
+
+def _with_values(columns: Sequence[Column]) -> Iterator[Column]:
+    return (column for column in columns if not column.missing.all())
 
 
 def _score_label(column: str, recipe: Recipe) -> str:
@@ -229,16 +242,16 @@ def _about(column: str) -> str:
 
 
 def _remarks(scorer: str, remarks: pa.ChunkedArray) -> Iterator[Column]:
-    """The remarks of a scorer, a line each, and how many there are."""
-    import pyarrow.compute as pc
-
-    label = SCORERS[scorer].label or scorer
-    lines = pc.add(pc.count_substring(pc.fill_null(remarks, ""), "\n"), 1)
-    counts = pc.if_else(pc.fill_null(pc.equal(remarks, ""), True), 0, lines)
-    yield text(
+    """The remarks of a scorer, a value for each line, and how many there are."""
+    label = SCORERS.label(scorer)
+    column = lines(
         remark_column(scorer),
-        f"{label}: what failed",
+        f"{label}: failed",
         remarks,
-        "Questions that were not answered by yes, or other remarks, a line each.",
+        "Questions that were not answered by yes, or what else the scorer says.",
     )
-    yield number(f"{scorer}_failed", f"{label}: how many failed", counts)
+    counts = (column.values >= 0).astype(np.float64)
+    assert column.further is not None
+    np.add.at(counts, column.further[0], 1)
+    yield column
+    yield Column(f"{scorer}_failed", f"{label}: how many failed", "number", counts)

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from synthvlm.captions.rules import RULES
 from synthvlm.data import WITH_IMAGE, Candidate, score_column
+from synthvlm.errors import RunFolderError
 from synthvlm.scorers import SCORERS
 from synthvlm.selectors.quotas import QuotaSettings
 from synthvlm.stages.curation.curated import CuratedCaptions, Query
+from synthvlm.stages.generation.requests import Prompt
 from synthvlm.stages.image_overlap import OVERLAP_FILE
 from synthvlm.stages.near_duplicate_images import TWINS_FILE
+from synthvlm.stages.questions import with_questions
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run.shards import PairShard
     from synthvlm.run_folder.folder import RunFolder
+    from synthvlm.stages.curation.curated import CuratedCaption, Measure
 
-__all__ = ["StoryReader"]
+__all__ = ["StoryReader", "rule_label"]
 
 #: Why a candidate cannot win, by its status.
 _STATUSES = {
@@ -52,62 +58,72 @@ class StoryReader:
         rows.sort(key=lambda row: row.index)
         thumbnails = self._thumbnails(shard, id)
         winner = next((row for row in rows if row.chosen), None)
+        caption = CuratedCaptions(self._run, self._recipe, Query()).caption(shard.number, id)
+        command = f"synthvlm regenerate {shlex.quote(self._run.url)} --id {shlex.quote(id)}"
+        generation = self._recipe.generation
         return {
-            **self._caption(shard, id),
+            "source": caption.source,
+            "measures": [_measure(name, measure) for name, measure in caption.measures.items()],
             "candidates": [self._candidate(row, winner, row.index in thumbnails) for row in rows],
             "why_chosen": self._why_chosen(winner, rows),
-            "failed": [] if winner is None else self._failed(winner),
-            "selection": self._selection(shard, id),
-            "regenerate": f"synthvlm regenerate {shlex.quote(self._run.url)} "
-            f"--id {shlex.quote(id)}",
-            "run": {
-                "folder": self._run.url,
-                "model": self._recipe.generation.model,
-                "steps": self._recipe.generation.steps,
-                "seed": self._recipe.seed,
-            },
+            "scores": [] if winner is None else self._scores(winner),
+            "questions": [] if winner is None else self._questions(shard, caption, winner),
+            "selection": self._selection(id),
+            "regenerate": command,
+            "more": [
+                {"label": "Row of the source", "value": caption.row},
+                {"label": "Generator", "value": f"{generation.model}, {generation.steps} steps"},
+            ],
         }
-
-    def _caption(self, shard: PairShard, id: str) -> dict[str, Any]:
-        captions = CuratedCaptions(self._run, self._recipe, Query())
-        caption = captions.caption(shard.number, id)
-        measures = [
-            {
-                "name": name,
-                "value": measure.value,
-                "minimum": measure.bounds[0],
-                "maximum": measure.bounds[1],
-            }
-            for name, measure in caption.measures.items()
-        ]
-        return {"source": caption.source, "source_row": caption.row, "measures": measures}
 
     def _candidate(
         self, row: Candidate, winner: Candidate | None, has_thumbnail: bool
     ) -> dict[str, Any]:
         scores = {score_column(name): value for name, value in row.scores.items()}
-        rejected = None if row.status == "ok" else row.problem or _STATUSES.get(row.status)
-        image = "full" if row.chosen else "thumbnail" if has_thumbnail else None
+        notes = [_why_not(row, winner), row.problem]
+        if not row.chosen and row.status in WITH_IMAGE:
+            notes.append("a thumbnail" if has_thumbnail else "its image was not kept")
         return {
             "index": row.index,
-            "seed": row.seed,
+            "seed": str(row.seed),  # more digits than a number of JavaScript holds
             "status": row.status,
-            "scores": {**scores, "score": row.score},
+            "scores": scores if row.score is None else {**scores, "score": row.score},
             "chosen": row.chosen,
-            "why": _why_not(row, winner),
-            "rejected_because": rejected,
-            "failed": self._failed(row),
-            "image": image,
-            "reproducible": row.reproducible,
-            "truncated": row.truncated or row.prompt_truncated,
+            "remarks": [line for remark in row.remarks.values() for line in remark.splitlines()],
+            "image": row.chosen or has_thumbnail,
+            "note": "; ".join(filter(None, notes)) or None,
         }
 
-    def _failed(self, row: Candidate) -> list[dict[str, Any]]:
-        """The remarks of scorers, such as questions that were not answered by yes."""
-        return [
-            {"scorer": SCORERS.label(name), "lines": remarks.splitlines()}
-            for name, remarks in row.remarks.items()
+    def _scores(self, winner: Candidate) -> list[dict[str, Any]]:
+        scores = [
+            {"name": score_column(name), "label": SCORERS.label(name), "value": value}
+            for name, value in winner.scores.items()
         ]
+        return [*scores, {"name": "score", "label": "Score", "value": winner.score}]
+
+    def _questions(
+        self, shard: PairShard, caption: CuratedCaption, winner: Candidate
+    ) -> list[dict[str, Any]]:
+        """The questions about the caption, and which the image fails."""
+        prompt = Prompt(caption.id, caption.text, "")
+        try:
+            prompt = with_questions(self._run, self._recipe, shard.number, [prompt])[0]
+        except RunFolderError:
+            prompt = replace(prompt, questions={})
+        asked = []
+        for scorer, remarks in winner.remarks.items():
+            failed = remarks.splitlines()
+            questions = prompt.questions.get(scorer, failed)
+            asked += [
+                {
+                    "question": question,
+                    "expected": "yes",
+                    "answer": "not yes" if question in failed else "yes",
+                    "passed": question not in failed,
+                }
+                for question in questions
+            ]
+        return asked
 
     def _why_chosen(self, winner: Candidate | None, rows: Sequence[Candidate]) -> str:
         if winner is None:
@@ -139,46 +155,32 @@ class StoryReader:
         name = max(leads, key=leads.__getitem__)
         return f", mostly by its {SCORERS.label(name)}" if leads[name] > 0 else ""
 
-    def _selection(self, shard: PairShard, id: str) -> dict[str, Any]:
+    def _selection(self, id: str) -> str:
+        """Why the pair is selected, or not, in a sentence."""
         marker = self._run.marker("select", 0)
         if marker is None:
-            return {"selected": None, "why": "Nothing is selected yet."}
-        rows = list(self._run.iter_rows(marker.files[0].path, "caption_id", {id}))
+            return "Nothing is selected yet."
         count = int(marker.facts["selected"])
         method = self._recipe.selection.method
-        if rows:
-            rank = rows[0]["rank"]
-            why = f"Rank {rank:,} of {count:,} selected pairs (method: {method})."
-            return {"selected": True, "rank": rank, "of": count, "method": method, "why": why}
-        return {
-            "selected": False,
-            "method": method,
-            "of": count,
-            **self._left_out(id),
-        }
+        for row in self._run.iter_rows(marker.files[0].path, "caption_id", {id}):
+            return f"Selected: rank {row['rank']:,} of {count:,}, by the method {method}."
+        return f"Not selected: {self._left_out(id, method)}"
 
-    def _left_out(self, id: str) -> dict[str, Any]:
+    def _left_out(self, id: str, method: str) -> str:
         twin = self._twins.get(id)
         if twin is not None:
-            return {
-                "near_duplicate_of": twin,
-                "why": f"Its image is nearly that of {twin}, which scores better.",
-            }
+            return f"its image is nearly that of {twin}, which scores better."
         if id in self._copies:
-            return {"why": "Its image is a near copy of a reference image."}
-        lowest = self._recipe.selection.min_scores
+            return "its image is a near copy of a reference image."
         settings = self._recipe.selection.selector
         if isinstance(settings, QuotaSettings):
-            group = settings.field or "its cluster of embeddings"
-            why = f"Others of the same quota ({group}) score better."
-        elif self._recipe.selection.method == "top":
-            why = "Its score is below the cut."
-        else:
-            why = f"The method {self._recipe.selection.method} chose others."
-        if lowest:
-            bounds = ", ".join(f"{name} {bound:g}" for name, bound in lowest.items())
-            why = f"{why} Minimum scores: {bounds}."
-        return {"why": why}
+            return (
+                f"others of its quota ({settings.field or 'its cluster of embeddings'}) score "
+                f"better, or it was marked."
+            )
+        if method == "top":
+            return "its score is below the cut, or it was marked."
+        return f"the method {method} chose others, or it was marked."
 
     @cached_property
     def _twins(self) -> Mapping[str, str]:
@@ -203,9 +205,26 @@ class StoryReader:
         return {row["index"]: row["thumbnail"] for row in rows}
 
 
-def _why_not(row: Candidate, winner: Candidate | None) -> str:
+def rule_label(name: str) -> str:
+    """What people call a rule, also one that is no longer known."""
+    return RULES.label(name) if name in RULES else name
+
+
+def _measure(name: str, measure: Measure) -> dict[str, Any]:
+    low, high = measure.bounds
+    return {
+        "name": name,
+        "label": rule_label(name),
+        "value": measure.value,
+        "minimum": low,
+        "maximum": high,
+        "kept": (low is None or measure.value >= low) and (high is None or measure.value <= high),
+    }
+
+
+def _why_not(row: Candidate, winner: Candidate | None) -> str | None:
     if row.chosen:
-        return "chosen"
+        return None
     if row.status != "ok":
         return _STATUSES.get(row.status, row.status)
     if winner is None or winner.score is None or row.score is None:
