@@ -53,13 +53,15 @@ ALLOWED = {
     "stages",
     "comparison": "captions checks components data data_sets errors estimates models progress "
     "provenance recipe report run_folder scorers",
-    "web": "captions checks comparison components data data_sets errors models recipe report run "
-    "run_folder scorers selectors stages",
+    "rating": "captions checks components data data_sets endpoints errors estimates models "
+    "progress recipe run run_folder scorers stages",
+    "web": "captions checks comparison components data data_sets errors models rating recipe "
+    "report run run_folder scorers selectors stages",
     "doctor": "components errors evaluation models recipe training",
     "cli": "checks commands comparison components conversion doctor engines errors estimates "
     "evaluation models pipeline planning progress publishing recipe rights run training",
-    "commands": "checks comparison conversion evaluation planning progress publishing recipe run "
-    "training web",
+    "commands": "checks comparison conversion evaluation planning progress publishing rating "
+    "recipe run training web",
     "__init__": "commands components errors pipeline recipe run training",
     "__main__": "cli",
 }

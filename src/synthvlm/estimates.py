@@ -62,11 +62,13 @@ class Estimate:
         return self.low == self.value == self.high
 
 
-def share_interval(successes: int, total: int) -> Estimate:
+def share_interval(successes: float, total: int) -> Estimate:
     """Share (0 .. 1) with Wilson's 95 % score interval (Wilson, JASA 1927).
 
     Args:
-        successes: 0 .. total.
+        successes: 0 .. total. A trial may count in part, a tie as a half say: no distribution on
+            0 .. 1 varies more than yes and no do at the same mean, so the interval is then rather
+            too wide.
         total: Trials, at least 1.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from synthvlm.cli import stages, preview, runs, captions, pages, models  # noqa: F401
+from synthvlm.cli import stages, preview, runs, captions, pages, rating, models  # noqa: F401
 from synthvlm.cli.completion import bash_completion, complete_any_recipe
 from synthvlm.cli.errors import explained
 from synthvlm.cli.options import DebugOption, JsonOption, PluginOption, app, load_plugins

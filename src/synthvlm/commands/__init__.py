@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from synthvlm.commands.data_sets import compare, convert, diff, view
 from synthvlm.commands.models import evaluate, train
+from synthvlm.commands.rating import rate
 from synthvlm.commands.recipes import cost, plan, preview, tune
 from synthvlm.commands.runs import (
     mark,
@@ -29,6 +30,7 @@ __all__ = [
     "plan",
     "preview",
     "publish",
+    "rate",
     "read_captions",
     "regenerate",
     "status",

@@ -21,7 +21,7 @@ from synthvlm.scorers.verifiers import (
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["VqaScorer", "VqaSettings"]
+__all__ = ["DEFAULT_PROMPT", "VqaScorer", "VqaSettings"]
 
 #: VQAScore's question.
 DEFAULT_PROMPT = 'Does this figure show "{caption}"? Please answer yes or no.'

@@ -1,0 +1,176 @@
+"""Which pictures are rated: those of captions that two data sets share."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from synthvlm.captions.readers.normalize import normalize
+from synthvlm.data_sets.pairs import BadPair, Entry
+from synthvlm.errors import CaptionSourceError
+
+if TYPE_CHECKING:
+    from synthvlm.data_sets.pairs import DataSet
+    from synthvlm.progress.display import Progress
+
+__all__ = ["Found", "Smallest", "picture_problem", "shared_pairs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Two encoded pictures of a caption, of A and of B.
+
+    Attributes:
+        caption: The caption.
+        caption_id: Its id in A.
+        images: The pictures.
+        scores: What runs recorded of them, by name of the scorer.
+    """
+
+    caption: str
+    caption_id: str
+    images: tuple[bytes, bytes]
+    scores: tuple[Mapping[str, float], Mapping[str, float]]
+
+
+_T = TypeVar("_T")
+
+
+class Smallest(Generic[_T]):
+    """Of many things the n whose hash is smallest, so that of n + 1 the first n are the same."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        """Keep ``count`` things.
+
+        Args:
+            count: At least 1.
+            seed: Of the hash.
+        """
+        self._count, self._seed = count, seed
+        self._heap: list[tuple[int, str, _T]] = []
+
+    def add(self, name: str, thing: _T) -> None:
+        """Offer a thing by a name of its own."""
+        text = f"{self._seed}\n{name}".encode("utf-8", "replace")
+        order = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
+        item = (-order, name, thing)
+        if len(self._heap) < self._count:
+            heapq.heappush(self._heap, item)
+        elif item > self._heap[0]:
+            heapq.heapreplace(self._heap, item)
+
+    def sorted(self) -> list[tuple[str, _T]]:
+        """The things with their names, the smallest hash first."""
+        return [(name, thing) for _, name, thing in sorted(self._heap, reverse=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Half:
+    entry: Entry
+    image: bytes
+
+
+def shared_pairs(
+    a: DataSet, b: DataSet, count: int, seed: int, progress: Progress
+) -> tuple[list[Found], list[str]]:
+    """Pictures of captions that both data sets hold, chosen by a hash of seed and caption.
+
+    Captions are the same where their normalised texts are; of several pairs of a caption in one
+    data set the first counts.
+
+    Args:
+        a: The first.
+        b: The second.
+        count: Pairs, at most.
+        seed: Of the choice.
+        progress: Shows captions and pairs read.
+
+    Returns:
+        The pairs, and a line for each thing that was left out.
+
+    Raises:
+        CaptionSourceError: No caption is in both, or no picture of one can be used.
+    """
+    progress.start("captions", None, "captions")
+    in_b = set(_texts(b, progress))
+    chosen: Smallest[None] = Smallest(count, seed)
+    shared = set()
+    for text in _texts(a, progress):
+        if text in in_b and text not in shared:
+            shared.add(text)
+            chosen.add(text, None)
+    progress.finish("captions", f"{len(shared):,} captions are in both")
+    if not shared:
+        raise CaptionSourceError(
+            f"{a.path} and {b.path} have no caption in common: pictures are compared that were "
+            f"made or taken of the same caption"
+        )
+    texts = [text for text, _ in chosen.sorted()]
+    halves = [_pictures(one, texts, progress) for one in (a, b)]
+    pairs, problems = [], []
+    for text in texts:
+        first, second = (half[text] for half in halves)
+        if isinstance(first, str) or isinstance(second, str):
+            problems.append(first if isinstance(first, str) else str(second))
+            continue
+        pairs.append(
+            Found(
+                first.entry.caption,
+                first.entry.id,
+                (first.image, second.image),
+                (_scores(first.entry), _scores(second.entry)),
+            )
+        )
+    if not pairs:
+        raise CaptionSourceError(
+            f"{a.path} and {b.path}: none of {len(texts):,} pairs can be rated; the first: "
+            f"{problems[0]}"
+        )
+    left_out = f"{len(problems):,} pairs are left out, because a picture cannot be used: "
+    return pairs, [f"{left_out}{problems[0]}" for _ in problems[:1]]
+
+
+def picture_problem(image: bytes) -> str | None:
+    """Why a picture cannot be shown; None if it can."""
+    from synthvlm.captions.readers.images import decode_image
+
+    try:
+        decode_image(image)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _texts(data_set: DataSet, progress: Progress) -> Iterator[str]:
+    for entry in data_set.captions():
+        progress.advance(1)
+        if not isinstance(entry, BadPair):
+            yield normalize(entry.caption)
+
+
+def _pictures(data_set: DataSet, texts: list[str], progress: Progress) -> dict[str, _Half | str]:
+    """The first pair of each of some captions, or what is wrong with it."""
+    left, found = set(texts), dict[str, _Half | str]()
+    progress.start("pictures", len(texts), "pictures")
+    for pair in data_set.pairs():
+        if isinstance(pair, BadPair):
+            continue  # of another pair of the caption there may be a picture
+        text = normalize(pair.entry.caption)
+        if text in left:
+            left.remove(text)
+            progress.advance(1)
+            problem = picture_problem(pair.image)
+            where = f"{pair.entry.where}: {problem}"
+            found[text] = _Half(pair.entry, pair.image) if problem is None else where
+            if not left:
+                break
+    progress.finish("pictures", f"{len(found):,} pictures of {data_set.label}")
+    return dict.fromkeys(left, "its image is missing") | found
+
+
+def _scores(entry: Entry) -> Mapping[str, float]:
+    own = {} if entry.facts.score is None else {"score": entry.facts.score}
+    return {**entry.facts.scores, **own}
