@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import pytest
 import scipy.stats
 
+from synthvlm.rating.counting import preference, rating_result
 from synthvlm.rating.folder import Answer, Choice, RatedPair, Setup, Side
-from synthvlm.rating.result import RaterResult, RatingResult, preference, rating_result
+from synthvlm.rating.result import RaterResult, RatingResult
 
 SETUP = Setup(("a", "b"), ("mine", "theirs"), "Which?", 0, 100)
 

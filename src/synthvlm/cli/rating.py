@@ -6,8 +6,16 @@ from typing import Annotated, Optional
 
 import typer
 
-from synthvlm.cli.errors import RESUMES, explained
-from synthvlm.cli.options import DebugOption, DeviceOption, JsonOption, PluginOption, app, show
+from synthvlm.cli.errors import explained
+from synthvlm.cli.options import (
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    PluginOption,
+    app,
+    load_plugins,
+    show,
+)
 
 
 @app.command()
@@ -55,17 +63,19 @@ def rate(
     result: Annotated[
         bool, typer.Option("--result", help="Rate nothing, show what was rated so far.")
     ] = False,
-    no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Only print the address of the page.")
-    ] = False,
-    port: Annotated[int, typer.Option(help="Port of the page; 0: a free one.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Where it is served; 0: a free one.")
+    ] = 0,
+    browser: Annotated[
+        bool,
+        typer.Option("--browser/--no-browser", help="Open the browser, or only print the address."),
+    ] = True,
     as_json: JsonOption = False,
     plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:
     """Rate pictures of the same captions blind: which of two is better? By people or a model."""
-    with explained(debug, RESUMES):
-        from synthvlm.cli.options import load_plugins
+    with explained(debug):
         from synthvlm.commands import rate as run_rating
         from synthvlm.progress.display import terminal_progress
 
@@ -83,8 +93,8 @@ def rate(
                 device=device,
                 out=out,
                 result=result,
-                no_browser=no_browser,
                 port=port,
+                browser=browser,
                 progress=progress,
             )
         if judge is not None or result or as_json:  # raters need not know how it stands

@@ -33,8 +33,8 @@ def rate(
     device: str = "auto",
     out: str | Path | None = None,
     result: bool = False,
-    no_browser: bool = False,
     port: int = 0,
+    browser: bool = True,
     progress: Progress | None = None,
 ) -> RatingResult:
     """Rate pictures of the same captions blind, on a page in the browser or by a model.
@@ -55,8 +55,8 @@ def rate(
         device: Torch device of a judge that runs here, or ``auto``.
         out: Folder of the rating; by default ``ratings/A-vs-B`` below the current one.
         result: Rate nothing: only say what was rated so far.
-        no_browser: Do not open the page, only print its address.
-        port: Of the page; 0 takes a free one.
+        port: Where the page is served; 0 takes a free one.
+        browser: Whether the browser is opened; else the address is printed only.
         progress: Shows the work.
 
     Returns:
@@ -85,11 +85,11 @@ def rate(
     if settings is not None:
         judge_pairs(rating.folder, rating.pairs, rating.setup.question, settings, shown)
     else:
-        _serve(rating, rater or _user(), no_browser=no_browser, port=port)
+        _serve(rating, rater or _user(), port=port, browser=browser)
     return summary(rating)
 
 
-def _serve(rating: Rating, rater: str, *, no_browser: bool, port: int) -> None:
+def _serve(rating: Rating, rater: str, *, port: int, browser: bool) -> None:
     """Serve the page until the process is interrupted."""
     from synthvlm.web.rating.page import RatingPage
     from synthvlm.web.server import LocalServer
@@ -97,7 +97,7 @@ def _serve(rating: Rating, rater: str, *, no_browser: bool, port: int) -> None:
     page = RatingPage(rating, rater)
     with LocalServer(page.routes, port) as server:
         _print(f"rate here, and end with Ctrl-C: {server.address}")
-        if not no_browser:
+        if browser:
             server.open_browser()
         server.wait()
     _print(

@@ -105,7 +105,7 @@ def open_rating(inputs: tuple[str, ...], out: str | None) -> Rating:
 
 def summary(rating: Rating) -> RatingResult:
     """What was rated so far."""
-    from synthvlm.rating.result import rating_result
+    from synthvlm.rating.counting import rating_result
 
     folder = rating.folder
     return rating_result(str(folder.path), rating.setup, rating.pairs, folder.answers())

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import statistics as python_statistics
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from typing import Any
 
-from synthvlm.estimates import Estimate, share_interval
-from synthvlm.rating.folder import Answer, Choice, RatedPair, Setup
-from synthvlm.rating.statistics import krippendorff_alpha, sign_test
+from synthvlm.estimates import Estimate, aligned
+from synthvlm.rating.folder import Setup
+from synthvlm.scorers import SCORERS
 
-__all__ = [
-    "Agreement",
-    "Preference",
-    "RaterResult",
-    "RatingResult",
-    "ScoreAgreement",
-    "rating_result",
-]
+__all__ = ["Agreement", "Preference", "RaterResult", "RatingResult", "ScoreAgreement"]
 
-#: Answers from which on a rater can be flagged.
-_ENOUGH = 10
-#: Flagged is who has one key for this share of answers, or one side more often than by chance with
-#: this p value.
-_SAME_KEY, _SIDE_P = 0.95, 0.001
-#: Flagged is who gives more than this share of answers in fewer seconds.
-_QUICK_S, _QUICK_SHARE = 1.0, 0.25
-#: Parts into which pairs are cut by the difference of their scores, and pairs that each needs.
-_PARTS, _PAIRS_PER_PART = 3, 5
-#: What each choice is worth for A.
-_VALUES: Mapping[Choice, float] = {"a": 1.0, "b": 0.0, "tie": 0.5, "bad": 0.5}
-_WHO = "people"
+_HEAD = ("", "pairs", "A", "B", "tie", "both bad", "A preferred", "without ties", "p")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,171 +136,102 @@ class RatingResult:
 
     def text(self) -> str:
         """Text to print."""
-        from synthvlm.rating.result_text import text_of
-
-        return text_of(self)
+        return "\n".join(_lines(self))
 
 
-def rating_result(
-    folder: str, setup: Setup, pairs: Sequence[RatedPair], answers: Sequence[Answer]
-) -> RatingResult:
-    """Count what raters said.
-
-    Args:
-        folder: Where the ratings are.
-        setup: What is rated.
-        pairs: The pairs.
-        answers: Those that count, as ``RatingFolder.answers`` gives them.
-    """
-    by_rater: dict[str, list[Answer]] = defaultdict(list)
-    for answer in answers:
-        by_rater[answer.rater].append(answer)
-    raters = sorted(
-        (_rater(name, given) for name, given in by_rater.items()),
-        key=lambda rater: (rater.is_model, rater.name),
-    )
-    said = [answer for answer in answers if answer.choice is not None]
-    of_people = [answer for answer in said if not answer.is_model]
-    groups = {_WHO: of_people} if of_people else {}
-    groups |= {
-        rater.name: [answer for answer in said if answer.rater == rater.name]
-        for rater in raters
-        if rater.is_model and rater.preference is not None
-    }
-    return RatingResult(
-        folder,
-        setup,
-        len(pairs),
-        preference(of_people) if of_people else None,
-        raters,
-        _agreements(said),
-        [one for by, given in groups.items() for one in _score_agreements(by, pairs, given)],
-    )
+def _lines(result: RatingResult) -> list[str]:
+    """A table of what raters prefer, and lines on how far that can be trusted."""
+    a, b = result.setup.labels
+    lines = [f"A: {a}, B: {b}; {result.pairs:,} pairs; {result.setup.question}"]
+    lines += result.setup.notes
+    if not result.raters:
+        return [*lines, "nothing is rated yet"]
+    lines += ["", *_preferences(result), "", *_trust(result)]
+    lines += [*_agreement(result), *_scores(result), f"ratings: {result.folder}"]
+    return lines
 
 
-def preference(answers: Sequence[Answer]) -> Preference:
-    """What some answers, at least one, say of A."""
-    means = _means(answers)
-    wins, losses = (sum(sign * (mean - 0.5) > 0 for mean in means.values()) for sign in (1, -1))
-    return Preference(
-        len(means),
-        dict(Counter(answer.choice for answer in answers if answer.choice is not None)),
-        share_interval(sum(means.values()), len(means)),
-        wins,
-        losses,
-        share_interval(wins, wins + losses) if wins + losses else None,
-        sign_test(wins, losses),
-    )
+def _preferences(result: RatingResult) -> list[str]:
+    rows: list[tuple[str, ...]] = [_HEAD]
+    people = [rater for rater in result.raters if not rater.is_model]
+    if result.people is not None and len(people) > 1:
+        rows.append(_row(f"people ({len(people)})", result.people))
+    rows += [
+        _row(_name(rater), rater.preference)
+        for rater in result.raters
+        if rater.preference is not None
+    ]
+    return aligned(rows)
 
 
-def _means(answers: Iterable[Answer]) -> dict[str, float]:
-    """What each pair is worth for A, by its key: the mean over raters."""
-    values: dict[str, list[float]] = defaultdict(list)
-    for answer in answers:
-        if answer.choice is not None:
-            values[answer.pair].append(_VALUES[answer.choice])
-    return {pair: sum(of_pair) / len(of_pair) for pair, of_pair in values.items()}
+def _name(rater: RaterResult) -> str:
+    return f"{rater.name} (model)" if rater.is_model else rater.name
 
 
-def _rater(name: str, answers: Sequence[Answer]) -> RaterResult:
-    said = [answer for answer in answers if answer.choice is not None]
-    places = _places(said)
-    left, right = places["left"], places["right"]
-    seconds = [answer.seconds for answer in said if answer.seconds is not None]
-    both = [answer.orders for answer in said if answer.orders is not None]
-    differ = sum(first != second for first, second in both)
-    return RaterResult(
+def _row(name: str, preference: Preference) -> tuple[str, ...]:
+    answers = preference.answers
+    without = preference.without_ties
+    return (
         name,
-        any(answer.is_model for answer in answers),
-        preference(said) if said else None,
-        share_interval(left, left + right) if left + right else None,
-        sign_test(left, right),
-        python_statistics.median(seconds) if seconds else None,
-        share_interval(differ, len(both)) if both else None,
-        dict(Counter(answer.problem for answer in answers if answer.problem is not None)),
-        list(_flags(places, seconds)),
+        f"{preference.pairs:,}",
+        *(f"{answers.get(choice, 0):,}" for choice in ("a", "b", "tie", "bad")),
+        _percent(preference.win_rate),
+        "-" if without is None else _percent(without),
+        "-" if without is None else _p(preference.p),
     )
 
 
-def _places(answers: Iterable[Answer]) -> Counter[str]:
-    """How often each key was pressed; of a judge, whether the first picture was preferred."""
-    places: Counter[str] = Counter()
-    for answer in answers:
-        if answer.orders is not None:
-            for order, first in zip(answer.orders, ("a", "b"), strict=True):
-                side = "left" if order == first else "right"
-                places[side if order in ("a", "b") else order] += 1
-        elif answer.left is not None and answer.choice is not None:
-            side = "left" if answer.choice == answer.left else "right"
-            places[side if answer.choice in ("a", "b") else answer.choice] += 1
-    return places
+def _trust(result: RatingResult) -> Iterator[str]:
+    for rater in result.raters:
+        facts = []
+        if rater.left is not None:
+            side = "the first picture" if rater.is_model else "left"
+            facts.append(f"{side} preferred: {_percent(rater.left)}, p {_p(rater.left_p)}")
+        if rater.orders_differ is not None:
+            facts.append(f"both orders differ (ties): {_percent(rater.orders_differ)}")
+        if rater.seconds is not None:
+            facts.append(f"median {rater.seconds:.1f} s")
+        if facts:
+            yield f"{_name(rater)}: {'; '.join(facts)}"
+        for flag in rater.flags:
+            yield f"DOUBTFUL: {rater.name}: {flag}; to leave this rater out, move the file away"
+        for problem, number in rater.failed.items():
+            yield f"{rater.name}: {number:,} answers failed, and are asked for again: {problem}"
 
 
-def _flags(places: Counter[str], seconds: Sequence[float]) -> Iterable[str]:
-    total = places.total()
-    if total >= _ENOUGH:
-        key, most = places.most_common(1)[0]
-        if most >= _SAME_KEY * total:
-            yield f"the same key, {key}, for {most:,} of {total:,} answers"
-        elif sign_test(places["left"], places["right"]) < _SIDE_P:
-            side = "left" if places["left"] > places["right"] else "right"
-            yield f"prefers the {side} side whatever is shown there"
-    quick = sum(one < _QUICK_S for one in seconds)
-    if len(seconds) >= _ENOUGH and quick > _QUICK_SHARE * len(seconds):
-        yield f"{quick:,} of {len(seconds):,} answers in less than {_QUICK_S:g} s"
+def _agreement(result: RatingResult) -> Iterator[str]:
+    for one in result.agreement:
+        names = " and ".join(one.raters) if len(one.raters) == 2 else ", ".join(one.raters)
+        alpha = "not defined" if one.alpha is None else _number(one.alpha)
+        same = "" if one.same is None else f"; the same answer: {_percent(one.same)}"
+        yield f"agreement of {names}: {one.pairs:,} pairs; Krippendorff's alpha {alpha}{same}"
 
 
-def _agreements(said: Sequence[Answer]) -> list[Agreement]:
-    models = {answer.rater for answer in said if answer.is_model}
-    names = sorted({answer.rater for answer in said}, key=lambda name: (name in models, name))
-    if len(names) < 2:
-        return []
-    groups: list[Sequence[str]] = [names]
-    people = [name for name in names if name not in models]
-    if models and len(people) > 1:
-        groups.append(people)
-    if len(names) > 2:
-        groups += [two for one in combinations(names, 2) if (two := list(one)) != people]
-    return [_agreement(group, said) for group in groups]
+def _scores(result: RatingResult) -> Iterator[str]:
+    for one in result.scores:
+        label = "the score" if one.score == "score" else SCORERS.label(one.score)
+        line = (
+            f"the picture preferred by {one.by} has the higher {label}: {_percent(one.share)} of "
+            f"{one.pairs:,} pairs"
+        )
+        parts = [f"{share.value:.0%}" for _, _, share in one.by_difference]
+        if parts:
+            line += f"; by growing difference: {', '.join(parts)}"
+        yield line
 
 
-def _agreement(names: Sequence[str], said: Sequence[Answer]) -> Agreement:
-    units: dict[str, dict[str, str]] = defaultdict(dict)
-    for answer in said:
-        if answer.rater in names and answer.choice is not None:
-            units[answer.pair][answer.rater] = answer.choice
-    common = [unit for unit in units.values() if len(unit) > 1]
-    same = None
-    if len(names) == 2 and common:
-        same = share_interval(sum(len(set(unit.values())) == 1 for unit in common), len(common))
-    return Agreement(list(names), len(common), same, krippendorff_alpha(common))
+def _percent(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{100 * estimate.value:.1f} %"
+    low, high = 100 * estimate.low, 100 * estimate.high
+    return f"{100 * estimate.value:.1f} % ({low:.1f} to {high:.1f})"
 
 
-def _score_agreements(
-    by: str, pairs: Sequence[RatedPair], answers: Sequence[Answer]
-) -> Iterable[ScoreAgreement]:
-    preferred = {pair: mean > 0.5 for pair, mean in _means(answers).items() if mean != 0.5}
-    names = dict.fromkeys(name for pair in pairs for name in pair.scores[0])
-    for name in names:
-        compared = [
-            (abs(difference), 0.5 if not difference else float((difference > 0) == is_a))
-            for pair in pairs
-            if (is_a := preferred.get(pair.key)) is not None
-            and all(name in scores for scores in pair.scores)
-            for difference in [pair.scores[0][name] - pair.scores[1][name]]
-        ]
-        if compared:
-            share = share_interval(sum(agrees for _, agrees in compared), len(compared))
-            yield ScoreAgreement(name, by, share, len(compared), list(_parts(compared)))
+def _number(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3f}"
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
 
 
-def _parts(compared: list[tuple[float, float]]) -> Iterable[tuple[float, float, Estimate]]:
-    """Agreement by the difference of the scores, from small to large."""
-    compared = sorted(compared)
-    if len(compared) < _PARTS * _PAIRS_PER_PART:
-        return
-    for number in range(_PARTS):
-        start, end = (len(compared) * place // _PARTS for place in (number, number + 1))
-        part = compared[start:end]
-        share = share_interval(sum(agrees for _, agrees in part), len(part))
-        yield part[0][0], part[-1][0], share
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
