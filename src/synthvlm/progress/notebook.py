@@ -77,7 +77,8 @@ class NotebookProgress:
         lines = [f"<div>{line}</div>" for line in self._lines]
         if self._meter is not None:
             lines.append(_bar(self._meter.state()))
-        page = HTML(f'<div style="white-space:pre-wrap">{"".join(lines)}</div>')
+        style = "white-space:pre-wrap;font-family:monospace"
+        page = HTML(f'<div style="{style}">{"".join(lines)}</div>')
         if self._cell is None:
             self._cell = display(page, display_id=True)
         else:
