@@ -188,7 +188,7 @@ def _help(parameter: Any) -> str:
     text, default = parameter.help or "", parameter.default
     if parameter.required and parameter.param_type_name == "option":
         text += " Required."
-    elif default not in (None, False, True, [], ()) and not callable(default):
+    elif default not in (None, False, True, "", [], ()) and not callable(default):
         text += f" Default: `{_plain(default) if isinstance(default, Enum) else default}`."
     return text
 

@@ -26,6 +26,7 @@ BLOCK = re.compile(
 #: What makes each small.
 FEWER_IMAGES = ["--set", "generation.candidates=1", "--set", "generation.steps=1"]
 FEWER = {
+    "preview": FEWER_IMAGES,
     "run": FEWER_IMAGES,
     "select": FEWER_IMAGES,
     "export": FEWER_IMAGES,
