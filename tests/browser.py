@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 __all__ = ["OpenPage", "browser", "faults", "open_page"]
 
@@ -56,7 +56,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(10_000)
-        page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+        page.on("console", lambda message: wrong.extend(_errors(message)))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda request: wrong.extend(_leaving(request)))
         page.goto(url)
@@ -66,6 +66,12 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
     for context in contexts:
         context.close()
     assert wrong == []
+
+
+def _errors(message: ConsoleMessage) -> list[str]:
+    """An error in the console; but Chromium puts there, too, what a page is told by status 400."""
+    is_answer = message.text.startswith("Failed to load resource") and "400" in message.text
+    return [message.text] if message.type == "error" and not is_answer else []
 
 
 def _leaving(request: Request) -> list[str]:

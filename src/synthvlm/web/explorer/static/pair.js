@@ -93,7 +93,7 @@ export class PairDialog {
     head.querySelectorAll("button")[1].setAttribute("aria-label", "Next pair");
     const right = element("div", {},
       element("p", { class: "caption", dir: "auto", tabIndex: 0 }, story.caption),
-      story.mark ? element("p", { class: "is-marked", dir: "auto" }, `Marked as bad: ${story.mark.reason}${story.mark.note ? ` – ${story.mark.note}` : ""}`) : null,
+      story.mark ? element("p", { class: "is-marked", dir: "auto" }, `Marked as bad: ${story.mark.reason}${story.mark.note ? `: ${story.mark.note}` : ""}`) : null,
       list([
         ...story.scores.map((one) => [one.label, shown(one.value)]),
         ...(story.selection ? [["Selection", story.selection]] : []),
