@@ -65,7 +65,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
     yield visit
     for context in contexts:
         context.close()
-    assert wrong == []
+    assert wrong == [], "\n".join(wrong)
 
 
 def _errors(message: ConsoleMessage) -> list[str]:

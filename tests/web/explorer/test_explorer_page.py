@@ -37,11 +37,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(OTHERS)
     ]
     (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, captions)) + "\n")
+    rules = Recipe.load("tiny").model_dump()["curation"]["rules"]
     changes = [
-        "curation.rules={alnum_ratio: {min: 0.0}}",
+        *(f"curation.rules.{name}=null" for name in rules if name != "alnum_ratio"),
+        "curation.rules.alnum_ratio.min=0.0",
         "curation.deduplicate=false",
         "generation.candidates=2",
-        "report.previews=1.0",
+        "report.preview_share=1.0",
         "selection.top_fraction=null",
         "selection.top_n=50",
     ]

@@ -62,6 +62,7 @@ function change(changes, { replace = false } = {}) {
 // -- What is shown -----------------------------------------------------------------------------
 
 let loaded; // the query that the grid shows
+let loading = Promise.resolve();
 let mapped;
 
 function show() {
@@ -80,7 +81,7 @@ function show() {
   }
   if (query !== loaded) {
     loaded = query;
-    grid.load(query);
+    loading = grid.load(query);
   } else {
     grid.draw();
   }
@@ -93,7 +94,7 @@ async function showMap() {
   const state = await attempt(() => get("/api/map/state"));
   if (state === undefined) return;
   mapped = state.state === "ready" ? `${asked()} ${view.color}` : undefined;
-  map.load(asked(), { method: collection.map.method, ...state }, view.color);
+  map.load(asked(), state, view.color);
 }
 
 function showActive() {
@@ -174,13 +175,14 @@ function search({ replace = false } = {}) {
   change({ words: by === "words" ? text : "", meaning: by === "meaning" ? text : "", ...(text && by === "meaning" ? { sort: "" } : {}) }, { replace });
 }
 
+let typing;
 id("search").addEventListener("submit", (event) => {
   event.preventDefault();
+  clearTimeout(typing);
   search();
   id("query").blur();
-  grid.focus();
+  loading.then(() => grid.focus());
 });
-let typing;
 id("query").addEventListener("input", () => {
   clearTimeout(typing);
   if (id("by").value === "words") typing = setTimeout(() => search({ replace: true }), 250);
@@ -295,6 +297,7 @@ if (collection !== undefined) {
   id("name").title = `${collection.name}: ${shown(collection.pairs)} pairs of a ${collection.kind}`;
   document.title = `${collection.name} – synthvlm view`;
   id("sort").append(element("option", { value: "" }, "in order"), ...collection.columns.map((one) => element("option", { value: one.name }, one.label)));
+  grid.labels = pairDialog.labels = new Map(collection.columns.map((one) => [one.name, one.label]));
   filters.build(collection.columns.filter((one) => one.kind !== "text"));
   map.setColumns(collection.columns.filter((one) => one.kind !== "text"));
   marking.allow(collection.marks);

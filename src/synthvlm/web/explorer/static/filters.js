@@ -50,6 +50,10 @@ export class Filters {
   }
 
   number(part, column) {
+    if (column.histogram === null) {
+      part.update = () => {};
+      return;
+    }
     const { edges, counts } = column.histogram;
     const most = Math.max(1, ...counts);
     const bars = counts.map((count, bin) => {
@@ -114,7 +118,7 @@ export class Filters {
         const values = column.values.filter((_, place) => boxes[place].checked).map((one) => one.value);
         this.change(column.name, values.length ? { values } : undefined);
       });
-      list.append(element("li", {}, element("label", {}, box, element("span", { dir: "auto" }, shown(value)), element("small", {}, shown(count)))));
+      list.append(element("li", {}, element("label", {}, box, element("span", { dir: "auto" }, value === null ? "none" : shown(value)), element("small", {}, shown(count)))));
       return box;
     });
     part.append(list);
@@ -126,7 +130,7 @@ export class Filters {
   describe(name) {
     const asked = this.filter[name];
     const label = this.parts.get(name)?.column.label ?? name;
-    if (asked.values) return `${label}: ${asked.values.map(shown).join(" or ")}`;
+    if (asked.values) return `${label}: ${asked.values.map((value) => (value === null ? "none" : shown(value))).join(" or ")}`;
     const ends = [asked.minimum === undefined ? "" : `≥ ${shown(asked.minimum)}`, asked.maximum === undefined ? "" : `≤ ${shown(asked.maximum)}`];
     return `${label} ${ends.filter(Boolean).join(", ")}`;
   }

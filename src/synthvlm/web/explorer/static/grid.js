@@ -13,6 +13,7 @@ export class Grid {
   constructor(scroller, grid, on) {
     Object.assign(this, { scroller, grid, on });
     this.pages = new Map();
+    this.labels = new Map();
     this.chosen = new Map(); // row -> pair
     this.cells = new Map(); // position -> cell
     this.total = 0;
@@ -168,16 +169,21 @@ export class Grid {
     const facts = element("div", { class: "facts" });
     if (pair.mark !== null) facts.append(element("span", { class: "mark" }, `bad: ${pair.mark.reason}`));
     else if (pair.selected) facts.append(element("span", { class: "is-selected" }, "selected"));
-    for (const [name, value] of Object.entries(pair.values).slice(0, 3)) {
-      facts.append(element("span", { title: name }, `${this.label(name)} ${typeof value === "number" ? shown(Number(value.toPrecision(3))) : shown(value)}`));
+    for (const name of this.facts(pair)) {
+      const value = pair.values[name];
+      facts.append(element("span", { title: this.labels.get(name) ?? name }, `${name.replace(/_score$/, "")} ${typeof value === "number" ? shown(Number(value.toPrecision(3))) : shown(value)}`));
     }
     cell.append(picture, element("p", { dir: "auto" }, pair.caption), facts);
     return cell;
   }
 
-  /** The short name of a column. */
-  label(name) {
-    return name.replace(/_score$/, "");
+  /** The columns that a cell shows: what is sorted by, then scores. */
+  facts(pair) {
+    const sorted = new URLSearchParams(this.query).get("sort");
+    const first = ["similarity", ...(sorted ? [sorted] : []), "score"];
+    const others = Object.keys(pair.values).filter((name) => name.endsWith("_score"));
+    const known = [...new Set([...first, ...others])].filter((name) => pair.values[name] !== undefined && pair.values[name] !== null);
+    return known.filter((name) => name !== "selected").slice(0, 3);
   }
 
   clicked(event) {

@@ -17,7 +17,7 @@ export class Marking {
 
   /** Whether pairs can be marked here; if not, says why. */
   get isAllowed() {
-    if (!this.marks?.writable) say(this.marks?.why_not ?? "Pairs of this data set cannot be marked.");
+    if (!this.marks?.writable) say(this.marks?.reason_if_not ?? "Pairs of this data set cannot be marked.");
     return this.marks?.writable ?? false;
   }
 

@@ -12,14 +12,14 @@ function section(title, ...content) {
 
 function candidate(one, labels) {
   const picture = one.image === null
-    ? element("div", { class: "gone" }, one.note ?? "no picture")
+    ? element("div", { class: "gone" }, "no picture")
     : pixelate(element("img", { src: one.image, alt: `candidate ${one.index}` }));
   const scores = Object.entries(one.scores).map(([name, value]) => [labels.get(name) ?? name, shown(value)]);
   return element("li", { class: one.chosen ? "chosen" : "" },
     picture,
-    element("p", {}, `${one.index}${one.chosen ? ": chosen" : one.status && one.status !== "generated" ? `: ${one.status}` : ""}`),
-    list([...scores, ["seed", String(one.seed)]]),
-    one.image !== null && one.note ? element("p", { class: "note" }, one.note) : null,
+    element("p", {}, `${one.index}${one.chosen ? ": chosen" : ""}`),
+    one.note ? element("p", { class: "note", dir: "auto" }, one.note) : null,
+    list([...scores, ["seed", one.seed]]),
     one.remarks?.length ? element("ul", {}, one.remarks.map((line) => element("li", { dir: "auto" }, line))) : null,
   );
 }
@@ -104,10 +104,10 @@ export class PairDialog {
     const large = pixelate(element("img", { class: "large", src: story.image, alt: story.caption.slice(0, 200) }));
     const body = element("div", { class: "dialog-body" },
       element("div", { class: "story" }, large, right),
-      story.candidates.length ? section("Candidates", story.why_chosen ? element("p", {}, story.why_chosen) : null,
+      story.candidates?.length ? section("Candidates", story.why_chosen ? element("p", {}, story.why_chosen) : null,
         element("ul", { class: "candidates" }, story.candidates.map((one) => candidate(one, labels)))) : null,
-      story.questions.length ? section("Questions about the picture", questions(story)) : null,
-      story.measures.length ? section("What the rules measured of the caption", measures(story)) : null,
+      story.questions?.length ? section("Questions about the picture", questions(story)) : null,
+      story.measures?.length ? section("What the rules measured of the caption", measures(story)) : null,
       story.regenerate ? section("Make it again", this.command(story.regenerate)) : null);
     this.dialog.replaceChildren(head, body);
   }
