@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from synthvlm.web.explorer.view import view
 
 import synthvlm
 from browser import OpenPage, faults
 from fake_models import run_with
 from synthvlm import Recipe
+from synthvlm.web.explorer.view import view
 from synthvlm.web.server import LocalServer
 
 HOSTILE = {
@@ -143,9 +143,15 @@ def test_a_filter_is_in_the_address_and_back_takes_it_away(opened: Callable[...,
 
 def test_sorting_and_scrolling_reach_the_last_pair(opened: Callable[..., Page]) -> None:
     page = opened()
-    page.locator("#sort").select_option("clip_score")
-    page.locator("#direction").click()
-    page.locator(".cell").first.focus()
+    first = page.locator('.cell[aria-posinset="1"]')
+    for change in (
+        lambda: page.locator("#sort").select_option("clip_score"),
+        page.locator("#direction").click,
+    ):
+        before = first.text_content() or ""
+        change()
+        expect(first).not_to_have_text(before)
+    first.focus()
     page.keyboard.press("End")
     expect(page.locator('.cell[aria-posinset="150"] img')).to_be_visible()
     page.keyboard.press("Home")

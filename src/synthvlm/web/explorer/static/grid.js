@@ -21,6 +21,7 @@ export class Grid {
     scroller.addEventListener("scroll", () => this.draw(), { passive: true });
     new ResizeObserver(() => this.draw()).observe(scroller);
     grid.addEventListener("click", (event) => this.clicked(event));
+    grid.addEventListener("focusin", (event) => (this.current = event.target.position ?? this.current));
     grid.addEventListener("keydown", (event) => this.pressed(event));
   }
 
@@ -39,11 +40,13 @@ export class Grid {
     this.redraw();
   }
 
-  /** Draws the cells in view anew, after marks changed. */
+  /** Draws the cells in view anew; the focus stays in the grid. */
   redraw() {
+    const isFocused = this.grid.contains(document.activeElement);
     for (const cell of this.cells.values()) cell.remove();
     this.cells.clear();
     this.draw();
+    if (isFocused) this.focus();
   }
 
   pair(position) {
@@ -114,12 +117,14 @@ export class Grid {
     const shift = this.scroller.scrollTop - top;
     const first = Math.max(0, (Math.floor(top / this.step) - 1) * this.columns);
     const last = Math.min(this.total, Math.ceil((top + this.seen) / this.step + 1) * this.columns);
+    let focused; // the cell with the focus stays, or is followed by that of its pair
     for (const [position, cell] of this.cells) {
       const isStale = cell.pair !== this.pair(position);
-      if ((position < first || position >= last || isStale) && !(cell === document.activeElement && !isStale)) {
-        cell.remove();
-        this.cells.delete(position);
-      }
+      const isFocused = cell === document.activeElement;
+      if (!isStale && (isFocused || (position >= first && position < last))) continue;
+      if (isFocused) focused = position;
+      cell.remove();
+      this.cells.delete(position);
     }
     const missing = new Set();
     for (let position = first; position < last; position++) {
@@ -139,6 +144,7 @@ export class Grid {
     if (this.current < first || this.current >= last) {
       if (!this.grid.contains(document.activeElement)) this.current = first;
     }
+    this.cells.get(focused)?.focus({ preventScroll: true });
     for (const [position, cell] of this.cells) cell.tabIndex = position === this.current ? 0 : -1;
     if (!this.total) {
       this.grid.replaceChildren(element("p", { class: "nothing", role: "option", "aria-selected": "false" }, "No pair fits."));
@@ -154,6 +160,7 @@ export class Grid {
     const cell = element("div", {
       class: "cell",
       role: "option",
+      tabIndex: -1,
       "aria-setsize": this.total,
       "aria-posinset": position + 1,
       "aria-selected": String(pair !== undefined && this.chosen.has(pair.row)),
@@ -269,12 +276,10 @@ export class Grid {
 
   /** Takes over new marks by row. */
   marked(marks) {
-    const focused = this.grid.contains(document.activeElement);
     for (const page of this.pages.values()) {
       if (!Array.isArray(page)) continue;
       for (const pair of page) if (pair.row in marks) pair.mark = marks[pair.row];
     }
     this.redraw();
-    if (focused) this.focus();
   }
 }

@@ -68,6 +68,7 @@ export class PairDialog {
     this.shownRow = row;
     this.fill(story);
     if (!this.dialog.open) this.dialog.showModal();
+    this.dialog.focus(); // what had it is gone: keys would go nowhere
     this.dialog.scrollTop = 0;
   }
 
