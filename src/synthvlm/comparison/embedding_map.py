@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,22 @@ from synthvlm.safe_text import for_html
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["FEWEST", "EmbeddingMap", "embedding_map", "has_tsne", "map_chart"]
+__all__ = [
+    "FEWEST",
+    "ITERATIONS",
+    "EmbeddingMap",
+    "embedding_map",
+    "has_tsne",
+    "map_chart",
+    "place_points",
+]
 
 #: t-SNE's customary perplexity; of few points a third of them.
 _PERPLEXITY = 30.0
+#: More points are laid out with approximations.
+_EXACT, _COMPONENTS = 10_000, 50
+#: Of openTSNE: 250 with early exaggeration, and 500.
+ITERATIONS, _EVERY = 750, 25
 #: Fewer points have no neighbourhoods to show.
 FEWEST = 8
 
@@ -54,27 +66,74 @@ def embedding_map(sets: Sequence[npt.NDArray[np.float32]], *, seed: int) -> Embe
     Returns:
         The map; None where there are fewer than eight different points.
     """
+    together = np.concatenate(sets)
+    placed = place_points(together, seed=seed)
+    if placed is None:
+        return None
+    ends = np.cumsum([len(one) for one in sets])[:-1]
+    return EmbeddingMap(tuple(np.split(placed, ends)), _perplexity(len(together)))
+
+
+def place_points(
+    vectors: npt.NDArray[np.float32],
+    *,
+    seed: int,
+    jobs: int = 1,
+    advance: Callable[[int], object] = lambda iterations: None,
+) -> npt.NDArray[np.float64] | None:
+    """Lay out embeddings as ``embedding_map`` does: all within -1 .. 1, shape (n, 2).
+
+    Above 10,000 points neighbours are approximate, found in 50 principal components, and forces
+    are interpolated (Linderman et al. 2019): else the time would grow with the square.
+
+    Args:
+        vectors: Of unit length, shape (n, d).
+        seed: Of the little that is random.
+        jobs: Threads; the map of more than one is not exactly the same every time.
+        advance: Called with the number of further iterations, of ``ITERATIONS``.
+
+    Returns:
+        The points; None where there are fewer than eight different ones.
+    """
     from openTSNE import TSNE
 
-    together = np.concatenate(sets).astype(np.float64)
-    count = len(together)
-    if count < FEWEST or len(np.unique(together, axis=0)) < FEWEST:
+    def report(*_: object) -> bool:
+        advance(_EVERY)
+        return False  # True would end it
+
+    count = len(vectors)
+    is_large = count > _EXACT
+    some = vectors[:_EXACT].astype(np.float64)
+    if count < FEWEST or len(np.unique(some, axis=0)) < FEWEST:
         return None
-    perplexity = min(_PERPLEXITY, (count - 1) / 3)
     tsne = TSNE(
-        perplexity=perplexity,
+        perplexity=_perplexity(count),
         metric="cosine",
         initialization="pca",
-        neighbors="exact",
-        negative_gradient_method="bh",
-        n_jobs=1,
+        neighbors="approx" if is_large else "exact",
+        negative_gradient_method="fft" if is_large else "bh",
+        n_jobs=jobs,
         random_state=seed,
+        callbacks=report,
+        callbacks_every_iters=_EVERY,
     )
-    points = np.asarray(tsne.fit(together))
+    points = np.asarray(tsne.fit(_components(vectors) if is_large else some))
     points = points - (points.max(axis=0) + points.min(axis=0)) / 2
-    points = points / max(float(np.abs(points).max()), 1e-12)
-    ends = np.cumsum([len(one) for one in sets])[:-1]
-    return EmbeddingMap(tuple(np.split(points, ends)), perplexity)
+    scaled: npt.NDArray[np.float64] = points / max(float(np.abs(points).max()), 1e-12)
+    return scaled
+
+
+def _perplexity(count: int) -> float:
+    return min(_PERPLEXITY, (count - 1) / 3)
+
+
+def _components(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """The principal components of the most variance, about their mean."""
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    centred = vectors - mean.astype(np.float32)
+    _, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))
+    most = axes[:, : -_COMPONENTS - 1 : -1].astype(np.float32)
+    return np.asarray(centred @ most, np.float64)
 
 
 _SIDE, _EDGE = 480, 12

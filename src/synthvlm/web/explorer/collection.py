@@ -32,6 +32,16 @@ class Embeddings(Protocol):
     def of_picture(self, data: bytes) -> npt.NDArray[np.float32]:
         """Of an encoded image, likewise."""
 
+    def kept_map(self) -> pa.Table | None:
+        """The map that was kept of these embeddings, as ``keep_map`` was given it; or None."""
+
+    def keep_map(self, table: pa.Table) -> None:
+        """Keep the map of these embeddings: ``row`` (uint32), ``x`` and ``y`` (float32).
+
+        Raises:
+            SynthVLMError: It cannot be written.
+        """
+
 
 class Collection(Protocol):
     """Pairs of a caption and an image, known by their row from 0.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.data import scorer_of
+from synthvlm.web.explorer.pair_map import PairMap
 from synthvlm.web.explorer.queries import SELECTED, SIMILARITY, Queries
 from synthvlm.web.explorer.thumbnails import Thumbnails, image_type
 from synthvlm.web.server import BadRequestError, Handler, Request, Response, as_json, files
@@ -32,6 +33,7 @@ class Explorer:
         """Take the collection that is shown."""
         self._collection = collection
         self._queries = Queries(collection)
+        self._map = PairMap(collection)
         self._thumbnails = Thumbnails(collection.image)
 
     def routes(self) -> dict[tuple[str, str], Handler]:
@@ -47,6 +49,9 @@ class Explorer:
             ("GET", "/api/pair/"): self._pair,
             ("GET", "/thumbnail/"): self._thumbnail,
             ("GET", "/image/"): self._image,
+            ("GET", "/api/map"): self._map_content,
+            ("GET", "/api/map/state"): lambda request: as_json(self._map.state()),
+            ("POST", "/api/map"): lambda request: as_json(self._map.start()),
             ("POST", "/api/picture"): self._picture,
             ("POST", "/api/rows"): self._rows,
             ("POST", "/api/marks"): self._mark,
@@ -67,6 +72,7 @@ class Explorer:
                     "picture": has_meaning,
                     "reason_if_not": collection.no_embeddings or None,
                 },
+                "map": self._map.state(),
                 "marks": {
                     "writable": bool(collection.reasons),
                     "reason_if_not": collection.not_markable or None,
@@ -141,6 +147,12 @@ class Explorer:
         if data is None:
             return as_json({"error": "no image of this candidate is kept"}, 404)
         return Response(data, image_type(data), lasting=True)
+
+    def _map_content(self, request: Request) -> Response:
+        color = request.query.get("color", "")
+        column = self._queries.column(color) if color else None
+        matches = self._queries.answer(request.query).rows
+        return Response(self._map.content(matches, column), "application/octet-stream")
 
     def _picture(self, request: Request) -> Response:
         return as_json({"picture": self._queries.add_picture(request.body)})

@@ -10,19 +10,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthvlm.components.component import LoadContext
+from synthvlm.data import fingerprint
 from synthvlm.errors import RunFolderError, SynthVLMError
 from synthvlm.models.devices import resolve_device
+from synthvlm.run_folder.folder import table_bytes
 from synthvlm.scorers import SCORERS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import pyarrow as pa
 
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import RunFolder
     from synthvlm.scorers import Scorer
 
-__all__ = ["RunEmbeddings", "embedding_scorer"]
+__all__ = ["MAP_FILE", "RunEmbeddings", "embedding_scorer"]
 
+#: The map of the embeddings, kept in the run folder.
+MAP_FILE = "explorer/map.parquet"
 _IMAGES = "image_embedding"
 #: Side of the blank image that a text is scored against, and caption of a picture.
 _SIDE = 224
@@ -95,6 +100,25 @@ class RunEmbeddings:
         image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
         with self._lock:
             return self._vector(self._scorer.score(image, [" "]).image_embeddings)
+
+    def kept_map(self) -> pa.Table | None:
+        """See ``Embeddings``."""
+        if not self._run.exists(MAP_FILE):
+            return None
+        table = self._run.read_table(MAP_FILE)
+        metadata = table.schema.metadata or {}
+        return table if metadata.get(b"of") == self._identity.encode() else None
+
+    def keep_map(self, table: pa.Table) -> None:
+        """See ``Embeddings``."""
+        self._run.write(
+            MAP_FILE, table_bytes(table.replace_schema_metadata({"of": self._identity}))
+        )
+
+    @property
+    def _identity(self) -> str:
+        # Names of files are unique to the attempt that wrote them.
+        return fingerprint("map", list(self._files))
 
     def _vector(self, vectors: Any) -> npt.NDArray[np.float32]:
         if vectors is None:
