@@ -29,6 +29,7 @@ SMALL = {
     "curation_million": "FOLDER/captions.txt --captions 30",
     "engines": "--captions 8 --sizes 2 4 --engines 'in this process' --folder FOLDER",
     "equality": "--limit 2 --threads 1",
+    "explorer": "--folder FOLDER --pairs 300 --by-hand",
     "exports": "--pairs 60 --folder FOLDER",
     "generation": "--captions 2 --candidates 2 --turns 1 --json FOLDER/figures.json",
     "gpu": "--device cpu --small --seconds 9999 --batch-sizes 1 --captions 1 --steps 1 "
@@ -54,6 +55,7 @@ TELLS = {
     "curation_million": r"30 captions: \d+\.\d s, peak memory \d+ MB",
     "engines": r"in this process \| \d+\.\d\d \| \d+\.\d\d / \d+\.\d\d \| -?\d+\.\d \|",
     "equality": r"\| 8, 64 \| 0 \| 0 \| 0\.0e\+00 \| 0 \| 0 \| 0 \|",
+    "explorer": r"(?s)300 pairs, .+\| first page \| [\d.,]+ \|.+\| words \| .+\| reading all \|",
     "exports": r"(?s)\| `datasets` \| 60 \|.+\| webdataset \| 60 \|.+\| 0\.1 \| \d+\.\d% \|",
     "generation": r"(?s)denoiser alone \| \d.+"
     + r"by hand: .+ winners that differ: 0, selected captions that differ: 0\n"

@@ -32,8 +32,9 @@ MARKED = "marked"
 SIMILARITY = "similarity"
 #: Answers, pictures and choices of rows that are kept.
 _ANSWERS, _KEPT = 32, 64
-#: Rows whose embeddings are made float32 at once.
-_ROWS = 16_384
+#: Rows whose embeddings are made float32 at once: they stay in the processor's cache.
+_ROWS = 512
+_SIGN_AND_NUMBER = np.int32(-0x70002000)
 _PARTS = ("words", "meaning", "like", "filter", "rows", "sort", "descending")
 
 
@@ -220,11 +221,30 @@ class Queries:
                 f"the model gives embeddings of {len(vector):,} numbers, and those of the run "
                 f"have {images.shape[1]:,}: they are of another model"
             )
-        result = np.empty(len(images), np.float32)
-        for start in range(0, len(images), _ROWS):
-            part = images[start : start + _ROWS]
-            result[start : start + _ROWS] = part.astype(np.float32) @ vector
-        return result
+        return _cosines(images, vector)
+
+
+def _cosines(
+    vectors: npt.NDArray[np.float16], vector: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Products of many vectors, NaN in the first place or finite, with one: float32, shape (n,).
+
+    numpy makes float32 of float16 number by number, which takes 20 times as long as the products.
+    Moved by 13 bits, the bits of a float16 are those of a float32 that is 2**112 times smaller.
+    """
+    result = np.empty(len(vectors), np.float32)
+    bits = np.empty((_ROWS, vectors.shape[1]), np.int32)
+    scaled = vector.astype(np.float32) * np.float32(2.0**56)
+    for start in range(0, len(vectors), _ROWS):
+        part = vectors[start : start + _ROWS].view(np.int16)
+        moved = bits[: len(part)]
+        np.copyto(moved, part)  # the sign in all the upper bits
+        moved <<= 13
+        moved &= _SIGN_AND_NUMBER
+        result[start : start + _ROWS] = moved.view(np.float32) @ scaled
+    result *= np.float32(2.0**56)
+    result[np.isnan(vectors[:, 0])] = np.nan
+    return result
 
 
 def _filters(text: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ __all__ = ["MAP_FILE", "RunEmbeddings", "embedding_scorer"]
 #: The map of the embeddings, kept in the run folder.
 MAP_FILE = "explorer/map.parquet"
 _IMAGES = "image_embedding"
+#: Files that are read at once.
+_READERS = 4
 #: Side of the blank image that a text is scored against, and caption of a picture.
 _SIDE = 224
 
@@ -61,10 +64,8 @@ class RunEmbeddings:
 
     @cached_property
     def _images(self) -> npt.NDArray[np.float16]:
-        columns = []
-        for file in self._files:
-            for group in self._run.row_groups(file, [_IMAGES]):
-                columns.append(group[_IMAGES].combine_chunks())
+        with ThreadPoolExecutor(_READERS) as readers:
+            columns = [part for parts in readers.map(self._parts, self._files) for part in parts]
         width = max((len(row) for column in columns for row in _some(column)), default=0)
         if not width:
             raise RunFolderError(
@@ -78,6 +79,10 @@ class RunEmbeddings:
             vectors[start : start + len(column)][known] = flat.reshape(-1, width)
             start += len(column)
         return vectors
+
+    def _parts(self, file: str) -> list[pa.Array]:
+        groups = self._run.row_groups(file, [_IMAGES])
+        return [group[_IMAGES].combine_chunks() for group in groups]
 
     def of_text(self, text: str) -> npt.NDArray[np.float32]:
         """See ``Embeddings``."""
