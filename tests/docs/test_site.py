@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 from collections import Counter
@@ -16,27 +15,8 @@ TAG = r"<(li|table|pre|h[1-6])\b"
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-build_site = script("build_site")
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    assert build_site.build(folder) == 0, "make docs shows the warnings"
-    return folder
-
-
-def test_the_pages_about_the_code_are_as_the_code_is() -> None:
-    pages = script("reference_pages").pages()
+def test_the_pages_about_the_code_are_as_the_code_is(reference_pages: ModuleType) -> None:
+    pages = reference_pages.pages()
     kept = {path.name: path.read_text("utf-8") for path in (DOCS / "reference").glob("*.md")}
     assert kept == pages, "run: python docs/reference_pages.py"
 
@@ -74,7 +54,7 @@ def test_the_site_asks_no_other_server_for_anything(built: Path) -> None:
 
 @pytest.mark.parametrize("link", ["index.md#nowhere", "nothing.md"])
 def test_a_link_that_leads_nowhere_fails_the_build(
-    link: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    link: str, build_site: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "build/pages").mkdir(parents=True)
     shutil.copy(build_site.CONFIG, tmp_path)
@@ -83,7 +63,7 @@ def test_a_link_that_leads_nowhere_fails_the_build(
     assert "does not exist" in capfd.readouterr().err
 
 
-def test_links_are_those_of_the_site_but_not_in_code() -> None:
+def test_links_are_those_of_the_site_but_not_in_code(build_site: ModuleType) -> None:
     places = {"README.md": "index.md", "docs/a.md": "a.md", "docs/b/c.md": "b/c.md"}
     text = "[a](docs/a.md#x) `[a](docs/a.md)` [web](https://example.org)\n\n```\n[a](no.md)\n```\n"
     expected = text.replace("(docs/a.md#x)", "(a.md#x)")
@@ -95,7 +75,7 @@ def test_links_are_those_of_the_site_but_not_in_code() -> None:
         build_site.with_links("[x](../src/x.py)", "docs/a.md", places)
 
 
-def test_a_notebook_is_a_page_with_what_its_cells_showed() -> None:
+def test_a_notebook_is_a_page_with_what_its_cells_showed(build_site: ModuleType) -> None:
     cells = [
         {"cell_type": "markdown", "source": ["# Title\n", "text"]},
         {
