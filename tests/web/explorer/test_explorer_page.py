@@ -132,6 +132,7 @@ def test_a_filter_is_in_the_address_and_back_takes_it_away(opened: Callable[...,
     page.get_by_label("CLIPScore: at least").fill("0.9")
     page.keyboard.press("Enter")
     expect(page.locator("#active li")).to_have_count(2)
+    expect(page.locator("#count")).not_to_have_text("50 of 150 pairs")
     few = page.locator("#count").text_content()
     page.reload()
     expect(page.locator("#count")).to_have_text(few or "")
