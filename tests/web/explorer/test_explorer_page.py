@@ -201,7 +201,34 @@ def test_every_part_is_accessible(opened: Callable[..., Page], dark: bool, phone
     page.locator("#show-keys").click()
     assert faults(page) == []
     page.keyboard.press("Escape")
+    page.locator("#tab-map").click()
+    expect(page.locator("#map-panel")).to_be_visible()
+    assert faults(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_map_is_computed_coloured_and_filtered(opened: Callable[..., Page]) -> None:
+    page = opened()
+    page.locator("#tab-map").click()
+    page.get_by_role("button", name="Compute the map").click()
+    canvas = page.locator("#map")
+    name = "Map of 150 pairs, 150 of them match"
+    expect(canvas).to_have_attribute("aria-label", name, timeout=60_000)
+    page.locator("#map-color").select_option("selected")
+    expect(page.locator(".legend")).to_contain_text("Selected")
+    page.locator("#map-color").select_option("clip_score")
+    expect(page.locator(".legend svg.ramp")).to_be_visible()
+    box = canvas.bounding_box()
+    assert box is not None
+    page.get_by_role("button", name="Lasso").click()
+    page.mouse.move(box["x"] + 5, box["y"] + 50)
+    page.mouse.down()
+    for x, y in ((0.5, 0.1), (0.5, 0.99), (0.01, 0.99)):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
+    page.mouse.up()
+    expect(page.locator("#active")).to_contain_text("chosen on the map")
+    inside = int((page.locator("#count b").text_content() or "0").replace(",", ""))
+    assert 0 < inside < 150
 
 
 def test_an_error_of_the_server_is_a_line(opened: Callable[..., Page], server: LocalServer) -> None:
