@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -97,7 +99,8 @@ def test_a_picture_that_cannot_be_shown_is_left_out_and_told(tmp_path: Path) -> 
     a, b = parquet(tmp_path / "a.parquet", pairs), parquet(tmp_path / "b.parquet", broken)
     rating = prepare(tmp_path / "r", a, b)
     assert {pair.caption_id for pair in rating.pairs} == {"p1", "p2"}
-    (note,) = rating.setup.notes
+    few, note = rating.setup.notes
+    assert few == "2 pairs can be rated, of 100 asked for"
     assert note.startswith("1 pairs are left out, because a picture cannot be used:")
     assert "of no known format" in note
 
@@ -112,6 +115,32 @@ def test_without_a_caption_in_common_there_is_nothing_to_rate(tmp_path: Path) ->
         synthvlm.rate(a, b, out=tmp_path / "none", result=True)
     with pytest.raises(RunFolderError, match="local folder"):
         synthvlm.rate(a, b, out="s3://bucket/r", result=True)
+
+
+def test_pictures_of_others_are_scored_by_the_scorers_of_the_run(
+    tmp_path: Path, exported_run: Path
+) -> None:
+    pairs = list(synthvlm.open_run(exported_run).pairs)
+    theirs = [Made(f"x{n}", pair["caption"], png(pair["image"])) for n, pair in enumerate(pairs)]
+    theirs[0] = theirs[0]._replace(image=plain("blue"))
+    b = parquet(tmp_path / "b.parquet", theirs)
+    rating = prepare(tmp_path / "r", exported_run, b)
+    assert len(rating.pairs) == 3
+    for pair in rating.pairs:
+        mine, other = pair.scores
+        assert mine.keys() == other.keys() == {"clip", "ssim", "score"}
+        is_same = pair.caption != pairs[0]["caption"]
+        assert (other["clip"] == pytest.approx(mine["clip"], abs=1e-3)) == is_same
+        assert other["score"] == pytest.approx(other["clip"] + 0.5 * other["ssim"])
+
+
+def test_scores_of_unknown_scorers_are_not_compared(tmp_path: Path) -> None:
+    pairs = sample_pairs(2)
+    paths = [parquet(tmp_path / f"{name}.parquet", pairs) for name in "ab"]
+    for path in paths:
+        table = pq.read_table(path)
+        pq.write_table(table.append_column("x_score", pa.array([0.1, 0.2])), path)
+    assert [pair.scores for pair in prepare(tmp_path / "r", *paths).pairs] == [({}, {})] * 2
 
 
 @pytest.fixture(scope="module")

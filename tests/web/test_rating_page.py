@@ -65,7 +65,7 @@ def press(page: RatingPage, choice: str) -> None:
 
 
 def test_nothing_that_the_page_gets_tells_a_from_b(rating: Rating) -> None:
-    page = RatingPage(rating, "ada")
+    page = RatingPage(rating, "rater-1")
     shown = page.state()
     pair = next(one for one in rating.pairs if one.caption == shown["pair"]["caption"])
     text = json.dumps(shown)
@@ -84,18 +84,18 @@ def test_nothing_that_the_page_gets_tells_a_from_b(rating: Rating) -> None:
 
 def test_sides_and_order_are_the_raters_own_and_the_same_again(tmp_path: Path) -> None:
     rating = rating_of(tmp_path, tuple(f"caption {n}" for n in range(40)))
-    ada, again, bob = (RatingPage(rating, name) for name in ("ada", "ada", "bob"))
-    sides = [ada.left_side(pair) for pair in rating.pairs]
+    first, again, second = (RatingPage(rating, name) for name in ("rater-1", "rater-1", "rater-2"))
+    sides = [first.left_side(pair) for pair in rating.pairs]
     assert sides == [again.left_side(pair) for pair in rating.pairs]
-    assert sides != [bob.left_side(pair) for pair in rating.pairs]
+    assert sides != [second.left_side(pair) for pair in rating.pairs]
     assert 12 <= sides.count("a") <= 28
-    assert ada.state()["pair"]["caption"] == again.state()["pair"]["caption"]
-    orders = [[one.caption for one in page._pairs] for page in (ada, again, bob)]
+    assert first.state()["pair"]["caption"] == again.state()["pair"]["caption"]
+    orders = [[one.caption for one in page._pairs] for page in (first, again, second)]
     assert orders[0] == orders[1] != orders[2]
 
 
 def test_answers_are_kept_as_what_was_seen(rating: Rating) -> None:
-    page = RatingPage(rating, "ada")
+    page = RatingPage(rating, "rater-1")
     first = page._pairs[0]
     for choice in ("left", "tie", "bad", "right"):
         press(page, choice)
@@ -109,46 +109,46 @@ def test_answers_are_kept_as_what_was_seen(rating: Rating) -> None:
 
 
 def test_undo_takes_the_last_answer_back_for_good(rating: Rating) -> None:
-    page = RatingPage(rating, "ada")
+    page = RatingPage(rating, "rater-1")
     with pytest.raises(SynthVLMError, match="nothing to take back"):
         post(page, "/api/undo")
     press(page, "left")
     second = page.state()["pair"]["caption"]
     press(page, "tie")
     assert post(page, "/api/undo")["done"] == 1
-    resumed = RatingPage(rating, "ada")
+    resumed = RatingPage(rating, "rater-1")
     assert (resumed.done, resumed.state()["pair"]["caption"]) == (1, second)
     assert len(rating.folder.answers()) == 1
 
 
 def test_a_killed_page_goes_on_where_it_was_even_after_a_torn_line(rating: Rating) -> None:
-    press(RatingPage(rating, "ada"), "left")
-    with rating.folder.file_of("ada").open("ab") as file:
+    press(RatingPage(rating, "rater-1"), "left")
+    with rating.folder.file_of("rater-1").open("ab") as file:
         file.write(b'{"pair": "torn')
-    page = RatingPage(rating, "ada")
+    page = RatingPage(rating, "rater-1")
     assert page.done == 1
     press(page, "right")
-    assert RatingPage(rating, "ada").done == 2
+    assert RatingPage(rating, "rater-1").done == 2
 
 
 def test_two_raters_at_once_lose_nothing(rating: Rating) -> None:
-    ada, bob = RatingPage(rating, "ada"), RatingPage(rating, "Bob / <b>")
-    for page in (ada, bob, ada, bob):
+    first, second = RatingPage(rating, "rater-1"), RatingPage(rating, "rater 2 / <b>")
+    for page in (first, second, first, second):
         press(page, "tie")
-    assert [one.rater for one in rating.folder.answers()].count("Bob / <b>") == 2
+    assert [one.rater for one in rating.folder.answers()].count("rater 2 / <b>") == 2
     assert len(rating.folder.answers()) == 4
     # A second window of one rater, which has not seen the first one's answer.
-    windows = [RatingPage(rating, "ada"), RatingPage(rating, "ada")]
+    windows = [RatingPage(rating, "rater-1"), RatingPage(rating, "rater-1")]
     press(windows[0], "left")
     press(windows[1], "left")
-    assert RatingPage(rating, "ada").done == 3
+    assert RatingPage(rating, "rater-1").done == 3
 
 
 @pytest.mark.parametrize(
     "values", [{}, {"pair": "x", "choice": "left"}, {"choice": "left"}, {"pair": 1, "choice": []}]
 )
 def test_what_is_no_answer_is_refused(rating: Rating, values: dict[str, object]) -> None:
-    page = RatingPage(rating, "ada")
+    page = RatingPage(rating, "rater-1")
     with pytest.raises(SynthVLMError, match="reload the page"):
         post(page, "/api/answer", **values)
     with pytest.raises(SynthVLMError, match="no such picture"):
@@ -158,7 +158,7 @@ def test_what_is_no_answer_is_refused(rating: Rating, values: dict[str, object])
 
 @pytest.fixture
 def served(rating: Rating) -> Iterator[LocalServer]:
-    with LocalServer(RatingPage(rating, "ada").routes) as server:
+    with LocalServer(RatingPage(rating, "rater-1").routes) as server:
         yield server
 
 
@@ -184,7 +184,7 @@ def test_rating_by_keyboard_with_undo_and_reload(
     assert page.locator("#caption").text_content() == seen[2]
     page.reload()
     wait(page, 2)
-    assert page.locator("#count").text_content() == "2 of 4 pairs rated by ada"
+    assert page.locator("#count").text_content() == "2 of 4 pairs rated by rater-1"
     page.keyboard.press("ArrowRight")
     wait(page, 3)
     seen.append(page.locator("#caption").text_content())
@@ -196,7 +196,7 @@ def test_rating_by_keyboard_with_undo_and_reload(
     assert page.title() == "Rating - synthvlm"
     answers = rating.folder.answers()
     first, third = (next(p for p in rating.pairs if p.caption == seen[n]) for n in (0, 2))
-    sides = RatingPage(rating, "ada").left_side
+    sides = RatingPage(rating, "rater-1").left_side
     said = {one.pair: one.choice for one in answers}
     assert said[first.key] == sides(first)
     assert said[third.key] == ("b" if sides(third) == "a" else "a")

@@ -9,6 +9,7 @@ there is no order then.
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from synthvlm.captions.writers.chat import (
     without_thoughts,
 )
 from synthvlm.errors import RecipeError
-from synthvlm.rating.folder import Answer, Choice, RatedPair, RatingFolder
+from synthvlm.rating.folder import SIDES, Answer, Choice, RatedPair, RatingFolder
 from synthvlm.rating.pictures import level
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ _CHOICE = re.compile(
 )
 _ANOTHER = re.compile(r"[\W_]*(?:and|or|but)?[\W_]*(?:first|second|tie|neither|1|2)\b", re.I)
 _SHOWN = 60
+#: Pairs that a local model sees in one batch, and likelihoods that differ by rounding alone.
+_PAIRS_AT_A_TIME, _SAME = 8, 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,22 +130,31 @@ def _local(
 
     context = LoadContext(resolve_device(settings.device))
     verifier = load_verifier(VerifierSettings(model=settings.model), context, "judge")
-    for pair in pairs:
-        yield _likelier(folder, pair, verifier, settings.model)
+    for start in range(0, len(pairs), _PAIRS_AT_A_TIME):
+        yield from _likelier(
+            folder, pairs[start : start + _PAIRS_AT_A_TIME], verifier, settings.model
+        )
 
 
-def _likelier(folder: RatingFolder, pair: RatedPair, verifier: Verifier, model: str) -> Answer:
+def _likelier(
+    folder: RatingFolder, pairs: Sequence[RatedPair], verifier: Verifier, model: str
+) -> Iterator[Answer]:
     from synthvlm.scorers.vqa import DEFAULT_PROMPT
 
     before, _, after = DEFAULT_PROMPT.partition("{caption}")
-    images = _pictures(folder, pair)
-    first, second = verifier.say_yes(images, [before + pair.caption + after] * 2)
-    problem = first.problem or second.problem
-    if problem is not None:
-        return Answer(pair.key, model, None, is_model=True, problem=problem)
-    values = first.likelihood, second.likelihood
-    choice: Choice = "tie" if values[0] == values[1] else "a" if values[0] > values[1] else "b"
-    return Answer(pair.key, model, choice, values=values, is_model=True)
+    images = [image for pair in pairs for image in _pictures(folder, pair)]
+    questions = [before + pair.caption + after for pair in pairs for _ in SIDES]
+    answers = verifier.say_yes(images, questions)
+    for pair, first, second in zip(pairs, answers[::2], answers[1::2], strict=True):
+        problem = first.problem or second.problem
+        if problem is not None:
+            yield Answer(pair.key, model, None, is_model=True, problem=problem)
+            continue
+        values = first.likelihood, second.likelihood
+        choice: Choice = "a" if values[0] > values[1] else "b"
+        if math.isclose(*values, rel_tol=_SAME):
+            choice = "tie"
+        yield Answer(pair.key, model, choice, values=values, is_model=True)
 
 
 def _by_endpoint(

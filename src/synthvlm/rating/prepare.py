@@ -78,6 +78,8 @@ def prepared(
     wanted = count or (PAIRS if setup is None else setup.count)
     asked = question or (default_question if setup is None else setup.question)
     labels, found, notes = _found(inputs, named, wanted, seed, progress)
+    if len(found) < wanted:
+        notes = [f"{len(found):,} pairs can be rated, of {wanted:,} asked for", *notes]
     setup = Setup(inputs, labels, asked, seed, wanted, tuple(notes))
     earlier = {(pair.caption_id, pair.images[0], str(pair.scores)): pair for pair in pairs}
     added = [folder.add_pair(one.caption, one.caption_id, one.images, one.scores) for one in found]
@@ -158,9 +160,12 @@ def _found(
         run, recipe = open_folder(named[0].path)
         return (CHOSEN, OTHER), *candidate_pairs(run, recipe, count, seed, progress)
     from synthvlm.rating.pairs import shared_pairs
+    from synthvlm.rating.scoring import with_scores
 
     a, b = (_opened(one) for one in named)
-    return (named[0].label, named[1].label), *shared_pairs(a, b, count, seed, progress)
+    pairs, left_out = shared_pairs(a, b, count, seed, progress)
+    pairs, not_scored = with_scores(pairs, a, b, progress)
+    return (named[0].label, named[1].label), pairs, [*left_out, *not_scored]
 
 
 def _opened(named: Named) -> DataSet:
@@ -170,5 +175,7 @@ def _opened(named: Named) -> DataSet:
     from synthvlm.data_sets.run_pairs import RunPairs
 
     for folder in () if named.images else runs_of(named.path):
-        return RunPairs(str(folder))
+        run = RunPairs(str(folder))
+        run.label = named.label
+        return run
     return open_data_set(named, with_facts=True)

@@ -196,7 +196,7 @@ def _trust(result: RatingResult) -> Iterator[str]:
         for flag in rater.flags:
             yield f"DOUBTFUL: {rater.name}: {flag}; to leave this rater out, move the file away"
         for problem, number in rater.failed.items():
-            yield f"{rater.name}: {number:,} answers failed, and are asked for again: {problem}"
+            yield f"{rater.name}: {number:,} answers failed, the command tries again: {problem}"
 
 
 def _agreement(result: RatingResult) -> Iterator[str]:
@@ -209,7 +209,7 @@ def _agreement(result: RatingResult) -> Iterator[str]:
 
 def _scores(result: RatingResult) -> Iterator[str]:
     for one in result.scores:
-        label = "the score" if one.score == "score" else SCORERS.label(one.score)
+        label = "score" if one.score == "score" else SCORERS.label(one.score)
         line = (
             f"the picture preferred by {one.by} has the higher {label}: {_percent(one.share)} of "
             f"{one.pairs:,} pairs"
