@@ -17,6 +17,7 @@ from synthvlm.data_sets.conversations import (
     conversation_of,
 )
 from synthvlm.data_sets.pairs import (
+    NO_IMAGE,
     BadPair,
     Entry,
     LoadedPair,
@@ -90,6 +91,26 @@ class ConversationTables:
                 yield loaded(entry, row.image())
             except ImageProblem as error:
                 yield BadPair(entry.where, "missing image", str(error))
+
+    def located(self) -> Iterator[tuple[Entry, int] | BadPair]:
+        """See ``LocatedDataSet``: an image is named by its row in all files together."""
+        for place, row in enumerate(self._rows(with_images=False)):
+            entry = conversation_entry(row.conversation(), row.split)
+            yield entry if isinstance(entry, BadPair) else (entry, place)
+
+    def read_images(self, places: Sequence[int]) -> Iterator[bytes | str]:
+        """See ``LocatedDataSet``."""
+        wanted = iter(places)
+        place = next(wanted, None)
+        for number, row in enumerate(self._rows(with_images=True)):
+            while place == number:
+                try:
+                    yield row.image() or NO_IMAGE
+                except ImageProblem as error:
+                    yield str(error)
+                place = next(wanted, None)
+            if place is None:
+                return
 
     def for_training(self) -> ConversationTables:
         """Without the files that are held out."""

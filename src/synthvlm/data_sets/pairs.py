@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from synthvlm.data_sets.conversations import BadRecord, Conversation
 
 __all__ = [
+    "NO_IMAGE",
     "UNKNOWN",
     "BadPair",
     "DataSet",
     "Entry",
     "Fault",
     "LoadedPair",
+    "LocatedDataSet",
     "PairFacts",
     "Split",
     "SplitFile",
@@ -28,6 +30,9 @@ __all__ = [
 Fault = Literal["bad record", "missing image", "broken image", "no score"]
 #: What a pair is for.
 Split = Literal["train", "validation"]
+
+
+PlaceT = TypeVar("PlaceT")
 
 
 class SplitFile(NamedTuple):
@@ -62,6 +67,10 @@ class PairFacts:
 
 #: Of a pair of which no run recorded anything, or is not asked.
 UNKNOWN = PairFacts()
+
+
+#: What is wrong with a pair without an image.
+NO_IMAGE = "it has no image, or a URL for one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,26 @@ class DataSet(Protocol):
         ...
 
 
+class LocatedDataSet(DataSet, Protocol[PlaceT]):
+    """A data set of which single images can be read again."""
+
+    def located(self) -> Iterator[tuple[Entry, PlaceT] | BadPair]:
+        """As ``captions``, each with the place of its image."""
+        ...
+
+    def read_images(self, places: Sequence[PlaceT]) -> Iterator[bytes | str]:
+        """The images at some places, in their order: encoded, or what is wrong with one.
+
+        Args:
+            places: In the order in which ``located`` gave them. Files that can only be read in
+                order are read up to the last of them.
+
+        Raises:
+            CaptionSourceError: A file cannot be read.
+        """
+        ...
+
+
 def conversation_entry(record: Conversation | BadRecord, split: Split) -> Entry | BadPair:
     """The caption of a conversation: its first answer."""
     if isinstance(record, BadRecord):
@@ -162,5 +191,5 @@ def checked_entry(
 def loaded(entry: Entry, data: bytes | None) -> LoadedPair | BadPair:
     """An entry with its image, or what is wrong where there is none."""
     if data is None:
-        return BadPair(entry.where, "missing image", "it has no image, or a URL for one")
+        return BadPair(entry.where, "missing image", NO_IMAGE)
     return LoadedPair(entry, data)

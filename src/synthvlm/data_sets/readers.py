@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Literal
 
 from synthvlm.data_sets.conversation_tables import text_column
@@ -15,6 +16,7 @@ from synthvlm.data_sets.conversations import (
     read_conversations,
 )
 from synthvlm.data_sets.pairs import (
+    NO_IMAGE,
     UNKNOWN,
     BadPair,
     Entry,
@@ -28,6 +30,7 @@ from synthvlm.data_sets.pairs import (
 from synthvlm.data_sets.recorded import recorded_facts
 
 if TYPE_CHECKING:
+    from synthvlm.captions.readers.images import OriginalImage
     from synthvlm.data import Caption
 
 __all__ = ["ConversationDataSet", "TableDataSet"]
@@ -57,6 +60,22 @@ class ConversationDataSet:
         """See ``DataSet``."""
         for record in self._records():
             yield record if isinstance(record, BadPair) else record[0]
+
+    def located(self) -> Iterator[tuple[Entry, str] | BadPair]:
+        """See ``LocatedDataSet``: an image is named by its path."""
+        return self._records()
+
+    def read_images(self, places: Sequence[str]) -> Iterator[bytes | str]:
+        """See ``LocatedDataSet``."""
+        from synthvlm.captions.readers.images import ImageProblem
+        from synthvlm.captions.readers.parts import folder_at
+
+        folder = folder_at(self.images)
+        for name in places:
+            try:
+                yield folder.read(name) or NO_IMAGE
+            except ImageProblem as error:
+                yield str(error)
 
     def pairs(self) -> Iterator[LoadedPair | BadPair]:
         """See ``DataSet``."""
@@ -122,20 +141,35 @@ class TableDataSet:
         for file in self.files:
             yield from self._entries(file)
 
-    def pairs(self) -> Iterator[LoadedPair | BadPair]:
-        """See ``DataSet``."""
+    def located(self) -> Iterator[tuple[Entry, tuple[int, int]] | BadPair]:
+        """See ``LocatedDataSet``: an image is named by its file and row."""
+        for number, file in enumerate(self.files):
+            for row, entry in enumerate(self._entries(file)):
+                yield entry if isinstance(entry, BadPair) else (entry, (number, row))
+
+    def read_images(self, places: Sequence[tuple[int, int]]) -> Iterator[bytes | str]:
+        """See ``LocatedDataSet``."""
+        for number, group in itertools.groupby(places, key=itemgetter(0)):
+            rows = [row for _, row in group]
+            for image in self._images(self.files[number].path, rows):
+                yield image.problem or image.data or NO_IMAGE
+
+    def _images(self, path: str, rows: Iterable[int]) -> Iterator[OriginalImage]:
         from synthvlm.captions.readers.sources import read_images
 
-        field = "image" if self._format == "parquet" else None
+        return read_images(
+            path,
+            rows=rows,
+            to_end=True,
+            format=self._format,
+            text_field=self._text_field(path),
+            image_field="image" if self._format == "parquet" else None,
+        )
+
+    def pairs(self) -> Iterator[LoadedPair | BadPair]:
+        """See ``DataSet``."""
         for file in self.files:
-            images = read_images(
-                file.path,
-                rows=itertools.count(),
-                to_end=True,
-                format=self._format,
-                text_field=self._text_field(file.path),
-                image_field=field,
-            )
+            images = self._images(file.path, itertools.count())
             for entry, image in zip(self._entries(file), images, strict=True):
                 if isinstance(entry, BadPair):
                     continue

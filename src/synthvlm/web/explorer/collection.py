@@ -77,6 +77,9 @@ class Collection(Protocol):
             SynthVLMError: It cannot be read.
         """
 
+    def expect(self, rows: Sequence[int]) -> None:
+        """Be told of rows whose images will be asked for next, to read them together."""
+
     def candidate_image(self, row: int, index: int) -> bytes | None:
         """What is kept of the image of a candidate; None where nothing is."""
 

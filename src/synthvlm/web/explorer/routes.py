@@ -84,14 +84,16 @@ class Explorer:
         )
 
     def _pairs(self, request: Request) -> Response:
-        began = time.perf_counter()
+        began, collection = time.perf_counter(), self._collection
         answer = self._queries.answer(request.query)
         offset = request.number("offset", 0, 2**53)
         limit = request.number("limit", 100, _MOST)
-        marks = self._collection.marks()
+        marks = collection.marks()
         shown = self._shown(request.query.get("sort", ""))
         pairs = []
-        for row in answer.rows[offset : offset + limit].tolist():
+        rows = answer.rows[offset : offset + limit].tolist()
+        collection.expect(rows)
+        for row in rows:
             pair = self._row(row, marks, shown)
             if answer.similarity is not None:
                 pair["values"][SIMILARITY] = float(answer.similarity[row])

@@ -100,6 +100,9 @@ class RunCollection:
         shard, place = self._place(row)
         return self._images.read(shard, place)
 
+    def expect(self, rows: Sequence[int]) -> None:
+        """See ``Collection``: those of a run are read fast enough one by one."""
+
     def candidate_image(self, row: int, index: int) -> bytes | None:
         """See ``Collection``: of the winner its image, of others a thumbnail of some captions."""
         if index == self._indexes[row]:

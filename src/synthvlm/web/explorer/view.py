@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from synthvlm.checks.current import runs_of
+from synthvlm.data_sets.inputs import open_data_set, parse_input
 from synthvlm.run.kept_recipe import open_folder
+from synthvlm.web.explorer.data_set_collection import DataSetCollection
 from synthvlm.web.explorer.routes import Explorer
 from synthvlm.web.explorer.run_collection import RunCollection
 from synthvlm.web.server import LocalServer
@@ -35,7 +38,9 @@ def view(source: str, *, port: int = 0) -> LocalServer:
 
 def open_collection(source: str) -> Collection:
     """What ``view`` shows of a run or data set."""
-    for folder in () if "://" in source else runs_of(source):
-        source = str(folder)
-        break
-    return RunCollection(*open_folder(source))
+    if "://" in source and not os.path.exists(source):
+        return RunCollection(*open_folder(source))
+    named = parse_input(source)
+    for folder in () if named.images else runs_of(named.path):
+        return RunCollection(*open_folder(str(folder)))
+    return DataSetCollection(open_data_set(named, with_facts=True))
