@@ -28,7 +28,9 @@ demo: $(VENV)/.ready
 	$(BIN)/synthvlm run tiny --out "runs/demo-$$(printf %03d $$n)"
 
 # Into site/. Its pages about the code are written anew by docs/reference_pages.py.
-docs: $(VENV)/.tests-ready
+docs: $(VENV)/.ready
+	@$(BIN)/python -c 'import zensical' 2>/dev/null || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/python docs/build_site.py
 
 # Files of tests run two at a time.
