@@ -84,7 +84,7 @@ def site_places() -> dict[str, str]:
     places = dict(OUTSIDE)
     for path in sorted((ROOT / "docs").rglob("*")):
         place = path.relative_to(ROOT / "docs")
-        if path.suffix in {".md", ".png", ".svg", ".css", ".js"}:
+        if path.suffix in {".md", ".png", ".svg", ".webp", ".css", ".js"}:
             places[f"docs/{place.as_posix()}"] = place.as_posix()
         elif path.suffix == ".ipynb":
             places[f"docs/{place.as_posix()}"] = place.with_suffix(".md").as_posix()

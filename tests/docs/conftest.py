@@ -39,3 +39,8 @@ def built(build_site: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("site")
     assert build_site.build(folder) == 0, "make docs shows the warnings"
     return folder
+
+
+@pytest.fixture(scope="session")
+def screenshots() -> ModuleType:
+    return script("screenshots")
