@@ -25,6 +25,7 @@ assert_type(synthvlm.status(run).next, str | None)
 assert_type(synthvlm.diff(run, "data.json").is_same, bool)
 assert_type(synthvlm.train("tiny-pretrain", "model", data=[run]).model, str)
 assert_type(synthvlm.convert(run, ["messages"], "elsewhere"), str)
+assert_type(synthvlm.rate(run, judge="tiny").pairs, int)
 # An unknown name, and a word that a command does not have.
 synthvlm.open_ran("runs/first")  # type: ignore[attr-defined]
 synthvlm.plan(recipe, smaple=2)  # type: ignore[call-arg]

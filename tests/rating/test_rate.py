@@ -6,6 +6,10 @@ import base64
 import io
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +20,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import synthvlm
-from fakes.endpoint import Answer, FakeEndpoint, Say, Status
+from fakes.endpoint import Answer as Reply
+from fakes.endpoint import FakeEndpoint, Say, Status
 from pair_files import Made, llava, parquet, png, sample_pairs, webdataset
 from synthvlm.cli import app
 from synthvlm.errors import CaptionSourceError, RecipeError, RunFolderError
 from synthvlm.progress.display import SilentProgress
-from synthvlm.rating.folder import RatingFolder
+from synthvlm.rating.folder import Answer, RatingFolder
 from synthvlm.rating.judges import read_choice
 from synthvlm.rating.prepare import Rating, prepared
 
@@ -203,7 +208,7 @@ def colour_of(url: str) -> str:
 def judge_by(colours: dict[str, str]) -> Any:
     """An endpoint that prefers a colour for captions that hold a word; else the first picture."""
 
-    def answer(messages: list[dict[str, Any]]) -> Answer:
+    def answer(messages: list[dict[str, Any]]) -> Reply:
         content = messages[-1]["content"]
         text = content[-1]["text"]
         shown = [colour_of(one["image_url"]["url"]) for one in content if "image_url" in one]
@@ -285,4 +290,61 @@ def test_what_cannot_be_judged_is_refused_before_anything_is_read(tmp_path: Path
         synthvlm.rate("a", "b", judge="tiny", question="Which is prettier?")
     with pytest.raises(RecipeError, match="both are called 'x'"):
         synthvlm.rate("one/x", "two/x")
-    assert not (tmp_path / "ratings").exists()
+    with pytest.raises(RecipeError, match="name its model with --judge"):
+        synthvlm.rate("a", "b", endpoint="http://localhost:8000/v1")
+    with pytest.raises(RecipeError, match="leave --rater out"):
+        synthvlm.rate("a", "b", judge="tiny", rater="me")
+    with pytest.raises(RecipeError, match="leave --judge out"):
+        synthvlm.rate("a", "b", judge="tiny", result=True)
+
+
+def test_a_person_and_a_judge_are_never_one_rater(tmp_path: Path, both: tuple[Path, Path]) -> None:
+    rating = prepare(tmp_path / "r", *both)
+    rating.folder.add(Answer(rating.pairs[0].key, "vlm", "a", "a"))
+    with pytest.raises(RunFolderError, match="'vlm' is a person here already"):
+        synthvlm.rate(*both, out=tmp_path / "r", judge="vlm", endpoint="http://127.0.0.1:9/v1")
+
+
+class Served:
+    """The command in a process of its own, and its page."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "synthvlm", "rate", *arguments, "--no-browser"]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stderr is not None
+        line = self.process.stderr.readline().decode()
+        self.origin, _, self.token = line.split()[-1].partition("/?token=")
+
+    def ask(self, path: str, **values: Any) -> dict[str, Any]:
+        body = json.dumps(values).encode() if values else None
+        headers = {"Authorization": f"Bearer {self.token}"}
+        request = urllib.request.Request(self.origin + path, body, headers)
+        with urllib.request.urlopen(request) as response:
+            found: dict[str, Any] = json.load(response)
+            return found
+
+    def end(self, number: int) -> tuple[int, str]:
+        self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=30)
+        return self.process.returncode, errors.decode()
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.returncode is None:
+            self.end(signal.SIGKILL)
+
+
+def test_a_killed_command_goes_on(tmp_path: Path, both: tuple[Path, Path]) -> None:
+    names = [*map(str, both), "--out", str(tmp_path / "r"), "--rater", "me"]
+    with Served(*names) as first:
+        shown = first.ask("/api/rating")
+        first.ask("/api/answer", pair=shown["pair"]["pair"], choice="tie", seconds=2)
+        assert first.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    with Served(*names) as again:
+        state = again.ask("/api/rating")
+        assert (state["done"], state["total"]) == (1, 8)
+        assert state["pair"]["caption"] == shown["next"]["caption"]
+        code, errors = again.end(signal.SIGINT)
+    assert (code, "me has rated 1 of 8 pairs" in errors) == (0, True)

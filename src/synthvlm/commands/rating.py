@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthvlm.commands.named import run_url
+from synthvlm.errors import RecipeError
 from synthvlm.progress.notebook import default_progress
 from synthvlm.safe_text import printable
 
@@ -61,7 +62,11 @@ def rate(
 
     Returns:
         What all raters said so far.
+
+    Raises:
+        RecipeError: Two arguments contradict each other.
     """
+    _check(rater, judge, endpoint, result=result)
     from synthvlm.rating.judges import QUESTION, JudgeSettings, judge_pairs
     from synthvlm.rating.prepare import open_rating, prepared, summary
 
@@ -89,24 +94,38 @@ def rate(
     return summary(rating)
 
 
+def _check(rater: str | None, judge: str | None, endpoint: str | None, *, result: bool) -> None:
+    """Refuse what would have no effect.
+
+    Raises:
+        RecipeError: Something would have none.
+    """
+    if judge is None and endpoint is not None:
+        raise RecipeError("--endpoint is where a judge is: name its model with --judge, too")
+    if judge is not None and rater is not None:
+        raise RecipeError("a judge is a rater by the name of its model: leave --rater out")
+    if result and (judge or rater) is not None:
+        option = "--rater" if judge is None else "--judge"
+        raise RecipeError(
+            f"--result shows what all raters said, and rates nothing: leave {option} out"
+        )
+
+
 def _serve(rating: Rating, rater: str, *, port: int, browser: bool) -> None:
     """Serve the page until the process is interrupted."""
     from synthvlm.web.rating.page import RatingPage
     from synthvlm.web.server import LocalServer
 
+    rating.folder.check_name(rater, is_model=False)
     page = RatingPage(rating, rater)
     with LocalServer(page.routes, port) as server:
-        _print(f"rate here, and end with Ctrl-C: {server.address}")
+        # Not as `printable` has it, which leaves tokens out: without it nobody sees the page.
+        print(f"rate here, and end with Ctrl-C: {server.address}", file=sys.stderr, flush=True)
         if browser:
             server.open_browser()
         server.wait()
-    _print(
-        f"{rater} has rated {page.done:,} of {len(rating.pairs):,} pairs; what all raters said: "
-        f"the same command with --result"
-    )
-
-
-def _print(line: str) -> None:
+    done = f"{rater} has rated {page.done:,} of {len(rating.pairs):,} pairs"
+    line = f"{done}; what all raters said: the same command with --result"
     print(printable(line), file=sys.stderr, flush=True)
 
 

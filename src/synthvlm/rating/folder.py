@@ -213,6 +213,18 @@ class RatingFolder:
                 last[place] = answer
         return [answer for answer in last.values() if answer.pair in known]
 
+    def check_name(self, rater: str, *, is_model: bool) -> None:
+        """Refuse a name under which a model and a person would be one rater.
+
+        Raises:
+            RunFolderError: It is taken by the other kind.
+        """
+        if any(one.rater == rater and one.is_model != is_model for one in self.answers()):
+            kind = "a person" if is_model else "a judge"
+            raise RunFolderError(
+                f"{self.path}: {rater!r} is {kind} here already: take another name"
+            )
+
     def add(self, answer: Answer) -> None:
         """Append an answer to the file of its rater: in one write, so that two writers lose none.
 

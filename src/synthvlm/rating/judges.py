@@ -101,9 +101,11 @@ def judge_pairs(
         ModelError: The model cannot be used.
         EndpointError: The endpoint cannot be used.
         RecipeError: The endpoint's address or key is none.
+        RunFolderError: A person has the model's name.
     """
     settings.check(question)
     name = settings.model
+    folder.check_name(name, is_model=True)
     answered = {
         answer.pair
         for answer in folder.answers()

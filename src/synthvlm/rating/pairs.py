@@ -95,24 +95,25 @@ def shared_pairs(
         CaptionSourceError: No caption is in both, or no picture of one can be used.
     """
     progress.start("captions", None, "captions")
-    in_b = set(_texts(b, progress))
-    chosen: Smallest[None] = Smallest(count, seed)
-    shared = set()
-    for text in _texts(a, progress):
-        if text in in_b and text not in shared:
-            shared.add(text)
-            chosen.add(text, None)
+    in_b = {_key(entry) for entry in _entries(b, progress)}
+    chosen: Smallest[int] = Smallest(count, seed)
+    shared = set[int]()
+    for entry in _entries(a, progress):
+        key = _key(entry)
+        if key in in_b and key not in shared:
+            shared.add(key)
+            chosen.add(str(key), key)
     progress.finish("captions", f"{len(shared):,} captions are in both")
     if not shared:
         raise CaptionSourceError(
             f"{a.path} and {b.path} have no caption in common: pictures are compared that were "
             f"made or taken of the same caption"
         )
-    texts = [text for text, _ in chosen.sorted()]
-    halves = [_pictures(one, texts, progress) for one in (a, b)]
+    keys = [key for _, key in chosen.sorted()]
+    halves = [_pictures(one, keys, progress) for one in (a, b)]
     pairs, problems = [], []
-    for text in texts:
-        first, second = (half[text] for half in halves)
+    for key in keys:
+        first, second = (half[key] for half in halves)
         if isinstance(first, str) or isinstance(second, str):
             problems.append(first if isinstance(first, str) else str(second))
             continue
@@ -126,7 +127,7 @@ def shared_pairs(
         )
     if not pairs:
         raise CaptionSourceError(
-            f"{a.path} and {b.path}: none of {len(texts):,} pairs can be rated; the first: "
+            f"{a.path} and {b.path}: none of {len(keys):,} pairs can be rated; the first: "
             f"{problems[0]}"
         )
     left_out = f"{len(problems):,} pairs are left out, because a picture cannot be used: "
@@ -144,27 +145,33 @@ def picture_problem(image: bytes) -> str | None:
     return None
 
 
-def _texts(data_set: DataSet, progress: Progress) -> Iterator[str]:
+def _entries(data_set: DataSet, progress: Progress) -> Iterator[Entry]:
     for entry in data_set.captions():
         progress.advance(1)
         if not isinstance(entry, BadPair):
-            yield normalize(entry.caption)
+            yield entry
 
 
-def _pictures(data_set: DataSet, texts: list[str], progress: Progress) -> dict[str, _Half | str]:
+def _key(entry: Entry) -> int:
+    """A hash of the normalised caption: of millions, texts would need gigabytes."""
+    text = normalize(entry.caption).encode("utf-8", "replace")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
+
+
+def _pictures(data_set: DataSet, keys: list[int], progress: Progress) -> dict[int, _Half | str]:
     """The first pair of each of some captions, or what is wrong with it."""
-    left, found = set(texts), dict[str, _Half | str]()
-    progress.start("pictures", len(texts), "pictures")
+    left, found = set(keys), dict[int, _Half | str]()
+    progress.start("pictures", len(keys), "pictures")
     for pair in data_set.pairs():
         if isinstance(pair, BadPair):
             continue  # of another pair of the caption there may be a picture
-        text = normalize(pair.entry.caption)
-        if text in left:
-            left.remove(text)
+        key = _key(pair.entry)
+        if key in left:
+            left.remove(key)
             progress.advance(1)
             problem = picture_problem(pair.image)
             where = f"{pair.entry.where}: {problem}"
-            found[text] = _Half(pair.entry, pair.image) if problem is None else where
+            found[key] = _Half(pair.entry, pair.image) if problem is None else where
             if not left:
                 break
     progress.finish("pictures", f"{len(found):,} pictures of {data_set.label}")
