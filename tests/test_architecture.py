@@ -60,8 +60,8 @@ ALLOWED = {
     "doctor": "components errors evaluation models recipe training",
     "cli": "checks commands comparison components conversion doctor engines errors estimates "
     "evaluation models pipeline planning progress publishing recipe rights run training",
-    "commands": "checks comparison conversion evaluation planning progress publishing rating "
-    "recipe run training web",
+    "commands": "checks comparison conversion errors evaluation planning progress publishing "
+    "rating recipe run training web",
     "__init__": "commands components errors pipeline recipe run training",
     "__main__": "cli",
 }
