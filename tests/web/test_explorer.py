@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-import struct
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from explorer_client import ExplorerClient
-from PIL import Image
 
-import synthvlm
 from synthvlm import Recipe, SynthVLMError
 from synthvlm.run_folder.folder import RunFolder
-from synthvlm.web.explorer.thumbnails import thumbnail
 from synthvlm.web.explorer.view import view
 
 
@@ -114,7 +107,7 @@ def test_filters_and_order(
 ) -> None:
     bounds = {"alnum_ratio": {"minimum": 0.25, "maximum": 0.75}, "selected": {"values": [True]}}
     rows = ask.rows(filter=json.dumps(bounds), sort="score", descending=1)
-    ranks = {row["caption_id"]: row["rank"] for row in ask_selection(ask)}
+    ranks = {row["caption_id"]: row["rank"] for row in selection(ask)}
     expected = [
         row
         for row, caption in enumerate(captions)
@@ -133,7 +126,7 @@ def test_filters_and_order(
     assert values["rank"] == 1
 
 
-def ask_selection(ask: ExplorerClient) -> list[dict[str, Any]]:
+def selection(ask: ExplorerClient) -> list[dict[str, Any]]:
     folder = Path(ask.get("/api/collection")["name"])
     rows: list[dict[str, Any]] = pq.read_table(folder / "selection.parquet").to_pylist()
     return rows
@@ -219,24 +212,6 @@ def test_images_are_those_of_the_run(ask: ExplorerClient, many_pairs: Path) -> N
         ask.error(path)
 
 
-def test_a_thumbnail_is_small(ask: ExplorerClient) -> None:
-    for kind in ("JPEG", "PNG", "WEBP"):
-        sink = io.BytesIO()
-        Image.effect_noise((900, 300), 60).convert("RGB").save(sink, kind)
-        data, media = thumbnail(sink.getvalue())
-        with Image.open(io.BytesIO(data)) as image:
-            assert (media, image.format, image.size) == ("image/jpeg", "JPEG", (192, 64))
-    sink = io.BytesIO()
-    upright = Image.Exif()
-    upright[0x0112] = 6  # turned by a quarter
-    Image.new("RGB", (400, 200)).save(sink, "JPEG", exif=upright)
-    with Image.open(io.BytesIO(thumbnail(sink.getvalue())[0])) as image:
-        assert image.size == (96, 192)
-    for damaged in (b"", b"no image", sink.getvalue()[:200]):
-        with pytest.raises(SynthVLMError, match="the image cannot be used"):
-            thumbnail(damaged)
-
-
 def test_the_story_of_a_pair(
     ask: ExplorerClient, many_pairs: Path, winners: list[dict[str, Any]]
 ) -> None:
@@ -270,9 +245,9 @@ def test_the_story_of_a_pair(
     assert (measure["name"], measure["minimum"]) == ("alnum_ratio", 0.6)
     assert measure["kept"] is (measure["value"] >= 0.6)
     assert story["regenerate"] == f"synthvlm regenerate {many_pairs} --id {id}"
-    selection = {one["caption_id"]: one["rank"] for one in ask_selection(ask)}
+    ranks = {one["caption_id"]: one["rank"] for one in selection(ask)}
     best, *_, worst = sorted(range(60), key=lambda place: -winners[place]["score"])
-    assert selection[winners[best]["caption_id"]] == 1
+    assert ranks[winners[best]["caption_id"]] == 1
     assert ask.get(f"/api/pair/{best}")["selection"] == (
         "Selected: rank 1 of 12, by the method top."
     )
@@ -296,49 +271,6 @@ def test_the_story_names_the_better_twin(many_pairs: Path, tmp_path: Path) -> No
     assert story["selection"] == (
         "Not selected: its image is nearly that of web-1, which scores better."
     )
-
-
-def test_marks_are_written_and_taken_back(many_pairs: Path, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(many_pairs, tmp_path / "run"))
-    with view(str(run)) as server:
-        ask = ExplorerClient(server)
-        wanted = {"rows": [5, 9], "reason": "ugly", "note": "<b>"}
-        mark = {"reason": "ugly", "note": "<b>"}
-        assert ask.post("/api/marks", wanted) == {
-            "changed": 2, "count": 2, "marks": {"5": mark, "9": mark},
-        }  # fmt: skip
-        assert [one["caption_id"] for one in marks_of(run)] == ["web-5", "web-9"]
-        assert ask.get("/api/pair/9")["mark"] == mark
-        columns = {one["name"]: one for one in ask.get("/api/collection")["columns"]}
-        assert columns["marked"]["values"] == [{"value": "ugly", "count": 2}]
-        ugly = json.dumps({"marked": {"values": ["ugly"]}})
-        assert ask.rows(filter=ugly) == [5, 9]
-        answer = ask.post("/api/marks", {"rows": [9, 10], "removed": True})
-        assert answer == {"changed": 1, "count": 1, "marks": {"9": None, "10": None}}
-        assert ask.rows(filter=ugly) == [5]
-        for wrong in ({"rows": [60], "reason": "x"}, {"rows": [1]}, {"rows": [1], "reason": 1},
-                      {"rows": [1], "reason": "x" * 41}):  # fmt: skip
-            ask.error("/api/marks", json.dumps(wrong).encode())
-        # Another process's marks, too.
-        synthvlm.mark(run, "web-20", reason="wrong")
-        deadline = time.monotonic() + 20
-        while ask.get("/api/collection")["marks"]["count"] != 2 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert ask.get("/api/pair/20")["mark"] == {"reason": "wrong", "note": ""}
-
-
-def marks_of(run: Path) -> list[dict[str, Any]]:
-    marks: list[dict[str, Any]] = synthvlm.mark(run).values()["marks"]
-    return marks
-
-
-def test_two_browsers_that_mark_at_once_lose_nothing(many_pairs: Path, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(many_pairs, tmp_path / "run"))
-    with view(str(run)) as one, view(str(run)) as other, ThreadPoolExecutor(4) as pool:
-        clients = [ExplorerClient(one), ExplorerClient(other)]
-        work = [(clients[row % 2], {"rows": [row], "reason": "wrong"}) for row in range(24)]
-        list(pool.map(lambda job: job[0].post("/api/marks", job[1]), work))
-    assert {mark["caption_id"] for mark in marks_of(run)} == {f"web-{row}" for row in range(24)}
 
 
 def test_looking_changes_nothing_in_the_run(many_pairs: Path) -> None:
@@ -392,63 +324,22 @@ def test_a_run_without_embeddings_says_so(many_pairs: Path, tmp_path: Path) -> N
         assert ask.get("/api/map/state")["problem"] == search["reason_if_not"]
 
 
+def test_the_quotas_of_a_selection_are_a_column(many_pairs: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(many_pairs, tmp_path / "run"))
+    changes = ["selection={method: quotas, options: {field: alnum_ratio, bins: [0.5]}}"]
+    recipe = Recipe.load("tiny", overrides=[*changes, "scoring.questions.weight=0.5"])
+    RunFolder(run).write("recipe.yaml", recipe.to_yaml().encode())
+    with view(str(run)) as server:
+        ask = ExplorerClient(server)
+        columns = {one["name"]: one for one in ask.get("/api/collection")["columns"]}
+        assert columns["quota"]["label"] == "Quota (alnum_ratio)"
+        low = next(one["value"] for one in columns["quota"]["values"] if "below" in one["value"])
+        below = json.dumps({"alnum_ratio": {"maximum": 0.5}})
+        assert ask.rows(filter=json.dumps({"quota": {"values": [low]}})) == ask.rows(filter=below)
+
+
 def test_a_folder_without_pairs_is_refused(tmp_path: Path) -> None:
     RunFolder(tmp_path).write("recipe.yaml", Recipe.load("tiny").to_yaml().encode())
+    (tmp_path / "done").mkdir()
     with pytest.raises(SynthVLMError, match=r"has no pairs yet: synthvlm run --out"):
         view(str(tmp_path))
-
-
-def test_the_map_is_computed_once_and_kept(many_pairs: Path, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(many_pairs, tmp_path / "run"))
-    with view(str(run)) as server:
-        ask = ExplorerClient(server)
-        assert ask.get("/api/map/state")["state"] == "absent"
-        assert ask.error("/api/map") == "the map is not computed yet"
-        assert ask.post("/api/map", {})["state"] == "computing"
-        deadline = time.monotonic() + 120
-        while (state := ask.get("/api/map/state"))["state"] == "computing":
-            assert 0 <= state["done"] <= state["total"] == 750
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert (state["state"], state["problem"]) == ("ready", None)
-        first = ask.raw("/api/map", color="score", words="red")[2]
-    with view(str(run)) as server:
-        ask = ExplorerClient(server)
-        assert ask.post("/api/map", {})["state"] == "ready"
-        assert ask.raw("/api/map", color="score", words="red")[2] == first
-        header, rows, points, codes, matches = decoded(first)
-        assert header["color"]["kind"] == "number"
-        assert (header["count"], header["of"]) == (60, 60)
-        assert rows.tolist() == list(range(60))
-        assert np.abs(points).max() == pytest.approx(1)
-        assert (codes.min(), codes.max()) == (0, 65534)
-        assert np.flatnonzero(matches).tolist() == sorted(ask.rows(words="red"))
-        header, _, _, codes, _ = decoded(ask.raw("/api/map", color="source")[2])
-        sources = [row["source"] for row in stored(run, "captions")]
-        assert [header["color"]["values"][code] for code in codes] == sources
-        header, _, _, codes, _ = decoded(ask.raw("/api/map", color="rank")[2])
-        assert np.count_nonzero(codes == 65535) == 48
-        header, _, _, codes, _ = decoded(ask.raw("/api/map", color="selected")[2])
-        assert np.count_nonzero(codes == header["color"]["values"].index(True)) == 12
-    # Other images are other points.
-    marker = next((run / "pairs").glob("part-00001*"))
-    renamed = marker.with_name("part-00001-other.parquet")
-    marker.rename(renamed)
-    done = run / "done/generate/00001.json"
-    done.write_text(done.read_text().replace(marker.name, renamed.name))
-    with view(str(run)) as server:
-        assert ExplorerClient(server).get("/api/map/state")["state"] == "absent"
-
-
-def decoded(data: bytes) -> tuple[dict[str, Any], Any, Any, Any, Any]:
-    """As the page reads it."""
-    (length,) = struct.unpack_from("<I", data)
-    header = json.loads(data[4 : 4 + length])
-    count, place = header["count"], 4 + length
-    assert place % 4 == 0
-    arrays = []
-    for kind, width in (("<u4", 1), ("<f4", 2), ("<u2", 1), ("u1", 1)):
-        arrays.append(np.frombuffer(data, kind, count * width, place))
-        place += arrays[-1].nbytes
-    assert place == len(data)
-    return header, arrays[0], arrays[1].reshape(-1, 2), arrays[2], arrays[3]

@@ -16,8 +16,9 @@ from pair_files import png
 from synthvlm.errors import SynthVLMError
 from synthvlm.rating.folder import RatingFolder, Setup
 from synthvlm.rating.prepare import Rating
+from synthvlm.web.messages import Request
 from synthvlm.web.rating.page import RatingPage
-from synthvlm.web.server import LocalServer, Request
+from synthvlm.web.server import LocalServer
 
 LONG = "word " * 1000
 HOSTILE = (

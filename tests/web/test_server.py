@@ -15,7 +15,8 @@ from typing import NamedTuple
 import pytest
 
 from synthvlm.errors import SynthVLMError
-from synthvlm.web.server import BadRequestError, LocalServer, Request, Response, as_json, files
+from synthvlm.web.messages import BadRequestError, Request, Response, as_json, files
+from synthvlm.web.server import LocalServer
 
 BARRIER = Barrier(2)
 

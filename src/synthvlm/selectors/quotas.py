@@ -120,7 +120,7 @@ class QuotaSelector(Selector):
 
     def select(self, pairs: pa.Table, count: int | None) -> np.ndarray:
         """The best pairs of each group, as many as its quota; in the order of their scores."""
-        labels, group = self._groups(pairs)
+        labels, group = self.groups(pairs)
         available = np.bincount(group, minlength=len(labels))
         shares = self._weights(labels, available)
         if count is None:
@@ -149,8 +149,8 @@ class QuotaSelector(Selector):
         sizes = largest_remainder(count, self._weights(labels, captions))
         return dict(zip(labels, sizes.tolist(), strict=True))
 
-    def _groups(self, pairs: pa.Table) -> tuple[list[str], npt.NDArray[np.int64]]:
-        """The name of each group, and the number of that of each pair."""
+    def groups(self, pairs: pa.Table) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """The name of each group, and the number of that of each pair (with its ``columns``)."""
         import pyarrow as pa
         import pyarrow.compute as pc
 

@@ -9,28 +9,26 @@ serves may load anything from elsewhere (Content-Security-Policy).
 from __future__ import annotations
 
 import hmac
-import json
 import secrets
 import socket
 import sys
 import traceback
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from email.message import Message
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 from types import TracebackType
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from synthvlm.errors import SynthVLMError
+from synthvlm.web.messages import TYPES, Handler, Request, Response, as_json
 
-__all__ = ["BadRequestError", "Handler", "LocalServer", "Request", "Response", "as_json", "files"]
+__all__ = ["LocalServer"]
 
 _HOST = "127.0.0.1"
 _POLICY = (
@@ -44,12 +42,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
 #: Shows the page, by a request that is the server's own.
 _TO_THE_PAGE = (
     b'<!doctype html><title>synthvlm</title><meta http-equiv="refresh" content="0;url=/">'
@@ -58,103 +50,6 @@ _TO_THE_PAGE = (
 _LARGEST_BODY = 32 * 2**20
 #: Seconds after which a connection on which nothing comes is closed.
 _IDLE_S = 60.0
-
-
-class BadRequestError(SynthVLMError):
-    """A request that cannot be answered; the message is for its sender."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a handler is given.
-
-    Attributes:
-        path: What follows the route, decoded: of ``/image/3/1`` for ``/image/`` it is ``3/1``.
-        query: The query's values by name; of several of one name the last.
-        body: Of a POST.
-    """
-
-    path: str
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-
-    def json(self) -> dict[str, Any]:
-        """The body as a JSON object.
-
-        Raises:
-            BadRequestError: It is none.
-        """
-        try:
-            value = json.loads(self.body)
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            raise BadRequestError("the body is not a JSON object")
-        return value
-
-    def number(self, name: str, default: int, most: int) -> int:
-        """A whole number of the query, from 0 to ``most``.
-
-        Raises:
-            BadRequestError: It is none.
-        """
-        text = self.query.get(name, "")
-        if not text:
-            return default
-        if not (text.isascii() and text.isdigit() and len(text) < 16) or int(text) > most:
-            raise BadRequestError(f"{name} is not a whole number from 0 to {most:,}")
-        return int(text)
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What a handler returns.
-
-    Attributes:
-        body: The content.
-        type: Its media type.
-        status: The HTTP status.
-        lasting: Whether the browser may keep it as long as the server runs.
-    """
-
-    body: bytes
-    type: str = "application/json"
-    status: int = HTTPStatus.OK
-    lasting: bool = False
-
-
-Handler = Callable[[Request], Response]
-
-
-def as_json(value: Any, status: int = HTTPStatus.OK) -> Response:
-    """A response of JSON; numbers that are not finite become null."""
-    text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
-    return Response(text.encode("utf-8", "replace"), "application/json; charset=utf-8", status)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if abs(value) < float("inf") else None  # a comparison with NaN is False
-    if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def files(*folders: Path) -> dict[tuple[str, str], Handler]:
-    """Routes to the files of folders of the package, which are read now.
-
-    ``index.html`` is the page ``/``.
-    """
-    routes: dict[tuple[str, str], Handler] = {}
-    for file in sorted(file for folder in folders for file in folder.iterdir()):
-        if file.suffix in _TYPES:
-            name = "" if file.name == "index.html" else file.name
-            routes["GET", f"/{name}"] = _always(Response(file.read_bytes(), _TYPES[file.suffix]))
-    return routes
-
-
-def _always(response: Response) -> Handler:
-    return lambda _: response
 
 
 class LocalServer:
@@ -375,7 +270,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
             response = Response(b"", "text/plain", HTTPStatus.SEE_OTHER)
             self._send(response, {"Location": "/", **cookie})
         else:  # a browser follows a redirect from another site without the cookie
-            self._send(Response(_TO_THE_PAGE, _TYPES[".html"]), cookie)
+            self._send(Response(_TO_THE_PAGE, TYPES[".html"]), cookie)
 
     def _is_own(self) -> bool:
         return self.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none")

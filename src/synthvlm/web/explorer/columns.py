@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from synthvlm.web.server import BadRequestError
+from synthvlm.web.messages import BadRequestError
 
 if TYPE_CHECKING:
     import pyarrow as pa

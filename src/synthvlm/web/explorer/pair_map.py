@@ -18,7 +18,7 @@ from synthvlm.comparison.embedding_map import (
 )
 from synthvlm.errors import SynthVLMError, first_line
 from synthvlm.models.devices import usable_cores
-from synthvlm.web.server import BadRequestError
+from synthvlm.web.messages import BadRequestError
 
 if TYPE_CHECKING:
     import pyarrow as pa

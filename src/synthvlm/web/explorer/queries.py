@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from synthvlm.errors import SynthVLMError, nearest
 from synthvlm.web.explorer.columns import Column, folded, whole_words, words_in
-from synthvlm.web.server import BadRequestError
+from synthvlm.web.messages import BadRequestError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,7 +11,7 @@ from synthvlm.data import scorer_of
 from synthvlm.web.explorer.pair_map import PairMap
 from synthvlm.web.explorer.queries import SELECTED, SIMILARITY, Queries
 from synthvlm.web.explorer.thumbnails import Thumbnails, image_type
-from synthvlm.web.server import BadRequestError, Handler, Request, Response, as_json, files
+from synthvlm.web.messages import BadRequestError, Handler, Request, Response, as_json, files
 
 if TYPE_CHECKING:
     from synthvlm.run_folder.marks import Mark

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from synthvlm.errors import RunFolderError
 from synthvlm.run.shards import FINGERPRINT, IMAGE, pair_shards
 from synthvlm.run_folder.marks import REASONS, Mark, Marks, add_marks, read_marks
 from synthvlm.scorers import SCORERS, scorer_label
+from synthvlm.selectors.quotas import NAMED, QuotaSelector, QuotaSettings
+from synthvlm.stages.selection_columns import PairColumns
 from synthvlm.web.explorer.columns import Column, category, flag, lines, number
 from synthvlm.web.explorer.run_embeddings import RunEmbeddings, embedding_scorer
 from synthvlm.web.explorer.story import StoryReader, rule_label
@@ -61,11 +64,15 @@ class RunCollection:
         self._fingerprints = table[FINGERPRINT].combine_chunks()
         self._indexes = table["index"].to_numpy()
         self._sizes = [table[name].to_numpy() for name in ("width", "height")]
-        self.columns: Mapping[str, Column] = {
-            column.name: column for column in _columns(table, recipe, self._shards[0].measures())
-        }
         sizes = [shard.count() for shard in self._shards]
         self._starts = np.cumsum([0, *sizes])
+        self.columns: Mapping[str, Column] = {
+            column.name: column
+            for column in (
+                *_columns(table, recipe, self._shards[0].measures()),
+                *self._quotas(table, sizes),
+            )
+        }
         self._images = _Images(run, [shard.image_file for shard in self._shards])
         scorer = embedding_scorer(recipe)
         self.no_embeddings = ""
@@ -86,7 +93,7 @@ class RunCollection:
 
         if not any(shard.count() for shard in self._shards):
             raise RunFolderError(
-                f"{self._run.url} has no pairs yet: synthvlm run --out {self._run.url}"
+                f"{self._run.url} has no pairs yet: synthvlm run --out {quote(self._run.url)}"
             )
         large = {IMAGE, "image_embedding", "text_embedding"}
         parts: list[pa.Table] = []
@@ -94,6 +101,32 @@ class RunCollection:
             names = [name for name in shard.columns() if name not in large]
             parts += shard.parts([*names, FINGERPRINT])
         return pa.concat_tables(parts, promote_options="default")
+
+    def _quotas(self, table: pa.Table, sizes: Sequence[int]) -> Iterator[Column]:
+        """The quota of each pair, where the recipe names or bounds them.
+
+        Quantiles and clusters are of the pairs that were to be selected from: those are not known
+        any more, so there is no column.
+        """
+        import pyarrow as pa
+
+        settings = self._recipe.selection.selector
+        if not isinstance(settings, QuotaSettings) or settings.field is None:
+            return
+        if settings.field not in NAMED and not isinstance(settings.bins, list):
+            return
+        shards = np.repeat([shard.number for shard in self._shards], sizes)
+        pairs = table.select([name for name in table.column_names if name != "caption"])
+        pairs = pairs.append_column("caption_id", table["id"])
+        pairs = pairs.append_column("shard", pa.array(shards, pa.int32()))
+        captions = {shard.number: shard.captions for shard in self._shards}
+        generated = {shard.number: shard.generated for shard in self._shards}
+        reader = PairColumns(self._run, self._recipe, captions, generated)
+        selector = QuotaSelector(**settings.model_dump())
+        names, group = selector.groups(reader.joined(pairs, [settings.field]))
+        yield Column(
+            "quota", f"Quota ({settings.field})", "category", group.astype(np.int32), names
+        )
 
     def image(self, row: int) -> bytes:
         """See ``Collection``."""

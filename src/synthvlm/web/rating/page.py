@@ -18,7 +18,7 @@ from typing import Any
 from synthvlm.rating.folder import SIDES, Answer, Choice, RatedPair, RatingFolder, Side
 from synthvlm.rating.pictures import level, on_canvas
 from synthvlm.rating.prepare import Rating
-from synthvlm.web.server import BadRequestError, Handler, Request, Response, as_json, files
+from synthvlm.web.messages import BadRequestError, Handler, Request, Response, as_json, files
 
 __all__ = ["RatingPage"]
 
