@@ -186,8 +186,11 @@ def test_rating_by_keyboard_with_undo_and_reload(
     page.reload()
     wait(page, 2)
     assert page.locator("#count").text_content() == "2 of 4 pairs rated by rater-1"
-    page.keyboard.press("ArrowRight")
+    # A button in focus keeps it.
+    page.locator("button[data-choice=right]").focus()
+    page.keyboard.press("Enter")
     wait(page, 3)
+    page.wait_for_function("() => document.activeElement.dataset.choice === 'right'")
     seen.append(page.locator("#caption").text_content())
     page.locator("button", has_text="Both bad").click()
     wait(page, 4)
@@ -204,6 +207,20 @@ def test_rating_by_keyboard_with_undo_and_reload(
     assert [one.choice for one in answers].count("tie") == 1
     assert answers[-1].choice == "bad"
     assert all(one.seconds is not None and one.seconds < 60 for one in answers)
+
+
+def test_what_cannot_be_seen_cannot_be_rated(
+    rating: Rating, served: LocalServer, open_page: OpenPage
+) -> None:
+    page = open_page(served.address)
+    wait(page, 0)
+    page.route("**/picture/*", lambda route: route.fulfill(body="", content_type="image/webp"))
+    page.keyboard.press("t")
+    page.locator("#error", has_text="A picture cannot be loaded").wait_for()
+    page.keyboard.press("t")
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("button[data-choice=left]").is_disabled()
+    assert len(rating.folder.answers()) == 1
 
 
 @pytest.mark.parametrize("phone", [False, True])

@@ -44,7 +44,12 @@ async function show(next) {
   pictures[0].src = pair.left;
   pictures[1].src = pair.right;
   // Both appear before either can be chosen.
-  await Promise.all(pictures.map((picture) => picture.decode()));
+  try {
+    await Promise.all(pictures.map((picture) => picture.decode()));
+  } catch {
+    byId("error").textContent = "A picture cannot be loaded: reload the page.";
+    return;
+  }
   if (state.pair !== pair) return;
   allow(true);
   if (state.next !== null) {
@@ -61,21 +66,24 @@ function allow(isShown) {
 async function act(what) {
   const isUndo = what === "undo";
   if (state === null || (isUndo ? !state.can_undo : shownAt === null)) return;
-  const seconds = shownAt === null ? null : (performance.now() - shownAt) / 1000;
-  const { pair } = state;
+  const wasShown = shownAt !== null;
+  const seconds = wasShown ? (performance.now() - shownAt) / 1000 : null;
+  const focused = document.activeElement;
   allow(false);
   byId("undo").disabled = true;
+  let next;
   try {
-    await show(
-      isUndo
-        ? await request("/api/undo", {})
-        : await request("/api/answer", { pair: pair.pair, choice: what, seconds })
-    );
+    next = isUndo
+      ? await request("/api/undo", {})
+      : await request("/api/answer", { pair: state.pair.pair, choice: what, seconds });
   } catch (error) {
-    allow(pair !== null);
+    allow(wasShown);
     byId("undo").disabled = !state.can_undo;
     byId("error").textContent = error.message;
+    return;
   }
+  await show(next);
+  focused.focus(); // a button that was disabled has lost it
 }
 
 document.addEventListener("keydown", (event) => {
