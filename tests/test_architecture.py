@@ -56,7 +56,7 @@ ALLOWED = {
     "rating": "captions checks components data data_sets endpoints errors estimates models "
     "progress recipe run run_folder scorers stages",
     "web": "captions checks comparison components data data_sets errors models rating recipe "
-    "report run run_folder scorers selectors stages",
+    "run run_folder scorers selectors stages",
     "doctor": "components errors evaluation models recipe training",
     "cli": "checks commands comparison components conversion doctor engines errors estimates "
     "evaluation models pipeline planning progress publishing recipe rights run training",

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from explorer_client import ExplorerClient
 
+import synthvlm
 from synthvlm.web.explorer.view import view
 
 
@@ -53,6 +54,8 @@ def test_the_map_is_computed_once_and_kept(many_pairs: Path, tmp_path: Path) -> 
         assert np.count_nonzero(codes == 65535) == 48
         header, _, _, codes, _ = decoded(ask.raw("/api/map", color="selected")[2])
         assert np.count_nonzero(codes == header["color"]["values"].index(True)) == 12
+    # It is none of the files that a run's stages are checked for.
+    assert not [one for one in synthvlm.verify(run).bad if "explorer" in str(one.file)]
     # Other images are other points.
     marker = next((run / "pairs").glob("part-00001*"))
     renamed = marker.with_name("part-00001-other.parquet")
