@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from playwright.sync_api import Page
 from browser import OpenPage, faults
 from pair_files import png
 from synthvlm.errors import SynthVLMError
-from synthvlm.rating.folder import RatingFolder, Setup
+from synthvlm.rating.folder import Answer, RatingFolder, Setup
 from synthvlm.rating.prepare import Rating
 from synthvlm.web.messages import Request
 from synthvlm.web.rating.page import RatingPage
@@ -143,6 +144,20 @@ def test_two_raters_at_once_lose_nothing(rating: Rating) -> None:
     press(windows[0], "left")
     press(windows[1], "left")
     assert RatingPage(rating, "rater-1").done == 3
+
+
+def test_many_writers_at_once_lose_nothing(rating: Rating) -> None:
+    key = rating.pairs[0].key
+
+    def write(number: int) -> None:
+        for _ in range(25):
+            rating.folder.add(Answer(key, "rater-1", "tie", problem=f"{number} {LONG}"))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(write, range(8)))
+    lines = rating.folder.file_of("rater-1").read_bytes().split(b"\n")
+    whole = [json.loads(line) for line in lines if line]
+    assert len(whole) == 200
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,10 @@ def rate(
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="Number of pairs to rate; default: 100, or as before."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the choice of pairs, order and sides.")] = 0,
+    seed: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Of the choice of pairs, order and sides; default: 0, or as before."),
+    ] = None,
     question: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="What raters are asked; default: which shows the caption better."),

@@ -27,7 +27,7 @@ def rate(
     *,
     rater: str | None = None,
     pairs: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     question: str | None = None,
     judge: str | None = None,
     endpoint: str | None = None,
@@ -48,7 +48,8 @@ def rate(
             other ones of the same captions.
         rater: Name of who rates; by default the user's.
         pairs: Pairs to rate; by default 100, or those that the folder has.
-        seed: Of the choice of pairs, of their order and of the sides.
+        seed: Of the choice of pairs, of their order and of the sides; by default 0, or that of the
+            folder.
         question: What raters are asked; by default which picture shows the caption better.
         judge: A model that rates instead of a person: its name at ``endpoint``, else hub id or
             folder of a vision-language model, or ``tiny``.

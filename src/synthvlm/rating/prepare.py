@@ -45,7 +45,7 @@ def prepared(
     out: str | None,
     *,
     count: int | None,
-    seed: int,
+    seed: int | None,
     question: str | None,
     default_question: str,
     progress: Progress,
@@ -58,7 +58,8 @@ def prepared(
         inputs: A and B as for ``parse_input``, or a run folder alone.
         out: The folder; None for ``ratings/A-vs-B`` below the current one.
         count: Pairs to rate; None for what the folder has, or 100.
-        seed: Of the choice of pairs, of their order and of the sides.
+        seed: Of the choice of pairs, of their order and of the sides; None for what the folder
+            has, or 0.
         question: What raters are asked; None for what the folder has, or the default.
         default_question: That default.
         progress: Shows the work.
@@ -77,6 +78,7 @@ def prepared(
             return Rating(folder, setup, pairs)
     wanted = count or (PAIRS if setup is None else setup.count)
     asked = question or (default_question if setup is None else setup.question)
+    seed = seed if seed is not None else 0 if setup is None else setup.seed
     labels, found, notes = _found(inputs, named, wanted, seed, progress)
     if len(found) < wanted:
         notes = [f"{len(found):,} pairs can be rated, of {wanted:,} asked for", *notes]
@@ -133,12 +135,16 @@ def _named(inputs: tuple[str, ...]) -> list[Named]:
 
 
 def _check_same(
-    folder: RatingFolder, setup: Setup, inputs: tuple[str, ...], seed: int, question: str | None
+    folder: RatingFolder,
+    setup: Setup,
+    inputs: tuple[str, ...],
+    seed: int | None,
+    question: str | None,
 ) -> None:
     """Refuse to put two ratings into one folder."""
     for what, before, now in (
         ("inputs", setup.inputs, inputs),
-        ("--seed", setup.seed, seed),
+        ("--seed", setup.seed, setup.seed if seed is None else seed),
         ("--question", setup.question, question or setup.question),
     ):
         if before != now:
