@@ -101,6 +101,7 @@ def test_marks_are_listed_and_taken_back(run: Path) -> None:
         (["odd"], {}, "the caption 'odd' has no pair"),  # rejected by a rule
         (["first"], {"remove": True}, "the caption 'first' has no mark"),
         (["first"], {"reason": "x" * 41}, "the reason of a mark has one line of at most 40"),
+        (["first"], {"reason": " "}, "a mark needs a reason, such as wrong; to take .*: --remove"),
         (["first"], {"reason": "a\nb"}, "the reason of a mark has one line"),
         (["first"], {"note": "x" * 2001}, "has at most 2,000 characters, not 2,001"),
     ],

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthvlm.commands.named import run_url
+from synthvlm.errors import RunFolderError
 from synthvlm.progress.notebook import default_progress
 
 if TYPE_CHECKING:
@@ -124,9 +125,11 @@ def mark(
     from synthvlm.run.kept_recipe import open_folder
     from synthvlm.run.marking import mark_pairs, marked_pairs
 
+    if not (remove or reason.strip()):
+        raise RunFolderError("a mark needs a reason, such as wrong; to take marks back: --remove")
     folder, _ = open_folder(run_url(run))
     if ids:
-        mark_pairs(folder, ids, "" if remove else reason, note)
+        mark_pairs(folder, ids, "" if remove else reason.strip(), note)
     return marked_pairs(folder)
 
 
