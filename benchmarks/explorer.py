@@ -6,7 +6,7 @@ their winners as real PNG images of 64 pixels, and embeddings of 512 numbers. Th
 own serves them, and a client of six connections, as browsers have them, asks what the page asks.
 Each request is made several times with other words, pairs and bounds, and the median is told; what
 is computed once is told apart. `--map` computes the map as well; without it, the points that are
-sent are random. `--by-hand` measures what one writes without an explorer: all tables, images
+sent are random. `--browser` has Chromium show the page. `--by-hand` measures what one writes without an explorer: all tables, images
 included, read into memory, then a loop over captions.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -44,6 +45,10 @@ SHARD, SIDE, THUMBNAILS, CONNECTIONS, TURNS = 1000, 64, 60, 6, 7
 RULES = ["alnum_ratio", "char_rep_ratio", "flagged_words_ratio", "special_char_ratio",
          "word_rep_ratio"]  # fmt: skip
 SCORERS = ["clip", "ssim", "questions"]
+PICTURES = """() => {
+  const shown = [...document.querySelectorAll(".cell img")];
+  return shown.length > 5 && shown.every((image) => image.complete && image.naturalWidth);
+}"""
 THINGS = ["dog", "cat", "bicycle", "lantern", "violin", "teapot", "ladder", "kite", "owl", "boat"]
 COLOURS = ["red", "green", "blue", "yellow", "white", "black", "orange", "purple"]
 PLACES = ["beach", "café", "harbour", "meadow", "kitchen", "station", "forest", "market"]
@@ -253,6 +258,27 @@ def measure(folder: str) -> dict[str, float]:
     return figures
 
 
+def in_browser(folder: str) -> dict[str, float]:
+    """The same in Chromium (`chromium` on the path): pictures there, map drawn; milliseconds."""
+    from playwright.sync_api import sync_playwright
+
+    figures: dict[str, float] = {}
+    with view(folder) as server, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        began = time.perf_counter()
+        page.goto(server.address)
+        page.wait_for_function(PICTURES)
+        figures["all pictures of the window there"] = 1000 * (time.perf_counter() - began)
+        page.keyboard.press("v")
+        page.wait_for_function("document.querySelector('#map')?.dataset.milliseconds")
+        figures["map drawn"] = float(page.locator("#map").get_attribute("data-milliseconds") or "")
+        browser.close()
+    return figures
+
+
 def place_map(run: RunFolder, *, compute: bool) -> float | None:
     """Keep a map of the run: computed, in so many seconds; or of random points."""
     collection = open_collection(run.url)
@@ -278,14 +304,14 @@ def place_map(run: RunFolder, *, compute: bool) -> float | None:
     return time.monotonic() - began
 
 
-def by_hand(folder: Path) -> dict[str, float]:
+def by_hand(folder: str) -> dict[str, float]:
     """What people write without an explorer, in this process."""
     figures: dict[str, float] = {}
     tables: list[pa.Table] = []
 
     def read() -> None:
         for name in ("captions", "pairs"):
-            files = sorted((folder / name).glob("*.parquet"))
+            files = sorted((Path(folder) / name).glob("*.parquet"))
             tables.append(pa.concat_tables(map(pq.read_table, files)))
 
     figures["reading all"] = milliseconds(read)
@@ -307,6 +333,9 @@ def by_hand(folder: Path) -> dict[str, float]:
     return figures
 
 
+MEASURES = {"explorer": measure, "browser": in_browser, "by hand": by_hand}
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -314,6 +343,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--pairs", type=int, default=100_000)
     parser.add_argument("--map", action="store_true", help="Compute the map, and tell how long.")
     parser.add_argument("--by-hand", action="store_true", help="Measure the loop by hand, too.")
+    parser.add_argument("--browser", action="store_true", help="Measure in Chromium, too.")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     return parser
 
@@ -323,7 +353,7 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     if args.one is not None:
         which, folder = args.one
-        print(json.dumps(measure(folder) if which == "explorer" else by_hand(Path(folder))))
+        print(json.dumps(MEASURES[which](folder)))
         return
     folder = args.folder / f"pairs-{args.pairs}"
     run = RunFolder(folder)
@@ -334,7 +364,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{args.pairs:,} pairs, {before / 2**20:,.0f} MB in the run folder")
     if seconds is not None:
         print(f"map computed in {seconds:.0f} s")
-    for which in ("explorer", *(["hand"] if args.by_hand else [])):
+    wanted = {"explorer": True, "browser": args.browser, "by hand": args.by_hand}
+    for which in (name for name, is_wanted in wanted.items() if is_wanted):
         command = [sys.executable, __file__, "--one", which, str(folder)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         print(f"\n| {which} | ms, or as named |\n|---|---|")

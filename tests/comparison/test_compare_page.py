@@ -13,7 +13,7 @@ import pytest
 from pair_files import TINY_SETTINGS, Made, parquet, sample_pairs
 from synthvlm.comparison import data_set_comparison
 from synthvlm.comparison.command import compare_command
-from synthvlm.comparison.embedding_map import embedding_map
+from synthvlm.comparison.embedding_map import embedding_map, principal_components
 from synthvlm.errors import RunFolderError
 from synthvlm.progress.display import SilentProgress
 
@@ -147,3 +147,13 @@ def test_a_map_keeps_clusters_apart() -> None:
         gaps = [np.linalg.norm(points - other, axis=1) for other in middles]
         own = np.linalg.norm(points - middle, axis=1)
         assert (own <= np.min(gaps, axis=0) + 1e-12).all()
+
+
+def test_a_large_map_begins_from_the_main_components() -> None:
+    rng = np.random.default_rng(0)
+    vectors = (rng.standard_normal((300, 60)) * np.linspace(0.1, 3, 60) + 1).astype(np.float32)
+    found = principal_components(vectors)
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    assert found.shape == (300, 50)
+    assert np.abs(found) == pytest.approx(np.abs(centred @ axes[:50].T), abs=1e-3)

@@ -259,6 +259,8 @@ def test_row_groups_stay_small(monkeypatch: pytest.MonkeyPatch, run: RunFolder) 
     assert file.num_row_groups == 5
     name = run.write_table("pairs", 0, table).path
     assert [row["image"][0] for row in run.iter_rows(name, "image", {b"\3" * 400})] == [3]
+    assert run.row_group_sizes(name) == [2] * 5
+    assert run.row_group(name, 3, ["image"]).equals(table.slice(6, 2))
 
 
 def test_empty_table_is_written_and_read(run: RunFolder) -> None:

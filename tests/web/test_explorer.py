@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from explorer_client import ExplorerClient
 
 from synthvlm import Recipe, SynthVLMError
 from synthvlm.run_folder.folder import RunFolder
+from synthvlm.web.explorer.run_collection import StoredImages
 from synthvlm.web.explorer.view import view
 
 
@@ -210,6 +213,22 @@ def test_images_are_those_of_the_run(ask: ExplorerClient, many_pairs: Path) -> N
         "/thumbnail/",
     ):
         ask.error(path)
+
+
+def test_an_image_is_read_with_its_row_group_alone(tmp_path: Path) -> None:
+    run, names = RunFolder(tmp_path), ["pairs/a.parquet", "pairs/b.parquet"]
+    images = [bytes([number]) * 9 for number in range(12)]
+    for name, part in zip(names, (images[:7], images[7:]), strict=True):
+        sink = io.BytesIO()
+        pq.write_table(pa.table({"image": part}), sink, row_group_size=3)
+        run.write(name, sink.getvalue())
+    stored_images = StoredImages(run, names)
+    places = [(file, place) for file, count in ((0, 7), (1, 5)) for place in range(count)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda place: stored_images.read(*place), places)) == images
+    # What is kept needs no file; the rest of the same file does.
+    run.remove(names[1])
+    assert stored_images.read(1, 4) == images[11]
 
 
 def test_the_story_of_a_pair(

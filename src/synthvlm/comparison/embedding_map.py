@@ -23,6 +23,7 @@ __all__ = [
     "has_tsne",
     "map_chart",
     "place_points",
+    "principal_components",
 ]
 
 #: t-SNE's customary perplexity; of few points a third of them.
@@ -117,7 +118,7 @@ def place_points(
         callbacks=report,
         callbacks_every_iters=_EVERY,
     )
-    points = np.asarray(tsne.fit(_components(vectors) if is_large else some))
+    points = np.asarray(tsne.fit(principal_components(vectors) if is_large else some))
     points = points - (points.max(axis=0) + points.min(axis=0)) / 2
     scaled: npt.NDArray[np.float64] = points / max(float(np.abs(points).max()), 1e-12)
     return scaled
@@ -127,8 +128,8 @@ def _perplexity(count: int) -> float:
     return min(_PERPLEXITY, (count - 1) / 3)
 
 
-def _components(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """The principal components of the most variance, about their mean."""
+def principal_components(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """The components of most variance about the mean of (n, d): shape (n, 50), or (n, d)."""
     mean = vectors.mean(axis=0, dtype=np.float64)
     centred = vectors - mean.astype(np.float32)
     _, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))

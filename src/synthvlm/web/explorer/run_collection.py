@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from synthvlm.run_folder.folder import RunFolder
     from synthvlm.web.explorer.collection import Embeddings
 
-__all__ = ["RunCollection"]
+__all__ = ["RunCollection", "StoredImages"]
 
 #: Bytes of encoded images that are kept: row groups, of which neighbours are asked for next.
 _IMAGE_BYTES = 256 * 2**20
@@ -73,7 +73,7 @@ class RunCollection:
                 *self._quotas(table, sizes),
             )
         }
-        self._images = _Images(run, [shard.image_file for shard in self._shards])
+        self._images = StoredImages(run, [shard.image_file for shard in self._shards])
         scorer = embedding_scorer(recipe)
         self.no_embeddings = ""
         if scorer is None:
@@ -199,10 +199,11 @@ class RunCollection:
         return len(marks)
 
 
-class _Images:
+class StoredImages:
     """Encoded images by file and place: row groups are kept, those used last, up to a limit."""
 
     def __init__(self, run: RunFolder, files: Sequence[str]) -> None:
+        """Take the names of files of ``pairs/``; nothing is read yet."""
         self._run, self._files = run, files
         self._groups: dict[int, npt.NDArray[np.int64]] = {}
         self._kept: dict[tuple[int, int], pa.Array] = {}
@@ -210,6 +211,11 @@ class _Images:
         self._reading: dict[tuple[int, int], threading.Lock] = {}
 
     def read(self, file: int, place: int) -> bytes:
+        """The encoded image of a row of a file.
+
+        Raises:
+            RunFolderError: The file is damaged.
+        """
         with self._lock:
             if file not in self._groups:
                 sizes = self._run.row_group_sizes(self._files[file])
