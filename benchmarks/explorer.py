@@ -1,13 +1,13 @@
 """How long the pages of `synthvlm view` take over 100,000 pairs, and how much memory.
 
-Run it with `python benchmarks/explorer.py --folder DIR` (1.2 GB there). It writes the files of a
+Run it with `python benchmarks/explorer.py --folder DIR` (240 MB there). It writes the files of a
 run folder as generation would leave them: captions with their measures, two candidates of each,
 their winners as real PNG images of 64 pixels, and embeddings of 512 numbers. Then a process of its
 own serves them, and a client of six connections, as browsers have them, asks what the page asks.
 Each request is made several times with other words, pairs and bounds, and the median is told; what
 is computed once is told apart. `--map` computes the map as well; without it, the points that are
-sent are random. `--browser` has Chromium show the page. `--by-hand` measures what one writes without an explorer: all tables, images
-included, read into memory, then a loop over captions.
+sent are random. `--browser` has Chromium show the page. `--by-hand` measures what one writes
+without an explorer: all tables, images included, read into memory, then a loop over captions.
 """
 
 from __future__ import annotations
@@ -270,10 +270,11 @@ def in_browser(folder: str) -> dict[str, float]:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         began = time.perf_counter()
         page.goto(server.address)
-        page.wait_for_function(PICTURES)
+        while not page.evaluate(PICTURES):
+            time.sleep(0.005)
         figures["all pictures of the window there"] = 1000 * (time.perf_counter() - began)
         page.keyboard.press("v")
-        page.wait_for_function("document.querySelector('#map')?.dataset.milliseconds")
+        page.locator("#map[data-milliseconds]").wait_for(state="attached")
         figures["map drawn"] = float(page.locator("#map").get_attribute("data-milliseconds") or "")
         browser.close()
     return figures
