@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from explorer_client import ExplorerClient
 
+import synthvlm
 from synthvlm import Recipe, SynthVLMError
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.web.explorer.run_collection import StoredImages
@@ -328,6 +329,23 @@ def test_a_run_is_searched_by_text_and_picture_with_its_own_model(exported_run: 
         assert "the picture cannot be used" in ask.error("/api/picture", b"no picture")
 
 
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [("/nowhere", "/nowhere"), ("tiny", "have 512: they are of another model")],
+)
+def test_a_model_that_does_not_fit_is_named(
+    many_pairs: Path, tmp_path: Path, model: str, message: str
+) -> None:
+    run = Path(shutil.copytree(many_pairs, tmp_path / "run"))
+    changes = [f"scoring.clip.model={model}", "scoring.questions.weight=0.5"]
+    recipe = Recipe.load("tiny", overrides=changes)
+    RunFolder(run).write("recipe.yaml", recipe.to_yaml().encode())
+    with view(str(run)) as server:
+        ask = ExplorerClient(server)
+        assert message in ask.error("/api/pairs", meaning="red")
+        assert len(ask.rows(words="red", like=1)) > 0
+
+
 def test_a_run_without_embeddings_says_so(many_pairs: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(many_pairs, tmp_path / "run"))
     changes = ["scoring.clip=null", "scoring.questions.weight=0.5"]
@@ -362,3 +380,10 @@ def test_a_folder_without_pairs_is_refused(tmp_path: Path) -> None:
     (tmp_path / "done").mkdir()
     with pytest.raises(SynthVLMError, match=r"has no pairs yet: synthvlm run --out"):
         view(str(tmp_path))
+
+
+def test_it_is_opened_from_python(many_pairs: Path) -> None:
+    server = synthvlm.view(synthvlm.open_run(many_pairs))
+    assert ExplorerClient(server).get("/api/collection")["name"] == str(many_pairs)
+    assert server.address in repr(server)
+    server.close()

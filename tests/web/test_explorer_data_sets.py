@@ -17,6 +17,7 @@ from PIL import Image
 
 from pair_files import llava, parquet, sample_pairs, webdataset
 from synthvlm import SynthVLMError
+from synthvlm.cli import app
 from synthvlm.web.explorer.view import view
 
 PAIRS = sample_pairs(9)
@@ -122,3 +123,13 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path, name: str, message: str)
     source = name if "://" in name else str(tmp_path / name)
     with pytest.raises(SynthVLMError, match=message):
         view(source)
+
+
+def test_the_command_refuses_it_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app(["view", str(tmp_path / "nothing"), "--no-browser"])
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'nothing'}: no such file; expected a run folder")

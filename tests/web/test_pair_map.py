@@ -15,7 +15,8 @@ import pytest
 from explorer_client import ExplorerClient
 
 import synthvlm
-from synthvlm.web.explorer.view import view
+from synthvlm.web.explorer.pair_map import PairMap
+from synthvlm.web.explorer.view import open_collection, view
 
 
 def sources_of(run: Path) -> list[str]:
@@ -64,6 +65,21 @@ def test_the_map_is_computed_once_and_kept(many_pairs: Path, tmp_path: Path) -> 
     done.write_text(done.read_text().replace(marker.name, renamed.name))
     with view(str(run)) as server:
         assert ExplorerClient(server).get("/api/map/state")["state"] == "absent"
+
+
+def test_a_large_collection_is_sampled_and_says_so(many_pairs: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(many_pairs, tmp_path / "run"))
+    placed = PairMap(open_collection(str(run)), most=20)
+    placed.start()
+    deadline = time.monotonic() + 120
+    while placed.state()["state"] == "computing" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    header, rows, _, codes, matches = decoded(placed.content(np.arange(30), None))
+    assert header["method"].endswith("a random sample of 20 of 60 pairs")
+    assert (header["count"], header["of"], header["color"]) == (20, 60, None)
+    assert len(set(rows.tolist())) == 20
+    assert not codes.any()
+    assert (matches == (rows < 30)).all()
 
 
 def decoded(data: bytes) -> tuple[dict[str, Any], Any, Any, Any, Any]:

@@ -47,9 +47,14 @@ class _Points:
 class PairMap:
     """The map of a collection; many threads may ask."""
 
-    def __init__(self, collection: Collection) -> None:
-        """Take the collection; nothing is read or computed yet."""
-        self._collection = collection
+    def __init__(self, collection: Collection, most: int = MOST) -> None:
+        """Take the collection; nothing is read or computed yet.
+
+        Args:
+            collection: What is laid out.
+            most: Of more pairs, a random sample of so many.
+        """
+        self._collection, self._most = collection, most
         self._lock = threading.Lock()
         self._state: State | None = None
         self._problem: str | None = None
@@ -71,9 +76,9 @@ class PairMap:
 
     def _method(self) -> str:
         count = len(self._collection.ids)
-        if count <= MOST:
+        if count <= self._most:
             return _METHOD
-        return f"{_METHOD} of a random sample of {MOST:,} of {count:,} pairs"
+        return f"{_METHOD} of a random sample of {self._most:,} of {count:,} pairs"
 
     def _known_state(self) -> State:
         if self._state is None:
@@ -132,8 +137,8 @@ class PairMap:
         assert self._collection.embeddings is not None
         images = self._collection.embeddings.images()
         rows = np.flatnonzero(~np.isnan(images[:, 0]))
-        if len(rows) > MOST:
-            rows = np.sort(np.random.default_rng(_SEED).choice(rows, MOST, replace=False))
+        if len(rows) > self._most:
+            rows = np.sort(np.random.default_rng(_SEED).choice(rows, self._most, replace=False))
         vectors = images[rows].astype(np.float32)
         places = place_points(vectors, seed=_SEED, jobs=usable_cores(), advance=self._advance)
         if places is None:
