@@ -227,6 +227,7 @@ def test_the_map_is_computed_coloured_and_filtered(opened: Callable[..., Page]) 
         page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
     page.mouse.up()
     expect(page.locator("#active")).to_contain_text("chosen on the map")
+    expect(page.locator("#count b")).not_to_have_text("150")  # the answer has come
     inside = int((page.locator("#count b").text_content() or "0").replace(",", ""))
     assert 0 < inside < 150
 

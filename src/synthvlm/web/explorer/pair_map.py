@@ -32,6 +32,8 @@ __all__ = ["MOST", "PairMap"]
 MOST = 200_000
 _METHOD = "t-SNE of the image embeddings"
 _SEED = 0
+#: Of fewer points the threads of openTSNE would mostly wait for each other.
+_FEW = 5000
 #: Codes of colours: the highest is for no value.
 _NONE, _STEPS = 65_535, 65_534
 
@@ -140,7 +142,8 @@ class PairMap:
         if len(rows) > self._most:
             rows = np.sort(np.random.default_rng(_SEED).choice(rows, self._most, replace=False))
         vectors = images[rows].astype(np.float32)
-        places = place_points(vectors, seed=_SEED, jobs=usable_cores(), advance=self._advance)
+        jobs = 1 if len(rows) < _FEW else usable_cores()
+        places = place_points(vectors, seed=_SEED, jobs=jobs, advance=self._advance)
         if places is None:
             return None
         x, y = places.T.astype(np.float32)
