@@ -27,7 +27,8 @@ class OpenPage(Protocol):
     def __call__(self, url: str, *, dark: bool = False, phone: bool = False) -> Page: ...
 
 
-@pytest.fixture(scope="session")
+# Not of the session: while it is there, no other test of the process can run an event loop.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium without a window; where there is none, the test is skipped."""
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
