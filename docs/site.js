@@ -1,6 +1,7 @@
-// Wide tables scroll in a box of the theme's making: by keyboard, too.
+// Wide tables, and code, scroll in boxes of the theme's making: by keyboard, too.
 new MutationObserver(() => {
-  for (const box of document.querySelectorAll(".md-typeset__scrollwrap:not([tabindex])")) {
+  const boxes = ".md-typeset__scrollwrap:not([tabindex]), .md-typeset pre > code:not([tabindex])";
+  for (const box of document.querySelectorAll(boxes)) {
     box.tabIndex = 0;
   }
 }).observe(document.documentElement, { childList: true, subtree: true });

@@ -143,4 +143,7 @@ def test_all_that_is_printed_is_printable() -> None:
         ("__init__.py", "f'synthvlm {__version__}'"),
         ("__init__.py", "title"),
         ("errors.py", "interrupted"),
+        # Its token is no secret of others: whoever started the server needs it.
+        ("pages.py", "f'{server.address}\\nCtrl-C ends it.'"),
+        ("rating.py", "f'rate here, and end with Ctrl-C: {server.address}'"),
     ]

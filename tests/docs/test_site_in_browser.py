@@ -32,7 +32,7 @@ def address(built: Path) -> Iterator[str]:
     [
         ("", False, False),
         ("tutorials/notebook/", True, False),
-        ("reference/recipe/", False, True),
+        ("selection/", False, True),
     ],
 )
 def test_pages_load_and_can_be_read(
