@@ -209,6 +209,7 @@ def test_whole_job_in_a_fresh_interpreter(
         "export",
         "report",
         "data set",
+        "look at all pairs",
     ]
     assert "6 candidates generated" in done.stdout
     assert f"\nreport: {folder}/report/index.html (" in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
@@ -137,6 +138,7 @@ def _run(
             pipeline.run(until, replace_images=replace_images)
     if until in ("export", "report"):
         progress.note(f"data set: {pipeline.folder.path('dataset')}")
+        progress.note(f"look at all pairs: synthvlm view {shlex.quote(out)}")
 
 
 def _serving(tracker: Tracker, address: str | None) -> AbstractContextManager[object]:
