@@ -175,14 +175,19 @@ def test_a_run_on_an_object_store_is_marked() -> None:
         files.rm("/marked", recursive=True)
 
 
-def test_a_damaged_line_costs_only_itself(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    add_marks(folder, [Mark(name, 0, "x", "wrong") for name in "abc"])
-    (file,) = (tmp_path / "marks").iterdir()
-    first, second, third = file.read_bytes().splitlines(keepends=True)
+def test_a_damaged_line_costs_only_itself_and_is_told(run: Path) -> None:
+    synthvlm.mark(run, "first", "second", "third")
+    (file,) = (run / "marks").iterdir()
+    first, _, third = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(first + b'{"caption_id": "b", "time": 1}\n[1]\n' + third[:-5])
-    assert [mark.caption_id for mark in read_marks(folder).values()] == ["a"]
-    assert second
+    problem = "3 damaged lines in marks/ are no marks: what they said is lost, look at the pairs"
+    warning, mark, _ = synthvlm.mark(run).text().splitlines()
+    assert warning.startswith(f"warning: {problem}")
+    assert mark.startswith("first")
+    again(run, "select")
+    assert selected(run) == ["second", "third"]
+    facts = json.loads((run / "done/select/00000.json").read_text())["facts"]
+    assert any(note.startswith(problem) for note in facts["notes"])
 
 
 def test_the_last_mark_of_an_image_counts_and_notes_change_no_selection() -> None:

@@ -35,18 +35,22 @@ class MarkedPairs:
 
     Attributes:
         marks: In the order in which they were made.
+        problem: A line about marks that cannot be read, or None.
     """
 
     marks: Sequence[Marked]
+    problem: str | None = None
 
     def values(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"marks": [{**asdict(mark), "is_current": now} for mark, now in self.marks]}
+        marks = [{**asdict(mark), "is_current": now} for mark, now in self.marks]
+        return {"marks": marks, "problem": self.problem}
 
     def text(self) -> str:
         """A line for each mark, and what to do next."""
+        warning = [f"warning: {self.problem}"] if self.problem else []
         if not self.marks:
-            return "no pair is marked"
+            return "\n".join([*warning, "no pair is marked"])
         rows = [
             (mark.caption_id, mark.reason, *([] if current else ["(of an earlier image)"]), note)
             for mark, current in self.marks
@@ -55,7 +59,7 @@ class MarkedPairs:
         lines = ["  ".join(filter(None, row)) for row in rows]
         count = sum(one.is_current for one in self.marks)
         return "\n".join(
-            [*lines, f"{count:,} pairs are marked: the next selection leaves them out"]
+            [*warning, *lines, f"{count:,} pairs are marked: the next selection leaves them out"]
         )
 
 
@@ -105,7 +109,8 @@ def marked_pairs(run: RunFolder) -> MarkedPairs:
         [
             Marked(mark, winners.get(mark.caption_id) == (mark.index, mark.fingerprint))
             for mark in marks.values()
-        ]
+        ],
+        marks.problem,
     )
 
 

@@ -336,19 +336,22 @@ class RunFolder:
 
     def events(self) -> list[dict[str, Any]]:
         """All events of the run, ordered by time."""
-        return self.json_lines("events")
+        return self.json_lines("events")[0]
 
-    def json_lines(self, folder: str) -> list[dict[str, Any]]:
-        """The objects of all JSON lines below a folder, by their ``time``, then by their file."""
-        objects = []
+    def json_lines(self, folder: str) -> tuple[list[dict[str, Any]], int]:
+        """The objects of all JSON lines below a folder, by their ``time``, then by their file.
+
+        A damaged line costs only itself; their number comes second.
+        """
+        objects, damaged = [], 0
         for name, data in self._storage.read_many(list(self._storage.listing(folder))).items():
             for line in data.splitlines():
                 try:
                     value = json.loads(line)
                     objects.append((float(value["time"]), name, value))
                 except (ValueError, KeyError, TypeError, RecursionError):
-                    continue  # a damaged line costs only itself
-        return [value for *_, value in sorted(objects, key=lambda one: one[:2])]
+                    damaged += 1
+        return [value for *_, value in sorted(objects, key=lambda one: one[:2])], damaged
 
 
 def _json(value: Any) -> bytes:

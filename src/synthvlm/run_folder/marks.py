@@ -13,7 +13,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -84,14 +83,20 @@ class Mark:
 
 
 class Marks(Mapping[Image, Mark]):
-    """The marks that count, in the order in which they were made."""
+    """The marks that count, in the order in which they were made.
 
-    def __init__(self, marks: Iterable[Mark] = ()) -> None:
+    Attributes:
+        damaged: Lines that cannot be read.
+    """
+
+    def __init__(self, marks: Iterable[Mark] = (), damaged: int = 0) -> None:
         """Let the last mark of each image count.
 
         Args:
             marks: In the order in which they were made.
+            damaged: Lines that cannot be read.
         """
+        self.damaged = damaged
         last: dict[Image, Mark] = {}
         for mark in marks:
             last.pop(mark.image, None)
@@ -115,6 +120,16 @@ class Marks(Mapping[Image, Mark]):
         """What a selection depends on; empty where nothing is marked."""
         marked = sorted((*image, mark.reason) for image, mark in self._marks.items())
         return [fingerprint("marks", marked)] if marked else []
+
+    @property
+    def problem(self) -> str | None:
+        """A line about what cannot be read, if there is any."""
+        if not self.damaged:
+            return None
+        return (
+            f"{self.damaged:,} damaged lines in {_FOLDER}/ are no marks: what they said is lost, "
+            f"look at the pairs again"
+        )
 
     @property
     def columns(self) -> list[str]:
@@ -141,16 +156,19 @@ class Marks(Mapping[Image, Mark]):
 
 
 def read_marks(run: RunFolder) -> Marks:
-    """The marks in a run folder; a damaged line costs only itself.
+    """The marks in a run folder; a damaged line costs only itself, and is counted.
 
     Raises:
         RunFolderError: The folder cannot be read.
     """
     marks = []
-    for values in run.json_lines(_FOLDER):
-        with suppress(TypeError, AttributeError, RunFolderError):
+    objects, damaged = run.json_lines(_FOLDER)
+    for values in objects:
+        try:
             marks.append(Mark(**values))
-    return Marks(marks)
+        except (TypeError, AttributeError, RunFolderError):
+            damaged += 1
+    return Marks(marks, damaged)
 
 
 def add_marks(run: RunFolder, marks: Sequence[Mark]) -> None:

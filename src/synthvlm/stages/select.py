@@ -96,6 +96,7 @@ def select(
     figures = selection_figures(run, recipe, captions, generated, total, selection, top)
     notes = [
         *_missing(recipe, total, prepare, len(selection), marked.total()),
+        *([marks.problem] if marks.problem else []),
         *_unreadable(prepare.references),
         *selector.notes,
         *_unscored(unscored),
