@@ -223,7 +223,14 @@ def killed_everywhere(
     return folders
 
 
-@pytest.mark.parametrize("start_from", ["nothing", "other settings", "fewer captions"])
+@pytest.mark.parametrize(
+    "start_from",
+    [
+        "nothing",
+        pytest.param("other settings", marks=pytest.mark.long),
+        pytest.param("fewer captions", marks=pytest.mark.long),
+    ],
+)
 def test_killed_at_every_change_of_the_run_folder(tmp_path: Path, start_from: str) -> None:
     captions = write_captions(tmp_path / "captions.txt", 8)
     command = ["run", "tiny", "--captions", captions, *FAKE_MODELS]

@@ -53,6 +53,8 @@ def test_list_and_lines_read_the_same(tmp_path: Path, lines: bool) -> None:
         ({**GOOD, "conversations": [GPT, GPT, HUMAN]}, "human, gpt, human"),
         ({**GOOD, "conversations": [HUMAN, GPT, GPT]}, "human, gpt, human"),
         ({**GOOD, "conversations": [HUMAN, {"from": "system", "value": "x"}]}, "a turn is not"),
+        ({**GOOD, "conversations": [HUMAN]}, "its last question has no answer"),
+        ({**GOOD, "conversations": [HUMAN, GPT, HUMAN]}, "its last question has no answer"),
         ({**GOOD, "conversations": said("What?", "A dog.")}, "but no <image>"),
         ({**GOOD, "conversations": [HUMAN, GPT, HUMAN, GPT]}, "in more than one turn"),
         ({"conversations": said("<image>", "A dog.")}, "but no image"),

@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
 
 
+@pytest.mark.long
 def test_two_processes_have_the_losses_of_one(
     recipes: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
