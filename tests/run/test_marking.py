@@ -88,7 +88,7 @@ def test_marks_are_listed_and_taken_back(run: Path) -> None:
     assert marks.text().splitlines() == [
         "third  wrong  two lines",
         "first  unsafe",
-        "2 pairs are marked: the next selection leaves them out",
+        "2 marked: the next selection leaves them out",
     ]
     (mark,) = synthvlm.mark(run, "first", remove=True).values()["marks"]
     assert (mark["caption_id"], mark["reason"], mark["is_current"]) == ("third", "wrong", True)

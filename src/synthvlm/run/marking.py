@@ -59,7 +59,7 @@ class MarkedPairs:
         lines = ["  ".join(filter(None, row)) for row in rows]
         count = sum(one.is_current for one in self.marks)
         return "\n".join(
-            [*warning, *lines, f"{count:,} pairs are marked: the next selection leaves them out"]
+            [*warning, *lines, f"{count:,} marked: the next selection leaves them out"]
         )
 
 
