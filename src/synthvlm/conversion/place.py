@@ -70,7 +70,8 @@ class Place:
             if self._is_left:
                 progress.note(f"note: {self.url} was left unfinished: it is written anew")
                 for name in self._data_set.listing("").sizes:
-                    self._data_set.remove(name)  # the card and the indexes
+                    if not name.startswith("."):  # the record and the lock are needed
+                        self._data_set.remove(name)  # the card and the indexes
             yield
             self._folder.write(RECORD, orjson.dumps({**record, "done": True}))
 
