@@ -92,6 +92,7 @@ class Pipeline:
         from synthvlm.stages.curation.resources import content_digest
         from synthvlm.stages.current import check_signing
         from synthvlm.stages.generation.stored_images import refuse_lost_images
+        from synthvlm.stages.image_overlap import check_overlap
 
         if until not in STAGES:
             raise RecipeError(f"unknown stage {until!r} (valid: {', '.join(STAGES)})")
@@ -104,6 +105,8 @@ class Pipeline:
             self._fix_settings()
             if until in ("export", "report"):
                 check_signing(self.folder, self.recipe)
+            if until in ("select", "export", "report"):
+                check_overlap(self.recipe.selection.image_overlap)
             digests = [content_digest(source) for source in self.recipe.sources]
             if until != "curate" and not replace_images:
                 refuse_lost_images(self.folder, self.recipe, digests)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from hypothesis import example, given
@@ -136,6 +138,30 @@ def test_of_several_configurations_the_first_is_read(
     (opened,) = open_inputs([str(tmp_path)])
     splits = [one.split for one in opened.captions() if isinstance(one, Entry)]  # type: ignore[union-attr]
     assert splits == ["train"] * 3 + ["validation"] * 3 * (len(names) - 1)
+
+
+def splits_of(path: str) -> list[str]:
+    (opened,) = open_inputs([path])
+    return [one.split for one in opened.captions() if isinstance(one, Entry)]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("held_out", ["validation-0", "test-00000-of-00001", "pairs_val-0"])
+def test_held_out_files_of_a_folder_a_glob_or_braces_come_last(
+    tmp_path: Path, held_out: str
+) -> None:
+    for name, count in (("a-latest", 1), (held_out, 2), ("train-0", 3)):
+        parquet(tmp_path / f"{name}.parquet", sample_pairs(count))
+    names = (str(tmp_path), f"{tmp_path}/*.parquet", f"{tmp_path}/{{{held_out},train-0}}.parquet")
+    for name, others in zip(names, (4, 4, 3), strict=True):
+        assert splits_of(name) == ["train"] * others + ["validation"] * 2
+    alone = f"{tmp_path}/{held_out[:-2]}*.parquet"
+    assert splits_of(alone) == ["train"] * 2, "what is named alone is read as any other"
+
+
+def test_shards_come_before_the_tables_of_their_captions(tmp_path: Path) -> None:
+    webdataset(tmp_path / "00000.tar", sample_pairs(2))
+    pq.write_table(pa.table({"caption": ["A.", "B.", "C."]}), tmp_path / "00000.parquet")
+    assert len(images_of(str(tmp_path))) == 2
 
 
 @pytest.mark.parametrize(

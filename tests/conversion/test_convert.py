@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -186,14 +187,15 @@ def test_bad_records_are_counted_and_bounded(tmp_path: Path) -> None:
         conversation("gif", "a.gif", "A cat."),
         conversation("out", "../llava.json", "A cow."),
         {"id": "nothing"},
+        {"id": "turn", "conversations": [{"from": "system", "value": "Hello."}]},
     ]
     source = llava(tmp_path / "in", pairs, more)
     (tmp_path / "in/images/a.gif").write_bytes(b"GIF89a")
-    with pytest.raises(TooManyFailuresError, match=r"3 of 9 records .* more than a share of 0.3;"):
+    with pytest.raises(TooManyFailuresError, match=r"4 of 10 records .* more than a share of 0.3;"):
         converted(source, tmp_path / "out", share=0.3)
     assert not (tmp_path / "out").exists(), "captions are checked before anything is written"
     with pytest.raises(TooManyFailuresError, match="raise --max-failed-share"):
-        converted(source, tmp_path / "out", *BOTH, share=0.4)
+        converted(source, tmp_path / "out", *BOTH, share=0.5)
     assert not (tmp_path / "out/README.md").exists()
     lines = converted(source, tmp_path / "out", *BOTH, share=0.6)
     assert "4 pairs as llava, huggingface" in lines
@@ -202,12 +204,13 @@ def test_bad_records_are_counted_and_bounded(tmp_path: Path) -> None:
         "1 records: missing image",
         "1 records: broken image",
         "1 records: it has no conversations",
+        "1 records: a turn is not {from: human or gpt, value: text}",
         "1 records: its image is no name of a file within the folder of images",
     ):
         assert problem in lines
     assert len(pairs_of(tmp_path / "out")) == 4
     card = (tmp_path / "out/README.md").read_text()
-    assert "- records read: 9" in card
+    assert "- records read: 10" in card
     assert "- left out: missing image: 1" in card
 
 
@@ -263,6 +266,15 @@ def test_damaged_files_are_one_line_and_leave_nothing(
         converted(source, tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out/README.md").exists()
+
+
+def test_an_error_before_the_first_file_leaves_the_place_as_new(tmp_path: Path) -> None:
+    source = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"caption": ["A cat."]}), source)
+    with pytest.raises(CaptionSourceError, match="there is no column 'image'"):
+        converted(source, tmp_path / "out")
+    parquet(source, sample_pairs(2))
+    assert "2 pairs as llava" in converted(source, tmp_path / "out")
 
 
 def test_a_killed_conversion_is_written_anew(

@@ -23,6 +23,11 @@ pytest.importorskip("cryptography", reason=WITHOUT)
 
 from certificates import SigningFiles, key_pem, signing_files  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519  # noqa: E402
+from cryptography.hazmat.primitives.serialization import (  # noqa: E402
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +74,15 @@ def test_keys_of_other_kinds_sign(tmp_path: Path) -> None:
     for key in (ed25519.Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP384R1())):
         signed = Signer(*signing_files(tmp_path, key)).signed(encoded("png"), "png")
         assert manifest(signed, "png")[1] == {"signingCredential.untrusted"}
+
+
+def test_a_key_signs_in_the_form_that_openssl_writes(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    files = signing_files(tmp_path, key)
+    traditional = (Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    Path(files.private_key).write_bytes(key.private_bytes(*traditional))
+    signed = Signer(*files).signed(encoded("png"), "png")
+    assert manifest(signed, "png")[1] == {"signingCredential.untrusted"}
 
 
 def test_what_cannot_sign_is_refused_in_a_line(files: SigningFiles, tmp_path: Path) -> None:

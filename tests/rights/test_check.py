@@ -62,7 +62,8 @@ def test_a_line_for_each_and_one_command_that_mends_all() -> None:
         check_terms(clashing)
     first, second = str(caught.value).splitlines()
     assert FLUX in first
-    assert "captions" in second
+    assert ": take another recipe, or," in first
+    assert ": take other captions, or," in second
     both = f"acknowledge_terms=[{FLUX}, sharegpt4v]"
     assert f"--set '{both}'" in first
     assert f"--set '{both}'" in second

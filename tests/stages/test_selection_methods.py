@@ -337,6 +337,16 @@ def test_near_copies_of_reference_images_are_left_out_and_name_them(
     assert not (out / "image-overlap.parquet").exists()
 
 
+def test_references_are_looked_for_before_anything_is_generated(tmp_path: Path) -> None:
+    (tmp_path / "no-pictures").mkdir()
+    for name, problem in (("absent", "no such file"), ("no-pictures", "there are no pictures")):
+        change = OVERLAP.format(tmp_path / name)
+        with pytest.raises(CaptionSourceError, match=f"image_overlap.images: .*{problem}"):
+            run_with(Recipe.load("tiny", overrides=[change]), tmp_path / "run", until="select")
+    assert not (tmp_path / "run" / "pairs").exists()
+    assert not (tmp_path / "run" / "measure").exists()
+
+
 @pytest.mark.usefixtures("with_pictures")
 def test_images_are_compared_again_only_where_references_have_changed(
     select: Select, tmp_path: Path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import orjson
@@ -58,6 +58,8 @@ class Place:
             identity: Of the conversion: another one is refused.
             progress: Takes lines for the user.
 
+        An error before the first file leaves the place as new.
+
         Raises:
             RunFolderError: It holds anything else, or cannot be written, or another conversion
                 works in it.
@@ -72,7 +74,13 @@ class Place:
                 for name in self._data_set.listing("").sizes:
                     if not name.startswith("."):  # the record and the lock are needed
                         self._data_set.remove(name)  # the card and the indexes
-            yield
+            try:
+                yield
+            except BaseException:
+                with suppress(RunFolderError):  # which must not hide the first error
+                    if all(name.startswith(".") for name in self._storage.children()):
+                        self._folder.remove(RECORD)
+                raise
             self._folder.write(RECORD, orjson.dumps({**record, "done": True}))
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,8 @@ __all__ = ["ForeignPairs", "Losses", "PairSource", "SelectedRun"]
 
 #: Where a bad record of each kind is, for people.
 _EXAMPLES = 3
+#: What stands before the last colon of a problem, but for those within braces.
+_FILE = re.compile(r".*: (?=[^{}]*$)", re.DOTALL)
 #: How the files of the formats begin that exporters know.
 _BEGINNINGS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
 
@@ -109,7 +112,7 @@ class Losses:
     def add(self, bad: BadPair) -> None:
         """Count a bad record; what is wrong is told by its kind where it names a file."""
         problem = bad.problem if bad.fault == "bad record" else bad.fault
-        problem = problem.rpartition(": ")[2][:200]
+        problem = _FILE.sub("", problem)[:200]
         if problem not in self.problems and len(self.problems) >= 100:
             problem = "other problems"
         self.problems[problem] += 1

@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal, get_args
 
+from synthvlm.captions.readers.files import find_files
 from synthvlm.data_sets.conversation_tables import ConversationTables, text_column
 from synthvlm.data_sets.conversations import holds_messages
 from synthvlm.data_sets.pairs import Split, SplitFile
@@ -25,15 +26,17 @@ _COMPRESSION = r"(\.(gz|bz2|xz|zst))?$"
 Format = Literal["parquet", "webdataset"]
 #: Files of a folder that make it a data set.
 _TABLES = (
-    *("data/*.parquet", "*.parquet", "messages/*.parquet"),
-    *("webdataset/*.tar", "*.tar"),
+    # Shards before tables beside them: img2dataset writes one of each shard's captions alone.
+    *("data/*.parquet", "*.tar", "*.parquet"),
+    *("messages/*.parquet", "webdataset/*.tar"),
 )
 #: JSON files of a folder that make it one: those of each split, and the folder of their images.
 _TALKS: tuple[tuple[dict[str, Split], str], ...] = (
     ({"llava.json": "train", "llava-validation.json": "validation"}, "images"),
     ({"train.jsonl": "train", "validation.jsonl": "validation"}, ""),
 )
-_VALIDATION = re.compile(r"validation[-.]|.*-validation[-.]")
+#: Names of files that are held out, where others are not.
+_HELD_OUT = re.compile(r"(.*[-_.])?(validation|valid|val|dev|test)[-_.]")
 #: What a data set can be, for messages.
 KINDS = (
     "a run folder, a .json or .jsonl of LLaVA conversations or messages, WebDataset .tar, Parquet "
@@ -125,8 +128,7 @@ def _open(named: Named, with_facts: bool) -> KnownDataSet:
         if ending.endswith(suffix):
             if named.images is not None:
                 raise RecipeError(f"{named.path} holds its images itself: leave out ::IMAGES")
-            files = [SplitFile(one) for one in braces(named.path)]
-            return _of_tables(named, kind, files, with_facts)
+            return _of_tables(named, kind, _named_files(named.path), with_facts)
     there = "not recognised" if path.exists() else "no such file"
     raise CaptionSourceError(f"{named.path}: {there}; expected {KINDS}")
 
@@ -176,14 +178,30 @@ def _tables_in(named: Named, folder: Path, with_facts: bool) -> KnownDataSet | N
     patterns = ((pattern, sorted(folder.glob(pattern))) for pattern in _TABLES)
     there = next(((pattern, paths) for pattern, paths in patterns if paths), None)
     if not names and there is not None:
-        for path in there[1]:
-            held_out = _VALIDATION.match(path.name)
-            names.append(SplitFile(str(path), "validation" if held_out else "train"))
-        names.sort(key=lambda file: file.split)  # "train" comes first
+        names = _by_split(list(map(str, there[1])))
     if not names:
         return None
     kind: Format = "webdataset" if names[0].path.endswith(".tar") else "parquet"
     return _of_tables(named, kind, names, with_facts)
+
+
+def _named_files(path: str) -> list[SplitFile]:
+    """The files of globs and braces; as they were named, where none of them is held out."""
+    named = braces(path)
+    files = _by_split([file.path for one in named for file in find_files(one)])
+    return files if any(file.split != "train" for file in files) else list(map(SplitFile, named))
+
+
+def _by_split(paths: Sequence[str]) -> list[SplitFile]:
+    """Files, those last that are held out by their names; if all are, none is."""
+    is_held_out = [_HELD_OUT.match(Path(path).name) is not None for path in paths]
+    if all(is_held_out):
+        return list(map(SplitFile, paths))
+    rest, held_out = (
+        [path for path, is_one in zip(paths, is_held_out, strict=True) if is_one == wanted]
+        for wanted in (False, True)
+    )
+    return [*map(SplitFile, rest), *(SplitFile(path, "validation") for path in held_out)]
 
 
 def _of_tables(

@@ -48,7 +48,8 @@ class Signer:
             ) from None
         chain = _read("certificate", certificate)
         key = _read("private_key", private_key)
-        info = c2pa.C2paSignerInfo(_algorithm(key, private_key), chain, key, None)
+        algorithm, key = _algorithm_and_key(key, private_key)
+        info = c2pa.C2paSignerInfo(algorithm, chain, key, None)
         try:
             self._signer = c2pa.Signer.from_info(info)
             self._context = _context(is_verified=True)
@@ -100,12 +101,17 @@ def _read(setting: str, path: str) -> bytes:
         raise RecipeError(f"export.c2pa.{setting}: {path}: {error.strerror}") from None
 
 
-def _algorithm(key: bytes, path: str) -> str:
-    """The algorithm by which a key signs."""
+def _algorithm_and_key(key: bytes, path: str) -> tuple[str, bytes]:
+    """The algorithm by which a key signs, and the key in the one form that c2pa reads, PKCS#8."""
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        load_pem_private_key,
+    )
 
     try:
         private = load_pem_private_key(key, password=None)
@@ -115,10 +121,15 @@ def _algorithm(key: bytes, path: str) -> str:
         problem = "it is no private key as PEM"
     else:
         if isinstance(private, EllipticCurvePrivateKey) and private.curve.name in _OF_CURVES:
-            return _OF_CURVES[private.curve.name]
-        if isinstance(private, Ed25519PrivateKey):
-            return "ed25519"
-        if isinstance(private, RSAPrivateKey):
-            return "ps256"
+            algorithm = _OF_CURVES[private.curve.name]
+        elif isinstance(private, Ed25519PrivateKey):
+            algorithm = "ed25519"
+        elif isinstance(private, RSAPrivateKey):
+            algorithm = "ps256"
+        else:
+            algorithm = ""
+        if algorithm:
+            form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            return algorithm, private.private_bytes(*form)
         problem = "C2PA signs with keys of RSA, Ed25519, P-256, P-384 or P-521"
     raise RecipeError(f"export.c2pa.private_key: {path}: {problem}")

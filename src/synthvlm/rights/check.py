@@ -44,8 +44,9 @@ def check_terms(recipe: Recipe) -> list[str]:
         option = shlex.quote(f"acknowledge_terms=[{', '.join(acknowledged)}]")
         raise RecipeError(
             "\n".join(
-                f"{_refusal(one, question, answer, recipe.intended_use)}: take another recipe, or, "
-                f"if you may all the same: --set {option}"
+                f"{_refusal(one, question, answer, recipe.intended_use)}: take "
+                f"{'other captions' if one.part == 'captions' else 'another recipe'}, or, if you "
+                f"may all the same: --set {option}"
                 for one, question, answer in clashing
             )
         )

@@ -19,6 +19,7 @@ import numpy as np
 from synthvlm.captions.readers.images import decode_image
 from synthvlm.captions.readers.reference_images import (
     ReferenceImage,
+    check_references,
     read_reference_images,
     reference_digest,
 )
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe.selection import ImageOverlapSettings
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["COMPARED", "OVERLAP_FILE", "ImageOverlap", "references_fingerprint"]
+__all__ = ["COMPARED", "OVERLAP_FILE", "ImageOverlap", "check_overlap", "references_fingerprint"]
 
 #: The pairs that are left out, each with the reference that its image is a near copy of.
 OVERLAP_FILE = "image-overlap.parquet"
@@ -51,6 +52,16 @@ _Match = tuple[str, float, float, bool]
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
+
+
+def check_overlap(settings: ImageOverlapSettings | None) -> None:
+    """Look for the reference images, before any image is generated for a selection.
+
+    Raises:
+        CaptionSourceError: A path is missing, or holds no images.
+    """
+    if settings is not None:
+        check_references(settings.images, settings.image_field, _PLACE)
 
 
 def references_fingerprint(settings: ImageOverlapSettings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -25,7 +26,7 @@ from synthvlm.data import fingerprint
 from synthvlm.errors import CaptionSourceError
 from synthvlm.models.file_hashes import hash_of_files
 
-__all__ = ["ReferenceImage", "read_reference_images", "reference_digest"]
+__all__ = ["ReferenceImage", "check_references", "read_reference_images", "reference_digest"]
 
 #: What holds reference images, by the ending of a file.
 _KINDS = {
@@ -72,6 +73,22 @@ def read_reference_images(
             yield _picture(file)
         else:
             yield from _rows(file, kind, image_field, place)
+
+
+def check_references(paths: Sequence[str], image_field: str, place: str) -> None:
+    """Find all files of reference images, and read the first image: the rest is read later.
+
+    Args:
+        paths: As in ``read_reference_images``.
+        image_field: As there.
+        place: As there.
+
+    Raises:
+        CaptionSourceError: As there, as far as it shows.
+        MissingExtraError: As there.
+    """
+    deque(_files(paths, place), maxlen=0)
+    next(read_reference_images(paths, image_field, place), None)
 
 
 def reference_digest(paths: Sequence[str], place: str) -> str:
