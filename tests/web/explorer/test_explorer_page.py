@@ -125,6 +125,23 @@ def test_several_are_chosen_and_marked_at_once(run: Path, opened: Callable[..., 
     expect(page.locator("#chosen")).to_be_hidden()
 
 
+def test_marks_are_counted_at_once_and_keys_work_from_a_filter(opened: Callable[..., Page]) -> None:
+    page = opened()
+    marks = page.locator("#filters details").filter(has_text="Marked as bad")
+    expect(marks).to_contain_text("150 pairs have none")
+    page.locator(".cell").first.focus()
+    for key in ("m", "Enter"):
+        page.keyboard.press(key)
+    expect(marks).to_contain_text("149 pairs have none")
+    marks.get_by_role("checkbox", name="wrong").check()
+    expect(page.locator("#count")).to_have_text("1 of 150 pairs")
+    page.keyboard.press("v")  # the box still has the focus
+    text = (
+        "There is no map of these pairs yet. It is computed once, by t-SNE of the image embeddings"
+    )
+    expect(page.locator("#map-panel")).to_contain_text(text)
+
+
 def test_a_filter_is_in_the_address_and_back_takes_it_away(opened: Callable[..., Page]) -> None:
     page = opened()
     page.get_by_role("checkbox", name="yes").first.check()

@@ -125,10 +125,12 @@ const grid = new Grid(id("scroller"), id("grid"), {
 
 const filters = new Filters(id("filters"), { change: (filter) => change({ filter }) });
 
-const marking = new Marking(id("marking"), (marks, count) => {
+const marking = new Marking(id("marking"), async (marks) => {
   grid.marked(marks);
   if (pairDialog.row !== undefined && pairDialog.row in marks) pairDialog.show(pairDialog.row);
-  collection.marks.count = count;
+  const now = await attempt(() => get("/api/collection"));
+  const column = now?.columns.find((one) => one.name === "marked");
+  if (column) filters.renew(column);
 });
 
 const pairDialog = new PairDialog(id("pair"), {
@@ -268,7 +270,7 @@ function showKeys() {
 id("show-keys").addEventListener("click", showKeys);
 
 document.addEventListener("keydown", (event) => {
-  const isTyping = event.target.closest("input, select, textarea, dialog");
+  const isTyping = event.target.closest("input:not([type=checkbox]), select, textarea, dialog");
   if (event.key === "Escape" && event.target === id("query")) {
     id("query").blur();
     grid.focus();

@@ -15,16 +15,25 @@ export class Filters {
   /** Builds the filters of a collection. */
   build(columns) {
     this.columns = columns;
-    columns.forEach((column, place) => {
-      const summary = element("summary", {}, column.label);
-      const part = element("details", { open: place < FIRST_OPEN }, summary);
-      if (column.kind === "number") this.number(part, column);
-      else this.values(part, column);
-      if (column.missing) part.append(element("p", { class: "note" }, `${shown(column.missing)} pairs have none.`));
-      this.panel.append(part);
-      this.parts.set(column.name, { part, summary, column });
-    });
+    columns.forEach((column, place) => this.panel.append(this.part(column, place < FIRST_OPEN)));
     this.panel.append(element("button", { type: "button", class: "clear", onclick: () => this.set({}) }, "Clear all filters"));
+  }
+
+  part(column, isOpen) {
+    const summary = element("summary", {}, column.label);
+    const part = element("details", { open: isOpen }, summary);
+    if (column.kind === "number") this.number(part, column);
+    else this.values(part, column);
+    if (column.missing) part.append(element("p", { class: "note" }, `${shown(column.missing)} pairs have none.`));
+    this.parts.set(column.name, { part, summary, column });
+    return part;
+  }
+
+  /** Shows a column's values anew: marks changed. */
+  renew(column) {
+    const { part } = this.parts.get(column.name);
+    part.replaceWith(this.part(column, part.open));
+    this.show(this.filter);
   }
 
   /** Shows a filter that came from elsewhere, such as the address. */

@@ -69,7 +69,7 @@ export class PairMap {
     } else {
       const button = element("button", { type: "button", class: "main" }, "Compute the map");
       button.addEventListener("click", () => attempt(() => post("/api/map", {})).then((answer) => answer && this.on.again()));
-      body.append(element("p", {}, `There is no map of these pairs yet. ${state.method ?? ""} It is computed once, and kept.`), button);
+      body.append(element("p", {}, `There is no map of these pairs yet. It is computed once, by ${state.method}, and kept.`), button);
       if (state.problem) body.append(element("p", {}, state.problem));
     }
     this.panel.replaceChildren(body);

@@ -3,7 +3,7 @@
 import { attempt, element, post, say, shown } from "./page.js";
 
 export class Marking {
-  /** @param done(marks, count): the new marks by row, and how many there are */
+  /** @param done(marks): the new marks by row */
   constructor(dialog, done) {
     Object.assign(this, { dialog, done });
     this.reasons = [];
@@ -57,6 +57,6 @@ export class Marking {
     if (answer === undefined) return;
     const pairs = answer.changed === 1 ? "1 pair" : `${shown(answer.changed)} pairs`;
     say(what.removed ? `${pairs} unmarked.` : `${pairs} marked: the next selection leaves ${answer.changed === 1 ? "it" : "them"} out. u takes it back.`);
-    this.done(answer.marks, answer.count);
+    this.done(answer.marks);
   }
 }
