@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +20,7 @@ from synthvlm.scorers import SCORERS, scorer_label
 from synthvlm.selectors.quotas import NAMED, QuotaSelector, QuotaSettings
 from synthvlm.stages.selection_columns import PairColumns
 from synthvlm.web.explorer.columns import Column, category, flag, lines, number
+from synthvlm.web.explorer.opened_run import as_opened
 from synthvlm.web.explorer.run_embeddings import RunEmbeddings, embedding_scorer
 from synthvlm.web.explorer.story import StoryReader, rule_label
 
@@ -131,7 +133,8 @@ class RunCollection:
     def image(self, row: int) -> bytes:
         """See ``Collection``."""
         shard, place = self._place(row)
-        return self._images.read(shard, place)
+        with self._as_opened(shard):
+            return self._images.read(shard, place)
 
     def expect(self, rows: Sequence[int]) -> None:
         """See ``Collection``: those of a run are read fast enough one by one."""
@@ -141,14 +144,19 @@ class RunCollection:
         if index == self._indexes[row]:
             return self.image(row)
         shard, _ = self._place(row)
-        return self._story.thumbnail(self._shards[shard], self._id(row), index)
+        with self._as_opened(shard):
+            return self._story.thumbnail(self._shards[shard], self._id(row), index)
 
     def story(self, row: int) -> dict[str, Any]:
         """See ``Collection``."""
         shard, _ = self._place(row)
         width, height = (int(sizes[row]) for sizes in self._sizes)
-        story = self._story.read(self._shards[shard], self._id(row))
+        with self._as_opened(shard):
+            story = self._story.read(self._shards[shard], self._id(row))
         return {"width": width, "height": height, **story}
+
+    def _as_opened(self, shard: int) -> AbstractContextManager[None]:
+        return as_opened(self._run, [self._shards[shard].image_file])
 
     def _id(self, row: int) -> str:
         id: str = self.ids[row].as_py()

@@ -16,6 +16,7 @@ from synthvlm.errors import RunFolderError, SynthVLMError
 from synthvlm.models.devices import resolve_device
 from synthvlm.run_folder.folder import table_bytes
 from synthvlm.scorers import SCORERS
+from synthvlm.web.explorer.opened_run import as_opened
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -64,7 +65,7 @@ class RunEmbeddings:
 
     @cached_property
     def _images(self) -> npt.NDArray[np.float16]:
-        with ThreadPoolExecutor(_READERS) as readers:
+        with as_opened(self._run, self._files), ThreadPoolExecutor(_READERS) as readers:
             columns = [part for parts in readers.map(self._parts, self._files) for part in parts]
         width = max((len(row) for column in columns for row in _some(column)), default=0)
         if not width:
