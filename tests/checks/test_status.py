@@ -152,6 +152,19 @@ def test_the_next_stage_is_the_first_that_is_not_done(
     assert status(run, recipe()).next == next_stage
 
 
+def test_what_failed_is_why_a_finished_stage_comes_again(tmp_path: Path) -> None:
+    run = folder(tmp_path / "run", generated=3, failed=1)
+    finish(run)
+    assert (
+        status(run, recipe())
+        .text()
+        .endswith(
+            f"\nnext stage: generate (3 failed candidates will be tried again); resume with: "
+            f"synthvlm run --out {run.url}"
+        )
+    )
+
+
 def test_a_run_at_work_is_told_by_its_heartbeat(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: BEAT + 10)
     run = folder(url)

@@ -124,7 +124,8 @@ class DoneMarkers:
             if outdated is not None and outdated.stage == stage:
                 return stage, outdated.reason if self._was_done else None
             if not is_done:
-                return stage, None
+                is_whole = done[stage] >= done["curate"]
+                return stage, _again(candidates) if stage == "generate" and is_whole else None
         return None, None
 
     def candidates(self) -> Candidates | None:
@@ -153,6 +154,14 @@ class DoneMarkers:
                 for name in rejected:
                     rejected[name] += int(generated[shard].facts.get(name, 0))
         return Candidates(done, total, failed, **rejected)
+
+
+def _again(candidates: Candidates | None) -> str | None:
+    """Why finished shards are not all that there is to generate."""
+    failed = 0 if candidates is None else candidates.failed
+    if not failed:
+        return None
+    return f"{failed:,} failed candidate{'' if failed == 1 else 's'} will be tried again"
 
 
 def _drop_outdated(names: dict[str, list[str]], work: CurrentWork) -> None:
