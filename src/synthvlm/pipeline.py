@@ -19,7 +19,7 @@ from synthvlm.progress.display import Tracker
 from synthvlm.progress.notebook import default_progress
 from synthvlm.recipe import Recipe
 from synthvlm.run import Run
-from synthvlm.run.kept_recipe import LostRecipeError, fixed_settings
+from synthvlm.run.kept_recipe import LostRecipeError, earlier_recipe, fixed_settings
 from synthvlm.run_folder.folder import PIPED, RECIPE_FILE, RunFolder
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class Pipeline:
         with self.folder.held(state, self._progress.note):
             self._keep_piped()
             self._fix_settings()
+            self._tell_dropped_sources()
             if until in ("export", "report"):
                 check_signing(self.folder, self.recipe)
             if until in ("select", "export", "report"):
@@ -262,6 +263,22 @@ class Pipeline:
         self._update_recipe({"run": {"threads": threads}, "generation": {"dtype": dtype}})
         if old is None and self.folder.holds_work():
             self._fix_dtype()  # as the run did whose recipe is lost
+
+    def _tell_dropped_sources(self) -> None:
+        """Say which captions this run does not read that the folder's earlier one read."""
+        old = None
+        with suppress(LostRecipeError, RecipeError):  # of a plug-in that is not loaded now
+            old = earlier_recipe(self.folder)
+        if old is None:
+            return
+        now = {source.path for source in self.recipe.sources}
+        dropped = [source.path for source in old.sources if source.path not in now]
+        if dropped:
+            more = f" and {len(dropped) - 3} more" if len(dropped) > 3 else ""
+            self._progress.note(
+                f"note: {self.folder.url} read {', '.join(dropped[:3])}{more} before, and does not "
+                f"any more: to go on with these captions, name them by --captions"
+            )
 
     def _old_settings(self) -> Recipe | None:
         """The settings that an earlier run fixed; None if there is none, or if they are lost."""
