@@ -72,6 +72,12 @@ def test_a_damaged_index_is_one_line(tmp_path: Path) -> None:
         pipeline_class(str(tmp_path))
 
 
+@pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks` argument")
+def test_a_hub_that_is_not_asked_is_not_a_missing_file() -> None:
+    with pytest.raises(ModelError, match="the hub may not be asked: unset HF_HUB_OFFLINE"):
+        pipeline_class("acme/none")
+
+
 def test_kandinsky_5_generates(make: Make) -> None:
     generator = make("kandinsky5", height=640, width=1408, steps=1)
     images = generator.generate(PROMPTS, [1, 2])

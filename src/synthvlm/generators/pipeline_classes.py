@@ -11,6 +11,7 @@ from typing import Any
 from synthvlm.errors import ModelError, RecipeError, first_line
 from synthvlm.generators.failures import quiet
 from synthvlm.models.model_files import check_model_name
+from synthvlm.models.remote_errors import hub_reason
 
 __all__ = [
     "AS_WRITTEN",
@@ -86,7 +87,7 @@ def pipeline_class(model: str, revision: str | None = None) -> type:
             kind = getattr(diffusers, name, None) if isinstance(name, str) else None
     except Exception as error:
         raise ModelError(
-            f"cannot load the diffusion model {model}: {first_line(error)} "
+            f"cannot load the diffusion model {model}: {_reason(error)} "
             f"(`synthvlm doctor` checks what is reachable)"
         ) from error
     if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):
@@ -95,6 +96,14 @@ def pipeline_class(model: str, revision: str | None = None) -> type:
             f"one may (pip install -U diffusers)"
         )
     return kind
+
+
+def _reason(error: Exception) -> str:
+    """Why; diffusers says of each file that it cannot fetch that the model does not have it."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    own = error.__context__
+    return hub_reason(own) if isinstance(own, LocalEntryNotFoundError) else first_line(error)
 
 
 def call_parameters(pipeline: Any) -> Mapping[str, inspect.Parameter]:

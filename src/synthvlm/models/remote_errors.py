@@ -46,6 +46,8 @@ def hub_reason(error: BaseException) -> str:
         return f"access is gated: ask for it on the repository's page, then {_LOG_IN}"
     if isinstance(error, errors.RevisionNotFoundError):
         return "there is no such revision"
+    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        return hub_reason(error.__cause__)  # it was to be fetched, and that failed
     if isinstance(error, errors.EntryNotFoundError):
         return "no such file"
     if isinstance(error, errors.RepositoryNotFoundError):
