@@ -13,7 +13,7 @@ from synthvlm.components import plugins
 from synthvlm.components.component import LoadContext
 from synthvlm.components.contract import contract
 from synthvlm.components.settings import Settings
-from synthvlm.components.table import Table
+from synthvlm.components.table import Table, listed
 from synthvlm.errors import PluginError, RecipeError
 from synthvlm.recipe import Recipe
 from synthvlm.recipe.problems import validated
@@ -25,6 +25,11 @@ SOURCES = [{"path": "captions.txt"}]
 class Spring(Gadget):
     name: ClassVar[str] = "spring"
     version = "1"
+
+
+def test_a_listed_text_is_for_terminals() -> None:
+    (about,) = [one.about for one in listed("rule") if one.name == "control_tokens"]
+    assert about.endswith("such as `<image>`, `</s>`.")
 
 
 def test_names_are_in_the_order_of_the_table_and_plug_ins_come_last(gadgets: Table[Gadget]) -> None:

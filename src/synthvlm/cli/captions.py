@@ -21,7 +21,7 @@ def captions(
     rule: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            help="What this rule or step rejected, and what is kept and it measured.",
+            help="What this rule or step rejected, and the kept captions that it measured.",
             metavar="NAME",
         ),
     ] = None,
@@ -29,7 +29,7 @@ def captions(
         bool,
         typer.Option(
             "--near-bound",
-            help="What a bound that is 10 % looser or tighter would decide otherwise.",
+            help="Only those whose verdict a bound 10 % looser or tighter would change.",
         ),
     ] = False,
     search: Annotated[

@@ -89,7 +89,7 @@ FormatOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         "--format",
-        help="Format of the caption files, e.g. flickr, cc3m, coco; default: by ending.",
+        help="Format of the caption files, e.g. flickr, coco; default: by ending and content.",
         autocompletion=completion.complete_caption_format,
     ),
 ]

@@ -50,8 +50,8 @@ def read_captions(
     Args:
         run: The run.
         kept: Only kept ones, or only rejected ones; None for both.
-        rule: What this rule or step rejected, and what is kept and it measured.
-        near_bound: What a bound that is 10 % looser or tighter would decide otherwise.
+        rule: What this rule or step rejected, and the kept captions that it measured.
+        near_bound: Only those whose verdict a bound 10 % looser or tighter would change.
         search: Text within the caption, in upper or lower case.
         sample: Only so many of them, always the same.
     """

@@ -217,7 +217,7 @@ def listed(kind: str) -> Iterator[ListedComponent]:
         except PluginError as error:
             yield ListedComponent(kind, name, problem=str(error))
             continue
-        lines = (component.__doc__ or "").strip().splitlines()
+        lines = (component.__doc__ or "").replace("``", "`").strip().splitlines()
         origin = "built in" if release is None else " ".join(release)
         yield ListedComponent(kind, name, table.label(name), origin, next(iter(lines), ""))
 

@@ -121,7 +121,7 @@ def test_the_table_says_what_a_looser_bound_would_keep(tmp_path: Path) -> None:
     ]
     # The short caption has 36 characters: 10 % tighter is 54.
     assert row == ["char_count", "max", "60", "3", "66", "1", "54", "0"]
-    assert "--set curation.rules.char_count.max=66" in shown
+    assert "the looser bound that would keep most: --set curation.rules.char_count.max=66" in shown
     shown, kept = curate(tmp_path, [near, other, far], "curation.rules.char_count={max: 66}")
     assert kept == [True, False, False]
 

@@ -60,7 +60,7 @@ def bound_lines(run: RunFolder, recipe: Recipe, markers: Mapping[int, Marker]) -
     best = max(bounds, key=lambda bound: bound.regained)
     if best.regained:
         setting = f"curation.rules.{best.rule}.{best.side}={best.looser:.4g}"
-        lines.append(f"another bound: --set {setting}")
+        lines.append(f"the looser bound that would keep most: --set {setting}")
     return lines
 
 
