@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 import synthvlm
@@ -123,6 +124,44 @@ def test_several_are_chosen_and_marked_at_once(run: Path, opened: Callable[..., 
     assert [id for id, *_ in marked(run)] == ["html", "emoji"]
     page.keyboard.press("Escape")
     expect(page.locator("#chosen")).to_be_hidden()
+    page.get_by_role("checkbox", name="wrong").check()  # the filter knows the new marks
+    expect(page.locator("#count")).to_have_text("2 of 150 pairs")
+
+
+def test_several_are_chosen_by_touch(opened: Callable[..., Page]) -> None:
+    page = opened(phone=True)
+    page.get_by_role("button", name="Choose").tap()
+    for place in (0, 1, 2, 1):
+        page.locator(".cell").nth(place).tap()
+    expect(page.locator("#chosen-count")).to_have_text("2 chosen")
+    page.get_by_role("button", name="Choose").tap()
+    page.locator(".cell").nth(1).tap()
+    expect(page.locator("#pair")).to_be_visible()
+
+
+def test_a_pair_in_the_address_has_neighbours_only_where_they_are_known(
+    opened: Callable[..., Page],
+) -> None:
+    page = opened()
+    for row, is_off in ((0, [True, False]), (7, [False, False]), (149, [True, True])):
+        page.evaluate(f"location.hash = 'pair={row}'")
+        arrows = [
+            page.get_by_role("button", name=f"{which} pair") for which in ("Previous", "Next")
+        ]
+        expect(page.locator("#pair h2")).to_have_text("html" if row == 0 else f"kite-{row - 5:03}")
+        assert [arrow.is_disabled() for arrow in arrows] == is_off
+
+
+def test_the_same_picture_can_be_chosen_twice(opened: Callable[..., Page], tmp_path: Path) -> None:
+    page = opened()
+    file = tmp_path / "picture.png"
+    Image.new("RGB", (8, 8), "red").save(file)
+    for _ in range(2):
+        with page.expect_request("**/api/picture*"):
+            page.locator("#picture").set_input_files(file)
+        expect(page.locator("#active")).to_contain_text("like your picture")
+        page.locator("#active button").click()
+        expect(page.locator("#active li")).to_have_count(0)
 
 
 def test_marks_are_counted_at_once_and_keys_work_from_a_filter(opened: Callable[..., Page]) -> None:
@@ -245,8 +284,19 @@ def test_the_map_is_computed_coloured_and_filtered(opened: Callable[..., Page]) 
     page.mouse.up()
     expect(page.locator("#active")).to_contain_text("chosen on the map")
     expect(page.locator("#count b")).not_to_have_text("150")  # the answer has come
-    inside = int((page.locator("#count b").text_content() or "0").replace(",", ""))
+    inside = int(page.locator("#count b").text_content() or "0")
     assert 0 < inside < 150
+    page.locator("#active button").click()
+    expect(page.locator("#count b")).to_have_text("150")
+    touch = page.context.new_cdp_session(page)
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for kind, apart in (("touchStart", 20), ("touchMove", 40), ("touchMove", 60)):
+        fingers = [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.get_by_role("button", name="Filter to what is in view").press("Enter")
+    expect(page.locator("#count b")).not_to_have_text("150")
+    assert 0 < int(page.locator("#count b").text_content() or "0") < 100
 
 
 def test_an_error_of_the_server_is_a_line(opened: Callable[..., Page], server: LocalServer) -> None:

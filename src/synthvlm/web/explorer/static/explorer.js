@@ -79,6 +79,7 @@ function show() {
     id(`tab-${tab}`).tabIndex = view.tab === tab ? 0 : -1;
     id(`${tab}-panel`).hidden = view.tab !== tab;
   }
+  id("choosing").hidden = view.tab !== "grid";
   if (query !== loaded) {
     loaded = query;
     loading = grid.load(query);
@@ -130,13 +131,19 @@ const marking = new Marking(id("marking"), async (marks) => {
   if (pairDialog.row !== undefined && pairDialog.row in marks) pairDialog.show(pairDialog.row);
   const now = await attempt(() => get("/api/collection"));
   const column = now?.columns.find((one) => one.name === "marked");
-  if (column) filters.renew(column);
+  if (column !== undefined) filters.renew(column);
 });
 
 const pairDialog = new PairDialog(id("pair"), {
   closed() {
     if (view.pair !== null) change({ pair: null }, { replace: true });
     grid.focus();
+  },
+  /** Whether there is a pair before and after one; of a pair that is not loaded, it is not known. */
+  async neighbours(row) {
+    await loading;
+    const position = grid.positionOf(row);
+    return [position > 0, position < grid.total - 1];
   },
   async step(by) {
     const position = grid.positionOf(pairDialog.row);
@@ -197,7 +204,10 @@ async function searchByPicture(file) {
   if (answer !== undefined) change({ like: `picture:${answer.picture}`, words: "", meaning: "", sort: "", tab: "grid" });
 }
 id("by-picture").addEventListener("click", () => isPossible("picture") && id("picture").click());
-id("picture").addEventListener("change", () => searchByPicture(id("picture").files[0]));
+id("picture").addEventListener("change", () => {
+  searchByPicture(id("picture").files[0]);
+  id("picture").value = ""; // so that the same one can be chosen again
+});
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
@@ -223,6 +233,10 @@ id("show-filters").addEventListener("click", () => {
   if (!isOpen) grid.draw();
 });
 id("chosen").addEventListener("click", (event) => act(event.target.dataset.do));
+id("choosing").addEventListener("click", () => {
+  grid.isChoosing = !grid.isChoosing;
+  id("choosing").setAttribute("aria-pressed", String(grid.isChoosing));
+});
 
 const THEME = "synthvlm-theme";
 function setTheme(theme) {
@@ -295,7 +309,8 @@ window.addEventListener("popstate", () => {
 
 collection = await attempt(() => get("/api/collection"));
 if (collection !== undefined) {
-  id("name").textContent = collection.name;
+  // Of a long path, the end tells more.
+  id("name").textContent = collection.name.length > 32 ? `…/${collection.name.split("/").slice(-2).join("/")}` : collection.name;
   id("name").title = `${collection.name}: ${shown(collection.pairs)} pairs of a ${collection.kind}`;
   document.title = `${collection.name} – synthvlm view`;
   id("sort").append(element("option", { value: "" }, "in order"), ...collection.columns.map((one) => element("option", { value: one.name }, one.label)));

@@ -14,25 +14,26 @@ export class Filters {
 
   /** Builds the filters of a collection. */
   build(columns) {
-    this.columns = columns;
-    columns.forEach((column, place) => this.panel.append(this.part(column, place < FIRST_OPEN)));
+    columns.forEach((column, place) => {
+      const part = element("details", { open: place < FIRST_OPEN });
+      this.panel.append(part);
+      this.fill(part, column);
+    });
     this.panel.append(element("button", { type: "button", class: "clear", onclick: () => this.set({}) }, "Clear all filters"));
   }
 
-  part(column, isOpen) {
+  fill(part, column) {
     const summary = element("summary", {}, column.label);
-    const part = element("details", { open: isOpen }, summary);
+    part.replaceChildren(summary);
     if (column.kind === "number") this.number(part, column);
     else this.values(part, column);
     if (column.missing) part.append(element("p", { class: "note" }, `${shown(column.missing)} pairs have none.`));
     this.parts.set(column.name, { part, summary, column });
-    return part;
   }
 
-  /** Shows a column's values anew: marks changed. */
+  /** Builds a column's filter anew: its values are others now. */
   renew(column) {
-    const { part } = this.parts.get(column.name);
-    part.replaceWith(this.part(column, part.open));
+    this.fill(this.parts.get(column.name).part, column);
     this.show(this.filter);
   }
 

@@ -197,8 +197,8 @@ export class Grid {
     const cell = event.target.closest(".cell");
     if (cell?.pair === undefined) return;
     this.current = cell.position;
-    if (event.ctrlKey || event.metaKey) this.toggle(cell.position);
-    else if (event.shiftKey) this.toggleTo(cell.position);
+    if (event.shiftKey) this.toggleTo(cell.position);
+    else if (event.ctrlKey || event.metaKey || this.isChoosing) this.toggle(cell.position);
     else this.on.open(cell.pair.row);
   }
 

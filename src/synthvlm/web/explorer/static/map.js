@@ -6,8 +6,8 @@ const NONE = 65535;
 const STEPS = 32;
 const ROUNDS = 25;
 const CATEGORIES = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#e08214", "#7f7f7f", "#1b7837", "#b35806"];
-// Viridis at five places.
-const RAMP = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+// As viridis, from dark to bright, but that both ends are seen in light and in dark.
+const RAMP = [[112, 62, 168], [62, 104, 172], [33, 145, 140], [94, 190, 90], [217, 183, 20]];
 
 function ramp(share) {
   const place = Math.min(RAMP.length - 1.001, Math.max(0, share * (RAMP.length - 1)));
@@ -199,19 +199,31 @@ export class PairMap {
   listen() {
     const { canvas } = this;
     let drag;
+    const fingers = new Map(); // pointer -> where it is
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
+      fingers.set(event.pointerId, [event.offsetX, event.offsetY]);
+      if (fingers.size > 1) {
+        drag = this.outline = undefined;
+        return;
+      }
       drag = { x: event.offsetX, y: event.offsetY, view: { ...this.view }, moved: false, lasso: this.isLasso || event.shiftKey };
       if (drag.lasso) this.outline = [this.toMap(event.offsetX, event.offsetY)];
     });
     canvas.addEventListener("pointermove", (event) => {
+      if (fingers.size === 2 && fingers.has(event.pointerId)) return this.pinch(fingers, event);
       if (drag === undefined) return this.hover(event.offsetX, event.offsetY);
       drag.moved ||= Math.hypot(event.offsetX - drag.x, event.offsetY - drag.y) > 4;
       if (drag.lasso) this.outline.push(this.toMap(event.offsetX, event.offsetY));
       else this.view = { ...drag.view, x: drag.view.x - (event.offsetX - drag.x) / this.pixels, y: drag.view.y - (event.offsetY - drag.y) / this.pixels };
       return this.draw();
     });
+    canvas.addEventListener("pointercancel", (event) => {
+      fingers.delete(event.pointerId);
+      drag = this.outline = undefined;
+    });
     canvas.addEventListener("pointerup", (event) => {
+      fingers.delete(event.pointerId);
       const was = drag;
       drag = undefined;
       if (was === undefined) return;
@@ -251,6 +263,18 @@ export class PairMap {
     this.view.x += mapX - movedX;
     this.view.y += mapY - movedY;
     this.draw();
+  }
+
+  /** Two fingers move and zoom: what lies between them stays there. */
+  pinch(fingers, event) {
+    const [[fromX, fromY, before], [x, y, after]] = [0, 1].map((step) => {
+      if (step) fingers.set(event.pointerId, [event.offsetX, event.offsetY]);
+      const [[ax, ay], [bx, by]] = fingers.values();
+      return [(ax + bx) / 2, (ay + by) / 2, Math.hypot(ax - bx, ay - by)];
+    });
+    this.view.x -= (x - fromX) / this.pixels;
+    this.view.y -= (y - fromY) / this.pixels;
+    this.zoom(after / (before || 1), x, y);
   }
 
   nearest(x, y) {

@@ -49,7 +49,7 @@ function questions(story) {
 }
 
 export class PairDialog {
-  /** @param on closed(), step(by), mark(row), unmark(row), like(row) */
+  /** @param on closed(), neighbours(row), step(by), mark(row), unmark(row), like(row) */
   constructor(dialog, on) {
     Object.assign(this, { dialog, on });
     dialog.addEventListener("close", () => on.closed());
@@ -63,10 +63,10 @@ export class PairDialog {
 
   async show(row) {
     this.asked = row;
-    const story = await attempt(() => get(`/api/pair/${row}`));
+    const [story, beside] = await Promise.all([attempt(() => get(`/api/pair/${row}`)), this.on.neighbours(row)]);
     if (story === undefined || this.asked !== row) return;
     this.shownRow = row;
-    this.fill(story);
+    this.fill(story, beside);
     if (!this.dialog.open) this.dialog.showModal();
     this.dialog.focus(); // what had it is gone: keys would go nowhere
     this.dialog.scrollTop = 0;
@@ -77,7 +77,7 @@ export class PairDialog {
     if (this.dialog.open) this.dialog.close();
   }
 
-  fill(story) {
+  fill(story, beside) {
     const { row } = story;
     const labels = new Map(story.scores.map((one) => [one.name, one.label]));
     const button = (text, title, work) => element("button", { type: "button", title, onclick: work }, text);
@@ -90,8 +90,11 @@ export class PairDialog {
         ? button("Mark as bad…", "( m )", () => this.on.mark(row))
         : button("Unmark", "( u )", () => this.on.unmark(row)),
       button("Close", "( Esc )", () => this.dialog.close()));
-    head.querySelectorAll("button")[0].setAttribute("aria-label", "Previous pair");
-    head.querySelectorAll("button")[1].setAttribute("aria-label", "Next pair");
+    ["Previous pair", "Next pair"].forEach((name, place) => {
+      const arrow = head.querySelectorAll("button")[place];
+      arrow.setAttribute("aria-label", name);
+      arrow.disabled = !beside[place];
+    });
     const right = element("div", {},
       element("p", { class: "caption", dir: "auto", tabIndex: 0 }, story.caption),
       story.mark ? element("p", { class: "is-marked", dir: "auto" }, `Marked as bad: ${story.mark.reason}${story.mark.note ? `: ${story.mark.note}` : ""}`) : null,
