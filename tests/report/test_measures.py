@@ -75,6 +75,14 @@ def test_a_bound_beyond_the_axis_is_not_drawn_on_its_edge() -> None:
     assert "at most 90" in svg
 
 
+def test_an_axis_of_equal_values_does_not_begin_below_them(tmp_path: Path) -> None:
+    builder = Builder(tmp_path / "run", ("curation.rules.alnum_ratio={max: 0}",))
+    builder.curated(0, [caption(id, alnum_ratio=0.0) for id in "ab"])
+    found = read_distributions(builder.run, builder.recipe, builder.run.markers("curate"))
+    rule = next(item for item in found if item.name == "alnum_ratio")
+    assert (rule.edges[0], rule.edges[-1], rule.counts[0]) == (0, 1, 2)
+
+
 def test_one_value_far_away_does_not_squeeze_all_others(tmp_path: Path) -> None:
     builder = Builder(tmp_path / "run", ("curation.rules.alnum_ratio={min: 0.2, max: 500}",))
     values = [n / 1000 for n in range(1, 1000)] + [1e6]

@@ -126,6 +126,24 @@ def test_a_loser_that_failed(build: Callable[..., Builder]) -> None:
     assert losers.endswith("0.350 failed n/a")
 
 
+@pytest.mark.parametrize(("pairs", "others"), [(8, []), (11, ["3 more"])])
+def test_a_gallery_shows_eight_pairs_and_folds_the_others(
+    build: Callable[..., Builder], pairs: int, others: list[str]
+) -> None:
+    builder = build("report.gallery=24", "generation.candidates=1")
+    ids = [f"c{n:02}" for n in range(pairs)]
+    builder.curated(0, [caption(id) for id in ids])
+    rows = [candidate(id, 0, n / 100, chosen=True) for n, id in enumerate(ids)]
+    builder.generated(0, rows, [pair(id, 0) for id in ids])
+    builder.selected(top_n=pairs)
+    page = builder.page()
+    folded = [attrs for attrs in page.all("details") if attrs.get("class") == "others"]
+    assert len(folded) == len(others)
+    best = page.section("part-best")
+    assert best.count("rank") == pairs
+    assert all(text in best for text in others)
+
+
 @pytest.mark.parametrize("size", [0, 1, 2])
 def test_small_galleries(build: Callable[..., Builder], size: int) -> None:
     builder = build(f"report.gallery={size}")

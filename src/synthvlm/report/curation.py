@@ -269,7 +269,7 @@ class _Range:
         near = [b for b in bounds if b is not None and low - reach <= b <= high + reach]
         low, high = min([low, *near]), max([high, *near])
         if high - low < 1e-9:  # all values are equal, but bins need a width
-            low, high = low - 0.5, high + 0.5
+            high = low + 1  # not below: most measures have no values below 0
         return low, high
 
 
