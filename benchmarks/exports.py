@@ -4,8 +4,8 @@
 
 The pairs are made up: captions from templates, and 7 kB of random bytes as images. All that is
 timed is one process, one format after the other. The growth of memory is that of the process's
-peak over what it held before the format. Then, how often captions that differ in one word are
-parted by `export.validation_share`.
+peak over what it held before the format. Then, how often near captions are parted by
+`export.validation_share`, and what it costs to keep them together.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from scale import write_captions
 
 from synthvlm.components.component import LoadContext
 from synthvlm.exporters import EXPORTERS, ExportedPair
-from synthvlm.exporters.splits import split_of
 from synthvlm.exporters.written_files import WrittenFiles
 from synthvlm.run_folder.folder import RunFolder
 from synthvlm.stages.data_set_folder import DataSetFolder
+from synthvlm.stages.selected_pairs import splits_of
 
 _PART = 10_000
 #: Of random bytes in place of a picture: no writer looks into it.
@@ -157,25 +157,44 @@ def measure(label: str, write: Writer, captions: Path, count: int, place: Path) 
         shutil.rmtree(folder)
 
 
-def measure_splits(captions: Sequence[str]) -> None:
+def measure_splits(captions: Sequence[str], copies: int) -> None:
     """How many pairs are held out, and how many near captions are parted."""
     rng = Random(0)
     words = [word for caption in captions for word in caption.split()]
-    twins = [(caption, twin) for caption in captions if (twin := near(caption, words, rng))]
-    print("\n| validation_share | held out | near captions parted | of those held out |")
-    print("|---|---|---|---|")
+    near = [
+        (place, twin)
+        for place, caption in enumerate(captions)
+        for _ in range(copies)
+        if (twin := near_to(caption, words, rng))
+    ]
+    texts = [*captions, *(twin for _, twin in near)]
+    order = rng.sample(range(len(texts)), len(texts))
     for share in (0.01, 0.05, 0.1):
-        held = sum(split_of(caption, share) == "validation" for caption in captions)
-        splits = [{split_of(one, share) for one in pair} for pair in twins]
-        parted = sum(len(found) == 2 for found in splits)
-        touched = max(1, sum("validation" in found for found in splits))
+        found = splits_of([[texts[place] for place in order]], share)
+        splits = dict(zip(order, found, strict=True))
+        pairs = [
+            {splits[place], splits[twin]} for twin, (place, _) in enumerate(near, len(captions))
+        ]
+        parted = sum(len(pair) == 2 for pair in pairs)
+        touched = max(1, sum("validation" in pair for pair in pairs))
+        held = found.count("validation") / len(texts)
         print(
-            f"| {share} | {held / len(captions):.1%} | {parted / max(1, len(twins)):.2%} | "
-            f"{parted / touched:.0%} |"
+            f"| {share} | {copies} | {held:.2%} | {parted / max(1, len(near)):.3%} | "
+            f"{parted / touched:.1%} |",
+            flush=True,
         )
 
 
-def near(caption: str, words: Sequence[str], rng: Random) -> str | None:
+def measure_splitting(captions: Sequence[str]) -> None:
+    """What it costs to find the splits."""
+    before, used = peak(reset=True), time.process_time()
+    splits_of([captions], 0.05)
+    used, after = time.process_time() - used, peak()
+    growth = "" if before is None or after is None else f", {after - before:.0f} MB more"
+    print(f"\nsplits of {len(captions):,} captions: {used:.1f} s of CPU{growth}", flush=True)
+
+
+def near_to(caption: str, words: Sequence[str], rng: Random) -> str | None:
     """The caption with a word changed, added or left out: Jaccard similarity of words >= 0.8."""
     for _ in range(20):
         changed = caption.split()
@@ -211,7 +230,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write(captions, 2, Path(tempfile.mkdtemp(dir=folder)))
         for label, write in writers:
             measure(label, write, captions, options.pairs, Path(folder))
-        measure_splits(captions.read_text("utf-8").splitlines()[:20_000])
+        texts = captions.read_text("utf-8").splitlines()
+        measure_splitting(texts)
+        print(
+            "\n| validation_share | near captions of each | held out | parted | of those held out |"
+        )
+        print("|---|---|---|---|---|")
+        for copies in (1, 5):
+            measure_splits(texts[:20_000], copies)
 
 
 if __name__ == "__main__":

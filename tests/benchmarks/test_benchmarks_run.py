@@ -56,7 +56,7 @@ TELLS = {
     "engines": r"in this process \| \d+\.\d\d \| \d+\.\d\d / \d+\.\d\d \| -?\d+\.\d \|",
     "equality": r"\| 8, 64 \| 0 \| 0 \| 0\.0e\+00 \| 0 \| 0 \| 0 \|",
     "explorer": r"(?s)300 pairs, .+\| first page \| [\d.,]+ \|.+\| words \| .+\| reading all \|",
-    "exports": r"(?s)\| `datasets` \| 60 \|.+\| webdataset \| 60 \|.+\| 0\.1 \| \d+\.\d% \|",
+    "exports": r"(?s)\| `datasets` \| 60 \|.+\| webdataset \| 60 \|.+\| 0\.1 \| 5 \| \d+\.\d+% \|",
     "generation": r"(?s)denoiser alone \| \d.+"
     + r"by hand: .+ winners that differ: 0, selected captions that differ: 0\n"
     + r"authors' loop: .+ winners that differ: 0, selected captions that differ: 0",

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import signal
 import tarfile
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from commands import call
 from fake_models import run_with
 from synthvlm.errors import RecipeError
 from synthvlm.exporters import EXPORTERS
 from synthvlm.exporters.splits import split_of
 from synthvlm.recipe import Recipe
 from synthvlm.stages.data_set_folder import DataSetFolder
+from synthvlm.stages.selected_pairs import splits_of
 
 SHARE = 0.4
 THINGS = ("caterpillar", "lighthouse", "accordion", "greenhouse", "motorcycle", "wheelbarrow")
@@ -144,15 +149,8 @@ def test_nothing_is_left_to_do_and_what_is_lost_comes_back(captions: Path, out: 
         assert content(out) == files, name
 
 
-class Killed(BaseException):
-    """Ends an export at once."""
-
-
-@pytest.mark.parametrize("number", [2, 11, 23])
-def test_what_a_kill_leaves_is_mended(
-    captions: Path, out: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    expected = content(out)
+def killed_export(captions: Path, out: Path, number: int) -> None:
+    """Export other parts and splits; the process is killed within the n-th file of a part."""
     write, left = DataSetFolder.write, number
 
     def deadly(self: DataSetFolder, name: str, chunks: Iterable[bytes]) -> tuple[int, str]:
@@ -160,13 +158,20 @@ def test_what_a_kill_leaves_is_mended(
         left -= 1
         if left == 0:
             write(self, name, [b"".join(chunks)[:10]])  # torn
-            raise Killed
+            os.kill(os.getpid(), signal.SIGKILL)
         return write(self, name, chunks)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(DataSetFolder, "write", deadly)
-        with pytest.raises(Killed):
-            export(captions, out, "export.images_per_folder=2", "export.validation_share=0.2")
+    DataSetFolder.write = deadly  # type: ignore[method-assign]
+    export(captions, out, "export.images_per_folder=2", "export.validation_share=0.2")
+
+
+@pytest.mark.parametrize("number", [2, 23])
+def test_what_a_kill_leaves_is_mended(
+    captions: Path, out: Path, tmp_path: Path, number: int
+) -> None:
+    expected = content(out)
+    result = call(partial(killed_export, captions, out, number), tmp_path)
+    assert result.code == -signal.SIGKILL, result.err
     assert not (out / "dataset" / "README.md").exists()
     assert not (out / "dataset" / "croissant.json").exists()
     export(captions, out)
@@ -189,6 +194,18 @@ def test_captions_with_the_same_longest_word_are_in_one_split() -> None:
         assert len(splits) == 1
     assert split_of("a cat", 0.0) == "train"
     assert split_of("\N{CAT FACE}", 0.999999) == "validation", "a caption without a word"
+
+
+def test_near_captions_are_in_the_split_of_the_first() -> None:
+    first = "a small brown dog sleeps on the old wooden bench behind the house"
+    others = [first.replace("house", f"lighthouse{number}") for number in range(60)]
+    apart = [split_of(text, 0.3) for text in others]
+    assert {"train", "validation"} == set(apart), "alone they would be parted"
+    for near in ([first, *others], [others[apart.index("validation")], *others]):
+        expected = split_of(near[0], 0.3)
+        assert splits_of([near[:7], near[7:]], 0.3) == [expected] * len(near)
+    far = [f"a painter{number} draws {number} birds above a river{number}" for number in range(60)]
+    assert splits_of([[first], far], 0.3)[1:] == [split_of(text, 0.3) for text in far]
 
 
 def test_formats_that_datasets_reads_have_one_kind_of_file() -> None:

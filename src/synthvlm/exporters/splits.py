@@ -17,10 +17,10 @@ _HELD_OUT = b"validation\n"
 
 
 def split_of(caption: str, validation_share: float) -> Split:
-    """The split of a pair, by a hash of its caption's longest word.
+    """The split of a pair by itself, by a hash of its caption's longest word.
 
-    So captions that differ in another word are in one split. Of words of one length it is that with
-    the smallest hash; case does not count.
+    So captions that differ in another word are mostly in one split. Of words of one length it is
+    that with the smallest hash; case does not count.
 
     Args:
         caption: The caption.
@@ -29,7 +29,9 @@ def split_of(caption: str, validation_share: float) -> Split:
     if not validation_share:
         return "train"
     words = set(_WORD.findall(caption.lower())) or {caption}
-    word = min(words, key=lambda word: (-len(word), fingerprint("word", word)))
+    length = max(map(len, words))
+    longest = [word for word in words if len(word) == length]
+    word = min(longest, key=lambda word: fingerprint("word", word))
     place = int(fingerprint("split", word)[:13], 16) / 16**13
     return "validation" if place < validation_share else "train"
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
+from synthvlm.captions.duplicates.near_duplicates import near_duplicates
 from synthvlm.captions.rules.control_tokens import control_tokens
 from synthvlm.data import score_column, scorer_of
 from synthvlm.errors import RecipeError, RunFolderError
@@ -20,12 +21,34 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
     from synthvlm.run_folder.folder import Marker, RunFolder
 
-__all__ = ["SELECTION_FILE", "SelectedPairs"]
+__all__ = ["SELECTION_FILE", "SelectedPairs", "splits_of"]
 
 SELECTION_FILE = "selection.parquet"
 
 #: The columns of an exported pair that only ``pairs/`` has.
 _IMAGE_COLUMNS = ["image", "format", "width", "height"]
+
+#: From here on captions are near: a word of nine was changed. See ``near_duplicates``.
+_NEAR = 0.7
+
+
+def splits_of(texts: Iterable[Sequence[str]], validation_share: float) -> list[Split]:
+    """The split of each pair: that of the first caption that its own is near to, or its own one.
+
+    Args:
+        texts: The captions, in batches of any size; read once.
+        validation_share: The share that is held out, see ``split_of``.
+    """
+    splits: list[Split] = []
+
+    def noted() -> Iterator[Sequence[str]]:
+        for batch in texts:
+            splits.extend(split_of(text, validation_share) for text in batch)
+            yield batch
+
+    for caption, twin in near_duplicates(noted(), threshold=_NEAR).twins.items():
+        splits[caption] = splits[twin]
+    return splits
 
 
 class SelectedPairs:
@@ -106,7 +129,7 @@ class SelectedPairs:
             (empty,) = (split for split, count in self.splits.items() if not count)
             raise RecipeError(
                 f"export.validation_share={self._share} leaves no pair of {len(self):,} for "
-                f"{empty}: captions with the same longest word stay together: set another share, "
+                f"{empty}: similar captions stay together: set another share, "
                 f"or none: --set export.validation_share=0"
             )
 
@@ -177,11 +200,8 @@ class SelectedPairs:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        splits = [
-            split_of(text, self._share)
-            for shard, those in by_shard(rows)
-            for text in self._texts(shard, those).values()
-        ]
+        texts = (list(self._texts(shard, those).values()) for shard, those in by_shard(rows))
+        splits = splits_of(texts, self._share)
         rows = rows.append_column("split", pa.array(splits, pa.string()))
         return [rows.filter(pc.equal(rows["split"], name)) for name in get_args(Split)]
 
