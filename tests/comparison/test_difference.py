@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 import synthvlm
 from pair_files import Made, llava, parquet, sample_pairs, webdataset
 from synthvlm.cli import app
-from synthvlm.comparison.difference import _matches
+from synthvlm.comparison.difference import _matches, _write
 from synthvlm.errors import CaptionSourceError, RunFolderError
 from synthvlm.pipeline import Pipeline
 from synthvlm.provenance.marks import ImageDetails, marked
@@ -140,3 +141,13 @@ def test_a_data_set_without_a_pair_is_one_line(tmp_path: Path) -> None:
     whole = parquet(tmp_path / "1.parquet", sample_pairs(1))
     with pytest.raises(CaptionSourceError, match="no usable pair, of 0 records"):
         diff(tmp_path / "empty.json", whole)
+
+
+def test_differences_that_cannot_be_written_leave_no_file(tmp_path: Path) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield {"change": "went"}
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunFolderError, match=r"d\.jsonl cannot be written: No space left"):
+        _write(str(tmp_path / "d.jsonl"), rows())
+    assert not list(tmp_path.iterdir())

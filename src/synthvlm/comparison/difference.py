@@ -10,6 +10,7 @@ import hashlib
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -321,6 +322,8 @@ def _write(out: str, rows: Iterable[dict[str, Any]]) -> None:
             file.writelines(f"{json.dumps(row)}\n" for row in rows)
         partial.replace(out)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
         raise RunFolderError(f"{out} cannot be written: {error.strerror}") from None
 
 
