@@ -35,7 +35,6 @@ def prepare(out: Path, *inputs: Path | str, count: int | None = None, **options:
     values: dict[str, Any] = {
         "seed": None,
         "question": None,
-        "default_question": "Which?",
         **options,
     }
     names = tuple(map(str, inputs))
@@ -91,7 +90,10 @@ def test_a_rating_goes_on_without_its_data_sets(tmp_path: Path, both: tuple[Path
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"seed": 2}, r"other --seed \(0\)"), ({"question": "Why?"}, r"other --question \(Which\?\)")],
+    [
+        ({"seed": 2}, r"other --seed \(0\)"),
+        ({"question": "Why?"}, r"other --question \(Which picture shows the caption better\?\)"),
+    ],
 )
 def test_two_ratings_in_one_folder_are_refused(
     tmp_path: Path, both: tuple[Path, Path], change: dict[str, Any], message: str

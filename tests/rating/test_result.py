@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import scipy.stats
 
 from synthvlm.rating.counting import preference, rating_result
-from synthvlm.rating.folder import Answer, Choice, RatedPair, Setup, Side
+from synthvlm.rating.folder import Answer, Choice, RatedPair, RatingFolder, Setup, Side
+from synthvlm.rating.prepare import Rating, summary
 from synthvlm.rating.result import RaterResult, RatingResult
 
 SETUP = Setup(("a", "b"), ("mine", "theirs"), "Which?", 0, 100)
@@ -182,3 +184,16 @@ def test_nothing_is_rated() -> None:
     assert result.people is None
     assert "nothing is rated yet" in result.text()
     assert json.loads(json.dumps(result.values()))["setup"]["labels"] == ["mine", "theirs"]
+
+
+def test_damaged_lines_are_counted_and_told(tmp_path: Path) -> None:
+    folder = RatingFolder(tmp_path)
+    pair = folder.add_pair("a kite", "a", (b"1", b"2"), ({}, {}))
+    folder.write(SETUP, [pair])
+    folder.add(Answer(pair.key, "rater-1", "a", left="a", seconds=2.0))
+    file = folder.file_of("rater-1")
+    file.write_bytes(file.read_bytes() + b'\n{"pair": "torn\n[1]\n')
+    result = summary(Rating(folder, SETUP, [pair]))
+    assert result.damaged_lines == 2
+    assert f"2 damaged lines in {tmp_path}/ratings are left out" in result.text()
+    assert [rater.name for rater in result.raters] == ["rater-1"]

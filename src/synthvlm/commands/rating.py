@@ -68,7 +68,8 @@ def rate(
         RecipeError: Two arguments contradict each other.
     """
     _check(rater, judge, endpoint, result=result)
-    from synthvlm.rating.judges import QUESTION, JudgeSettings, judge_pairs
+    from synthvlm.rating.folder import QUESTION
+    from synthvlm.rating.judges import JudgeSettings, judge_pairs
     from synthvlm.rating.prepare import open_rating, prepared, summary
 
     inputs = tuple(run_url(one) for one in (a, b) if one is not None)
@@ -85,7 +86,6 @@ def rate(
         count=pairs,
         seed=seed,
         question=question,
-        default_question=QUESTION,
         progress=shown,
     )
     if settings is not None:

@@ -6,6 +6,7 @@ scores are then not those of its row is another picture than the one that lost, 
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from synthvlm.checks.regenerated import SCORE_ROUNDING
 from synthvlm.data import WITH_IMAGE, Candidate
 from synthvlm.errors import RunFolderError
-from synthvlm.rating.pairs import Found, Smallest
+from synthvlm.rating.pairs import PicturePair, sample_order
 
 if TYPE_CHECKING:
     from synthvlm.progress.display import Progress
@@ -47,7 +48,7 @@ def candidate_pairs(
     seed: int,
     progress: Progress,
     load_models: Callable[[Recipe], Models] | None = None,
-) -> tuple[list[Found], list[str]]:
+) -> tuple[list[PicturePair], list[str]]:
     """The chosen candidate of some captions, each with a random other one.
 
     Args:
@@ -65,23 +66,24 @@ def candidate_pairs(
         RunFolderError: No caption has another candidate whose picture can be made again.
         ModelError: A model cannot be loaded.
     """
-    smallest: Smallest[_Duel] = Smallest(count, seed)
-    for id, duel in _duels(run, seed):
-        smallest.add(id, duel)
-    duels = dict(smallest.sorted())
+    every_duel = _duels(run, seed)
+    duels = dict(heapq.nsmallest(count, every_duel, key=lambda duel: sample_order(seed, duel[0])))
     if not duels:
         raise RunFolderError(
             f"{run.url}: no caption has two candidates with pictures: to rate the choice among "
             f"candidates, generate several of each: --set generation.candidates=4"
         )
-    made, problems = _regenerated(run, recipe, duels, progress, load_models)
+    pictures, problems = _regenerated(run, recipe, duels, progress, load_models)
     chosen = _chosen_pictures(run, duels)
     pairs = [
-        Found(
-            made[id].text, id, (chosen[id], made[id].image), (_scores(d.chosen), _scores(d.other))
+        PicturePair(
+            pictures[id].text,
+            id,
+            (chosen[id], pictures[id].image),
+            (_scores(d.chosen), _scores(d.other)),
         )
         for id, d in duels.items()
-        if id in made and id in chosen
+        if id in pictures and id in chosen
     ]
     lines = [f"{number:,} pairs are left out: {problem}" for problem, number in problems.items()]
     if not pairs:
@@ -102,17 +104,17 @@ def _duels(run: RunFolder, seed: int) -> Iterator[tuple[str, _Duel]]:
                     captions[candidate.caption_id].append(candidate)
         for id, candidates in captions.items():
             winner = next((one for one in candidates if one.chosen), None)
-            if winner is None or len(candidates) < 2:
-                continue
-            others: Smallest[Candidate] = Smallest(1, seed)
-            for one in candidates:
-                if not one.chosen:
-                    others.add(f"{id}\n{one.index}", one)
-            yield id, _Duel(shard.number, winner, others.sorted()[0][1])
+            losers = {
+                sample_order(seed, f"{id}\n{one.index}"): one
+                for one in candidates
+                if not one.chosen
+            }
+            if winner is not None and losers:
+                yield id, _Duel(shard.number, winner, losers[min(losers)])
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _Regenerated:
     text: str
     image: bytes
 
@@ -123,13 +125,13 @@ def _regenerated(
     duels: Mapping[str, _Duel],
     progress: Progress,
     load_models: Callable[[Recipe], Models] | None,
-) -> tuple[dict[str, _Made], Counter[str]]:
+) -> tuple[dict[str, _Regenerated], Counter[str]]:
     """The other candidates' pictures, encoded as winners are, and what is wrong with the rest."""
     from synthvlm.stages.generation.batch_generator import BatchGenerator
     from synthvlm.stages.generation.models import Models
     from synthvlm.stages.generation.pixels import encode, encoding_of
 
-    made: dict[str, _Made] = {}
+    pictures: dict[str, _Regenerated] = {}
     problems: Counter[str] = Counter()
     generator = BatchGenerator(recipe, progress, load_models or Models.load)
     progress.start("pictures", len(duels), "pictures")
@@ -148,10 +150,10 @@ def _regenerated(
                         problems[problem or "the safety check rejects the picture now"] += 1
                         continue
                     data = encode(image.pixels, encoding or recipe.generation.image)
-                    made[prompt.id] = _Made(prompt.text, data)
+                    pictures[prompt.id] = _Regenerated(prompt.text, data)
                 progress.advance(len(some))
-    progress.finish("pictures", f"{len(made):,} pictures of other candidates generated again")
-    return made, problems
+    progress.finish("pictures", f"{len(pictures):,} pictures of other candidates generated again")
+    return pictures, problems
 
 
 def _by_shard(duels: Mapping[str, _Duel]) -> dict[int, list[str]]:

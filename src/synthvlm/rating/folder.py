@@ -21,14 +21,17 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from synthvlm.errors import RunFolderError
 
-__all__ = ["SIDES", "Answer", "Choice", "RatedPair", "RatingFolder", "Setup", "Side"]
+__all__ = ["QUESTION", "SIDES", "Answer", "Choice", "RatedPair", "RatingFolder", "Setup", "Side"]
 
+#: What raters are asked if nothing else is said.
+QUESTION = "Which picture shows the caption better?"
 Side = Literal["a", "b"]
 SIDES: tuple[Side, Side] = ("a", "b")
 #: What can be said of a pair.
@@ -206,7 +209,8 @@ class RatingFolder:
         """
         known = {pair.key for pair in self.pairs()}
         last: dict[tuple[str, str], Answer] = {}
-        for answer in sorted(self._lines(), key=lambda one: one.time):
+        answers = [answer for answer in self._lines() if answer is not None]
+        for answer in sorted(answers, key=lambda one: one.time):
             place = answer.rater, answer.pair
             last.pop(place, None)
             if answer.choice is not None or answer.problem is not None:
@@ -249,35 +253,28 @@ class RatingFolder:
         """Where replies of a judge are kept."""
         return self.path / "replies"
 
-    def _lines(self) -> Iterator[Answer]:
+    def damaged_lines(self) -> int:
+        """How many lines are no answers: torn by a killed process, or edited."""
+        return sum(answer is None for answer in self._lines())
+
+    def _lines(self) -> Iterator[Answer | None]:
+        """Each line of each rater; None where it is damaged."""
         for file in sorted((self.path / _RATINGS).glob("*.jsonl")):
-            for line in file.read_bytes().splitlines():
-                answer = _answer(line)
-                if answer is not None:
-                    yield answer
+            yield from map(_answer, filter(None, file.read_bytes().splitlines()))
 
     def _write(self, name: str, text: str) -> None:
         part = self.path / f"{name}.part"
         part.write_bytes(text.encode("utf-8", "replace"))
         part.replace(self.path / name)
 
-    def _explained(self, verb: str) -> _Explained:
-        return _Explained(self.path, verb)
-
-
-class _Explained:
-    """Turns errors of the file system into one line."""
-
-    def __init__(self, path: Path, verb: str) -> None:
-        self._path, self._verb = path, verb
-
-    def __enter__(self) -> None:
-        """Nothing yet."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
+    @contextmanager
+    def _explained(self, verb: str) -> Iterator[None]:
+        """Turn errors of the file system into one line."""
+        try:
+            yield
+        except OSError as error:
             reason = error.strerror or error
-            raise RunFolderError(f"{self._path}: cannot {self._verb}: {reason}") from error
+            raise RunFolderError(f"{self.path}: cannot {verb}: {reason}") from error
 
 
 def _answer(line: bytes) -> Answer | None:

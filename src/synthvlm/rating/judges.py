@@ -24,7 +24,7 @@ from synthvlm.captions.writers.chat import (
     without_thoughts,
 )
 from synthvlm.errors import RecipeError
-from synthvlm.rating.folder import SIDES, Answer, Choice, RatedPair, RatingFolder
+from synthvlm.rating.folder import QUESTION, SIDES, Answer, Choice, RatedPair, RatingFolder
 from synthvlm.rating.pictures import level
 
 if TYPE_CHECKING:
@@ -33,10 +33,7 @@ if TYPE_CHECKING:
     from synthvlm.progress.display import Progress
     from synthvlm.scorers.verifiers import Verifier
 
-__all__ = ["QUESTION", "JudgeSettings", "judge_pairs", "read_choice"]
-
-#: What raters are asked if nothing else is said.
-QUESTION = "Which picture shows the caption better?"
+__all__ = ["JudgeSettings", "judge_pairs", "read_choice"]
 
 _SYSTEM = """\
 You compare two pictures of the same caption. The caption comes as one JSON string between \

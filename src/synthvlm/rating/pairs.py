@@ -6,7 +6,7 @@ import hashlib
 import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from synthvlm.captions.readers.normalize import normalize
 from synthvlm.data_sets.pairs import BadPair, Entry
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from synthvlm.data_sets.pairs import DataSet
     from synthvlm.progress.display import Progress
 
-__all__ = ["Found", "Smallest", "picture_problem", "shared_pairs"]
+__all__ = ["PicturePair", "picture_problem", "sample_order", "shared_pairs"]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PicturePair:
     """Two encoded pictures of a caption, of A and of B.
 
     Attributes:
@@ -36,35 +36,10 @@ class Found:
     scores: tuple[Mapping[str, float], Mapping[str, float]]
 
 
-_T = TypeVar("_T")
-
-
-class Smallest(Generic[_T]):
-    """Of many things the n whose hash is smallest, so that of n + 1 the first n are the same."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        """Keep ``count`` things.
-
-        Args:
-            count: At least 1.
-            seed: Of the hash.
-        """
-        self._count, self._seed = count, seed
-        self._heap: list[tuple[int, str, _T]] = []
-
-    def add(self, name: str, thing: _T) -> None:
-        """Offer a thing by a name of its own."""
-        text = f"{self._seed}\n{name}".encode("utf-8", "replace")
-        order = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
-        item = (-order, name, thing)
-        if len(self._heap) < self._count:
-            heapq.heappush(self._heap, item)
-        elif item > self._heap[0]:
-            heapq.heapreplace(self._heap, item)
-
-    def sorted(self) -> list[tuple[str, _T]]:
-        """The things with their names, the smallest hash first."""
-        return [(name, thing) for _, name, thing in sorted(self._heap, reverse=True)]
+def sample_order(seed: int, name: str) -> int:
+    """A hash: the ``n`` things for which it is smallest are a sample, and part of larger ones."""
+    text = f"{seed}\n{name}".encode("utf-8", "replace")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +50,7 @@ class _Half:
 
 def shared_pairs(
     a: DataSet, b: DataSet, count: int, seed: int, progress: Progress
-) -> tuple[list[Found], list[str]]:
+) -> tuple[list[PicturePair], list[str]]:
     """Pictures of captions that both data sets hold, chosen by a hash of seed and caption.
 
     Captions are the same where their normalised texts are; of several pairs of a caption in one
@@ -96,20 +71,14 @@ def shared_pairs(
     """
     progress.start("captions", None, "captions")
     in_b = {_key(entry) for entry in _entries(b, progress)}
-    chosen: Smallest[int] = Smallest(count, seed)
-    shared = set[int]()
-    for entry in _entries(a, progress):
-        key = _key(entry)
-        if key in in_b and key not in shared:
-            shared.add(key)
-            chosen.add(str(key), key)
+    shared = {key for entry in _entries(a, progress) if (key := _key(entry)) in in_b}
     progress.finish("captions", f"{len(shared):,} captions are in both")
     if not shared:
         raise CaptionSourceError(
             f"{a.path} and {b.path} have no caption in common: pictures are compared that were "
             f"made or taken of the same caption"
         )
-    keys = [key for _, key in chosen.sorted()]
+    keys = heapq.nsmallest(count, shared, key=lambda key: sample_order(seed, str(key)))
     halves = [_pictures(one, keys, progress) for one in (a, b)]
     pairs, problems = [], []
     for key in keys:
@@ -118,7 +87,7 @@ def shared_pairs(
             problems.append(first if isinstance(first, str) else str(second))
             continue
         pairs.append(
-            Found(
+            PicturePair(
                 first.entry.caption,
                 first.entry.id,
                 (first.image, second.image),
@@ -160,7 +129,7 @@ def _key(entry: Entry) -> int:
 
 def _pictures(data_set: DataSet, keys: list[int], progress: Progress) -> dict[int, _Half | str]:
     """The first pair of each of some captions, or what is wrong with it."""
-    left, found = set(keys), dict[int, _Half | str]()
+    left, pictures = set(keys), dict[int, _Half | str]()
     progress.start("pictures", len(keys), "pictures")
     for pair in data_set.pairs():
         if isinstance(pair, BadPair):
@@ -171,11 +140,11 @@ def _pictures(data_set: DataSet, keys: list[int], progress: Progress) -> dict[in
             progress.advance(1)
             problem = picture_problem(pair.image)
             where = f"{pair.entry.where}: {problem}"
-            found[key] = _Half(pair.entry, pair.image) if problem is None else where
+            pictures[key] = _Half(pair.entry, pair.image) if problem is None else where
             if not left:
                 break
-    progress.finish("pictures", f"{len(found):,} pictures of {data_set.label}")
-    return dict.fromkeys(left, "its image is missing") | found
+    progress.finish("pictures", f"{len(pictures):,} pictures of {data_set.label}")
+    return dict.fromkeys(left, "its image is missing") | pictures
 
 
 def _scores(entry: Entry) -> Mapping[str, float]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthvlm.data_sets.inputs import Named, parse_input
 from synthvlm.errors import RecipeError, RunFolderError
-from synthvlm.rating.folder import RatedPair, RatingFolder, Setup
-from synthvlm.rating.pairs import Found
+from synthvlm.rating.folder import QUESTION, RatedPair, RatingFolder, Setup
+from synthvlm.rating.pairs import PicturePair
 
 if TYPE_CHECKING:
     from synthvlm.data_sets.pairs import DataSet
@@ -47,7 +47,6 @@ def prepared(
     count: int | None,
     seed: int | None,
     question: str | None,
-    default_question: str,
     progress: Progress,
 ) -> Rating:
     """The rating of two data sets, or of a run; its pairs are chosen and copied the first time.
@@ -61,7 +60,6 @@ def prepared(
         seed: Of the choice of pairs, of their order and of the sides; None for what the folder
             has, or 0.
         question: What raters are asked; None for what the folder has, or the default.
-        default_question: That default.
         progress: Shows the work.
 
     Raises:
@@ -76,15 +74,17 @@ def prepared(
         _check_same(folder, setup, inputs, seed, question)
         if count is None or count == setup.count:
             return Rating(folder, setup, pairs)
-    wanted = count or (PAIRS if setup is None else setup.count)
-    asked = question or (default_question if setup is None else setup.question)
+    asked_pairs = count or (PAIRS if setup is None else setup.count)
+    question = question or (QUESTION if setup is None else setup.question)
     seed = seed if seed is not None else 0 if setup is None else setup.seed
-    labels, found, notes = _found(inputs, named, wanted, seed, progress)
-    if len(found) < wanted:
-        notes = [f"{len(found):,} pairs can be rated, of {wanted:,} asked for", *notes]
-    setup = Setup(inputs, labels, asked, seed, wanted, tuple(notes))
+    labels, available, notes = _available(inputs, named, asked_pairs, seed, progress)
+    if len(available) < asked_pairs:
+        notes = [f"{len(available):,} pairs can be rated, of {asked_pairs:,} asked for", *notes]
+    setup = Setup(inputs, labels, question, seed, asked_pairs, tuple(notes))
     earlier = {(pair.caption_id, pair.images[0], str(pair.scores)): pair for pair in pairs}
-    added = [folder.add_pair(one.caption, one.caption_id, one.images, one.scores) for one in found]
+    added = [
+        folder.add_pair(one.caption, one.caption_id, one.images, one.scores) for one in available
+    ]
     # A picture that was generated again may differ by a grey level from the one that was rated.
     pairs = [
         earlier.get((pair.caption_id, pair.images[0], str(pair.scores)), pair) for pair in added
@@ -112,7 +112,8 @@ def summary(rating: Rating) -> RatingResult:
     from synthvlm.rating.counting import rating_result
 
     folder = rating.folder
-    return rating_result(str(folder.path), rating.setup, rating.pairs, folder.answers())
+    result = rating_result(str(folder.path), rating.setup, rating.pairs, folder.answers())
+    return replace(result, damaged_lines=folder.damaged_lines())
 
 
 def default_folder(named: list[Named]) -> Path:
@@ -155,9 +156,9 @@ def _check_same(
             )
 
 
-def _found(
+def _available(
     inputs: tuple[str, ...], named: list[Named], count: int, seed: int, progress: Progress
-) -> tuple[tuple[str, str], list[Found], list[str]]:
+) -> tuple[tuple[str, str], list[PicturePair], list[str]]:
     """What A and B are called, the pairs, and what is to be said of them."""
     if len(inputs) == 1:
         from synthvlm.rating.candidates import CHOSEN, OTHER, candidate_pairs

@@ -120,6 +120,7 @@ class RatingResult:
         raters: Each rater, people first.
         agreement: Of all raters, of people alone where there are models too, and of each two.
         scores: Agreement with what the run recorded.
+        damaged_lines: Lines of ``ratings/`` that are no answers.
     """
 
     folder: str
@@ -129,6 +130,7 @@ class RatingResult:
     raters: Sequence[RaterResult]
     agreement: Sequence[Agreement]
     scores: Sequence[ScoreAgreement]
+    damaged_lines: int = 0
 
     def values(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -144,6 +146,10 @@ def _lines(result: RatingResult) -> list[str]:
     a, b = result.setup.labels
     lines = [f"A: {a}, B: {b}; {result.pairs:,} pairs; {result.setup.question}"]
     lines += result.setup.notes
+    if result.damaged_lines:
+        lines.append(
+            f"{result.damaged_lines:,} damaged lines in {result.folder}/ratings are left out"
+        )
     if not result.raters:
         return [*lines, "nothing is rated yet"]
     lines += ["", *_preferences(result), "", *_trust(result)]

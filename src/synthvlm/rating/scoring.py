@@ -12,7 +12,7 @@ from synthvlm.components.component import LoadContext
 from synthvlm.components.contract import contract
 from synthvlm.data_sets.run_pairs import RunPairs
 from synthvlm.errors import MissingExtraError, ModelError
-from synthvlm.rating.pairs import Found
+from synthvlm.rating.pairs import PicturePair
 from synthvlm.scorers import SCORERS, QuestionScorer
 from synthvlm.scorers.base import check_scores
 
@@ -28,8 +28,8 @@ _Scored = Mapping[str, float]
 
 
 def with_scores(
-    pairs: Sequence[Found], a: DataSet, b: DataSet, progress: Progress
-) -> tuple[list[Found], list[str]]:
+    pairs: Sequence[PicturePair], a: DataSet, b: DataSet, progress: Progress
+) -> tuple[list[PicturePair], list[str]]:
     """The pairs with scores by the recipe of the first run of the two; without a run, with none.
 
     A run of that recipe's scorers keeps what it recorded; other pictures are scored here, but not
@@ -59,7 +59,7 @@ def with_scores(
 
 
 def _scored(
-    pairs: Sequence[Found], place: int, recipe: Recipe, progress: Progress
+    pairs: Sequence[PicturePair], place: int, recipe: Recipe, progress: Progress
 ) -> list[_Scored]:
     """The scores of one picture of each pair."""
     from synthvlm.models.devices import resolve_device
@@ -76,15 +76,15 @@ def _scored(
         context = LoadContext(device, recipe.generation.dtype, resources=resources)
         scorers = {name: SCORERS.load(name, one, context) for name, one in settings.items()}
         progress.start("score", len(pairs), "pictures")
-        found: list[_Scored] = []
+        scored: list[_Scored] = []
         for pair in pairs:
             scores = _of_picture(scorers, pair.images[place], pair.caption, device)
             if is_whole and scores.keys() == settings.keys():
                 scores["score"] = math.fsum(weights[name] * scores[name] for name in settings)
-            found.append(scores)
+            scored.append(scores)
             progress.advance(1)
-        progress.finish("score", f"{len(found):,} pictures scored")
-    return found
+        progress.finish("score", f"{len(scored):,} pictures scored")
+    return scored
 
 
 def _of_picture(
