@@ -20,7 +20,7 @@ from synthvlm.cli import app
 from synthvlm.data import Candidate
 from synthvlm.errors import GenerationError, RecipeError, RunFolderError
 from synthvlm.generators.base import GeneratedImages
-from synthvlm.planning.previewed import why_chosen
+from synthvlm.stages.reasons import why_chosen
 
 RULES = ["curation.rules.special_char_ratio=null", "curation.rules.word_count={min: 5}"]
 

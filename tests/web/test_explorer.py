@@ -249,10 +249,9 @@ def test_the_story_of_a_pair(
     assert loser["image"] is None
     lead = winner["score"] - loser["scores"]["score"]
     assert loser["note"] == f"its score is {lead:.4f} lower; its image was not kept"
-    assert story["why_chosen"].startswith(
-        f"Its score of {winner['score']:.4f} is the highest of 2 usable candidates, "
-        f"{lead:.4f} above the next"
-    )
+    why = story["why_chosen"]
+    assert why.startswith(f"candidate {index} of 2 won: {winner['score']:.3f} = ")
+    assert f"next is candidate {1 - index}, {lead:.2g} lower, mostly by its " in why
     assert story["questions"] == [
         {
             "question": winner["questions_remarks"],
@@ -268,11 +267,9 @@ def test_the_story_of_a_pair(
     ranks = {one["caption_id"]: one["rank"] for one in selection(ask)}
     best, *_, worst = sorted(range(60), key=lambda place: -winners[place]["score"])
     assert ranks[winners[best]["caption_id"]] == 1
-    assert ask.get(f"/api/pair/{best}")["selection"] == (
-        "Selected: rank 1 of 12, by the method top."
-    )
+    assert ask.get(f"/api/pair/{best}")["selection"] == "selected: rank 1 of 12"
     assert ask.get(f"/api/pair/{worst}")["selection"] == (
-        "Not selected: its score is below the cut, or it was marked."
+        "not selected: its score is not among the best 12"
     )
 
 
@@ -289,7 +286,7 @@ def test_the_story_names_the_better_twin(many_pairs: Path, tmp_path: Path) -> No
     with view(str(run)) as server:
         story = ExplorerClient(server).get(f"/api/pair/{left_out.removeprefix('web-')}")
     assert story["selection"] == (
-        "Not selected: its image is nearly that of web-1, which scores better."
+        "not selected: its image is nearly that of web-1, which scores better"
     )
 
 

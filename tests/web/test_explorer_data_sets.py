@@ -112,7 +112,7 @@ def test_an_exported_data_set_has_what_the_run_recorded(exported_run: Path, tmp_
         columns = [column["name"] for column in told["columns"]]
         assert columns == ["clip_score", "ssim_score", "score", "rank", "words"]
         row = ask.rows(sort="rank")[0]
-        assert ask.get(f"/api/pair/{row}")["selection"] == "Selected: rank 1."
+        assert ask.get(f"/api/pair/{row}")["selection"] == "selected: rank 1"
 
 
 @pytest.mark.parametrize(

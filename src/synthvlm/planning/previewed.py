@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synthvlm.data import Candidate, score_column
+from synthvlm.data import Candidate
 from synthvlm.errors import RunFolderError
 from synthvlm.scorers import SCORERS
 from synthvlm.stages.curation.curated import CuratedCaptions, Query
-from synthvlm.stages.generation.candidate_plan import rank
-from synthvlm.stages.image_overlap import OVERLAP_FILE
-from synthvlm.stages.near_duplicate_images import TWINS_FILE
+from synthvlm.stages.reasons import SelectionReasons, why_chosen
 
 if TYPE_CHECKING:
-    from synthvlm.recipe import Recipe
     from synthvlm.run import Run
     from synthvlm.stages.curation.curated import CuratedCaption
 
-__all__ = ["PreviewedCaption", "read_previewed", "why_chosen"]
+__all__ = ["PreviewedCaption", "read_previewed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +81,12 @@ def read_previewed(run: Run) -> tuple[list[PreviewedCaption], list[CuratedCaptio
     if selection is None:
         raise RunFolderError(f"{folder.url}: nothing is selected")
     ranks = {row["caption_id"]: row["rank"] for row in _rows(run, selection.files[0].path)}
-    left_out = {
-        row["caption_id"]: what
-        for name, what in (
-            (OVERLAP_FILE, "a near copy of a reference image"),
-            (TWINS_FILE, "nearly the image of a better pair"),
-        )
-        if folder.exists(name)
-        for row in _rows(run, name)
-    }
+    reasons = SelectionReasons(folder, recipe)
     previewed = []
     for caption in captions:
         if caption.rejected_by is None:
             candidates = sorted(rows.get(caption.id, ()), key=lambda row: row.index)
             place = ranks.get(caption.id)
-            reason = left_out.get(caption.id) or _not_selected(candidates, recipe, len(ranks))
             previewed.append(
                 PreviewedCaption(
                     caption.id,
@@ -107,57 +95,10 @@ def read_previewed(run: Run) -> tuple[list[PreviewedCaption], list[CuratedCaptio
                     pictures.get(caption.id, {}),
                     why_chosen(candidates, recipe),
                     place,
-                    f"not selected: {reason}"
-                    if place is None
-                    else f"selected: rank {place:,} of {len(ranks):,}",
+                    reasons.sentence(caption.id, candidates, place),
                 )
             )
     return previewed, [caption for caption in captions if caption.rejected_by is not None]
-
-
-def why_chosen(candidates: Sequence[Candidate], recipe: Recipe) -> str:
-    """Why the winner of a caption won, or why it has none, in a sentence.
-
-    Args:
-        candidates: All of the caption.
-        recipe: Whose scorers made the scores.
-    """
-    usable = sorted((row for row in candidates if row.status == "ok"), key=rank)
-    if not usable:
-        return f"no winner: none of {len(candidates):,} candidates is usable"
-    best = usable[0]
-    terms = [
-        f"{'' if scorer.weight == 1 else f'{scorer.weight:g} x '}{name} {best.scores[name]:.3f}"
-        for name, scorer in recipe.scorers.items()
-    ]
-    line = f"candidate {best.index} of {len(candidates):,} won: {best.score:.3f}"
-    line += f" = {' + '.join(terms)}"
-    if len(usable) == 1:
-        return f"{line}; no other one is usable" if len(candidates) > 1 else line
-    second = usable[1]
-    if best.score == second.score:
-        return f"{line}; candidate {second.index} has the same score, and the lower number wins"
-    gains = {
-        name: scorer.weight * (best.scores[name] - second.scores[name])
-        for name, scorer in recipe.scorers.items()
-    }
-    most = max(gains, key=lambda name: gains[name])
-    assert best.score is not None
-    assert second.score is not None
-    lower = best.score - second.score
-    return f"{line}; next is candidate {second.index}, {lower:.2g} lower, mostly by its {most}"
-
-
-def _not_selected(candidates: Sequence[Candidate], recipe: Recipe, selected: int) -> str:
-    winner = next((row for row in candidates if row.chosen), None)
-    if winner is None:
-        return "it has no winner"
-    scores = {score_column(name): value for name, value in winner.scores.items()}
-    scores["score"] = winner.score or 0.0
-    for name, lowest in recipe.selection.min_scores.items():
-        if scores.get(name, lowest) < lowest:
-            return f"{name} {scores[name]:.3f} is below selection.min_scores.{name} {lowest:g}"
-    return f"its score is not among the best {selected:,}"
 
 
 def _rows(run: Run, name: str | None) -> list[dict[str, Any]]:

@@ -117,7 +117,7 @@ class DataSetCollection:
             "candidates": [],
             "questions": [],
             "why_chosen": None,
-            "selection": None if facts.rank is None else f"Selected: rank {facts.rank:,}.",
+            "selection": None if facts.rank is None else f"selected: rank {facts.rank:,}",
             "regenerate": None,
             "more": more,
         }

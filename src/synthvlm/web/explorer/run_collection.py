@@ -65,6 +65,7 @@ class RunCollection:
         self.captions = table["caption"].combine_chunks()
         self._fingerprints = table[FINGERPRINT].combine_chunks()
         self._indexes = table["index"].to_numpy()
+        self._ranks = table["rank"].combine_chunks()
         self._sizes = [table[name].to_numpy() for name in ("width", "height")]
         sizes = [shard.count() for shard in self._shards]
         self._starts = np.cumsum([0, *sizes])
@@ -151,8 +152,11 @@ class RunCollection:
         """See ``Collection``."""
         shard, _ = self._place(row)
         width, height = (int(sizes[row]) for sizes in self._sizes)
+        rank = self._ranks[row].as_py()
         with self._as_opened(shard):
-            story = self._story.read(self._shards[shard], self._id(row))
+            story = self._story.read(
+                self._shards[shard], self._id(row), rank, is_marked=row in self.marks()
+            )
         return {"width": width, "height": height, **story}
 
     def _as_opened(self, shard: int) -> AbstractContextManager[None]:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from synthvlm.captions.rules import RULES
 from synthvlm.data import WITH_IMAGE, Candidate, score_column
 from synthvlm.errors import RunFolderError
 from synthvlm.scorers import SCORERS
-from synthvlm.selectors.quotas import QuotaSettings
 from synthvlm.stages.curation.curated import CuratedCaptions, Query
 from synthvlm.stages.generation.requests import Prompt
-from synthvlm.stages.image_overlap import OVERLAP_FILE
-from synthvlm.stages.near_duplicate_images import TWINS_FILE
 from synthvlm.stages.questions import with_questions
+from synthvlm.stages.reasons import SelectionReasons, why_chosen
 
 if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
@@ -45,13 +42,23 @@ class StoryReader:
     def __init__(self, run: RunFolder, recipe: Recipe) -> None:
         """Nothing is read yet."""
         self._run, self._recipe = run, recipe
+        self._reasons = SelectionReasons(run, recipe)
 
     def thumbnail(self, shard: PairShard, id: str, index: int) -> bytes | None:
         """The thumbnail of a losing candidate; None where none is kept."""
         return self._thumbnails(shard, id).get(index)
 
-    def read(self, shard: PairShard, id: str) -> dict[str, Any]:
-        """The story of a pair, as plain values."""
+    def read(
+        self, shard: PairShard, id: str, rank: int | None, *, is_marked: bool
+    ) -> dict[str, Any]:
+        """The story of a pair, as plain values.
+
+        Args:
+            shard: Where the pair is.
+            id: Of its caption.
+            rank: In the selection, from 1; None where it is not selected.
+            is_marked: Whether somebody marked it as bad.
+        """
         name = shard.generated.file("candidates")
         assert name is not None
         rows = [Candidate.of_row(row) for row in self._run.iter_rows(name, "caption_id", {id})]
@@ -65,10 +72,10 @@ class StoryReader:
             "source": caption.source,
             "measures": [_measure(name, measure) for name, measure in caption.measures.items()],
             "candidates": [self._candidate(row, winner, row.index in thumbnails) for row in rows],
-            "why_chosen": self._why_chosen(winner, rows),
+            "why_chosen": why_chosen(rows, self._recipe),
             "scores": [] if winner is None else self._scores(winner),
             "questions": [] if winner is None else self._questions(shard, caption, winner),
-            "selection": self._selection(id),
+            "selection": self._reasons.sentence(id, rows, rank, is_marked=is_marked),
             "regenerate": command,
             "more": [
                 {"label": "Row of the source", "value": caption.row},
@@ -124,78 +131,6 @@ class StoryReader:
                 for question in questions
             ]
         return asked
-
-    def _why_chosen(self, winner: Candidate | None, rows: Sequence[Candidate]) -> str:
-        if winner is None:
-            return "No candidate is chosen: none of them is usable."
-        usable = [row for row in rows if row.status == "ok"]
-        others = sorted(row.score or 0.0 for row in usable if row is not winner)
-        if not others:
-            made = sum(row.status in WITH_IMAGE for row in rows)
-            many = "It is the only candidate" if made == 1 else "It is the only usable candidate"
-            return f"{many}, with a score of {winner.score:.4f}."
-        assert winner.score is not None
-        lead = f"Its score of {winner.score:.4f} is the highest of {len(usable)} usable candidates"
-        if winner.score == others[-1]:
-            return f"{lead}; another one has the same, and the lower number decides."
-        best = self._strongest(winner, usable)
-        return f"{lead}, {winner.score - others[-1]:.4f} above the next{best}."
-
-    def _strongest(self, winner: Candidate, usable: Sequence[Candidate]) -> str:
-        """The score to which the winner owes most against the next one."""
-        rest = [row for row in usable if row is not winner]
-        second = max(rest, key=lambda row: (row.score or 0.0, -row.index))
-        leads = {
-            name: self._recipe.scorers[name].weight * (value - second.scores.get(name, value))
-            for name, value in winner.scores.items()
-            if name in self._recipe.scorers
-        }
-        if len(leads) < 2:
-            return ""
-        name = max(leads, key=leads.__getitem__)
-        return f", mostly by its {SCORERS.label(name)}" if leads[name] > 0 else ""
-
-    def _selection(self, id: str) -> str:
-        """Why the pair is selected, or not, in a sentence."""
-        marker = self._run.marker("select", 0)
-        if marker is None:
-            return "Nothing is selected yet."
-        count = int(marker.facts["selected"])
-        method = self._recipe.selection.method
-        for row in self._run.iter_rows(marker.files[0].path, "caption_id", {id}):
-            return f"Selected: rank {row['rank']:,} of {count:,}, by the method {method}."
-        return f"Not selected: {self._left_out(id, method)}"
-
-    def _left_out(self, id: str, method: str) -> str:
-        twin = self._twins.get(id)
-        if twin is not None:
-            return f"its image is nearly that of {twin}, which scores better."
-        if id in self._copies:
-            return "its image is a near copy of a reference image."
-        settings = self._recipe.selection.selector
-        if isinstance(settings, QuotaSettings):
-            return (
-                f"others of its quota ({settings.field or 'its cluster of embeddings'}) score "
-                f"better, or it was marked."
-            )
-        if method == "top":
-            return "its score is below the cut, or it was marked."
-        return f"the method {method} chose others, or it was marked."
-
-    @cached_property
-    def _twins(self) -> Mapping[str, str]:
-        """Of near-duplicate images, the ids of those in whose favour they were left out."""
-        if not self._run.exists(TWINS_FILE):
-            return {}
-        table = self._run.read_table(TWINS_FILE, ["caption_id", "kept_caption_id"])
-        return dict(zip(*table.to_pydict().values(), strict=True))
-
-    @cached_property
-    def _copies(self) -> frozenset[str]:
-        if not self._run.exists(OVERLAP_FILE):
-            return frozenset()
-        table = self._run.read_table(OVERLAP_FILE, ["caption_id"])
-        return frozenset(table["caption_id"].to_pylist())
 
     def _thumbnails(self, shard: PairShard, id: str) -> dict[int, bytes]:
         name = shard.generated.file("previews")
