@@ -41,7 +41,6 @@ _NOT_A_RECORD = "it is no JSON object"
 _NO_CONVERSATIONS = "it has no conversations"
 _BAD_TURN = "a turn is not {from: human or gpt, value: text}"
 _ORDER = "its turns are not human, gpt, human, gpt ..."
-_NO_ANSWER = "its last question has no answer"
 _NO_MARK = "it has an image, but no <image> in a human turn"
 _MARKS = "it has <image> in more than one turn"
 _NO_IMAGE = "it has <image>, but no image"
@@ -242,8 +241,6 @@ def _problem(value: Any) -> str | None:
     talk = _talk(turns)
     if not talk or any(turn["from"] != ("human", "gpt")[n % 2] for n, turn in enumerate(talk)):
         return _ORDER
-    if len(talk) % 2:
-        return _NO_ANSWER
     if any(IMAGE_MARK in turn["value"] for turn in talk[1::2]):
         return _ANSWER_MARK
     return _image_problem(image, sum(IMAGE_MARK in turn["value"] for turn in talk[::2]))
