@@ -62,7 +62,7 @@ ALLOWED = {
     "evaluation models pipeline planning progress publishing recipe rights run training",
     "commands": "checks comparison conversion errors evaluation planning progress publishing "
     "rating recipe run training web",
-    "__init__": "commands components errors pipeline recipe run training",
+    "__init__": "commands components errors pipeline planning recipe run training",
     "__main__": "cli",
 }
 

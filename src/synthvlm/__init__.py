@@ -18,8 +18,6 @@ if TYPE_CHECKING:
         diff,
         evaluate,
         mark,
-        plan,
-        preview,
         publish,
         rate,
         read_captions,
@@ -32,6 +30,8 @@ if TYPE_CHECKING:
     )
     from synthvlm.components.plugins import load_plugin, register
     from synthvlm.pipeline import Pipeline
+    from synthvlm.planning.plan import plan
+    from synthvlm.planning.preview import preview
     from synthvlm.recipe import Recipe
     from synthvlm.run import Run, open_run
     from synthvlm.training.recipe import TrainingRecipe
@@ -76,6 +76,8 @@ _MODULES = {
     "TrainingRecipe": "synthvlm.training.recipe",
     "load_plugin": "synthvlm.components.plugins",
     "open_run": "synthvlm.run",
+    "plan": "synthvlm.planning.plan",
+    "preview": "synthvlm.planning.preview",
     "register": "synthvlm.components.plugins",
 }
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from synthvlm.recipe import Recipe
 
 __all__ = [
+    "BrowserOption",
     "CaptionFiles",
     "CaptionsOption",
     "DebugOption",
@@ -32,6 +33,7 @@ __all__ = [
     "NoHeaderOption",
     "OutOption",
     "PluginOption",
+    "PortOption",
     "RecipeArgument",
     "RecipeOption",
     "RevisionOption",
@@ -156,6 +158,13 @@ MetricsOption = Annotated[
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show full tracebacks.")]
 RunArgument = Annotated[str, typer.Argument(help="Run folder.", metavar="RUN")]
+PortOption = Annotated[
+    int, typer.Option(min=0, max=65535, help="Where it is served; 0: a free one.")
+]
+BrowserOption = Annotated[
+    bool,
+    typer.Option("--browser/--no-browser", help="Open the browser, or only print the address."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 DeviceOption = Annotated[str, typer.Option(help="Torch device, or auto.")]
 RevisionOption = Annotated[Optional[str], typer.Option(help="Revision of the model on the hub.")]  # noqa: UP045

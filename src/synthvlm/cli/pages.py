@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from synthvlm.cli.errors import explained
-from synthvlm.cli.options import DebugOption, PluginOption, app, load_plugins
+from synthvlm.cli.options import (
+    BrowserOption,
+    DebugOption,
+    PluginOption,
+    PortOption,
+    app,
+    load_plugins,
+)
 
 
 @app.command()
@@ -15,13 +22,8 @@ def view(
     source: Annotated[
         str, typer.Argument(help="Run folder or data set.", metavar="RUN_OR_DATASET")
     ],
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Where it is served; 0: a free one.")
-    ] = 0,
-    browser: Annotated[
-        bool,
-        typer.Option("--browser/--no-browser", help="Open the browser, or only print the address."),
-    ] = True,
+    port: PortOption = 0,
+    browser: BrowserOption = True,
     plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
 ) -> None:

@@ -8,10 +8,12 @@ import typer
 
 from synthvlm.cli.errors import explained
 from synthvlm.cli.options import (
+    BrowserOption,
     DebugOption,
     DeviceOption,
     JsonOption,
     PluginOption,
+    PortOption,
     app,
     load_plugins,
     show,
@@ -66,13 +68,8 @@ def rate(
     result: Annotated[
         bool, typer.Option("--result", help="Rate nothing, show what was rated so far.")
     ] = False,
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Where it is served; 0: a free one.")
-    ] = 0,
-    browser: Annotated[
-        bool,
-        typer.Option("--browser/--no-browser", help="Open the browser, or only print the address."),
-    ] = True,
+    port: PortOption = 0,
+    browser: BrowserOption = True,
     as_json: JsonOption = False,
     plugins: PluginOption = [],  # noqa: B006
     debug: DebugOption = False,
@@ -84,7 +81,7 @@ def rate(
 
         load_plugins(plugins)
         with terminal_progress(silent=as_json) as progress:
-            found = run_rating(
+            rating = run_rating(
                 a,
                 b,
                 rater=rater,
@@ -101,4 +98,4 @@ def rate(
                 progress=progress,
             )
         if judge is not None or result or as_json:  # raters need not know how it stands
-            show(found, as_json)
+            show(rating, as_json)

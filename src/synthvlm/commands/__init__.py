@@ -10,7 +10,7 @@ from __future__ import annotations
 from synthvlm.commands.data_sets import compare, convert, diff, view
 from synthvlm.commands.models import evaluate, train
 from synthvlm.commands.rating import rate
-from synthvlm.commands.recipes import cost, plan, preview, tune
+from synthvlm.commands.recipes import cost, tune
 from synthvlm.commands.runs import (
     mark,
     publish,
@@ -27,8 +27,6 @@ __all__ = [
     "diff",
     "evaluate",
     "mark",
-    "plan",
-    "preview",
     "publish",
     "rate",
     "read_captions",

@@ -11,58 +11,10 @@ from synthvlm.progress.notebook import default_progress
 if TYPE_CHECKING:
     from synthvlm.planning.combinations import Tuning
     from synthvlm.planning.cost import Cost
-    from synthvlm.planning.plan import Plan
-    from synthvlm.planning.preview import Preview
     from synthvlm.progress.display import Progress
     from synthvlm.recipe import Recipe
 
-__all__ = ["cost", "plan", "preview", "tune"]
-
-
-def plan(
-    recipe: Recipe,
-    *,
-    sample: int = 16,
-    price_per_hour: float | None = None,
-    gpus: int = 1,
-    progress: Progress | None = None,
-) -> Plan:
-    """Estimate a whole run from a few captions tried here: captions, images, hours, disk, cost.
-
-    Args:
-        recipe: Of the whole run.
-        sample: Kept captions to generate images for.
-        price_per_hour: Of one device, in any currency.
-        gpus: Devices that share the work.
-        progress: Shows the work.
-    """
-    from synthvlm.planning.plan import plan as estimate
-
-    return estimate(
-        recipe, sample=sample, price_per_hour=price_per_hour, gpus=gpus, progress=progress
-    )
-
-
-def preview(
-    recipe: Recipe,
-    *,
-    pairs: int = 10,
-    keep: str | Path | None = None,
-    contact_sheet: str | Path | None = None,
-    progress: Progress | None = None,
-) -> Preview:
-    """Take a few captions through every stage. A notebook shows the candidates as a picture.
-
-    Args:
-        recipe: Of the whole run.
-        pairs: Kept captions to generate images for.
-        keep: A new folder for the run and its reports; None leaves nothing behind.
-        contact_sheet: A file for all candidates as one PNG.
-        progress: Shows the work.
-    """
-    from synthvlm.planning.preview import preview as make
-
-    return make(recipe, pairs=pairs, keep=keep, contact_sheet=contact_sheet, progress=progress)
+__all__ = ["cost", "tune"]
 
 
 def tune(

@@ -103,7 +103,7 @@ def plan(
 ) -> Plan:
     """Estimate captions kept, images, time, disk and cost of a whole run.
 
-    See ``run_trial`` for what is tried; it is done in a temporary folder.
+    A few captions are curated, and images of some of them generated, in a temporary folder.
 
     Args:
         recipe: The whole run's.

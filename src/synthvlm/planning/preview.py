@@ -133,7 +133,8 @@ def preview(
     """Take a few captions of a recipe through curation, generation, scores and selection.
 
     They are chosen by a hash with the seed of the recipe, and curated until as many are kept as
-    asked for. Nothing is left behind unless it is asked for.
+    asked for. Nothing is left behind unless it is asked for. A notebook shows the candidates as a
+    picture.
 
     Args:
         recipe: The whole run's.
