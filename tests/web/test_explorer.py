@@ -351,7 +351,7 @@ def test_a_run_without_embeddings_says_so(many_pairs: Path, tmp_path: Path) -> N
     with view(str(run)) as server:
         ask = ExplorerClient(server)
         search = ask.get("/api/collection")["search"]
-        assert (search["words"], search["meaning"], search["picture"]) == (True, False, False)
+        assert (search["meaning"], search["picture"]) == (False, False)
         assert "they come from a scorer such as clip or siglip" in search["reason_if_not"]
         assert ask.error("/api/pairs", like="1") == search["reason_if_not"]
         assert ask.error("/api/picture", b"x") == search["reason_if_not"]

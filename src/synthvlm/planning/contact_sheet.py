@@ -112,18 +112,15 @@ def _draw_caption(
 
 def _tile(data: bytes, side: int, border: int) -> Image.Image:
     """An image in the middle of a square, with a frame that is ``border`` pixels wide."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     inner = side - 2 * border
     with Image.open(io.BytesIO(data)) as opened:
         image = opened.convert("RGB")
-    scale = inner / max(image.size)
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     # Pixels of the smallest images are shown as they are.
-    how = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
-    tile = Image.new("RGB", (side, side), _WINNER if border else _PAPER)
-    tile.paste(image.resize(size, how), ((side - size[0]) // 2, (side - size[1]) // 2))
-    return tile
+    is_small = inner >= 2 * max(image.size)
+    how = Image.Resampling.NEAREST if is_small else Image.Resampling.LANCZOS
+    return ImageOps.expand(ImageOps.pad(image, (inner, inner), how, _PAPER), border, _WINNER)
 
 
 def _wrapped(text: str, font: Font, width: int) -> list[str]:

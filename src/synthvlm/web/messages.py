@@ -18,7 +18,6 @@ TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
 }
 
 
@@ -102,13 +101,13 @@ def _finite(value: Any) -> Any:
     return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def files(*folders: Path) -> dict[tuple[str, str], Handler]:
-    """Routes to the files of folders of the package, which are read now.
+def files(folder: Path) -> dict[tuple[str, str], Handler]:
+    """Routes to the files of a folder of the package, which are read now.
 
     ``index.html`` is the page ``/``.
     """
     routes: dict[tuple[str, str], Handler] = {}
-    for file in sorted(file for folder in folders for file in folder.iterdir()):
+    for file in sorted(folder.iterdir()):
         if file.suffix in TYPES:
             name = "" if file.name == "index.html" else file.name
             routes["GET", f"/{name}"] = _always(Response(file.read_bytes(), TYPES[file.suffix]))

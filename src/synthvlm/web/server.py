@@ -15,13 +15,12 @@ import sys
 import traceback
 import webbrowser
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from email.message import Message
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from types import TracebackType
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -52,7 +51,7 @@ _LARGEST_BODY = 32 * 2**20
 _IDLE_S = 60.0
 
 
-class LocalServer:
+class LocalServer(AbstractContextManager["LocalServer"]):
     """Serves routes on loopback, in threads of this process, until it is closed.
 
     Attributes:
@@ -116,16 +115,7 @@ class LocalServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def __enter__(self) -> LocalServer:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 

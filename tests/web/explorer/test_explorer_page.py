@@ -269,7 +269,7 @@ def test_the_map_is_computed_coloured_and_filtered(opened: Callable[..., Page]) 
     page.get_by_role("button", name="Compute the map").click()
     canvas = page.locator("#map")
     name = "Map of 150 pairs, 150 of them match"
-    expect(canvas).to_have_attribute("aria-label", name, timeout=60_000)
+    expect(canvas).to_have_attribute("aria-label", name)
     page.locator("#map-color").select_option("selected")
     expect(page.locator(".legend")).to_contain_text("Selected")
     page.locator("#map-color").select_option("clip_score")

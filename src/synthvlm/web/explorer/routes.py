@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from synthvlm.data import scorer_of
 from synthvlm.web.explorer.pair_map import PairMap
 from synthvlm.web.explorer.queries import SELECTED, SIMILARITY, Queries
-from synthvlm.web.explorer.thumbnails import Thumbnails, image_type
+from synthvlm.web.explorer.thumbnails import Thumbnails, media_type
 from synthvlm.web.messages import BadRequestError, Handler, Request, Response, as_json, files
 
 if TYPE_CHECKING:
@@ -38,12 +38,8 @@ class Explorer:
 
     def routes(self) -> dict[tuple[str, str], Handler]:
         """The routes of the page, its files among them."""
-        here = Path(__file__).parent
-        folders = [
-            folder for folder in (here / "static", here.parent / "static") if folder.is_dir()
-        ]
         return {
-            **files(*filter(Path.is_dir, folders)),
+            **files(Path(__file__).parent / "static"),
             ("GET", "/api/collection"): self._describe,
             ("GET", "/api/pairs"): self._pairs,
             ("GET", "/api/pair/"): self._pair,
@@ -67,7 +63,6 @@ class Explorer:
                 "pairs": len(collection.ids),
                 "columns": [column.description for column in self._queries.columns.values()],
                 "search": {
-                    "words": True,
                     "meaning": has_meaning,
                     "picture": has_meaning,
                     "reason_if_not": collection.no_embeddings or None,
@@ -148,7 +143,7 @@ class Explorer:
             data = self._collection.candidate_image(row, int(second))
         if data is None:
             return as_json({"error": "no image of this candidate is kept"}, 404)
-        return Response(data, image_type(data), lasting=True)
+        return Response(data, media_type(data), lasting=True)
 
     def _map_content(self, request: Request) -> Response:
         color = request.query.get("color", "")

@@ -14,15 +14,16 @@ from synthvlm.errors import SynthVLMError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Thumbnails", "image_type", "thumbnail"]
+__all__ = ["Thumbnails", "media_type", "thumbnail"]
 
 SIDE = 192
 #: Bytes up to which a small image is sent as it is.
 _SMALL = 64 * 2**10
 _BYTES = 64 * 2**20
 _QUALITY = 80
-#: Formats whose images are sent as they are where they are small.
-_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
+#: Formats that browsers show, and those whose images are sent as they are where they are small.
+_SHOWN = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
+_SMALL_FORMATS = _SHOWN[:4]
 
 
 def thumbnail(data: bytes) -> tuple[bytes, str]:
@@ -57,8 +58,8 @@ def _quickly(data: bytes) -> Image | str | None:
     from PIL import Image as images
 
     # Decoders raise errors of many kinds; whoever decodes all of it will say what is wrong.
-    with suppress(Exception), images.open(io.BytesIO(data), formats=[*_TYPES]) as image:
-        kind = _TYPES[image.format or ""]
+    with suppress(Exception), images.open(io.BytesIO(data), formats=_SMALL_FORMATS) as image:
+        kind = image.get_format_mimetype()
         if max(image.size) <= SIDE and len(data) <= _SMALL:
             image.load()
             return kind
@@ -68,24 +69,19 @@ def _quickly(data: bytes) -> Image | str | None:
     return None
 
 
-def image_type(data: bytes) -> str:
+def media_type(data: bytes) -> str:
     """The media type of an encoded image.
 
     Raises:
-        SynthVLMError: Browsers cannot be told one.
+        SynthVLMError: Browsers do not show its format.
     """
-    for start, kind in (
-        (b"\x89PNG\r\n\x1a\n", "image/png"),
-        (b"\xff\xd8\xff", "image/jpeg"),
-        (b"GIF8", "image/gif"),
-        (b"BM", "image/bmp"),
-    ):
-        if data.startswith(start):
+    from PIL import Image as images
+
+    # Opening reads no more than the header; readers of broken headers raise errors of many kinds.
+    with suppress(Exception), images.open(io.BytesIO(data), formats=_SHOWN) as image:
+        kind = image.get_format_mimetype()
+        if kind is not None:
             return kind
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    if data[4:12] in (b"ftypavif", b"ftypavis"):
-        return "image/avif"
     raise SynthVLMError("the image is of a format that browsers do not show")
 
 
@@ -108,12 +104,12 @@ class Thumbnails:
             if row in self._kept:
                 self._kept.move_to_end(row)
                 return self._kept[row]
-        made = thumbnail(self._image(row))
+        small = thumbnail(self._image(row))
         with self._lock:
             if row not in self._kept:
-                self._kept[row] = made
-                self._size += len(made[0])
+                self._kept[row] = small
+                self._size += len(small[0])
             while self._size > _BYTES and len(self._kept) > 1:
                 _, (data, _) = self._kept.popitem(last=False)
                 self._size -= len(data)
-        return made
+        return small
