@@ -40,12 +40,12 @@ _SCHEMA = pa.schema(
 def made_images() -> list[bytes]:
     """Pictures of noise."""
     noise = np.random.default_rng(0)
-    made = []
+    images = []
     for _ in range(_IMAGES):
         file = io.BytesIO()
         Image.fromarray(noise.integers(0, 256, (16, 16, 3), np.uint8)).save(file, "PNG")
-        made.append(file.getvalue())
-    return made
+        images.append(file.getvalue())
+    return images
 
 
 def rows_of(

@@ -365,8 +365,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{args.pairs:,} pairs, {before / 2**20:,.0f} MB in the run folder")
     if seconds is not None:
         print(f"map computed in {seconds:.0f} s")
-    wanted = {"explorer": True, "browser": args.browser, "by hand": args.by_hand}
-    for which in (name for name, is_wanted in wanted.items() if is_wanted):
+    measured = {"explorer": True, "browser": args.browser, "by hand": args.by_hand}
+    for which in (name for name, is_wanted in measured.items() if is_wanted):
         command = [sys.executable, __file__, "--one", which, str(folder)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         print(f"\n| {which} | ms, or as named |\n|---|---|")

@@ -174,14 +174,14 @@ def measure_splits(captions: Sequence[str], copies: int) -> None:
     texts = [*captions, *(twin for _, twin in near)]
     order = rng.sample(range(len(texts)), len(texts))
     for share in (0.01, 0.05, 0.1):
-        found = splits_of([[texts[place] for place in order]], share)
-        splits = dict(zip(order, found, strict=True))
+        in_order = splits_of([[texts[place] for place in order]], share)
+        splits = dict(zip(order, in_order, strict=True))
         pairs = [
             {splits[place], splits[twin]} for twin, (place, _) in enumerate(near, len(captions))
         ]
         parted = sum(len(pair) == 2 for pair in pairs)
         touched = max(1, sum("validation" in pair for pair in pairs))
-        held = found.count("validation") / len(texts)
+        held = in_order.count("validation") / len(texts)
         print(
             f"| {share} | {copies} | {held:.2%} | {parted / max(1, len(near)):.3%} | "
             f"{parted / touched:.1%} |",

@@ -110,8 +110,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def sets(args: argparse.Namespace) -> dict[str, tuple[list[Fold], list[Fold]]]:
     """For each set of pictures, what a threshold is chosen on, and what it is tried on."""
-    found = [name for name in PHOTOGRAPHS if find_spec(name.partition("/")[0])]
-    tuned, tested = found[::2], found[1::2]
+    photographs = [name for name in PHOTOGRAPHS if find_spec(name.partition("/")[0])]
+    tuned, tested = photographs[::2], photographs[1::2]
     made: dict[str, Callable[[], tuple[list[Fold], list[Fold]]]] = {
         "photographs": lambda: (folds(tuned, args), folds(tested, args)),
         "plain tiles": lambda: (folds(tuned, args), folds(tested, args, is_plain=True)),
@@ -141,12 +141,12 @@ def folds(names: Sequence[str], args: argparse.Namespace, *, is_plain: bool = Fa
                 of_colour[(left // TILE + top // TILE) % 2].append(tile)
         for all, some in zip((white, black), of_colour, strict=True):
             all += [some[n] for n in rng.permutation(len(some))[: args.tiles]]
-    found = []
+    scenes = []
     for references, others in ((white, black), (black, white)):
         asked = [tile for tile in references if (contrast(tile) < PLAIN) == is_plain]
         if asked:
-            found.append((asked, list(parts(others, args.others // 2, rng))))
-    return found
+            scenes.append((asked, list(parts(others, args.others // 2, rng))))
+    return scenes
 
 
 def contrast(picture: Picture) -> float:
@@ -168,13 +168,13 @@ def parts(tiles: Sequence[Picture], count: int, rng: np.random.Generator) -> Ite
 
 def two_scenes(draw: Callable[[Random], Scene], count: int) -> tuple[list[Fold], list[Fold]]:
     """Drawn scenes, references and as many others: to choose a threshold on, and to try it on."""
-    found = []
+    halves = []
     for seed in (1, 2):
         random = Random(seed)
         drawn = render([draw(random) for _ in range(2 * count)])
         pictures = [Image.fromarray(image) for image in drawn]
-        found.append([(pictures[:count], pictures[count:])])
-    return found[0], found[1]
+        halves.append([(pictures[:count], pictures[count:])])
+    return halves[0], halves[1]
 
 
 def caption_scene(random: Random) -> Scene:
@@ -223,9 +223,9 @@ def by_alignment(references: Sequence[Picture]) -> Nearest:
     def nearest(
         pictures: Sequence[Picture],
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        found = [index.nearest(small_image(picture)) for picture in pictures]
-        rows = np.array([-1 if one is None else one.reference for one in found], np.int64)
-        return rows, np.array([0.0 if one is None else one.similarity for one in found])
+        nearest = [index.nearest(small_image(picture)) for picture in pictures]
+        rows = np.array([-1 if one is None else one.reference for one in nearest], np.int64)
+        return rows, np.array([0.0 if one is None else one.similarity for one in nearest])
 
     return nearest
 
@@ -313,7 +313,7 @@ def table(
         default = ImageOverlapSettings.model_fields["max_similarity"].get_default()
         thresholds[", default"] = float(default)
     alarms: list[npt.NDArray[np.float64]] = []
-    found: dict[str, list[npt.NDArray[np.float64]]] = {way: [] for way in WAYS}
+    similarities: dict[str, list[npt.NDArray[np.float64]]] = {way: [] for way in WAYS}
     for references, pictures in tested:
         nearest = make(references)
         alarms.append(nearest(pictures)[1])
@@ -321,10 +321,10 @@ def table(
         for way, ways in WAYS.items():
             asked = rng.choice(len(references), copies // len(tested))
             rows, values = nearest([changed(references[n], ways, rng) for n in asked])
-            found[way].append(np.where(rows == asked, values, -1.0))
+            similarities[way].append(np.where(rows == asked, values, -1.0))
     for label, threshold in thresholds.items():
         cells = [f"{threshold:.3f}", share(np.concatenate(alarms) > threshold)]
-        cells += [share(np.concatenate(values) > threshold) for values in found.values()]
+        cells += [share(np.concatenate(values) > threshold) for values in similarities.values()]
         print(f"| {method}{label} | {' | '.join(cells)} |", flush=True)
 
 
@@ -346,12 +346,12 @@ def scale(count: int) -> None:
     images = [changed(blotches(n), ("crop", "flip", "jpeg"), rng) for n in asked.tolist()]
     others = [blotches(count + n) for n in range(len(asked))]
     began = time.process_time()
-    found = [index.nearest(small_image(image)) for image in images]
+    nearest = [index.nearest(small_image(image)) for image in images]
     wrong = [index.nearest(small_image(image)) for image in others]
     each = (time.process_time() - began) / (len(images) + len(others))
     right = [
         one is not None and one.reference == n and one.similarity > 0.9
-        for one, n in zip(found, asked.tolist(), strict=True)
+        for one, n in zip(nearest, asked.tolist(), strict=True)
     ]
     alarms = [one is not None and one.similarity > 0.9 for one in wrong]
     print("| references | indexed, CPU seconds | memory, MB | an image, ms | found, % | false, % |")

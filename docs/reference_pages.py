@@ -207,32 +207,32 @@ def api_page() -> str:
         "shows them at work; components of your own have [a page](../extending.md).",
     ]
     objects = {name: _target(package[name]) for name in sorted(package.exports or (), key=str)}
-    classes = {name: found for name, found in objects.items() if found.is_class}
-    functions = {name: found for name, found in objects.items() if found.is_function}
+    classes = {name: item for name, item in objects.items() if item.is_class}
+    functions = {name: item for name, item in objects.items() if item.is_function}
     lines.append("\n## Classes")
-    for name, found in [*classes.items(), ("Table", _target(package["run.Table"]))]:
-        lines += _class(name, found)
+    for name, item in [*classes.items(), ("Table", _target(package["run.Table"]))]:
+        lines += _class(name, item)
     lines.append("\n## Functions")
-    for name, found in functions.items():
-        lines += ["", f"### `{name}`", "", *_signature(name, found), *_docstring(found)]
+    for name, item in functions.items():
+        lines += ["", f"### `{name}`", "", *_signature(name, item), *_docstring(item)]
     return re.sub(r"\n{3,}", "\n\n", "\n".join([*lines, ""]))
 
 
-def _target(found: Any) -> Any:
-    return found.final_target if found.is_alias else found
+def _target(item: Any) -> Any:
+    return item.final_target if item.is_alias else item
 
 
-def _class(name: str, found: Any) -> Iterator[str]:
+def _class(name: str, item: Any) -> Iterator[str]:
     yield f"\n### `{name}`\n"
-    if (init := found.members.get("__init__")) is not None:
+    if (init := item.members.get("__init__")) is not None:
         yield from _signature(name, init)
-    yield from _docstring(found)
+    yield from _docstring(item)
     if name in RUN_OR_TRAINING:
         yield f"Its settings: [{name}](recipe.md#recipe-of-a-{RUN_OR_TRAINING[name]}).\n"
     if init is not None and init.docstring:
         yield from _docstring(init)
-    settings = {one.name for one in found.members.values() if not one.docstring}
-    for member in found.members.values():
+    settings = {one.name for one in item.members.values() if not one.docstring}
+    for member in item.members.values():
         if member.name in settings or (member.name.startswith("_") and not _operator(member.name)):
             continue
         yield f"\n#### `{name}.{member.name}`\n"
@@ -272,10 +272,10 @@ def _signature(name: str, function: Any) -> list[str]:
     return ["```python", line, "```", ""]
 
 
-def _docstring(found: Any) -> Iterator[str]:
-    if not found.docstring:
+def _docstring(item: Any) -> Iterator[str]:
+    if not item.docstring:
         return
-    for section in found.docstring.parsed:
+    for section in item.docstring.parsed:
         kind, value = section.kind.value, section.value
         if kind == "text":
             yield f"{value}\n"
@@ -291,7 +291,7 @@ def _docstring(found: Any) -> Iterator[str]:
                 yield f"- {_item(kind, item)}"
             yield ""
         else:
-            raise NotImplementedError(f"{found.path}: a section of {kind}")
+            raise NotImplementedError(f"{item.path}: a section of {kind}")
 
 
 def _item(kind: str, item: Any) -> str:

@@ -51,8 +51,8 @@ def captions(
         from synthvlm.commands import read_captions
 
         load_plugins(plugins)
-        found = read_captions(
+        to_read = read_captions(
             run, kept=kept, rule=rule, near_bound=near_bound, search=search, sample=sample
         )
-        for text in found.json_lines() if as_json else found.lines():
+        for text in to_read.json_lines() if as_json else to_read.lines():
             print(printable(text))

@@ -100,15 +100,15 @@ class ConversationTables:
 
     def read_images(self, places: Sequence[int]) -> Iterator[bytes | str]:
         """See ``LocatedDataSet``."""
-        wanted = iter(places)
-        place = next(wanted, None)
+        remaining = iter(places)
+        place = next(remaining, None)
         for number, row in enumerate(self._rows(with_images=True)):
             while place == number:
                 try:
                     yield row.image() or NO_IMAGE
                 except ImageProblem as error:
                     yield str(error)
-                place = next(wanted, None)
+                place = next(remaining, None)
             if place is None:
                 return
 

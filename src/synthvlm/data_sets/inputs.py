@@ -198,8 +198,8 @@ def _by_split(paths: Sequence[str]) -> list[SplitFile]:
     if all(is_held_out):
         return list(map(SplitFile, paths))
     rest, held_out = (
-        [path for path, is_one in zip(paths, is_held_out, strict=True) if is_one == wanted]
-        for wanted in (False, True)
+        [path for path, is_one in zip(paths, is_held_out, strict=True) if is_one == side]
+        for side in (False, True)
     )
     return [*map(SplitFile, rest), *(SplitFile(path, "validation") for path in held_out)]
 

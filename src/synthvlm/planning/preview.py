@@ -220,20 +220,20 @@ def _enough_captions(
         RecipeError: It keeps none of the pool.
     """
     ends = sorted({min(_CURATED_PER_PAIR * pairs, len(pool.sample)), len(pool.sample)})
-    kept: set[str] = set()
+    kept_ids: set[str] = set()
     start = 0
     for end in ends:
         with TemporaryDirectory(prefix="synthvlm-preview-") as folder:
             curated = curate_sample(recipe, pool.sample[start:end], RunFolder(folder), progress)
-        kept |= {caption.id for caption in curated.kept_captions}
+        kept_ids |= {caption.id for caption in curated.kept_captions}
         start = end
-        if len(kept) >= pairs:
+        if len(kept_ids) >= pairs:
             break
-    if not kept:
+    if not kept_ids:
         curated.check_not_empty()
     count = 0
     for number, caption in enumerate(pool.sample[:start], start=1):
-        count += caption.id in kept
+        count += caption.id in kept_ids
         if count == pairs:
             return pool.sample[:number]
     return pool.sample[:start]

@@ -119,17 +119,17 @@ def _winners(run: RunFolder, ids: Collection[str]) -> Mapping[str, tuple[int, st
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    found: dict[str, tuple[int, str]] = {}
+    winners: dict[str, tuple[int, str]] = {}
     asked = pa.array(sorted(ids), pa.string())
     for shard in candidate_shards(run):
         for rows in shard.parts(["caption_id", "index", "fingerprint", "chosen"]):
             rows = rows.filter(rows["chosen"])
             rows = rows.filter(pc.is_in(rows["caption_id"], asked)).select(range(3))
             columns = zip(*rows.to_pydict().values(), strict=True)
-            found |= {id: (index, image) for id, index, image in columns}
-        if len(found) == len(ids):
+            winners |= {id: (index, image) for id, index, image in columns}
+        if len(winners) == len(ids):
             break
-    return found
+    return winners
 
 
 def _refuse(run: RunFolder, ids: Sequence[str], what: str) -> None:

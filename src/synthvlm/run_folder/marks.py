@@ -149,10 +149,10 @@ class Marks(Mapping[Image, Mark]):
         images = zip(
             candidates["caption_id"].to_pylist(), candidates["fingerprint"].to_pylist(), strict=True
         )
-        found = [self._marks.get(Image(*image)) for image in images]
-        kept = candidates.filter(pa.array([mark is None for mark in found], pa.bool_()))
-        chosen = zip(found, candidates["chosen"].to_pylist(), strict=True)
-        return kept, Counter(mark.reason for mark, is_chosen in chosen if mark and is_chosen)
+        marks = [self._marks.get(Image(*image)) for image in images]
+        unmarked = candidates.filter(pa.array([mark is None for mark in marks], pa.bool_()))
+        chosen = zip(marks, candidates["chosen"].to_pylist(), strict=True)
+        return unmarked, Counter(mark.reason for mark, is_chosen in chosen if mark and is_chosen)
 
 
 def read_marks(run: RunFolder) -> Marks:

@@ -248,7 +248,7 @@ def _candidates(
     for shard in sorted(generated):
         name = generated[shard].file("candidates")
         if name is not None:
-            kept, counts = marks.split(run.read_table(name, columns))
+            unmarked, counts = marks.split(run.read_table(name, columns))
             marked.update(counts)
-            yield shard, kept
+            yield shard, unmarked
         progress.advance(1)

@@ -78,18 +78,18 @@ class Column:
     @cached_property
     def description(self) -> dict[str, Any]:
         """What a page is told of it; a number has one value at least."""
-        told: dict[str, Any] = {"name": self.name, "label": self.label, "kind": self.kind}
-        told |= {"about": self.about, "missing": int(np.count_nonzero(self.missing))}
+        description: dict[str, Any] = {"name": self.name, "label": self.label, "kind": self.kind}
+        description |= {"about": self.about, "missing": int(np.count_nonzero(self.missing))}
         if self.kind == "number":
             known = self.values[~self.missing]
             low, high = float(known.min()), float(known.max())
             counts, edges = np.histogram(known, _BINS, (low, high) if high > low else None)
             histogram = {"edges": edges.tolist(), "counts": counts.tolist()}
-            return told | {"minimum": low, "maximum": high, "histogram": histogram}
+            return description | {"minimum": low, "maximum": high, "histogram": histogram}
         counted = self._counted()
         values = [{"value": value, "count": count} for value, count in counted[:_VALUES]]
         others = sum(count for _, count in counted[_VALUES:])
-        return told | {"values": values, "others": others}
+        return description | {"values": values, "others": others}
 
     def _counted(self) -> list[tuple[Any, int]]:
         """Each value and how many rows have it, the most frequent first."""
@@ -103,23 +103,23 @@ class Column:
         order = np.argsort(-numbers, kind="stable")
         return [(self.names[n], int(numbers[n])) for n in order.tolist() if numbers[n]]
 
-    def matches(self, wanted: Any) -> Mask:
+    def matches(self, asked: Any) -> Mask:
         """The rows that a filter lets through: bool, shape (rows,). Those without a value are not.
 
         Args:
-            wanted: ``minimum`` and ``maximum`` (inclusive) of a number, ``values`` of others.
+            asked: ``minimum`` and ``maximum`` (inclusive) of a number, ``values`` of others.
 
         Raises:
             BadRequestError: It is none for this kind of column.
         """
         known = {"minimum", "maximum"} if self.kind == "number" else {"values"}
-        if not isinstance(wanted, Mapping) or not wanted or not wanted.keys() <= known:
+        if not isinstance(asked, Mapping) or not asked or not asked.keys() <= known:
             names = " and ".join(sorted(known))
             raise BadRequestError(f"a filter of {self.name} is an object of {names}")
         if self.kind != "number":
-            return self._is_one_of(wanted["values"])
+            return self._is_one_of(asked["values"])
         mask = ~self.missing
-        for name, value in wanted.items():
+        for name, value in asked.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise BadRequestError(f"the {name} of {self.name} is no number")
             mask &= self.values >= value if name == "minimum" else self.values <= value
@@ -132,11 +132,11 @@ class Column:
             flags = [value for value in values if isinstance(value, bool)]
             return np.asarray(np.isin(self.values, np.array(flags, bool)))
         places = {name: place for place, name in enumerate(self.names)}
-        wanted = [places[value] for value in values if isinstance(value, str) and value in places]
-        mask = np.isin(self.values, np.array(wanted, np.int32))
+        codes = [places[value] for value in values if isinstance(value, str) and value in places]
+        mask = np.isin(self.values, np.array(codes, np.int32))
         if self.further is not None:
             rows, others = self.further
-            mask[rows[np.isin(others, np.array(wanted, np.int32))]] = True
+            mask[rows[np.isin(others, np.array(codes, np.int32))]] = True
         return np.asarray(mask)
 
     def order(self, rows: npt.NDArray[np.int64], *, descending: bool) -> npt.NDArray[np.int64]:
@@ -246,8 +246,8 @@ def whole_words(texts: pa.Array, words: str) -> npt.NDArray[np.float64]:
     counts = np.zeros(len(texts))
     for word in _distinct(fold(words).split()):
         pattern = rf"(^|[^\pL\pN]){_escaped(re.escape(word))}($|[^\pL\pN])"
-        found = pc.match_substring_regex(texts, pattern)
-        counts += found.to_numpy(zero_copy_only=False)
+        matches = pc.match_substring_regex(texts, pattern)
+        counts += matches.to_numpy(zero_copy_only=False)
     return counts
 
 

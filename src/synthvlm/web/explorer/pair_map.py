@@ -167,16 +167,16 @@ class PairMap:
             ready, points = self._known_state() == "ready", self._points
         if not ready or points is None:
             raise BadRequestError("the map is not computed yet")
-        codes, told = np.zeros(len(points.rows), np.uint16), None
+        codes, legend = np.zeros(len(points.rows), np.uint16), None
         if color is not None:
-            codes, told = _codes(color, points.rows)
+            codes, legend = _codes(color, points.rows)
         is_match = np.zeros(len(self._collection.ids), np.uint8)
         is_match[matches] = 1
         header = {
             "count": len(points.rows),
             "of": len(self._collection.ids),
             "method": self._method(),
-            "color": told,
+            "color": legend,
         }
         text = json.dumps(header).encode("utf-8", "replace")
         text += b" " * (-len(text) % 4)
@@ -194,20 +194,20 @@ def _codes(
     column: Column, rows: npt.NDArray[np.uint32]
 ) -> tuple[npt.NDArray[np.uint16], dict[str, Any]]:
     """The colours of rows as codes, and what they mean."""
-    told: dict[str, Any] = {"column": column.name, "label": column.label, "kind": "category"}
+    legend: dict[str, Any] = {"column": column.name, "label": column.label, "kind": "category"}
     if column.kind == "flag":
         codes = np.where(column.values, 0, 1)
-        told["values"] = [True, False]
+        legend["values"] = [True, False]
     elif column.kind == "category":
         # Frequent ones first: a page has few colours.
         names = [entry["value"] for entry in column.description["values"]]
         code = {name: place for place, name in enumerate(names)}
         others = len(names) if column.description["others"] else _NONE
         codes = np.array([*(code.get(name, others) for name in column.names), _NONE])[column.values]
-        told["values"] = [*names, *(["others"] if others != _NONE else [])]
+        legend["values"] = [*names, *(["others"] if others != _NONE else [])]
     else:
         low, high = column.description["minimum"], column.description["maximum"]
         share = (column.values - low) / ((high - low) or 1.0)
         codes = np.where(column.missing, _NONE, np.nan_to_num(share) * _STEPS)
-        told |= {"kind": "number", "minimum": low, "maximum": high}
-    return codes[rows].astype("<u2"), told
+        legend |= {"kind": "number", "minimum": low, "maximum": high}
+    return codes[rows].astype("<u2"), legend

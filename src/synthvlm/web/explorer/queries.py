@@ -124,13 +124,13 @@ class Queries:
             raise BadRequestError(f"a row is not from 0 to {count - 1:,}")
         return np.unique(np.array(rows, np.int64))
 
-    def _keep(self, kept: OrderedDict[str, Any], value: Any) -> str:
+    def _keep(self, store: OrderedDict[str, Any], value: Any) -> str:
         with self._lock:
             self._numbers += 1
             name = str(self._numbers)
-            kept[name] = value
-            while len(kept) > _KEPT:
-                kept.popitem(last=False)
+            store[name] = value
+            while len(store) > _KEPT:
+                store.popitem(last=False)
         return name
 
     def answer(self, query: Mapping[str, str]) -> Answer:
@@ -156,8 +156,8 @@ class Queries:
 
     def _answer(self, query: Mapping[str, str]) -> Answer:
         mask = np.ones(len(self._collection.ids), bool)
-        for name, wanted in _filters(query.get("filter", "")).items():
-            mask &= self.column(name).matches(wanted)
+        for name, asked in _filters(query.get("filter", "")).items():
+            mask &= self.column(name).matches(asked)
         if query.get("rows"):
             mask &= self._chosen(query["rows"])
         words = query.get("words", "").strip()
@@ -207,10 +207,10 @@ class Queries:
             vector = embeddings.of_text(meaning)
         elif like.startswith("picture:"):
             with self._lock:
-                found = self._vectors.get(like.removeprefix("picture:"))
-            if found is None:
+                embedding = self._vectors.get(like.removeprefix("picture:"))
+            if embedding is None:
                 raise BadRequestError("this picture is no longer kept: choose it again")
-            vector = found
+            vector = embedding
         else:
             row = int(like) if like.isascii() and like.isdigit() and len(like) < 16 else -1
             vector = images[self.checked_rows([row])[0]].astype(np.float32)

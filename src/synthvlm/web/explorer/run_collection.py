@@ -179,12 +179,12 @@ class RunCollection:
             return self._marks[1]
 
     def _by_row(self, marks: Marks) -> Mapping[int, Mark]:
-        found = {}
+        by_row = {}
         for image, mark in marks.items():
             row = self._rows.get(image.caption_id)
             if row is not None and self._fingerprints[row].as_py() == image.fingerprint:
-                found[row] = mark
-        return found
+                by_row[row] = mark
+        return by_row
 
     @cached_property
     def _rows(self) -> Mapping[str, int]:
@@ -250,7 +250,7 @@ class StoredImages:
         images = table[IMAGE].combine_chunks()
         with self._lock:
             self._kept[file, group] = images
-            total = sum(kept.nbytes for kept in self._kept.values())
+            total = sum(group.nbytes for group in self._kept.values())
             for key in list(self._kept)[:-1]:
                 if total <= _IMAGE_BYTES:
                     break
